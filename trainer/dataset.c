@@ -1,0 +1,192 @@
+#include "trainer/dataset.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "trainer/data/root.h"
+#include "trainer/options.h"
+#include "trainer/stop.h"
+
+/* Where the splits lie; heap or NULL. */
+struct places {
+    char *train, *val, *test;
+};
+
+static char *copy(const char *text)
+{
+    char *const p = text != NULL ? strdup(text) : NULL;
+
+    if (text != NULL && p == NULL)
+        abort();
+    return p;
+}
+
+/* What is below the folder that holds the training pictures, where the options do not say otherwise. */
+static int look_below(struct places *places, const char *root, struct err *err)
+{
+    enum data_root_kind kind = DATA_ROOT_EMPTY;
+
+    if (data_root_look(root, &kind, err) < 0)
+        return -1;
+    if (kind != DATA_ROOT_SPLITS) {
+        places->train = copy(root);
+        return 0;
+    }
+    if (data_root_find(root, DATA_SPLIT_TRAIN, &places->train, err) < 0)
+        return -1;
+    if (places->val == NULL && data_root_find(root, DATA_SPLIT_VALIDATION, &places->val, err) < 0)
+        return -1;
+    return places->test == NULL ? data_root_find(root, DATA_SPLIT_TEST, &places->test, err) : 0;
+}
+
+static int find_places(struct places *places, const struct train_options *o, struct err *err)
+{
+    places->val = copy(o->val);
+    places->test = copy(o->test);
+    if (look_below(places, o->train != NULL ? o->train : o->data, err) < 0)
+        return -1;
+    /* --train names the pictures, --data may still hold the other splits. */
+    if (o->train != NULL && o->data != NULL) {
+        if (places->val == NULL && data_root_find(o->data, DATA_SPLIT_VALIDATION, &places->val, err) < 0)
+            return -1;
+        if (places->test == NULL && data_root_find(o->data, DATA_SPLIT_TEST, &places->test, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int open_bound(struct data_index *index, const char *root, const struct data_index *train, struct err *err)
+{
+    return data_index_open(index, root, train->class_names, train->classes, &train_stop_asked, err);
+}
+
+static int split_off(struct train_dataset *d, double share, struct err *err)
+{
+    struct data_index whole = d->train;
+
+    memset(&d->train, 0, sizeof d->train);
+    if (data_index_split(&whole, share, &d->train, &d->val, err) < 0) {
+        data_index_release(&whole);
+        return err_wrap(err, "--val-split");
+    }
+    d->has_val = true;
+    return 0;
+}
+
+static int open_held_out(struct train_dataset *d, const struct places *places, double val_split, struct err *err)
+{
+    const char *val = places->val;
+
+    if (val_split > 0 && val != NULL)
+        return err_set(err, ERR_USAGE, "--val-split is given, but there are validation pictures in '%s'", val);
+    if (val_split > 0)
+        return split_off(d, val_split, err) < 0 ? -1 : 0;
+    if (val == NULL && places->test != NULL) {
+        log_info("no validation pictures: the test pictures in '%s' serve as such after each epoch", places->test);
+        val = places->test;
+    }
+    if (val == NULL)
+        log_warn("no validation pictures: nothing is scored; give --val DIR or --val-split 0.1");
+    else if (open_bound(&d->val, val, &d->train, err) < 0)
+        return -1;
+    d->has_val = val != NULL;
+    return 0;
+}
+
+static void tell(const char *what, const struct data_index *index)
+{
+    log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count, index->classes, index->root,
+             (double)index->bytes / 1e6, index->sharded ? ", shards" : "");
+    if (index->ignored > 0)
+        log_warn("%zu files below '%s' are no pictures by their name and are left out", index->ignored, index->root);
+}
+
+int train_dataset_open(struct train_dataset *d, const struct train_options *o, struct err *err)
+{
+    struct places places = {0};
+    int rc = -1;
+
+    memset(d, 0, sizeof *d);
+    if (find_places(&places, o, err) < 0)
+        goto out;
+    if (data_index_open(&d->train, places.train, NULL, 0, &train_stop_asked, err) < 0)
+        goto out;
+    tell("training", &d->train);
+    if (open_held_out(d, &places, o->val_split, err) < 0)
+        goto out;
+    if (d->has_val)
+        tell("validation", &d->val);
+    if (places.test != NULL && open_bound(&d->test, places.test, &d->train, err) < 0)
+        goto out;
+    d->has_test = places.test != NULL;
+    if (d->has_test)
+        tell("test", &d->test);
+    rc = 0;
+out:
+    free(places.train);
+    free(places.val);
+    free(places.test);
+    if (rc < 0)
+        train_dataset_release(d);
+    return rc;
+}
+
+void train_dataset_release(struct train_dataset *d)
+{
+    data_index_release(&d->train);
+    data_index_release(&d->val);
+    data_index_release(&d->test);
+    memset(d, 0, sizeof *d);
+}
+
+/* Each index travels as its length and its bytes; no index is a length of 0. */
+static void encode_index(const struct data_index *index, bool there, struct buf *out)
+{
+    struct buf bytes = {0};
+    uint64_t length = 0;
+
+    if (there)
+        data_index_encode(index, &bytes);
+    length = bytes.bytes;
+    buf_append(out, &length, sizeof length);
+    buf_append(out, bytes.data, bytes.bytes);
+    buf_release(&bytes);
+}
+
+void train_dataset_encode(const struct train_dataset *d, struct buf *out)
+{
+    encode_index(&d->train, true, out);
+    encode_index(&d->val, d->has_val, out);
+    encode_index(&d->test, d->has_test, out);
+}
+
+static int decode_index(struct data_index *index, bool *there, const unsigned char **at, const unsigned char *end,
+                        struct err *err)
+{
+    uint64_t length = 0;
+
+    if ((size_t)(end - *at) < sizeof length)
+        return err_set(err, ERR_INTERNAL, "the index that rank 0 sent is cut short");
+    memcpy(&length, *at, sizeof length);
+    *at += sizeof length;
+    *there = length > 0;
+    if (length > (uint64_t)(end - *at) || (*there && data_index_decode(index, *at, length, err) < 0))
+        return err_set(err, ERR_INTERNAL, "the index that rank 0 sent is cut short");
+    *at += length;
+    return 0;
+}
+
+int train_dataset_decode(struct train_dataset *d, const void *data, size_t bytes, struct err *err)
+{
+    const unsigned char *at = data, *const end = at + bytes;
+    bool has_train = false;
+
+    memset(d, 0, sizeof *d);
+    if (decode_index(&d->train, &has_train, &at, end, err) < 0 || decode_index(&d->val, &d->has_val, &at, end, err) < 0)
+        return -1;
+    return decode_index(&d->test, &d->has_test, &at, end, err);
+}

@@ -1,0 +1,165 @@
+/*
+ * trainer/main.c -- the program convoy-train: the verbs that touch pictures or networks.
+ *
+ * `convoy` starts it, alone or once per rank. Only `train` calls MPI_Init.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/option.h"
+#include "comm/comm.h"
+#include "trainer/data/pack.h"
+#include "trainer/data/synth.h"
+#include "trainer/options.h"
+#include "trainer/run.h"
+#include "trainer/stop.h"
+
+static int fail(const struct err *err)
+{
+    log_error("%s", err->msg);
+    return err_exit_code(err->code);
+}
+
+/* --- train --- */
+
+/* Is there a word that asks for help? */
+static bool wants_help(int argc, char *const *argv)
+{
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+    return false;
+}
+
+static int check_only(const struct train_options *options, struct err *err)
+{
+    const char *const ranks = getenv("CONVOY_RANKS");
+
+    /* A job that resumes may have more ranks than micro-batches; only a first start may not. */
+    if (ranks != NULL && options->checkpoint == NULL && train_options_check_ranks(options, atoi(ranks), err) < 0)
+        return fail(err);
+    return 0;
+}
+
+static void name_rank(const struct comm *comm)
+{
+    char prefix[320];
+
+    snprintf(prefix, sizeof prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
+    log_init(prefix, comm->rank != 0);
+}
+
+static int train(int argc, char *const *argv)
+{
+    struct train_options options = {0};
+    struct comm comm = {0};
+    struct err err = {0};
+    bool agreed = false;
+    int status = 0;
+
+    if (wants_help(argc, argv)) {
+        printf("train options [default]:\n");
+        train_options_help(stdout);
+        return 0;
+    }
+    train_options_init(&options);
+    if (train_options_read(&options, argc, argv, &err) < 0) {
+        status = fail(&err);
+    } else if (options.check_options) {
+        status = check_only(&options, &err);
+    } else if (comm_open(&comm, &err) < 0) {
+        status = fail(&err);
+    } else {
+        name_rank(&comm);
+        if (train_run(&options, &comm, &agreed, &err) < 0) {
+            status = err_exit_code(err.code);
+            if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
+                log_error("%s", err.msg);
+            if (!agreed)
+                comm_abort(&comm, status);
+        }
+        comm_close(&comm);
+    }
+    train_options_release(&options);
+    return status;
+}
+
+/* --- synth, pack --- */
+
+static const struct option_spec synth_table[] = {
+    {.name = "classes", .kind = OPTION_INTEGER, .metavar = "N", .min = 2, .max = DATA_SYNTH_CLASSES_MAX, .fallback = "10",
+     .help = "kinds of pictures"},
+    {.name = "size", .kind = OPTION_INTEGER, .metavar = "PX", .min = 16, .max = 2048, .fallback = "32",
+     .help = "pictures are PX x PX pixels"},
+    {.name = "count", .kind = OPTION_INTEGER, .metavar = "N", .min = 2, .max = 1e9, .fallback = "4000",
+     .help = "training pictures in all; a fifth as many more are for validation"},
+    {.name = "seed", .kind = OPTION_INTEGER, .metavar = "N", .min = 0, .max = 9007199254740992.0, .fallback = "1",
+     .help = "another seed, other pictures"},
+};
+
+static int synth(const char *target, struct option_set *set, struct err *err)
+{
+    const struct data_synth_options options = {.target = target, .classes = (int)option_integer(set, "classes"),
+                                               .size = (int)option_integer(set, "size"),
+                                               .count = (uint64_t)option_integer(set, "count"),
+                                               .seed = (uint64_t)option_integer(set, "seed"), .cancel = &train_stop_asked};
+
+    return data_synth(&options, err);
+}
+
+static const struct option_spec pack_table[] = {
+    {.name = "shard-bytes", .kind = OPTION_INTEGER, .metavar = "BYTES", .min = 1, .max = 1e12, .fallback = "100000000",
+     .help = "a shard is closed when it holds this much"},
+};
+
+static int pack(const char *source, const char *target, struct option_set *set, struct err *err)
+{
+    const struct data_pack_options options = {.source = source, .target = target,
+                                              .shard_bytes = (uint64_t)option_integer(set, "shard-bytes"),
+                                              .cancel = &train_stop_asked};
+
+    return data_pack(&options, err);
+}
+
+/* Both take their folders first and options from one small table. */
+static int folder_verb(const char *verb, int argc, char *const *argv)
+{
+    const bool is_synth = strcmp(verb, "synth") == 0;
+    const int folders = is_synth ? 1 : 2;
+    const char *const usage = is_synth ? "convoy synth DIR" : "convoy pack SRC DST";
+    struct option_set set = {0};
+    struct err err = {0};
+    int rc = 0;
+
+    option_set_init(&set, is_synth ? synth_table : pack_table,
+                    is_synth ? sizeof synth_table / sizeof synth_table[0] : sizeof pack_table / sizeof pack_table[0]);
+    if (wants_help(argc, argv)) {
+        printf("%s [options]\n\noptions [default]:\n", usage);
+        option_set_help(&set, stdout);
+    } else if (argc < folders || strncmp(argv[0], "--", 2) == 0 || strncmp(argv[folders - 1], "--", 2) == 0) {
+        rc = err_set(&err, ERR_USAGE, "%s: name %s first", usage, is_synth ? "the folder" : "both folders");
+    } else if (option_set_parse(&set, argc - folders, argv + folders, &err) < 0) {
+        rc = -1;
+    } else {
+        rc = is_synth ? synth(argv[0], &set, &err) : pack(argv[0], argv[1], &set, &err);
+    }
+    option_set_release(&set);
+    return rc < 0 ? fail(&err) : 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *const verb = argc > 1 ? argv[1] : "";
+
+    train_stop_init();
+    log_init("convoy:", false);
+    if (strcmp(verb, "train") == 0)
+        return train(argc - 2, argv + 2);
+    if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)
+        return folder_verb(verb, argc - 2, argv + 2);
+    fprintf(stderr, "convoy-train is started by convoy: see convoy --help\n");
+    return 2;
+}

@@ -1,0 +1,108 @@
+#include "trainer/model_dir.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/uri.h"
+#include "trainer/data/index.h"
+#include "trainer/data/transform.h"
+#include "trainer/options.h"
+#include "trainer/tensors.h"
+
+static int write_json(const char *folder, const char *name, const json_t *value, struct err *err)
+{
+    char *const path = uri_join(folder, name), *const text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    int rc = -1;
+
+    if (text == NULL)
+        err_set(err, ERR_INTERNAL, "cannot write '%s' as JSON (a class name that is not UTF-8?)", path);
+    else
+        rc = file_replace(path, text, strlen(text), err);
+    free(text);
+    free(path);
+    return rc;
+}
+
+static int write_labels(const char *folder, const struct data_index *index, struct err *err)
+{
+    json_t *const names = json_array();
+    int rc = 0;
+
+    for (int i = 0; i < index->classes; i++)
+        if (json_array_append_new(names, json_string(index->class_names[i])) < 0)
+            rc = err_set(err, ERR_INPUT, "the class name '%s' is not UTF-8", index->class_names[i]);
+    if (rc == 0)
+        rc = write_json(folder, "class_labels.json", names, err);
+    json_decref(names);
+    return rc;
+}
+
+static json_t *hyperparameters(const struct train_options *options)
+{
+    json_t *const object = json_object();
+
+    for (size_t i = 0; i < options->set.count; i++) {
+        struct buf text = {0};
+
+        if ((options->set.specs[i].flags & (TRAIN_OPTION_FIXED | TRAIN_OPTION_SCHEDULE)) == 0)
+            continue;
+        train_options_resolved(options, i, &text);
+        json_object_set_new(object, options->set.specs[i].name, json_string(buf_text(&text)));
+        buf_release(&text);
+    }
+    return object;
+}
+
+static int write_config(const struct train_options *options, int classes, struct err *err)
+{
+    const float *const m = data_imagenet_mean, *const s = data_imagenet_std;
+    json_t *const config =
+        json_pack("{s:s, s:s, s:i, s:i, s:{s:[f,f,f], s:[f,f,f]}, s:o}", "format", "convoy-model-1", "model", options->model,
+                  "classes", classes, "image_size", options->image_size, "normalize", "mean", (double)m[0], (double)m[1],
+                  (double)m[2], "std", (double)s[0], (double)s[1], (double)s[2], "hyperparameters", hyperparameters(options));
+    const int rc = write_json(options->model_dir, "config.json", config, err);
+
+    json_decref(config);
+    return rc;
+}
+
+static int write_model(const char *path, struct train_tensors *tensors, struct err *err)
+{
+    static const struct safetensors_pair metadata[] = {{"format", "pt"}};
+    struct file_new file = {.fd = -1};
+    int rc = -1;
+
+    if (file_new_open(&file, path, err) == 0 &&
+        safetensors_write(&file, tensors->entries, tensors->count, metadata, 1, err) == 0)
+        rc = file_new_commit(&file, err);
+    file_new_release(&file);
+    return rc;
+}
+
+int train_model_dir_write(const struct train_options *options, struct nn_model *model, const struct data_index *classes,
+                          uint64_t steps, char hex[DIGEST_HEX_CHARS], struct err *err)
+{
+    unsigned char sha[DIGEST_SHA256_BYTES];
+    struct train_tensors tensors = {0};
+    char *const path = uri_join(options->model_dir, "model.safetensors");
+    int rc = -1;
+
+    if (file_make_folder(options->model_dir, err) < 0 || write_labels(options->model_dir, classes, err) < 0 ||
+        write_config(options, classes->classes, err) < 0)
+        goto out;
+    if (train_tensors_gather(&tensors, model, NULL, steps, err) < 0)
+        goto out;
+    safetensors_digest(tensors.entries, tensors.count, sha);
+    digest_hex(sha, hex);
+    rc = write_model(path, &tensors, err);
+out:
+    if (rc < 0)
+        err_wrap(err, "cannot write the model");
+    train_tensors_release(&tensors);
+    free(path);
+    return rc;
+}

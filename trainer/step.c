@@ -1,0 +1,192 @@
+#include "trainer/run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "comm/exchange.h"
+#include "trainer/data/stream.h"
+#include "trainer/optim/sgd.h"
+#include "trainer/stop.h"
+
+#define RUNNING_MOMENTUM 0.1f /* batch norm's, as PyTorch's default */
+
+/* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the gradient. */
+static size_t leaf_floats(const struct train_run *run)
+{
+    return nn_model_running_count(run->model) + nn_model_weight_count(run->model);
+}
+
+static void warn_of_buffers(const struct train_run *run, size_t count)
+{
+    const uint32_t own = run->lanes.end - run->lanes.begin;
+    int log2 = 0, buffers = comm_tree_sum_buffers((uint32_t)run->options->lanes, run->lanes);
+
+    while (2u << log2 <= own)
+        log2++;
+    if (run->comm->rank == 0 && buffers > log2 + 1)
+        log_warn("%d micro-batches over %d ranks is no power of two each: a rank keeps %.0f MB more of partial sums",
+                 run->options->lanes, run->comm->size, (buffers - log2 - 1) * (double)count * sizeof(float) / 1e6);
+}
+
+int train_step_init(struct train_run *run, struct err *err)
+{
+    const size_t count = leaf_floats(run);
+    const uint32_t lanes = (uint32_t)run->options->lanes;
+
+    run->lanes = comm_tree_share(lanes, run->comm->rank, run->comm->size);
+    warn_of_buffers(run, count);
+    if (comm_tree_sum_init(&run->tree, lanes, run->lanes, count, err) < 0)
+        return -1;
+    run->exchange = comm_exchange_new(run->comm, lanes, count, run->options->bucket_bytes, err);
+    if (run->exchange == NULL)
+        return -1;
+    if (run->tree.vectors == 0 && (run->own_sum = calloc(count, sizeof(float))) == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for a gradient of %zu MB", count * sizeof(float) / 1000000);
+    run->sum = run->tree.vectors > 0 ? run->tree.vector[0] : run->own_sum;
+    return 0;
+}
+
+void train_step_release(struct train_run *run)
+{
+    comm_exchange_free(run->exchange);
+    comm_tree_sum_release(&run->tree);
+    free(run->own_sum);
+    run->exchange = NULL;
+    run->own_sum = run->sum = NULL;
+}
+
+/* What the ranks tell each other before they exchange gradients. */
+struct agreement {
+    int64_t images, correct, correct5, loss, nonfinite, stop, dropped;
+};
+
+struct times {
+    double input_s, compute_s, exchange_s;
+};
+
+/* Run one micro-batch into the tree's next leaf. Returns 1 when given up. */
+static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_score *score, struct times *times,
+                             struct err *err)
+{
+    const double begun = clock_now_s();
+    struct data_batch batch = {0};
+    float *const leaf = comm_tree_sum_leaf(&run->tree);
+    struct nn_step step = {.scale = 1.0f / (float)images, .label_smoothing = (float)run->options->label_smoothing,
+                           .statistics = leaf, .gradient = leaf + nn_model_running_count(run->model),
+                           .cancel = &train_stop_drop};
+    const int got = data_stream_next(run->stream, &batch, &train_stop_drop, err);
+    const double read = clock_now_s();
+    int cancelled = 0;
+
+    times->input_s += read - begun;
+    if (got < 0)
+        return err->code == ERR_STOPPED ? 1 : -1;
+    if (got == 0)
+        return err_set(err, ERR_INTERNAL, "the stream of pictures ended early");
+    step.x = batch.x;
+    step.labels = batch.labels;
+    step.n = batch.n;
+    cancelled = nn_model_train(run->model, &step, score);
+    data_stream_give_back(run->stream, &batch);
+    if (cancelled)
+        return 1;
+    comm_tree_sum_push(&run->tree);
+    times->compute_s += clock_now_s() - read;
+    return 0;
+}
+
+/* This rank's lanes, one after the other. */
+static int train_lanes(struct train_run *run, uint32_t images, struct agreement *mine, struct times *times, struct err *err)
+{
+    struct nn_score score = {0};
+    int rc = 0;
+
+    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
+        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
+            rc = train_micro_batch(run, images, &score, times, err);
+    *mine = (struct agreement){.images = score.images, .correct = score.correct, .correct5 = score.correct5,
+                               .loss = score.loss, .nonfinite = score.nonfinite, .stop = train_stop_asked != 0,
+                               .dropped = rc == 1};
+    return rc < 0 ? -1 : 0;
+}
+
+/* Change weights and running statistics by the sum of all leaves. */
+static void apply(struct train_run *run, uint32_t leaves, double lr)
+{
+    const struct train_options *const o = run->options;
+    const struct optim_sgd sgd = {.momentum = (float)o->momentum, .weight_decay = (float)o->weight_decay,
+                                  .nesterov = o->nesterov};
+    const size_t running = nn_model_running_count(run->model), weights = nn_model_weight_count(run->model);
+    float *const gradient = run->sum + running;
+
+    for (size_t i = 0; i < running; i++)
+        run->sum[i] /= (float)leaves;
+    if (o->clip_norm > 0)
+        optim_clip(gradient, weights, o->clip_norm);
+    optim_sgd_step(&sgd, (float)lr, nn_model_weights(run->model), run->momentum, gradient, weights);
+    nn_model_update_running(run->model, run->sum, RUNNING_MOMENTUM);
+}
+
+static void advance(struct train_run *run, const struct agreement *all, double seconds)
+{
+    struct train_position *const p = &run->position;
+    const struct nn_score score = {.images = all->images, .correct = all->correct, .correct5 = all->correct5,
+                                   .loss = all->loss};
+
+    nn_score_add(&p->epoch_score, &score);
+    p->step++;
+    p->epoch_step++;
+    p->samples += (uint64_t)all->images;
+    p->epoch_s += seconds;
+}
+
+static void report(struct train_run *run, const struct agreement *all, double lr, const struct times *times, double seconds)
+{
+    const struct train_position *const p = &run->position;
+
+    report_metrics_write(&run->metrics, "step",
+                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch", (int)p->epoch, "step",
+                                   (json_int_t)p->step, "loss", (double)all->loss / NN_LOSS_UNIT / (double)all->images,
+                                   "accuracy", (double)all->correct / (double)all->images, "lr", lr, "images",
+                                   (json_int_t)all->images, "seconds", seconds, "compute_s", times->compute_s, "exchange_s",
+                                   times->exchange_s, "input_s", times->input_s));
+}
+
+int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
+{
+    const double begun = clock_now_s();
+    const uint32_t images = data_order_step_images(&run->order, run->position.epoch_step);
+    const uint32_t leaves = images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
+    const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
+    struct agreement all = {0};
+    struct times times = {0};
+    double computed = 0;
+
+    comm_tree_sum_begin(&run->tree, leaves, run->lanes);
+    if (train_lanes(run, images, &all, &times, err) < 0)
+        return -1;
+    computed = clock_now_s();
+    if (comm_sum_integers(run->comm, &all.images, sizeof all / sizeof(int64_t), err) < 0)
+        return -1;
+    *dropped = all.dropped != 0;
+    *stop = all.stop != 0;
+    if (*dropped)
+        return 0;
+    if (all.nonfinite != 0) {
+        run->agreed = true;
+        return err_set(err, ERR_INTERNAL,
+                       "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) may be too high; nothing of "
+                       "this step is kept",
+                       (unsigned long long)run->position.step + 1, run->position.epoch);
+    }
+    if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
+        return -1;
+    times.exchange_s = clock_now_s() - computed;
+    apply(run, leaves, lr);
+    advance(run, &all, clock_now_s() - begun);
+    report(run, &all, lr, &times, clock_now_s() - begun);
+    return 0;
+}
