@@ -66,11 +66,12 @@ void buf_append(struct buf *buf, const void *data, size_t bytes)
 
 void buf_printf(struct buf *buf, const char *fmt, ...)
 {
+    char none[1];
     va_list args;
     int chars;
 
     va_start(args, fmt);
-    chars = vsnprintf(NULL, 0, fmt, args);
+    chars = vsnprintf(none, sizeof none, fmt, args);
     va_end(args);
     assert(chars >= 0);
     grow_or_abort(buf, (size_t)chars + 1);

@@ -15,7 +15,7 @@
 #define BAR_INTERVAL_S 0.1
 #define BAR_WIPE       "\r\033[K" /* to the line's start; erase to its end (ECMA-48 EL) */
 
-static char prefix[128];
+static char line_prefix[128];
 static bool info_dropped, debug_wanted;
 
 /* Guards what stands on the terminal: the bar's text, whether it is drawn, and the writes
@@ -25,12 +25,12 @@ static char bar[BAR_BYTES];
 static bool bar_drawn;
 static double bar_drawn_s;
 
-void log_init(const char *text, bool quiet)
+void log_init(const char *prefix, bool quiet)
 {
     const char *level = getenv("CONVOY_LOG");
+    const bool none = prefix == NULL || prefix[0] == '\0';
 
-    snprintf(prefix, sizeof prefix, "%s%s", text == NULL ? "" : text,
-             text == NULL || text[0] == '\0' ? "" : " ");
+    snprintf(line_prefix, sizeof line_prefix, "%s%s", none ? "" : prefix, none ? "" : " ");
     info_dropped = quiet;
     debug_wanted = level != NULL && strcmp(level, "debug") == 0;
 }
@@ -47,7 +47,7 @@ static void put(const char *data, size_t bytes)
 static void put_line(const char *level, const char *fmt, va_list args)
 {
     char line[LINE_BYTES], out[LINE_BYTES + BAR_BYTES + 32];
-    int chars = snprintf(line, sizeof line, "%s%s", prefix, level);
+    int chars = snprintf(line, sizeof line, "%s%s", line_prefix, level);
 
     vsnprintf(line + chars, sizeof line - (size_t)chars, fmt, args);
     for (char *c = line; *c != '\0'; c++)
