@@ -11,12 +11,13 @@
 #include "launcher/words.h"
 
 /*
- * Open MPI's parameters. They travel as OMPI_MCA_<name>, which Open MPI 4.1 and 5 both read and
- * which, unlike --mca twice on one line, gives way to --mca in --mpirun-args.
+ * Open MPI's settings. Its parameters travel as OMPI_MCA_<name>, which Open MPI 4.1 and 5 both read
+ * and which, unlike
+ * --mca twice on one line, gives way to --mca in --mpirun-args.
  */
 static const struct {
     const char *name, *value;
-} mca[] = {
+} settings[] = {
     /* Point-to-point by the transports named below. Else every fabric's library is tried first:
      * measured, 0.2 s of 0.45 s that two ranks take to start and end. */
     {"OMPI_MCA_pml", "ob1"},
@@ -26,6 +27,9 @@ static const struct {
     /* A rank that waits for another lets go of its core: decoding and the other ranks need it, and
      * in a small container there may be fewer cores than ranks. */
     {"OMPI_MCA_mpi_yield_when_idle", "1"},
+    /* hwloc looks for the cores in /sys; in a chroot without it, each process would say so on
+       stderr. */
+    {"HWLOC_HIDE_ERRORS", "2"},
 };
 
 /* Containers often forbid the call by which one process reads another's memory (docker's default
@@ -43,8 +47,8 @@ static bool kernel_copies_between_processes(void)
 
 void launch_mpirun_settings(void)
 {
-    for (size_t i = 0; i < sizeof mca / sizeof mca[0]; i++)
-        setenv(mca[i].name, mca[i].value, 0);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
+        setenv(settings[i].name, settings[i].value, 0);
     if (!kernel_copies_between_processes())
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
 }
