@@ -1,0 +1,177 @@
+/*
+ * launcher/main.c -- the program `convoy`.
+ *
+ * `train` is launched from here; verbs that touch pictures run convoy-train, which stands in the
+ * same folder, as git finds its commands.
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "launcher/job.h"
+#include "launcher/options.h"
+
+static const struct {
+    const char *name, *help;
+} verbs[] = {
+    {"train", "[launch options] [train options]\n"
+              "    train a network, with any number of ranks on this host"},
+    {"synth", "DIR [--classes N] [--size PX] [--count N] [--seed N]\n"
+              "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
+              "DIR/val/CLASS/*.jpg"},
+    {"pack", "SRC DST\n"
+             "    turn a folder per class into tar shards with an index"},
+};
+#define VERB_COUNT (sizeof verbs / sizeof verbs[0])
+
+static bool is_verb(const char *name)
+{
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        if (strcmp(name, verbs[i].name) == 0)
+            return true;
+    return false;
+}
+
+static void print_help(void)
+{
+    printf("convoy %s trains convolutional networks on CPU hosts.\n\n", CONVOY_VERSION);
+    for (size_t i = 0; i < VERB_COUNT; i++)
+        printf("convoy %s %s\n\n", verbs[i].name, verbs[i].help);
+    printf("convoy VERB --help    all options of a verb, with their defaults\n"
+           "convoy --version\n\n"
+           "Under somebody else's mpirun, `mpirun -np N convoy train [train options]` makes each "
+           "process one rank.\n\n"
+           "exit status: 0 done; 2 wrong options or input; 75 stopped before the last epoch, state "
+           "saved;\n"
+           "128+N ended by signal N; 1 and 3 failures (3: network, another rank)\n");
+}
+
+/* Stderr carries every message; a full or closed stdout must not pass for a help that was read. */
+static int close_stdout(void)
+{
+    return fflush(stdout) == 0 ? 0 : 1;
+}
+
+/* convoy-train beside our own file, wherever the link in PATH that started us is. */
+static int find_program(char **program, struct err *err)
+{
+    char own[4096];
+    const ssize_t bytes = readlink("/proc/self/exe", own, sizeof own - 1);
+    char *slash;
+
+    if (bytes < 0)
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
+    own[bytes] = '\0';
+    slash = strrchr(own, '/');
+    if (slash == NULL)
+        return err_set(err, ERR_INTERNAL, "/proc/self/exe is '%s', not a path", own);
+    *slash = '\0';
+    if (asprintf(program, "%s/convoy-train", own) < 0)
+        abort();
+    if (access(*program, X_OK) < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot run '%s'", *program);
+    return 0;
+}
+
+/* Become convoy-train with these words behind its name. Returns only on failure. */
+static int become_program(const char *program, char *const *args, int count, struct err *err)
+{
+    struct launch_words words = {0};
+
+    launch_words_push(&words, program);
+    for (int i = 0; i < count; i++)
+        launch_words_push(&words, args[i]);
+    execv(program, words.at);
+    err_set_errno(err, ERR_INTERNAL, errno, "cannot run '%s'", program);
+    launch_words_release(&words);
+    return -1;
+}
+
+static int train_help(const char *program, struct err *err)
+{
+    char verb[] = "train", help[] = "--help";
+    char *const args[] = {verb, help};
+
+    printf("convoy train [launch options] [train options]\n\nlaunch options:\n");
+    launch_options_help(stdout);
+    printf("\n");
+    fflush(stdout);
+    return become_program(program, args, 2, err);
+}
+
+static int train(const char *program, int argc, char *const *argv, int *status, struct err *err)
+{
+    const int rank = launch_job_foreign_rank();
+    struct launch_options options = {0};
+    int rc = -1;
+
+    if (launch_options_read(&options, argc, argv, err) < 0)
+        goto out;
+    if (options.help)
+        rc = train_help(program, err);
+    else if (rank >= 0)
+        rc = launch_job_become_rank(&options, program, rank, err);
+    else if (launch_options_check(&options, err) == 0)
+        rc = launch_job_run(&options, program, status, err);
+out:
+    launch_options_release(&options);
+    return rc;
+}
+
+/* argv[0] is the verb. */
+static int run_verb(int argc, char *const *argv, int *status, struct err *err)
+{
+    char *program = NULL;
+    int rc = -1;
+
+    if (!is_verb(argv[0]))
+        return err_set(err, ERR_USAGE, "unknown verb '%s'; convoy --help lists them", argv[0]);
+    if (find_program(&program, err) < 0)
+        goto out;
+    if (strcmp(argv[0], "train") == 0)
+        rc = train(program, argc - 1, argv + 1, status, err);
+    else
+        rc = become_program(program, argv, argc, err);
+out:
+    free(program);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct err err = {0};
+    int status = 0;
+
+    log_init("launcher:", false);
+    if (argc < 2) {
+        log_error("no verb given; convoy --help lists them");
+        return 2;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("convoy %s\n", CONVOY_VERSION);
+        return close_stdout();
+    }
+    if (strcmp(argv[1], "help") == 0 &&
+        argc > 2) { /* `convoy help train` is `convoy train --help` */
+        char option[] = "--help";
+        char *const words[] = {argv[2], option};
+
+        if (run_verb(2, words, &status, &err) == 0)
+            return status;
+    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+               strcmp(argv[1], "help") == 0) {
+        print_help();
+        return close_stdout();
+    } else if (run_verb(argc - 1, argv + 1, &status, &err) == 0) {
+        return status;
+    }
+    /* Under a foreign mpirun every rank finds the same mistake: one says it. */
+    if (launch_job_foreign_rank() <= 0)
+        log_error("%s", err.msg);
+    return err_exit_code(err.code);
+}

@@ -1,0 +1,218 @@
+#include "launcher/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "launcher/hosts.h"
+
+#define LAUNCH_THREADS "threads"
+
+static const struct option_spec table[] = {
+    {.name = "hosts",
+     .kind = OPTION_TEXT,
+     .metavar = "A,B,...",
+     .shown = "SM_HOSTS, else this host",
+     .help = "hosts of the job; so far only this one"},
+    {.name = "hostfile",
+     .kind = OPTION_TEXT,
+     .metavar = "FILE",
+     .help = "the same from a file, a name per line"},
+    {.name = "ranks-per-host",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1024,
+     .fallback = "1",
+     .help = "processes on each host; the trained bits do not depend on it"},
+    {.name = LAUNCH_THREADS,
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1024,
+     .shown = "usable cores / ranks per host",
+     .help = "computing threads of a rank"},
+    {.name = "max-restarts",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 0,
+     .max = 1000000,
+     .fallback = "0",
+     .help =
+         "start the ranks again, from the newest checkpoint, after\nthey died; needs --checkpoint"},
+    {.name = "min-hosts",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1000000,
+     .fallback = "1",
+     .help = "hosts without which the job does not go on"},
+    {.name = "mpirun-args",
+     .kind = OPTION_TEXT,
+     .metavar = "\"...\"",
+     .help = "more words for mpirun, cut at blanks; quotes keep them together"},
+};
+#define TABLE_COUNT (sizeof table / sizeof table[0])
+
+void launch_options_release(struct launch_options *options)
+{
+    option_set_release(&options->set);
+    launch_words_release(&options->mpirun);
+    launch_words_release(&options->train);
+    *options = (struct launch_options){0};
+}
+
+void launch_options_help(FILE *out)
+{
+    struct option_set set = {0};
+
+    option_set_init(&set, table, TABLE_COUNT);
+    option_set_help(&set, out);
+    option_set_release(&set);
+}
+
+/* Whether the word is "--NAME" or "--NAME=...", with '_' and '-' alike. */
+static bool is_option(const char *word, const char *name)
+{
+    if (strncmp(word, "--", 2) != 0)
+        return false;
+    for (word += 2; *name != '\0'; word++, name++)
+        if (*word != *name && !(*word == '_' && *name == '-'))
+            return false;
+    return *word == '\0' || *word == '=';
+}
+
+static bool is_ours(const char *word)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        if (is_option(word, table[i].name))
+            return true;
+    return false;
+}
+
+/* Every launch option has a value, so a word of ours without '=' takes the next one with it. */
+static void part(struct launch_options *options, struct launch_words *ours, int argc,
+                 char *const *argv)
+{
+    bool all_train = false;
+
+    for (int i = 0; i < argc; i++) {
+        all_train = all_train || strcmp(argv[i], "--") == 0;
+        if (all_train || !is_ours(argv[i])) {
+            options->help = options->help || (!all_train && strcmp(argv[i], "--help") == 0);
+            launch_words_push(&options->train, argv[i]);
+            continue;
+        }
+        launch_words_push(ours, argv[i]);
+        if (strchr(argv[i], '=') == NULL && i + 1 < argc)
+            launch_words_push(ours, argv[++i]);
+    }
+}
+
+int launch_options_read(struct launch_options *options, int argc, char *const *argv,
+                        struct err *err)
+{
+    struct launch_words ours = {0};
+    const char *mpirun;
+    int rc = -1;
+
+    *options = (struct launch_options){0};
+    option_set_init(&options->set, table, TABLE_COUNT);
+    part(options, &ours, argc, argv);
+    if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0)
+        goto out;
+    options->ranks = (int)option_integer(&options->set, "ranks-per-host");
+    if (option_source(&options->set, LAUNCH_THREADS) != OPTION_ABSENT)
+        options->threads = (int)option_integer(&options->set, LAUNCH_THREADS);
+    options->restarts_max = (int)option_integer(&options->set, "max-restarts");
+    mpirun = option_text(&options->set, "mpirun-args");
+    if (mpirun != NULL && launch_words_push_line(&options->mpirun, mpirun, err) < 0) {
+        err_wrap(err, "--mpirun-args");
+        goto out;
+    }
+    rc = 0;
+out:
+    launch_words_release(&ours);
+    return rc;
+}
+
+static int check_hosts(const struct launch_options *options, struct err *err)
+{
+    const char *list = option_text(&options->set, "hosts"),
+               *file = option_text(&options->set, "hostfile");
+    const char *sagemaker = getenv("SM_HOSTS"), *source = "SM_HOSTS";
+    struct launch_words hosts = {0};
+    int rc = 0;
+
+    if (list != NULL && file != NULL)
+        return err_set(err, ERR_USAGE,
+                       "--hosts and --hostfile both name the hosts: give one of them");
+    if (list != NULL || file != NULL) {
+        source = list != NULL ? "--hosts" : "--hostfile";
+        rc = list != NULL ? launch_hosts_from_list(&hosts, list, err)
+                          : launch_hosts_from_file(&hosts, file, err);
+        if (rc < 0)
+            err_wrap(err, "%s", source);
+    } else if (sagemaker != NULL && sagemaker[0] != '\0') {
+        rc = launch_hosts_from_json(&hosts, sagemaker, err);
+        if (hosts.count == 1) /* the platform knows best what it calls this host */
+            launch_words_release(&hosts);
+    }
+    if (rc == 0)
+        rc = launch_hosts_check(&hosts, source, err);
+    launch_words_release(&hosts);
+    return rc;
+}
+
+/* The value of the last --NAME among convoy-train's words; NULL: not there. */
+static const char *train_value(const struct launch_options *options, const char *name)
+{
+    const char *value = NULL;
+
+    for (size_t i = 0; i < options->train.count; i++) {
+        const char *word = options->train.at[i];
+
+        if (is_option(word, name))
+            value = strchr(word, '=') != NULL ? strchr(word, '=') + 1 : options->train.at[i + 1];
+    }
+    return value;
+}
+
+/* Each generation gets the same words, so each must find by itself where the one before it stopped.
+ */
+static int check_restarts(const struct launch_options *options, struct err *err)
+{
+    const char *resume = train_value(options, "resume");
+
+    if (options->restarts_max == 0)
+        return 0;
+    if (train_value(options, "checkpoint") == NULL && getenv("SM_HP_CHECKPOINT") == NULL)
+        return err_set(err, ERR_USAGE,
+                       "--max-restarts needs --checkpoint: a restart without one would begin anew");
+    if (resume != NULL && strcmp(resume, "auto") != 0)
+        return err_set(
+            err, ERR_USAGE,
+            "--max-restarts needs --resume auto: with '%s' each restart would begin there again",
+            resume);
+    return 0;
+}
+
+int launch_options_check(const struct launch_options *options, struct err *err)
+{
+    const int64_t hosts_min = option_integer(&options->set, "min-hosts");
+
+    if (check_hosts(options, err) < 0 || check_restarts(options, err) < 0)
+        return -1;
+    if (hosts_min > 1)
+        return err_set(err, ERR_USAGE, "--min-hosts is %d, but the job has 1 host", (int)hosts_min);
+    return 0;
+}
+
+const char *launch_options_idle_name(const struct launch_options *options)
+{
+    for (size_t i = 0; i < TABLE_COUNT; i++)
+        if (strcmp(table[i].name, LAUNCH_THREADS) != 0 &&
+            option_source(&options->set, table[i].name) == OPTION_COMMAND_LINE)
+            return table[i].name;
+    return NULL;
+}

@@ -1,0 +1,86 @@
+#include "launcher/words.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+void launch_words_release(struct launch_words *words)
+{
+    if (words == NULL)
+        return;
+    for (size_t i = 0; i < words->count; i++)
+        free(words->at[i]);
+    free(words->at);
+    *words = (struct launch_words){0};
+}
+
+void launch_words_push(struct launch_words *words, const char *word)
+{
+    char **at = realloc(words->at, (words->count + 2) * sizeof *at);
+
+    if (at == NULL)
+        abort();
+    words->at = at;
+    at[words->count] = strdup(word);
+    if (at[words->count] == NULL)
+        abort();
+    at[++words->count] = NULL;
+}
+
+void launch_words_push_all(struct launch_words *words, const struct launch_words *more)
+{
+    assert(words != more);
+    for (size_t i = 0; i < more->count; i++)
+        launch_words_push(words, more->at[i]);
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n';
+}
+
+/* One word from *line into `word`, quotes taken off; *line then stands behind it. False: a quote is
+ * open. */
+static bool next_word(const char **line, struct buf *word)
+{
+    const char *at = *line;
+    char quote = '\0';
+
+    for (; *at != '\0' && (quote != '\0' || !is_blank(*at)); at++) {
+        if (quote == '\0' && (*at == '\'' || *at == '"'))
+            quote = *at;
+        else if (*at == quote)
+            quote = '\0';
+        else if (*at == '\\' && quote != '\'' && at[1] != '\0')
+            buf_append(word, ++at, 1);
+        else
+            buf_append(word, at, 1);
+    }
+    *line = at;
+    return quote == '\0';
+}
+
+int launch_words_push_line(struct launch_words *words, const char *line, struct err *err)
+{
+    struct launch_words found = {0};
+    const char *at = line;
+    int rc = 0;
+
+    for (at += strspn(at, " \t\n"); rc == 0 && *at != '\0'; at += strspn(at, " \t\n")) {
+        struct buf word = {0};
+
+        if (next_word(&at, &word))
+            launch_words_push(&found, buf_text(&word));
+        else
+            rc = err_set(err, ERR_USAGE, "a quote is not closed in '%s'", line);
+        buf_release(&word);
+    }
+    if (rc == 0)
+        launch_words_push_all(words, &found);
+    launch_words_release(&found);
+    return rc;
+}

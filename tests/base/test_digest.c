@@ -1,0 +1,117 @@
+/* tests/base/test_digest.c -- published vectors, and both ways of counting a CRC against each
+ * other. */
+#include "base/digest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/crc32c.h"
+
+/* NIST's examples for FIPS 180-4. */
+static const struct {
+    const char *text, *hex;
+} sha_cases[] = {
+    {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+    {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+    {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+     "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+};
+
+static void digest_sha256_gives_the_vectors_of_fips_180(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof sha_cases / sizeof sha_cases[0]; i++) {
+        unsigned char sha[DIGEST_SHA256_BYTES];
+        char hex[DIGEST_HEX_CHARS];
+
+        digest_sha256(sha_cases[i].text, strlen(sha_cases[i].text), sha);
+        digest_hex(sha, hex);
+        assert_string_equal(hex, sha_cases[i].hex);
+    }
+}
+
+static void digest_sha256_is_the_same_when_put_in_pieces(void **state)
+{
+    struct digest_sha256 *digest = digest_sha256_new();
+    unsigned char chunk[1000], sha[DIGEST_SHA256_BYTES];
+    char hex[DIGEST_HEX_CHARS];
+
+    (void)state;
+    memset(chunk, 'a', sizeof chunk);
+    for (int i = 0; i < 1000; i++) { /* FIPS 180's million times 'a', cut unevenly */
+        digest_sha256_put(digest, chunk, (size_t)i);
+        digest_sha256_put(digest, chunk, 0);
+        digest_sha256_put(digest, chunk, sizeof chunk - (size_t)i);
+    }
+    digest_sha256_end(digest, sha);
+    digest_sha256_free(digest);
+    digest_sha256_free(NULL);
+    digest_hex(sha, hex);
+    assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+static void digest_crc32c_gives_the_vectors_of_rfc_3720(void **state)
+{
+    unsigned char bytes[32];
+
+    (void)state;
+    assert_int_equal(digest_crc32c(0, "123456789", 9), 0xe3069283);
+    assert_int_equal(digest_crc32c(0, NULL, 0), 0);
+    memset(bytes, 0, sizeof bytes);
+    assert_int_equal(digest_crc32c(0, bytes, sizeof bytes), 0x8a9136aa);
+    memset(bytes, 0xff, sizeof bytes);
+    assert_int_equal(digest_crc32c(0, bytes, sizeof bytes), 0x62a8ab43);
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)i;
+    assert_int_equal(digest_crc32c(0, bytes, sizeof bytes), 0x46dd794e);
+}
+
+/* One bit at a time, straight from the definition. */
+static uint32_t crc32c_naive(uint32_t crc, const unsigned char *data, size_t bytes)
+{
+    crc = ~crc;
+    for (size_t i = 0; i < bytes; i++) {
+        crc ^= data[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78u : 0);
+    }
+    return ~crc;
+}
+
+static void digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere(void **state)
+{
+    unsigned char bytes[100];
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = (unsigned char)(i * 37 + 11);
+    for (size_t begin = 0; begin < 9; begin++)
+        for (size_t end = begin; end <= sizeof bytes; end++) {
+            const size_t n = end - begin, cut = n / 3;
+            const uint32_t want = crc32c_naive(0, bytes + begin, n);
+
+            assert_int_equal(crc32c_table(0, bytes + begin, n), want);
+            if (crc32c_cpu_has())
+                assert_int_equal(crc32c_cpu(0, bytes + begin, n), want);
+            assert_int_equal(
+                digest_crc32c(digest_crc32c(0, bytes + begin, cut), bytes + begin + cut, n - cut),
+                want);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(digest_sha256_gives_the_vectors_of_fips_180),
+        cmocka_unit_test(digest_sha256_is_the_same_when_put_in_pieces),
+        cmocka_unit_test(digest_crc32c_gives_the_vectors_of_rfc_3720),
+        cmocka_unit_test(digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,140 @@
+/* tests/launcher/test_mpirun.c */
+#include "launcher/mpirun.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "launcher/words.h"
+
+static const char *const variables[] = {
+    "CONVOY_GENERATION", "CONVOY_LOG",      "CONVOY_READY",         "CONVOY_TERMINAL_COLUMNS",
+    "CONVOY_THREADS",    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+};
+
+static int clear_environment(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
+        unsetenv(variables[i]);
+    return 0;
+}
+
+/* The line with '|' between its words. */
+static const char *line_text(struct buf *text, const struct launch_mpirun_line *line)
+{
+    struct launch_words words = {0};
+
+    text->bytes = 0;
+    launch_mpirun_words(line, &words);
+    for (size_t i = 0; i < words.count; i++)
+        buf_printf(text, "%s%s", i == 0 ? "" : "|", words.at[i]);
+    launch_words_release(&words);
+    return buf_text(text);
+}
+
+static void mpirun_words_are_the_line_that_starts_the_ranks(void **state)
+{
+    struct launch_words none = {0};
+    struct buf text = {0};
+
+    (void)state;
+    assert_string_equal(
+        line_text(&text,
+                  &(struct launch_mpirun_line){
+                      .ranks = 2, .more = &none, .program = "/p q/t", .args = &none}),
+        "mpirun|--quiet|-np|2|--map-by|slot:OVERSUBSCRIBE|--bind-to|none|/p q/t|train");
+    buf_release(&text);
+}
+
+static void mpirun_words_tell_that_root_is_meant_when_root(void **state)
+{
+    struct launch_words none = {0};
+    struct buf text = {0};
+
+    (void)state;
+    assert_non_null(strstr(
+        line_text(&text,
+                  &(struct launch_mpirun_line){
+                      .ranks = 2, .root = true, .more = &none, .program = "t", .args = &none}),
+        "|--allow-run-as-root|-np|"));
+    buf_release(&text);
+}
+
+static void mpirun_words_keep_the_users_words_whole(void **state)
+{
+    struct launch_words more = {0}, args = {0};
+    struct buf text = {0};
+
+    (void)state;
+    launch_words_push(&more, "--mca");
+    launch_words_push(&more, "btl");
+    launch_words_push(&more, "a b");
+    launch_words_push(&args, "--data=x y;$Z");
+    launch_words_push(&args, "");
+    assert_non_null(strstr(
+        line_text(
+            &text,
+            &(struct launch_mpirun_line){.ranks = 3, .more = &more, .program = "t", .args = &args}),
+        "|-np|3|--map-by|slot:OVERSUBSCRIBE|--bind-to|none|--mca|btl|a b|t|train|--data=x y;$Z|"));
+    launch_words_release(&more);
+    launch_words_release(&args);
+    buf_release(&text);
+}
+
+static void mpirun_words_export_the_variables_that_are_set(void **state)
+{
+    struct launch_words none = {0};
+    struct buf text = {0};
+
+    (void)state;
+    setenv("CONVOY_READY", "/tmp/x/ready", 1);
+    setenv("OMP_NUM_THREADS", "2", 1);
+    assert_non_null(strstr(line_text(&text,
+                                     &(struct launch_mpirun_line){
+                                         .ranks = 2, .more = &none, .program = "t", .args = &none}),
+                           "|none|-x|CONVOY_READY|-x|OMP_NUM_THREADS|t|train"));
+    buf_release(&text);
+}
+
+static void mpirun_settings_leave_what_the_user_has_set(void **state)
+{
+    (void)state;
+    setenv("OMPI_MCA_btl", "self,tcp", 1);
+    unsetenv("OMPI_MCA_mpi_yield_when_idle");
+    launch_mpirun_settings();
+    assert_string_equal(getenv("OMPI_MCA_btl"), "self,tcp");
+    assert_string_equal(getenv("OMPI_MCA_mpi_yield_when_idle"), "1");
+}
+
+static void mpirun_exists_looks_through_path(void **state)
+{
+    char *path = strdup(getenv("PATH"));
+
+    (void)state;
+    setenv("PATH", "/nonexistent:/proc", 1);
+    assert_false(launch_mpirun_exists());
+    setenv("PATH", path, 1);
+    assert_true(launch_mpirun_exists());
+    free(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(mpirun_words_are_the_line_that_starts_the_ranks, clear_environment),
+        cmocka_unit_test_setup(mpirun_words_tell_that_root_is_meant_when_root, clear_environment),
+        cmocka_unit_test_setup(mpirun_words_keep_the_users_words_whole, clear_environment),
+        cmocka_unit_test_setup(mpirun_words_export_the_variables_that_are_set, clear_environment),
+        cmocka_unit_test_setup(mpirun_settings_leave_what_the_user_has_set, clear_environment),
+        cmocka_unit_test(mpirun_exists_looks_through_path),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
