@@ -122,7 +122,7 @@ float *comm_tree_sum_leaf(struct comm_tree_sum *sum)
 
 static void add(float *restrict x, const float *restrict y, size_t count)
 {
-#pragma omp parallel for simd schedule(static) if (count >= THREADS_FLOATS)
+#pragma omp parallel for simd schedule(static) if (parallel : count >= THREADS_FLOATS)
     for (size_t i = 0; i < count; i++)
         x[i] += y[i];
 }
