@@ -101,7 +101,7 @@ int comm_open(struct comm *comm, struct err *err)
         comm_close(comm);
         return -1;
     }
-    mpi->requests = calloc(2 * (size_t)comm->size, sizeof *mpi->requests);
+    mpi->requests = calloc(2 * (size_t)comm->size, sizeof(MPI_Request));
     mpi->done = calloc(2 * (size_t)comm->size, sizeof *mpi->done);
     mpi->integers = calloc((size_t)comm->size * COMM_INTEGERS_MAX, sizeof *mpi->integers);
     if (mpi->requests == NULL || mpi->done == NULL || mpi->integers == NULL)

@@ -128,7 +128,7 @@ static void allocate_lists(struct comm_exchange *exchange)
         abort();
     for (int i = 0; i < 2; i++) {
         exchange->slots[i].chunk = calloc(pieces, sizeof *exchange->slots[i].chunk);
-        exchange->slots[i].requests = calloc(requests, sizeof *exchange->slots[i].requests);
+        exchange->slots[i].requests = calloc(requests, sizeof(MPI_Request));
         if (exchange->slots[i].chunk == NULL || exchange->slots[i].requests == NULL)
             abort();
     }

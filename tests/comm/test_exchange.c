@@ -114,10 +114,10 @@ static void sum_has_the_references_bits_for_every_bucket_size(void **state)
     static const struct {
         size_t count, bucket_bytes;
     } cases[] = {
-        {7, 4},         {100, 4},        {1000, 12},         {1000, 100},      {1000, 4096},
-        {100003, 4000}, {100003, 65536}, {100003, 1u << 20}, {100003, 400012}, {300000, 1u << 20},
+        {7, 4},        {100, 4},        {1000, 12},         {1000, 100},      {1000, 4096},
+        {20011, 4000}, {100003, 65536}, {100003, 1u << 20}, {100003, 400012}, {270000, 1u << 20},
     };
-    static const uint32_t lanes[] = {4, 7, 11}; /* below, at and above 7 ranks */
+    static const uint32_t lanes[] = {4, 11}; /* below and above 7 ranks */
     size_t wrong = 0;
 
     (void)state;

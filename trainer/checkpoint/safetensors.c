@@ -83,12 +83,13 @@ void safetensors_digest(struct safetensors_entry *entries, size_t count,
 
 static json_t *describe_entry(const struct safetensors_entry *entry, size_t begin)
 {
+    const size_t end = begin + own_bytes(entry);
     json_t *shape = json_array();
 
     for (int i = 0; i < entry->dims; i++)
         json_array_append_new(shape, json_integer((json_int_t)entry->size[i]));
     return json_pack("{s:s, s:o, s:[I,I]}", "dtype", types[entry->type].name, "shape", shape,
-                     "data_offsets", (json_int_t)begin, (json_int_t)(begin + own_bytes(entry)));
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
 static json_t *describe_metadata(const struct safetensors_pair *metadata, size_t count,

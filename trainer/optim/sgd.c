@@ -14,30 +14,42 @@
 #define BLOCK_FLOATS 4096
 #define LANES        8
 
-/* Two loops, so that neither has a branch within. The build does not contract: each operation
- * rounds by itself, on every instruction set alike. */
-void optim_sgd_step(const struct optim_sgd *sgd, float lr, float *w, float *m,
-                    const float *gradient, size_t count)
+/* The build does not contract: each operation rounds by itself, on every instruction set alike. */
+static void step_plain(const struct optim_sgd *sgd, float lr, float *w, float *m,
+                       const float *gradient, size_t count)
 {
     const float momentum = sgd->momentum, weight_decay = sgd->weight_decay;
 
-    if (sgd->nesterov) {
 #pragma omp parallel for simd schedule(static) if (parallel : count >= THREADS_FLOATS)
-        for (size_t i = 0; i < count; i++) {
-            const float g = gradient[i] + weight_decay * w[i];
+    for (size_t i = 0; i < count; i++) {
+        const float g = gradient[i] + weight_decay * w[i];
 
-            m[i] = momentum * m[i] + g;
-            w[i] -= lr * (g + momentum * m[i]);
-        }
-    } else {
-#pragma omp parallel for simd schedule(static) if (parallel : count >= THREADS_FLOATS)
-        for (size_t i = 0; i < count; i++) {
-            const float g = gradient[i] + weight_decay * w[i];
-
-            m[i] = momentum * m[i] + g;
-            w[i] -= lr * m[i];
-        }
+        m[i] = momentum * m[i] + g;
+        w[i] -= lr * m[i];
     }
+}
+
+static void step_nesterov(const struct optim_sgd *sgd, float lr, float *w, float *m,
+                          const float *gradient, size_t count)
+{
+    const float momentum = sgd->momentum, weight_decay = sgd->weight_decay;
+
+#pragma omp parallel for simd schedule(static) if (parallel : count >= THREADS_FLOATS)
+    for (size_t i = 0; i < count; i++) {
+        const float g = gradient[i] + weight_decay * w[i];
+
+        m[i] = momentum * m[i] + g;
+        w[i] -= lr * (g + momentum * m[i]);
+    }
+}
+
+void optim_sgd_step(const struct optim_sgd *sgd, float lr, float *w, float *m,
+                    const float *gradient, size_t count)
+{
+    if (sgd->nesterov)
+        step_nesterov(sgd, lr, w, m, gradient, count);
+    else
+        step_plain(sgd, lr, w, m, gradient, count);
 }
 
 static double sum_lanes(const double *lane, int count)
