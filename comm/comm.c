@@ -1,0 +1,212 @@
+/* comm/comm.c -- see comm.h. */
+#include "comm/comm.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "comm/wait.h"
+
+#define GATHER_BYTES_MAX 4096
+#define BROADCAST_BYTES_CHUNK                                                                      \
+    ((size_t)16 << 20) /* MPI counts in int; the library pipelines within a chunk */
+
+int comm_place(const int *host_first, int ranks, int rank)
+{
+    int place = 0;
+
+    for (int other = 0; other < ranks; other++)
+        place += host_first[other] < host_first[rank] ||
+                 (host_first[other] == host_first[rank] && other < rank);
+    return place;
+}
+
+/* Who shares this host: sets local_rank and local_size; *host_first is the lowest world rank here.
+ */
+static int find_host(struct comm *comm, int world_rank, int *host_first, struct err *err)
+{
+    char name[MPI_MAX_PROCESSOR_NAME] = "";
+    MPI_Comm local = MPI_COMM_NULL;
+    int length = 0, code;
+
+    code = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world_rank, MPI_INFO_NULL,
+                               &local);
+    if (comm_check(code, "find the ranks of this host", err) < 0)
+        return -1;
+    MPI_Comm_rank(local, &comm->local_rank);
+    MPI_Comm_size(local, &comm->local_size);
+    *host_first = world_rank;
+    code = MPI_Bcast(host_first, 1, MPI_INT, 0, local);
+    MPI_Comm_free(&local);
+    if (comm_check(code, "find the first rank of this host", err) < 0)
+        return -1;
+    MPI_Get_processor_name(name, &length);
+    snprintf(comm->host, sizeof comm->host, "%s", name);
+    return 0;
+}
+
+/* A communicator whose ranks are numbered by (host, place on the host). mpirun --map-by slot
+ * numbers them so already; under another mapping the split puts them in order. */
+static int number_ranks(struct comm *comm, struct comm_mpi *mpi, struct err *err)
+{
+    int world_rank = 0, host_first = 0, *all_first = NULL;
+    int rc = -1;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &comm->size);
+    if (find_host(comm, world_rank, &host_first, err) < 0)
+        return -1;
+    all_first = calloc((size_t)comm->size, sizeof *all_first);
+    if (all_first == NULL)
+        abort();
+    if (comm_check(MPI_Allgather(&host_first, 1, MPI_INT, all_first, 1, MPI_INT, MPI_COMM_WORLD),
+                   "learn the hosts of all ranks", err) < 0)
+        goto out;
+    if (comm_check(MPI_Comm_split(MPI_COMM_WORLD, 0, comm_place(all_first, comm->size, world_rank),
+                                  &mpi->ranks),
+                   "number the ranks by host", err) < 0)
+        goto out;
+    MPI_Comm_set_errhandler(mpi->ranks, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(mpi->ranks, &comm->rank);
+    rc = 0;
+out:
+    free(all_first);
+    return rc;
+}
+
+int comm_open(struct comm *comm, struct err *err)
+{
+    struct comm_mpi *mpi = calloc(1, sizeof *mpi);
+    int level = 0;
+
+    if (mpi == NULL)
+        abort();
+    *comm = (struct comm){.mpi = mpi};
+    mpi->ranks = MPI_COMM_NULL;
+    if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "start MPI", err) <
+        0) {
+        free(mpi);
+        *comm = (struct comm){0};
+        return -1;
+    }
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    /* Linux lengthens every sleep by up to 50 us unless told not to: too much beside SLEEP_S_MIN.
+     */
+    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);
+    if (number_ranks(comm, mpi, err) < 0) {
+        comm_close(comm);
+        return -1;
+    }
+    mpi->requests = calloc(2 * (size_t)comm->size, sizeof(MPI_Request));
+    mpi->done = calloc(2 * (size_t)comm->size, sizeof *mpi->done);
+    mpi->integers = calloc((size_t)comm->size * COMM_INTEGERS_MAX, sizeof *mpi->integers);
+    if (mpi->requests == NULL || mpi->done == NULL || mpi->integers == NULL)
+        abort();
+    return 0;
+}
+
+void comm_close(struct comm *comm)
+{
+    struct comm_mpi *mpi = comm->mpi;
+
+    if (mpi == NULL)
+        return;
+    if (mpi->ranks != MPI_COMM_NULL)
+        MPI_Comm_free(&mpi->ranks);
+    MPI_Finalize();
+    free(mpi->requests);
+    free(mpi->done);
+    free(mpi->integers);
+    free(mpi);
+    *comm = (struct comm){0};
+}
+
+void comm_abort(struct comm *comm, int status)
+{
+    if (comm->mpi != NULL)
+        MPI_Abort(MPI_COMM_WORLD, status);
+    _exit(status);
+}
+
+int comm_barrier(struct comm *comm, struct err *err)
+{
+    struct comm_mpi *mpi = comm->mpi;
+
+    if (comm->size == 1)
+        return 0;
+    if (comm_check(MPI_Ibarrier(mpi->ranks, &mpi->requests[0]), "wait for all ranks", err) < 0)
+        return -1;
+    return comm_wait_all(mpi->requests, mpi->done, 1, "wait for all ranks", err);
+}
+
+int comm_broadcast(struct comm *comm, void *data, size_t bytes, int root, struct err *err)
+{
+    struct comm_mpi *mpi = comm->mpi;
+    unsigned char *next = data;
+
+    assert(root >= 0 && root < comm->size && (bytes == 0 || data != NULL));
+    if (comm->size == 1)
+        return 0;
+    while (bytes > 0) {
+        const size_t chunk = bytes < BROADCAST_BYTES_CHUNK ? bytes : BROADCAST_BYTES_CHUNK;
+
+        if (comm_check(MPI_Ibcast(next, (int)chunk, MPI_BYTE, root, mpi->ranks, &mpi->requests[0]),
+                       "broadcast", err) < 0)
+            return -1;
+        if (comm_wait_all(mpi->requests, mpi->done, 1, "broadcast", err) < 0)
+            return -1;
+        next += chunk;
+        bytes -= chunk;
+    }
+    return 0;
+}
+
+int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, struct err *err)
+{
+    struct comm_mpi *mpi = comm->mpi;
+    unsigned char *parts = all;
+    int count = 0;
+
+    assert(bytes <= GATHER_BYTES_MAX && (bytes == 0 || (mine != NULL && all != NULL)));
+    if (bytes == 0)
+        return 0;
+    memcpy(parts + (size_t)comm->rank * bytes, mine, bytes);
+    /* Everybody straight to everybody, each beginning with its neighbour so that nobody is flooded.
+     */
+    for (int step = 1; step < comm->size; step++) {
+        const int to = (comm->rank + step) % comm->size;
+        const int from = (comm->rank + comm->size - step) % comm->size;
+
+        if (comm_check(MPI_Irecv(parts + (size_t)from * bytes, (int)bytes, MPI_BYTE, from,
+                                 COMM_TAG_GATHER, mpi->ranks, &mpi->requests[count++]),
+                       "gather", err) < 0 ||
+            comm_check(MPI_Isend(mine, (int)bytes, MPI_BYTE, to, COMM_TAG_GATHER, mpi->ranks,
+                                 &mpi->requests[count++]),
+                       "gather", err) < 0)
+            return -1;
+    }
+    return comm_wait_all(mpi->requests, mpi->done, count, "gather", err);
+}
+
+int comm_sum_integers(struct comm *comm, int64_t *x, int count, struct err *err)
+{
+    const struct comm_mpi *mpi = comm->mpi;
+
+    assert(count >= 0 && count <= COMM_INTEGERS_MAX);
+    if (comm->size == 1)
+        return 0;
+    if (comm_gather(comm, x, (size_t)count * sizeof *x, mpi->integers, err) < 0)
+        return err_wrap(err, "cannot sum %d integers", count);
+    for (int i = 0; i < count; i++) {
+        uint64_t sum = 0; /* unsigned: overflow wraps the same way everywhere */
+
+        for (int rank = 0; rank < comm->size; rank++)
+            sum += (uint64_t)mpi->integers[rank * count + i];
+        x[i] = (int64_t)sum;
+    }
+    return 0;
+}

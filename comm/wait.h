@@ -1,0 +1,41 @@
+/*
+ * comm/wait.h -- comm's own: what stands behind struct comm, and waiting for MPI without burning a
+ * core.
+ *
+ * Only files of comm/ and their tests include it.
+ */
+#ifndef COMM_WAIT_H
+#define COMM_WAIT_H
+
+#include <mpi.h>
+#include <stdint.h>
+
+struct comm;
+struct err;
+
+/* What comm->mpi points at. */
+struct comm_mpi {
+    MPI_Comm ranks;        /* numbered as struct comm says */
+    MPI_Request *requests; /* 2 (size - 1): one message to and one from everybody else */
+    int *done;             /* as many, for comm_wait_all */
+    int64_t *integers;     /* size * COMM_INTEGERS_MAX */
+};
+
+enum comm_tag {
+    COMM_TAG_GATHER,
+    COMM_TAG_SUM,
+    COMM_TAG_PIECE /* + the piece's number on its rank */
+};
+
+/** The number of the world's rank `rank` when hosts are taken one after the other, in the order in
+ * which they first appear. host_first[r]: the lowest world rank on r's host. */
+int comm_place(const int *host_first, int ranks, int rank);
+
+/** -1 with err set (ERR_PEER) if `code` is no MPI_SUCCESS; `what` is what was tried. */
+int comm_check(int code, const char *what, struct err *err);
+
+/** Wait for all requests; they become MPI_REQUEST_NULL. done: as many ints of scratch. Polls a few
+ * times at once, then with growing sleeps. */
+int comm_wait_all(MPI_Request *requests, int *done, int count, const char *what, struct err *err);
+
+#endif
