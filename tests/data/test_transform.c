@@ -1,0 +1,249 @@
+/* tests/data/test_transform.c -- crops, resizes and flips against what they are defined to be. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "trainer/data/decode.h"
+#include "trainer/data/transform.h"
+
+/* A normalisation that leaves grey levels as they are. */
+#define LEVELS .mean = {0, 0, 0}, .std = {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}
+
+/* (height, width, 3): red tells x, green tells y, blue is 200. */
+static struct data_image ramp(int width, int height)
+{
+    struct data_image image = {.width = width, .height = height};
+
+    image.capacity = (size_t)width * (size_t)height * 3;
+    image.rgb = malloc(image.capacity);
+    for (int i = 0; i < width * height; i++) {
+        image.rgb[3 * i] = (uint8_t)(i % width * 255 / width);
+        image.rgb[3 * i + 1] = (uint8_t)(i / width * 255 / height);
+        image.rgb[3 * i + 2] = 200;
+    }
+    return image;
+}
+
+static float *apply(const struct data_transform *transform, const struct data_image *image,
+                    uint64_t sample, uint32_t epoch)
+{
+    const size_t floats = (size_t)transform->size * (size_t)transform->size * 3;
+    struct data_scratch scratch = {0};
+    float *out = malloc(floats * sizeof *out);
+
+    memset(out, 0xff, floats * sizeof *out);
+    data_transform_apply(transform, image, sample, epoch, &scratch, out);
+    data_scratch_release(&scratch);
+    return out;
+}
+
+static void transform_leaves_pixels_alone_when_the_size_is_right(void **state)
+{
+    const struct data_transform transform = {DATA_TRANSFORM_RESIZE, 32, .mean = {0.5f, 0.25f, 0},
+                                             .std = {0.5f, 1, 2}};
+    struct data_image image = ramp(32, 32);
+    float *out = apply(&transform, &image, 0, 0);
+
+    (void)state;
+    for (int i = 0; i < 32 * 32 * 3; i++) {
+        const int c = i % 3;
+        const float want = ((float)image.rgb[i] / 255 - transform.mean[c]) / transform.std[c];
+
+        assert_float_equal(out[i], want, 1e-6);
+    }
+    free(out);
+    data_image_release(&image);
+}
+
+/* The definition, in doubles: a triangle as wide as the scale around each output's centre. */
+static double resized(const struct data_image *image, int c, double scale_x, double scale_y, int x,
+                      int y)
+{
+    const double wide_x = scale_x > 1 ? scale_x : 1, wide_y = scale_y > 1 ? scale_y : 1;
+    const double at_x = (x + 0.5) * scale_x, at_y = (y + 0.5) * scale_y;
+    double sum = 0, weights = 0;
+
+    for (int v = 0; v < image->height; v++)
+        for (int u = 0; u < image->width; u++) {
+            const double dx = (u + 0.5 - at_x) / wide_x, dy = (v + 0.5 - at_y) / wide_y;
+            const double wx = dx < 0 ? 1 + dx : 1 - dx, wy = dy < 0 ? 1 + dy : 1 - dy;
+
+            if (wx > 0 && wy > 0) {
+                sum += wx * wy * image->rgb[(v * image->width + u) * 3 + c];
+                weights += wx * wy;
+            }
+        }
+    return sum / weights;
+}
+
+static void transform_resizes_with_a_triangle_filter_for_every_shape(void **state)
+{
+    static const struct {
+        enum data_transform_kind kind;
+        int width, height, size;
+        double scale_x, scale_y; /* input pixels per output pixel */
+        int win_x, win_y;
+    } cases[] = {
+        {DATA_TRANSFORM_RESIZE, 50, 30, 16, 50 / 16.0, 30 / 16.0, 0, 0},
+        {DATA_TRANSFORM_RESIZE, 5, 40, 16, 5 / 16.0, 40 / 16.0, 0, 0},
+        {DATA_TRANSFORM_RESIZE, 1, 1, 8, 1 / 8.0, 1 / 8.0, 0, 0},
+        /* 28 * 256 / 224 = 32; 32 * 70 / 40 = 56; (56 - 28) / 2 = 14, (32 - 28) / 2 = 2 */
+        {DATA_TRANSFORM_CENTER, 70, 40, 28, 70 / 56.0, 40 / 32.0, 14, 2},
+        {DATA_TRANSFORM_CENTER, 40, 70, 28, 40 / 32.0, 70 / 56.0, 2, 14},
+        {DATA_TRANSFORM_CENTER, 20, 20, 28, 20 / 32.0, 20 / 32.0, 2, 2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct data_transform transform = {cases[i].kind, cases[i].size, LEVELS};
+        struct data_image image = ramp(cases[i].width, cases[i].height);
+        float *out = apply(&transform, &image, 0, 0);
+
+        for (int p = 0; p < transform.size * transform.size * 3; p++) {
+            const int x = p / 3 % transform.size, y = p / 3 / transform.size;
+            const double want = resized(&image, p % 3, cases[i].scale_x, cases[i].scale_y,
+                                        cases[i].win_x + x, cases[i].win_y + y);
+
+            if (!(out[p] > want - 1e-3 && out[p] < want + 1e-3))
+                fail_msg("case %zu at %d, %d: %f, not %f", i, x, y, (double)out[p], want);
+        }
+        free(out);
+        data_image_release(&image);
+    }
+}
+
+/* Without resizing, the ramp's levels tell which pixel came from where. */
+static void transform_pads_crops_and_flips_by_up_to_four(void **state)
+{
+    const struct data_transform transform = {DATA_TRANSFORM_PAD_CROP, 32, .mean = {-1, -1, -1},
+                                             .std = {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}};
+    struct data_image image = ramp(32, 32);
+    int seen[9][9][2] = {0}, places = 0;
+
+    (void)state;
+    for (uint64_t sample = 0; sample < 2000; sample++) {
+        float *out = apply(&transform, &image, sample, 3);
+        const float red = out[(16 * 32 + 16) * 3] - 255, next = out[(16 * 32 + 17) * 3] - 255;
+        const float green = out[(16 * 32 + 16) * 3 + 1] - 255;
+        const bool flip = next < red;
+        const int x = (int)(red * 32 / 255 + 0.99f), y = (int)(green * 32 / 255 + 0.99f);
+        const int dx = x - (flip ? 15 : 16), dy = y - 16;
+
+        assert_in_range(dx + 4, 0, 8);
+        assert_in_range(dy + 4, 0, 8);
+        seen[dy + 4][dx + 4][flip]++;
+        for (int p = 0; p < 32 * 32; p++) {
+            const int from_x = (flip ? 31 - p % 32 : p % 32) + dx, from_y = p / 32 + dy;
+            const bool inside = from_x >= 0 && from_x < 32 && from_y >= 0 && from_y < 32;
+            const float blue = inside ? 455 : 0;
+
+            assert_float_equal(out[3 * p + 2], blue, 1e-3);
+            if (inside)
+                assert_float_equal(out[3 * p], image.rgb[3 * (from_y * 32 + from_x)] + 255.0f,
+                                   1e-3);
+        }
+        free(out);
+    }
+    for (int i = 0; i < 9 * 9 * 2; i++)
+        places += (&seen[0][0][0])[i] > 0;
+    assert_int_equal(places, 9 * 9 * 2); /* 2,000 draws of 162: each comes up */
+    data_image_release(&image);
+}
+
+/* The ramp's levels tell the box. Areas are uniform, but many of the large ones do not fit. */
+static void transform_crops_areas_and_aspects_within_their_bounds(void **state)
+{
+    const struct data_transform transform = {DATA_TRANSFORM_RESIZED_CROP, 8, LEVELS};
+    struct data_image image = ramp(250, 200);
+    double area_sum = 0, area_min = 1, area_max = 0;
+    int flips = 0, draws = 2000;
+
+    (void)state;
+    for (uint64_t sample = 0; sample < (uint64_t)draws; sample++) {
+        float *out = apply(&transform, &image, sample, 0);
+        /* outputs 2 and 5, away from the edges, are 3/8 of the box apart */
+        const double left = out[(3 * 8 + 2) * 3], right = out[(3 * 8 + 5) * 3];
+        const double top = out[2 * 8 * 3 + 1], bottom = out[5 * 8 * 3 + 1];
+        const double w = (right > left ? right - left : left - right) / 255 * 8 / 3;
+        const double h = (bottom - top) / 255 * 8 / 3;
+        const double area = w * h, aspect = w * 250 / (h * 200);
+
+        flips += right < left;
+        assert_true(bottom > top);
+        if (area < 0.06 || area > 1.06 || aspect < 0.65 || aspect > 1.55)
+            fail_msg("sample %d: area %f, aspect %f", (int)sample, area, aspect);
+        area_sum += area;
+        area_min = area < area_min ? area : area_min;
+        area_max = area > area_max ? area : area_max;
+        free(out);
+    }
+    assert_true(area_min < 0.12 && area_max > 0.85);
+    assert_true(area_sum / draws > 0.44 && area_sum / draws < 0.475); /* torchvision: 0.458 */
+    assert_true(flips > draws * 45 / 100 && flips < draws * 55 / 100);
+    data_image_release(&image);
+}
+
+static void transform_falls_back_to_the_middle_when_no_crop_fits(void **state)
+{
+    const struct data_transform transform = {DATA_TRANSFORM_RESIZED_CROP, 8, LEVELS};
+    struct data_image image =
+        ramp(900, 3); /* each allowed box is higher than 3 pixels, or nearly */
+    int middle = 0;
+
+    (void)state;
+    for (uint64_t sample = 0; sample < 50; sample++) {
+        float *out = apply(&transform, &image, sample, 0);
+
+        middle += out[3 * 4] > 126 && out[3 * 4] < 129;
+        free(out);
+    }
+    assert_true(middle > 40);
+    data_image_release(&image);
+}
+
+static void transform_gives_the_same_floats_whatever_came_before(void **state)
+{
+    static const enum data_transform_kind kinds[] = {DATA_TRANSFORM_RESIZED_CROP,
+                                                     DATA_TRANSFORM_PAD_CROP, DATA_TRANSFORM_CENTER,
+                                                     DATA_TRANSFORM_RESIZE};
+    struct data_image image = ramp(60, 45), large = ramp(300, 300);
+    struct data_scratch scratch = {0};
+    float used[24 * 24 * 3];
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        const struct data_transform transform = {kinds[i], 24, LEVELS, 7};
+        float *fresh = apply(&transform, &image, 11, 2), *other = apply(&transform, &image, 11, 3);
+
+        data_transform_apply(&transform, &large, 5, 0, &scratch, used);
+        data_transform_apply(&transform, &image, 11, 2, &scratch, used);
+        assert_memory_equal(used, fresh, sizeof used);
+        if (i < 2) /* training: another epoch draws another crop */
+            assert_memory_not_equal(fresh, other, sizeof used);
+        free(fresh);
+        free(other);
+    }
+    data_scratch_release(&scratch);
+    data_image_release(&image);
+    data_image_release(&large);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(transform_leaves_pixels_alone_when_the_size_is_right),
+        cmocka_unit_test(transform_resizes_with_a_triangle_filter_for_every_shape),
+        cmocka_unit_test(transform_pads_crops_and_flips_by_up_to_four),
+        cmocka_unit_test(transform_crops_areas_and_aspects_within_their_bounds),
+        cmocka_unit_test(transform_falls_back_to_the_middle_when_no_crop_fits),
+        cmocka_unit_test(transform_gives_the_same_floats_whatever_came_before),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

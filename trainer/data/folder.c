@@ -1,0 +1,192 @@
+#include "trainer/data/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "trainer/data/builder.h"
+#include "trainer/data/entry.h"
+#include "trainer/data/index.h"
+
+#define PICTURE_BYTES_MAX INT32_MAX
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The class folders of the root, sorted. */
+static int list_classes(struct data_index *index, struct err *err)
+{
+    const struct dirent *entry;
+    size_t capacity = 0;
+    DIR *dir = opendir(index->root);
+
+    if (dir == NULL)
+        return err_set_errno(err, ERR_IO, errno, "cannot read folder '%s'", index->root);
+    while (errno = 0, (entry = readdir(dir)) != NULL) {
+        if (data_entry_is_hidden(entry->d_name) || !data_entry_is_folder(dirfd(dir), entry))
+            continue;
+        if ((size_t)index->classes == capacity) {
+            capacity = capacity * 2 + 16;
+            index->class_names =
+                reallocarray(index->class_names, capacity, sizeof *index->class_names);
+            if (index->class_names == NULL)
+                abort();
+        }
+        index->class_names[index->classes] = strdup(entry->d_name);
+        if (index->class_names[index->classes++] == NULL)
+            abort();
+    }
+    if (errno != 0) {
+        err_set_errno(err, ERR_IO, errno, "cannot read folder '%s'", index->root);
+        closedir(dir);
+        return -1;
+    }
+    closedir(dir);
+    qsort(index->class_names, (size_t)index->classes, sizeof *index->class_names, by_name);
+    return 0;
+}
+
+/* The folder of one class while it is read. */
+struct class_folder {
+    DIR *dir;
+    const char *root, *name;
+    int32_t label;
+};
+
+/* Add one file. What is named like a picture and is no file (a folder, a pipe) counts as ignored.
+ */
+static int add_file(struct data_index *index, struct data_builder *builder,
+                    const struct class_folder *class, const char *name, struct err *err)
+{
+    struct data_sample sample = {.label = class->label};
+    char key[2 * (NAME_MAX + 1)];
+    struct stat stat;
+
+    if (fstatat(dirfd(class->dir), name, &stat, 0) < 0)
+        return err_set_errno(err, ERR_INPUT, errno, "cannot read '%s/%s/%s'", class->root,
+                             class->name, name);
+    if (!S_ISREG(stat.st_mode)) {
+        index->ignored++;
+        return 0;
+    }
+    if (stat.st_size == 0)
+        return err_set(err, ERR_INPUT, "picture '%s/%s/%s' is empty: it has 0 bytes", class->root,
+                       class->name, name);
+    if (stat.st_size > PICTURE_BYTES_MAX)
+        return err_set(err, ERR_INPUT, "picture '%s/%s/%s' is larger than 2 GiB", class->root,
+                       class->name, name);
+    sample.bytes = (uint32_t)stat.st_size;
+    snprintf(key, sizeof key, "%s/%s", class->name, name);
+    return data_builder_add(builder, &sample, key, err);
+}
+
+static int read_entries(struct data_index *index, struct data_builder *builder,
+                        const struct class_folder *class, const volatile sig_atomic_t *cancel,
+                        struct err *err)
+{
+    const struct dirent *entry;
+
+    while (errno = 0, (entry = readdir(class->dir)) != NULL) {
+        if (cancel != NULL && *cancel)
+            return err_set(err, ERR_STOPPED, "stopped while reading folder '%s'", class->root);
+        if (data_entry_is_hidden(entry->d_name))
+            continue;
+        if (!data_entry_is_picture(entry->d_name))
+            index->ignored++;
+        else if (add_file(index, builder, class, entry->d_name, err) < 0)
+            return -1;
+    }
+    if (errno != 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot read folder '%s/%s'", class->root,
+                             class->name);
+    return 0;
+}
+
+static int read_class(struct data_index *index, struct data_builder *builder, int root_fd,
+                      int label, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct class_folder class = {
+        .root = index->root, .name = index->class_names[label], .label = label};
+    const size_t before = builder->samples.bytes;
+    const int fd = openat(root_fd, class.name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc;
+
+    if (fd >= 0)
+        class.dir = fdopendir(fd);
+    if (class.dir == NULL) {
+        err_set_errno(err, ERR_IO, errno, "cannot read folder '%s/%s'", class.root, class.name);
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    rc = read_entries(index, builder, &class, cancel, err);
+    closedir(class.dir);
+    if (rc == 0 && builder->samples.bytes == before)
+        rc = err_set(err, ERR_INPUT,
+                     "class folder '%s/%s' holds no pictures (.jpg, .jpeg or .png, directly in it)",
+                     class.root, class.name);
+    return rc;
+}
+
+struct sorted {
+    unsigned char sha256[DIGEST_SHA256_BYTES];
+    struct data_sample sample;
+};
+
+static int by_digest(const void *a, const void *b)
+{
+    return memcmp(((const struct sorted *)a)->sha256, ((const struct sorted *)b)->sha256,
+                  DIGEST_SHA256_BYTES);
+}
+
+/* Index order. A directory lists its files in any order, and by name all of a class would stand
+ * together. */
+static int sort_by_digest(struct data_index *index, struct err *err)
+{
+    struct sorted *sorted = calloc(index->count, sizeof *sorted);
+
+    if (sorted == NULL)
+        return err_set(err, ERR_MEMORY, "no memory to sort the %zu pictures of '%s'", index->count,
+                       index->root);
+    for (size_t i = 0; i < index->count; i++) {
+        sorted[i].sample = index->samples[i];
+        digest_sha256(sorted[i].sample.key, strlen(sorted[i].sample.key), sorted[i].sha256);
+    }
+    qsort(sorted, index->count, sizeof *sorted, by_digest);
+    for (size_t i = 0; i < index->count; i++)
+        index->samples[i] = sorted[i].sample;
+    free(sorted);
+    return 0;
+}
+
+int data_folder_read(struct data_index *index, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct data_builder builder = {0};
+    int root_fd = -1, rc = -1;
+
+    if (list_classes(index, err) < 0)
+        goto out;
+    root_fd = open(index->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (root_fd < 0) {
+        err_set_errno(err, ERR_IO, errno, "cannot read folder '%s'", index->root);
+        goto out;
+    }
+    for (int label = 0; label < index->classes; label++)
+        if (read_class(index, &builder, root_fd, label, cancel, err) < 0)
+            goto out;
+    data_builder_finish(&builder, index);
+    rc = sort_by_digest(index, err);
+out:
+    if (root_fd >= 0)
+        close(root_fd);
+    data_builder_release(&builder);
+    return rc;
+}

@@ -1,0 +1,435 @@
+#include "trainer/data/index.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/uri.h"
+#include "trainer/data/builder.h"
+#include "trainer/data/folder.h"
+#include "trainer/data/root.h"
+#include "trainer/data/shards.h"
+
+#define CHUNK_BYTES                                                                                \
+    ((uint64_t)4 << 20) /* DESIGN: one range request over S3 pays for itself at about 4 MB */
+#define CHUNK_SAMPLES_MAX 256
+
+static void put_u32(unsigned char *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (unsigned char)(value >> (8 * i));
+}
+
+/* Sum the bytes and take the fingerprint: SHA-256 over, for each class, its name and a NUL; one
+ * more NUL; for each sample its key, a NUL, label and bytes (u32, little-endian). */
+static void seal(struct data_index *index)
+{
+    struct digest_sha256 *digest = digest_sha256_new();
+    unsigned char numbers[8];
+
+    index->bytes = 0;
+    for (int i = 0; i < index->classes; i++)
+        digest_sha256_put(digest, index->class_names[i], strlen(index->class_names[i]) + 1);
+    digest_sha256_put(digest, "", 1);
+    for (size_t i = 0; i < index->count; i++) {
+        const struct data_sample *sample = &index->samples[i];
+
+        put_u32(numbers, (uint32_t)sample->label);
+        put_u32(numbers + 4, sample->bytes);
+        digest_sha256_put(digest, sample->key, strlen(sample->key) + 1);
+        digest_sha256_put(digest, numbers, sizeof numbers);
+        index->bytes += sample->bytes;
+    }
+    digest_sha256_end(digest, index->fingerprint);
+    digest_sha256_free(digest);
+}
+
+static void free_names(char **names, size_t count)
+{
+    for (size_t i = 0; names != NULL && i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
+static char **copy_names(char *const *names, size_t count)
+{
+    char **copies = calloc(count + 1, sizeof *copies);
+
+    if (copies == NULL)
+        abort();
+    for (size_t i = 0; i < count; i++)
+        if ((copies[i] = strdup(names[i])) == NULL)
+            abort();
+    return copies;
+}
+
+static char *copy_text(const char *text)
+{
+    char *copy = strdup(text);
+
+    if (copy == NULL)
+        abort();
+    return copy;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Replace the index's classes by others that contain them. */
+static int bind_classes(struct data_index *index, char *const *class_names, int classes,
+                        struct err *err)
+{
+    int32_t *labels = calloc((size_t)index->classes + 1, sizeof *labels); /* old label -> new */
+    int rc = -1;
+
+    if (labels == NULL)
+        abort();
+    for (int i = 0; i < index->classes; i++) {
+        char *const *found = bsearch(&index->class_names[i], class_names, (size_t)classes,
+                                     sizeof *class_names, by_name);
+
+        if (found == NULL) {
+            err_set(err, ERR_INPUT,
+                    "class '%s' of '%s' is not among the %d classes of the training data",
+                    index->class_names[i], index->root, classes);
+            goto out;
+        }
+        labels[i] = (int32_t)(found - class_names);
+    }
+    for (size_t i = 0; i < index->count; i++)
+        index->samples[i].label = labels[index->samples[i].label];
+    free_names(index->class_names, (size_t)index->classes);
+    index->class_names = copy_names(class_names, (size_t)classes);
+    index->classes = classes;
+    seal(index);
+    rc = 0;
+out:
+    free(labels);
+    return rc;
+}
+
+static int refuse(const char *root, enum data_root_kind kind, struct err *err)
+{
+    switch (kind) {
+    case DATA_ROOT_TARS:
+        return err_set(err, ERR_INPUT,
+                       "'%s' holds tar files but no index.json: write shards with 'convoy pack' "
+                       "from a folder per class",
+                       root);
+    case DATA_ROOT_SPLITS:
+        return err_set(err, ERR_INPUT,
+                       "'%s' holds a folder 'train': give that one, or the whole as --data", root);
+    case DATA_ROOT_PICTURES:
+        return err_set(err, ERR_INPUT,
+                       "the pictures of '%s' lie in no class folder: a folder per class is needed",
+                       root);
+    default:
+        return err_set(err, ERR_INPUT, "'%s' is empty: a folder per class, or shards, are needed",
+                       root);
+    }
+}
+
+static int read_shards(struct data_index *index, const volatile sig_atomic_t *cancel,
+                       struct err *err)
+{
+    char wanted[DIGEST_HEX_CHARS], found[DIGEST_HEX_CHARS];
+
+    if (data_shards_read(index, wanted, cancel, err) < 0)
+        return -1;
+    seal(index);
+    digest_hex(index->fingerprint, found);
+    if (strcmp(wanted, found) != 0)
+        return err_set(err, ERR_INPUT,
+                       "the fingerprint of '%s/index.json' does not match its shards: pack again",
+                       index->root);
+    return 0;
+}
+
+static int read_folder(struct data_index *index, const volatile sig_atomic_t *cancel,
+                       struct err *err)
+{
+    if (data_folder_read(index, cancel, err) < 0)
+        return -1;
+    seal(index);
+    return 0;
+}
+
+int data_index_open(struct data_index *index, const char *root, char *const *class_names,
+                    int classes, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct data_index opened = {0};
+    enum data_root_kind kind;
+    int rc = -1;
+
+    opened.root = copy_text(root);
+    if (data_root_look(root, &kind, err) < 0)
+        goto out;
+    if (kind == DATA_ROOT_SHARDS)
+        rc = read_shards(&opened, cancel, err);
+    else if (kind == DATA_ROOT_CLASSES)
+        rc = read_folder(&opened, cancel, err);
+    else
+        rc = refuse(root, kind, err);
+    if (rc < 0)
+        goto out;
+    if (class_names != NULL)
+        rc = bind_classes(&opened, class_names, classes, err);
+    else if (opened.classes == 1)
+        rc = err_set(err, ERR_INPUT,
+                     "'%s' has one class only ('%s'): training needs at least two classes", root,
+                     opened.class_names[0]);
+out:
+    if (rc < 0)
+        data_index_release(&opened);
+    else
+        *index = opened;
+    return rc;
+}
+
+void data_index_release(struct data_index *index)
+{
+    if (index == NULL)
+        return;
+    free(index->root);
+    free(index->samples);
+    free_names(index->class_names, (size_t)index->classes);
+    free_names(index->file_names, index->files);
+    free(index->keys);
+    *index = (struct data_index){0};
+}
+
+/* The samples whose mark is `mark` as an index of their own. */
+static int select_marked(const struct data_index *whole, const bool *marks, bool mark,
+                         struct data_index *part, struct err *err)
+{
+    struct data_builder builder = {0};
+
+    for (size_t i = 0; i < whole->count; i++)
+        if (marks[i] == mark &&
+            data_builder_add(&builder, &whole->samples[i], whole->samples[i].key, err) < 0) {
+            data_builder_release(&builder);
+            return -1;
+        }
+    *part = (struct data_index){
+        .root = copy_text(whole->root),
+        .sharded = whole->sharded,
+        .classes = whole->classes,
+        .class_names = copy_names(whole->class_names, (size_t)whole->classes),
+        .files = whole->files,
+        .file_names = copy_names(whole->file_names, whole->files),
+    };
+    data_builder_finish(&builder, part);
+    seal(part);
+    return 0;
+}
+
+/* How many of each class are set aside: the rounded share, and one at least on either side. */
+static int split_quotas(const struct data_index *whole, double share, uint64_t *quotas,
+                        struct err *err)
+{
+    for (size_t i = 0; i < whole->count; i++)
+        quotas[whole->samples[i].label]++;
+    for (int c = 0; c < whole->classes; c++) {
+        const uint64_t count = quotas[c], wanted = (uint64_t)llround(share * (double)count);
+
+        if (count < 2)
+            return err_set(err, ERR_INPUT,
+                           "class '%s' of '%s' has %llu pictures: to set some aside for validation "
+                           "it needs two",
+                           whole->class_names[c], whole->root, (unsigned long long)count);
+        quotas[c] = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
+    }
+    return 0;
+}
+
+int data_index_split(struct data_index *whole, double share, struct data_index *train,
+                     struct data_index *held_out, struct err *err)
+{
+    uint64_t *quotas = calloc((size_t)whole->classes + 1, sizeof *quotas);
+    bool *held = calloc(whole->count + 1, sizeof *held);
+    struct data_index first = {0}, second = {0};
+    int rc = -1;
+
+    assert(share > 0 && share < 1);
+    if (quotas == NULL || held == NULL)
+        abort();
+    if (split_quotas(whole, share, quotas, err) < 0)
+        goto out;
+    for (size_t i = 0; i < whole->count; i++)
+        if (quotas[whole->samples[i].label] > 0) {
+            quotas[whole->samples[i].label]--;
+            held[i] = true;
+        }
+    if (select_marked(whole, held, true, &first, err) < 0 ||
+        select_marked(whole, held, false, &second, err) < 0)
+        goto out;
+    second.ignored = whole->ignored;
+    data_index_release(whole);
+    *held_out = first;
+    *train = second;
+    first = second = (struct data_index){0};
+    rc = 0;
+out:
+    data_index_release(&first);
+    data_index_release(&second);
+    free(held);
+    free(quotas);
+    return rc;
+}
+
+char *data_index_path(const struct data_index *index, size_t sample)
+{
+    assert(sample < index->count);
+    return uri_join(index->root, index->sharded ? index->file_names[index->samples[sample].file]
+                                                : index->samples[sample].key);
+}
+
+size_t data_index_chunk_samples(const struct data_index *index)
+{
+    const uint64_t samples =
+        index->bytes > 0 ? CHUNK_BYTES * index->count / index->bytes : CHUNK_SAMPLES_MAX;
+
+    return samples < 1 ? 1 : samples > CHUNK_SAMPLES_MAX ? CHUNK_SAMPLES_MAX : samples;
+}
+
+/* What goes ahead of the texts and samples. Both ends are the same build: native bytes will do. */
+struct encoded {
+    uint64_t count, files, bytes, ignored;
+    int32_t classes, sharded;
+    unsigned char fingerprint[DIGEST_SHA256_BYTES];
+};
+
+static void append_text(struct buf *out, const char *text)
+{
+    buf_append(out, text, strlen(text) + 1);
+}
+
+void data_index_encode(const struct data_index *index, struct buf *out)
+{
+    struct encoded head = {
+        .count = index->count,
+        .files = index->files,
+        .bytes = index->bytes,
+        .ignored = index->ignored,
+        .classes = index->classes,
+        .sharded = index->sharded,
+    };
+
+    memcpy(head.fingerprint, index->fingerprint, sizeof head.fingerprint);
+    buf_append(out, &head, sizeof head);
+    append_text(out, index->root);
+    for (int i = 0; i < index->classes; i++)
+        append_text(out, index->class_names[i]);
+    for (size_t i = 0; i < index->files; i++)
+        append_text(out, index->file_names[i]);
+    for (size_t i = 0; i < index->count; i++) {
+        struct data_sample sample = index->samples[i];
+
+        sample.key = NULL; /* the key follows instead */
+        buf_append(out, &sample, sizeof sample);
+        append_text(out, index->samples[i].key);
+    }
+}
+
+/* What is left to decode. */
+struct rest {
+    const char *at;
+    size_t bytes;
+};
+
+static bool take(struct rest *rest, void *to, size_t bytes)
+{
+    if (rest->bytes < bytes)
+        return false;
+    memcpy(to, rest->at, bytes);
+    rest->at += bytes;
+    rest->bytes -= bytes;
+    return true;
+}
+
+static const char *take_text(struct rest *rest)
+{
+    const char *text = rest->at;
+    const char *end = rest->bytes > 0 ? memchr(text, '\0', rest->bytes) : NULL;
+
+    if (end == NULL)
+        return NULL;
+    rest->bytes -= (size_t)(end + 1 - text);
+    rest->at = end + 1;
+    return text;
+}
+
+static bool take_names(struct rest *rest, size_t count, char ***names, size_t *taken)
+{
+    const char *name;
+
+    if (count > rest->bytes) /* each takes a byte at least */
+        return false;
+    *names = calloc(count + 1, sizeof **names);
+    if (*names == NULL)
+        abort();
+    for (*taken = 0; *taken < count; (*taken)++) {
+        if ((name = take_text(rest)) == NULL)
+            return false;
+        (*names)[*taken] = copy_text(name);
+    }
+    return true;
+}
+
+static int take_samples(struct rest *rest, const struct encoded *head, struct data_index *index,
+                        struct err *err)
+{
+    struct data_builder builder = {0};
+    struct data_sample sample;
+    const char *key;
+
+    for (uint64_t i = 0; i < head->count; i++) {
+        if (!take(rest, &sample, sizeof sample) || (key = take_text(rest)) == NULL) {
+            data_builder_release(&builder);
+            return err_set(err, ERR_INTERNAL,
+                           "an index received ends after %llu of its %llu samples",
+                           (unsigned long long)i, (unsigned long long)head->count);
+        }
+        if (data_builder_add(&builder, &sample, key, err) < 0) {
+            data_builder_release(&builder);
+            return -1;
+        }
+    }
+    data_builder_finish(&builder, index);
+    return 0;
+}
+
+int data_index_decode(struct data_index *index, const void *data, size_t bytes, struct err *err)
+{
+    struct rest rest = {.at = data, .bytes = bytes};
+    struct data_index decoded = {0};
+    struct encoded head;
+    const char *root;
+    size_t classes = 0;
+    bool whole;
+
+    whole = take(&rest, &head, sizeof head) && (root = take_text(&rest)) != NULL;
+    if (whole) {
+        decoded.root = copy_text(root);
+        decoded.sharded = head.sharded != 0;
+        decoded.bytes = head.bytes;
+        decoded.ignored = head.ignored;
+        memcpy(decoded.fingerprint, head.fingerprint, sizeof head.fingerprint);
+        whole = take_names(&rest, (size_t)head.classes, &decoded.class_names, &classes);
+        decoded.classes = (int)classes;
+        whole = whole && take_names(&rest, head.files, &decoded.file_names, &decoded.files);
+    }
+    if (!whole || take_samples(&rest, &head, &decoded, err) < 0) {
+        if (!whole)
+            err_set(err, ERR_INTERNAL, "an index received is cut short: %zu bytes", bytes);
+        data_index_release(&decoded);
+        return -1;
+    }
+    *index = decoded;
+    return 0;
+}

@@ -1,0 +1,116 @@
+#include "trainer/data/root.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/uri.h"
+#include "trainer/data/entry.h"
+#include "trainer/data/shard.h"
+
+struct listing {
+    size_t folders, pictures, tars;
+    bool index;
+};
+
+/* Only whether there is one of each kind matters, and a picture beside no index settles it: `brief`
+ * stops there, so that looking into a class of a million pictures takes no time. */
+static int list(const char *folder, bool brief, struct listing *listing, struct err *err)
+{
+    const struct dirent *entry;
+    DIR *dir = opendir(folder);
+    int failure;
+
+    if (dir == NULL)
+        return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
+                             "cannot read folder '%s'", folder);
+    while (errno = 0, (entry = readdir(dir)) != NULL && !(brief && listing->pictures > 0)) {
+        if (data_entry_is_hidden(entry->d_name))
+            continue;
+        if (data_entry_is_folder(dirfd(dir), entry))
+            listing->folders++;
+        else if (strcmp(entry->d_name, SHARD_TOP_NAME) == 0)
+            listing->index = true;
+        else if (data_entry_is_picture(entry->d_name))
+            listing->pictures++;
+        else if (data_entry_is_tar(entry->d_name))
+            listing->tars++;
+    }
+    failure = errno;
+    closedir(dir);
+    if (failure != 0)
+        return err_set_errno(err, ERR_IO, failure, "cannot read folder '%s'", folder);
+    return 0;
+}
+
+/* A dataset, that is: not a class, which has pictures, and not an empty folder. */
+static int is_dataset(const char *folder, bool *dataset, struct err *err)
+{
+    struct listing listing = {0};
+
+    *dataset = false;
+    if (!file_is_folder(folder))
+        return 0;
+    if (list(folder, true, &listing, err) < 0)
+        return -1;
+    *dataset = listing.pictures == 0 && (listing.folders > 0 || listing.tars > 0 || listing.index);
+    return 0;
+}
+
+int data_root_look(const char *root, enum data_root_kind *kind, struct err *err)
+{
+    char *train = uri_join(root, "train");
+    struct listing listing = {0};
+    bool splits;
+    int rc = -1;
+
+    if (list(root, false, &listing, err) < 0 || is_dataset(train, &splits, err) < 0)
+        goto out;
+    /* An index.json may be somebody's own beside class folders, and so may a tar: the downloaded
+     * original. */
+    if (listing.index && (listing.tars > 0 || listing.folders == 0))
+        *kind = DATA_ROOT_SHARDS;
+    else if (listing.folders > 0)
+        *kind = splits ? DATA_ROOT_SPLITS : DATA_ROOT_CLASSES;
+    else if (listing.tars > 0)
+        *kind = DATA_ROOT_TARS;
+    else
+        *kind = listing.pictures > 0 ? DATA_ROOT_PICTURES : DATA_ROOT_EMPTY;
+    rc = 0;
+out:
+    free(train);
+    return rc;
+}
+
+int data_root_find(const char *root, enum data_split split, char **path, struct err *err)
+{
+    static const char *const names[DATA_SPLITS][3] = {
+        [DATA_SPLIT_TRAIN] = {"train"},
+        [DATA_SPLIT_VALIDATION] = {"valid", "validation", "val"},
+        [DATA_SPLIT_TEST] = {"test"},
+    };
+    char *found = NULL;
+
+    for (size_t i = 0; i < 3 && names[split][i] != NULL; i++) {
+        char *folder = uri_join(root, names[split][i]);
+
+        if (!file_is_folder(folder)) {
+            free(folder);
+            continue;
+        }
+        if (found != NULL) {
+            err_set(err, ERR_INPUT, "both '%s' and '%s' are there: which one is for validation?",
+                    found, folder);
+            free(folder);
+            free(found);
+            return -1;
+        }
+        found = folder;
+    }
+    *path = found;
+    return 0;
+}

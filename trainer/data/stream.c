@@ -1,0 +1,463 @@
+/*
+ * trainer/data/stream.c -- threads that read, decode and transform pictures ahead.
+ *
+ * A slot is one micro-batch's memory and goes round: free -> filling -> (all its pictures done)
+ * whole -> the caller's -> free. The slots being filled or whole stand in `line`, oldest first;
+ * only the newest can have pictures that no thread has taken yet, since a batch begins when the one
+ * before it is handed out to the last picture.
+ *
+ * An error is kept in its slot and reported when the slot's turn comes. Pictures are taken in
+ * order, so those before a bad one are in work when it is found: the first bad picture in order is
+ * what is reported, whichever thread was fastest.
+ */
+#include "trainer/data/stream.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "trainer/data/decode.h"
+#include "trainer/data/index.h"
+#include "trainer/data/read.h"
+
+#define WAIT_SLICE_NS 5000000 /* how long next sleeps before it looks at cancel again */
+
+/* One micro-batch's memory. The three counts and what follows are guarded by the stream's mutex. */
+struct slot {
+    struct data_batch batch;
+    int taken, done; /* pictures that threads took; and finished */
+    int bad;         /* the first picture with an error, -1 for none; the error: */
+    struct err err;
+    int truncated;       /* pictures whose data ended early */
+    int truncated_first; /* the first of them, -1 for none */
+};
+
+/* The next micro-batch to begin. */
+struct cursor {
+    uint32_t epoch, lane;
+    uint64_t step;   /* evaluation: number of the batch */
+    uint64_t sample; /* evaluation: its first sample */
+};
+
+struct data_stream {
+    struct data_stream_options options;
+    struct data_order order; /* a copy: options.order points here, or is NULL */
+    struct data_reader *reader;
+    struct slot *slots; /* (depth) */
+    int *line;          /* (depth) numbers of slots from line_begin on, round and round */
+    pthread_t *threads;
+    int threads_running;
+
+    pthread_mutex_t mutex;  /* guards all below and the slots' counts */
+    pthread_cond_t work;    /* a slot is free, or stop */
+    pthread_cond_t arrived; /* the oldest slot in line may be whole, or the end was found */
+    int *unused;            /* (depth) a stack of the free slots */
+    int unused_count, line_begin, line_count;
+    struct cursor cursor;
+    bool no_more; /* no batch is begun any more: the end, or an error */
+    bool stop;
+    struct data_stream_stats stats;
+};
+
+/* What a thread works with. */
+struct hands {
+    struct buf bytes;
+    struct data_image image;
+    struct data_scratch scratch;
+};
+
+/* ---- which batch comes next ---- */
+
+/* Training: from the cursor on, skip what is empty; false at the end. */
+static bool cursor_settle(struct cursor *cursor, const struct data_stream_options *options)
+{
+    const uint64_t steps = data_order_steps(options->order);
+
+    while (cursor->epoch < options->epoch_end) {
+        if (cursor->step >= steps) {
+            cursor->epoch++;
+            cursor->step = 0;
+            cursor->lane = options->lane_begin;
+        } else if (cursor->lane >= options->lane_end) {
+            cursor->step++;
+            cursor->lane = options->lane_begin;
+        } else if (data_order_lane_images(options->order, cursor->step, cursor->lane) == 0) {
+            cursor->lane++;
+        } else {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Take the next micro-batch: its name and size go into `batch`. false at the end. */
+static bool cursor_take(struct cursor *cursor, const struct data_stream_options *options,
+                        struct data_batch *batch)
+{
+    uint64_t left;
+
+    if (options->order != NULL) {
+        if (!cursor_settle(cursor, options))
+            return false;
+        batch->n = (int)data_order_lane_images(options->order, cursor->step, cursor->lane);
+    } else {
+        left = options->sample_end - cursor->sample;
+        if (left == 0)
+            return false;
+        batch->n = left < (uint64_t)options->micro_batch ? (int)left : options->micro_batch;
+    }
+    batch->epoch = cursor->epoch;
+    batch->step = cursor->step;
+    batch->lane = cursor->lane;
+    if (options->order != NULL) {
+        cursor->lane++;
+    } else {
+        cursor->step++;
+        cursor->sample += (uint64_t)batch->n;
+    }
+    return true;
+}
+
+static uint64_t stream_sample(const struct data_stream_options *options,
+                              const struct data_batch *batch, int i)
+{
+    if (options->order != NULL)
+        return data_order_sample(options->order, batch->epoch, batch->step, batch->lane,
+                                 (uint32_t)i);
+    return options->sample_begin + batch->step * (uint64_t)options->micro_batch + (uint64_t)i;
+}
+
+/* ---- the threads ---- */
+
+/* Read, decode and transform one picture to its place in the batch. Touches nothing that another
+ * thread does. */
+static int stream_fill(struct data_stream *stream, struct slot *slot, int i, struct hands *hands,
+                       bool *truncated, struct err *err)
+{
+    const struct data_transform *transform = &stream->options.transform;
+    const size_t floats = (size_t)transform->size * (size_t)transform->size * 3;
+    struct data_batch *batch = &slot->batch;
+    const uint64_t sample = stream_sample(&stream->options, batch, i);
+
+    batch->samples[i] = sample;
+    batch->labels[i] = stream->options.index->samples[sample].label;
+    if (data_reader_get(stream->reader, sample, &hands->bytes, err) < 0)
+        return -1;
+    if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0)
+        return data_reader_wrap(stream->reader, sample, err);
+    *truncated = hands->image.truncated;
+    data_transform_apply(transform, &hands->image, sample, batch->epoch, &hands->scratch,
+                         batch->x + (size_t)i * floats);
+    return 0;
+}
+
+/* Under the mutex: begin another batch if there is one and a slot for it. */
+static bool stream_begin_batch(struct data_stream *stream)
+{
+    const int depth = stream->options.depth;
+    struct slot *slot;
+    int number;
+
+    if (stream->no_more || stream->unused_count == 0)
+        return false;
+    number = stream->unused[stream->unused_count - 1];
+    slot = &stream->slots[number];
+    if (!cursor_take(&stream->cursor, &stream->options, &slot->batch)) {
+        stream->no_more = true;
+        pthread_cond_broadcast(&stream->arrived);
+        return false;
+    }
+    assert(slot->batch.n <= stream->options.micro_batch);
+    slot->taken = slot->done = slot->truncated = 0;
+    slot->bad = slot->truncated_first = -1;
+    stream->unused_count--;
+    stream->line[(stream->line_begin + stream->line_count) % depth] = number;
+    stream->line_count++;
+    return true;
+}
+
+/* Under the mutex: wait for a picture to work on. NULL when it is time to stop. */
+static struct slot *stream_take_picture(struct data_stream *stream, int *i)
+{
+    const int depth = stream->options.depth;
+    struct slot *newest;
+
+    for (;;) {
+        if (stream->stop)
+            return NULL;
+        if (stream->line_count > 0) {
+            newest =
+                &stream->slots[stream->line[(stream->line_begin + stream->line_count - 1) % depth]];
+            if (newest->taken < newest->batch.n) {
+                *i = newest->taken++;
+                return newest;
+            }
+        }
+        if (!stream_begin_batch(stream))
+            pthread_cond_wait(&stream->work, &stream->mutex);
+    }
+}
+
+/* Under the mutex: picture i of the slot is there, or is not. */
+static void stream_put_picture(struct data_stream *stream, struct slot *slot, int i, int rc,
+                               bool truncated, const struct err *err)
+{
+    if (rc < 0) {
+        stream->no_more = true;
+        if (slot->bad < 0 || i < slot->bad) {
+            slot->bad = i;
+            slot->err = *err;
+        }
+    } else if (truncated) {
+        slot->truncated++;
+        if (slot->truncated_first < 0 || i < slot->truncated_first)
+            slot->truncated_first = i;
+    }
+    slot->done++;
+    if (slot->done == slot->batch.n)
+        pthread_cond_broadcast(&stream->arrived);
+}
+
+static void *stream_work(void *argument)
+{
+    struct data_stream *stream = argument;
+    struct hands hands = {0};
+    struct slot *slot;
+    int i;
+
+    pthread_mutex_lock(&stream->mutex);
+    while ((slot = stream_take_picture(stream, &i)) != NULL) {
+        struct err err = {0};
+        bool truncated = false;
+        int rc;
+
+        pthread_mutex_unlock(&stream->mutex);
+        rc = stream_fill(stream, slot, i, &hands, &truncated, &err);
+        pthread_mutex_lock(&stream->mutex);
+        stream_put_picture(stream, slot, i, rc, truncated, &err);
+    }
+    pthread_mutex_unlock(&stream->mutex);
+    buf_release(&hands.bytes);
+    data_image_release(&hands.image);
+    data_scratch_release(&hands.scratch);
+    return NULL;
+}
+
+/* Signals are for the main thread: the workers block all of them. */
+static int stream_start_threads(struct data_stream *stream, struct err *err)
+{
+    sigset_t all, before;
+    int rc = 0;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (rc == 0 && stream->threads_running < stream->options.threads) {
+        rc = pthread_create(&stream->threads[stream->threads_running], NULL, stream_work, stream);
+        if (rc == 0)
+            stream->threads_running++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return err_set_errno(err, ERR_MEMORY, rc, "cannot start %d input threads",
+                             stream->options.threads);
+    return 0;
+}
+
+/* ---- making and ending a stream ---- */
+
+static int stream_allocate(struct data_stream *stream, struct err *err)
+{
+    const struct data_stream_options *options = &stream->options;
+    const size_t depth = (size_t)options->depth, n = (size_t)options->micro_batch;
+    const size_t floats = (size_t)options->transform.size * (size_t)options->transform.size * 3;
+
+    stream->slots = calloc(depth, sizeof *stream->slots);
+    stream->line = calloc(depth, sizeof *stream->line);
+    stream->unused = calloc(depth, sizeof *stream->unused);
+    stream->threads = calloc((size_t)options->threads, sizeof *stream->threads);
+    if (!stream->slots || !stream->line || !stream->unused || !stream->threads)
+        abort();
+    for (int i = 0; i < options->depth; i++) {
+        struct data_batch *batch = &stream->slots[i].batch;
+
+        batch->slot = i;
+        batch->x =
+            n <= SIZE_MAX / sizeof(float) / floats ? malloc(n * floats * sizeof(float)) : NULL;
+        batch->labels = calloc(n, sizeof *batch->labels);
+        batch->samples = calloc(n, sizeof *batch->samples);
+        if (!batch->x || !batch->labels || !batch->samples)
+            return err_set(
+                err, ERR_MEMORY,
+                "no memory for %d micro-batches of %d images of %d x %d pixels; a smaller "
+                "--micro-batch or --image-size needs less",
+                options->depth, options->micro_batch, options->transform.size,
+                options->transform.size);
+        stream->unused[stream->unused_count++] = i;
+    }
+    return 0;
+}
+
+static void stream_init_locks(struct data_stream *stream)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&stream->mutex, NULL);
+    pthread_cond_init(&stream->work, NULL);
+    pthread_cond_init(&stream->arrived, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+struct data_stream *data_stream_new(const struct data_stream_options *options, struct err *err)
+{
+    struct data_stream *stream = calloc(1, sizeof *stream);
+
+    assert(options->threads >= 1 && options->depth >= 2 && options->micro_batch >= 1);
+    if (stream == NULL)
+        abort();
+    stream_init_locks(stream);
+    stream->options = *options;
+    stream->cursor.sample = options->sample_begin;
+    if (options->order != NULL) {
+        assert(options->lane_begin <= options->lane_end &&
+               options->lane_end <= options->order->lanes);
+        stream->order = *options->order;
+        stream->options.order = &stream->order;
+        stream->cursor.epoch = options->epoch;
+        stream->cursor.step = options->step;
+        stream->cursor.lane = options->lane_begin;
+    } else {
+        assert(options->sample_begin <= options->sample_end &&
+               options->sample_end <= options->index->count);
+    }
+    stream->reader = data_reader_new(options->index);
+    if (stream_allocate(stream, err) < 0 || stream_start_threads(stream, err) < 0) {
+        data_stream_free(stream);
+        return NULL;
+    }
+    return stream;
+}
+
+void data_stream_free(struct data_stream *stream)
+{
+    if (stream == NULL)
+        return;
+    pthread_mutex_lock(&stream->mutex);
+    stream->stop = true;
+    pthread_cond_broadcast(&stream->work);
+    pthread_mutex_unlock(&stream->mutex);
+    for (int i = 0; i < stream->threads_running; i++)
+        pthread_join(stream->threads[i], NULL);
+    for (int i = 0; i < stream->options.depth; i++) {
+        free(stream->slots[i].batch.x);
+        free(stream->slots[i].batch.labels);
+        free(stream->slots[i].batch.samples);
+    }
+    data_reader_free(stream->reader);
+    pthread_cond_destroy(&stream->work);
+    pthread_cond_destroy(&stream->arrived);
+    pthread_mutex_destroy(&stream->mutex);
+    free(stream->slots);
+    free(stream->line);
+    free(stream->unused);
+    free(stream->threads);
+    free(stream);
+}
+
+/* ---- the caller's side ---- */
+
+/* Under the mutex: sleep a little, or until something arrived. */
+static void stream_wait_slice(struct data_stream *stream)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_SLICE_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&stream->arrived, &stream->mutex, &until);
+}
+
+/* Under the mutex: the oldest batch once it is whole; NULL at the end or when cancelled. */
+static struct slot *stream_wait_oldest(struct data_stream *stream,
+                                       const volatile sig_atomic_t *cancel)
+{
+    struct slot *oldest;
+
+    for (;;) {
+        if (cancel != NULL && *cancel != 0)
+            return NULL;
+        if (stream->line_count > 0) {
+            oldest = &stream->slots[stream->line[stream->line_begin]];
+            if (oldest->done == oldest->batch.n)
+                return oldest;
+        } else if (stream->no_more) {
+            return NULL;
+        }
+        stream_wait_slice(stream);
+    }
+}
+
+/* Under the mutex: what the batch that is handed over adds. */
+static void stream_count(struct data_stream *stream, const struct slot *slot)
+{
+    struct data_stream_stats *stats = &stream->stats;
+
+    stats->images += (uint64_t)slot->batch.n;
+    if (slot->truncated > 0 && stats->truncated == 0)
+        data_reader_name(stream->reader, slot->batch.samples[slot->truncated_first],
+                         stats->truncated_first, sizeof stats->truncated_first);
+    stats->truncated += (uint64_t)slot->truncated;
+}
+
+int data_stream_next(struct data_stream *stream, struct data_batch *batch,
+                     const volatile sig_atomic_t *cancel, struct err *err)
+{
+    const double begin = clock_now_s();
+    struct slot *slot;
+    int rc = 0;
+
+    pthread_mutex_lock(&stream->mutex);
+    slot = stream_wait_oldest(stream, cancel);
+    if (slot == NULL) {
+        if (cancel != NULL && *cancel != 0)
+            rc = err_set(err, ERR_STOPPED, "stopped while waiting for pictures");
+    } else if (slot->bad >= 0) { /* it stays in line: asked again, the answer is the same */
+        rc = err_set(err, slot->err.code, "%s", slot->err.msg);
+    } else {
+        stream->line_begin = (stream->line_begin + 1) % stream->options.depth;
+        stream->line_count--;
+        stream_count(stream, slot);
+        *batch = slot->batch;
+        rc = 1;
+    }
+    stream->stats.wait_s += clock_now_s() - begin;
+    pthread_mutex_unlock(&stream->mutex);
+    return rc;
+}
+
+void data_stream_give_back(struct data_stream *stream, const struct data_batch *batch)
+{
+    pthread_mutex_lock(&stream->mutex);
+    assert(stream->unused_count < stream->options.depth);
+    stream->unused[stream->unused_count++] = batch->slot;
+    pthread_cond_broadcast(&stream->work);
+    pthread_mutex_unlock(&stream->mutex);
+}
+
+void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats)
+{
+    pthread_mutex_lock(&stream->mutex);
+    *stats = stream->stats;
+    pthread_mutex_unlock(&stream->mutex);
+}
