@@ -27,7 +27,7 @@ static size_t block_rows(size_t rows, size_t block)
  * from. Behind the blocks stand backward's three factors per channel. */
 size_t nn_batchnorm_shared_floats(const struct nn_batchnorm *bn, size_t rows)
 {
-    return (blocks_of(rows) * 6 + 3) * (size_t)bn->c;
+    return (blocks_of(rows) * 7 + 3) * (size_t)bn->c;
 }
 
 static double *partials_of(const struct nn_batchnorm *bn, size_t block,
@@ -39,7 +39,7 @@ static double *partials_of(const struct nn_batchnorm *bn, size_t block,
 static float *sums_of(const struct nn_batchnorm *bn, size_t rows, size_t block,
                       const struct nn_scratch *scratch)
 {
-    return scratch->shared + blocks_of(rows) * (size_t)bn->c * 4 + block * 2 * (size_t)bn->c;
+    return scratch->shared + blocks_of(rows) * (size_t)bn->c * 4 + block * 3 * (size_t)bn->c;
 }
 
 NN_CLONES static void add_rows(size_t rows, size_t c, const float *restrict x, float *restrict sum)
@@ -50,28 +50,34 @@ NN_CLONES static void add_rows(size_t rows, size_t c, const float *restrict x, f
 }
 
 NN_CLONES static void add_squares(size_t rows, size_t c, const float *restrict x,
-                                  const float *restrict mean, float *restrict sum)
+                                  const float *restrict mean, float *restrict sum,
+                                  float *restrict square)
 {
     for (size_t i = 0; i < rows; i++) {
         for (size_t j = 0; j < c; j++) {
             const float centred = x[i * c + j] - mean[j];
 
-            sum[j] += centred * centred;
+            sum[j] += centred;
+            square[j] += centred * centred;
         }
     }
 }
 
-/* One block's mean and M2 per channel. The mean is rounded to float first, so that M2 is about the
- * mean that is kept. */
+/* One block's mean and M2 per channel by the corrected two-pass algorithm: the second pass also
+ * finds by how much the first pass's float mean is off. */
 static void measure_block(size_t rows, size_t c, const float *x, float *sums, double *partials)
 {
-    memset(sums, 0, 2 * c * sizeof(*sums));
+    memset(sums, 0, 3 * c * sizeof(*sums));
     add_rows(rows, c, x, sums);
     for (size_t j = 0; j < c; j++)
         sums[j] /= (float)rows;
-    add_squares(rows, c, x, sums, sums + c);
-    for (size_t j = 0; j < 2 * c; j++)
-        partials[j] = sums[j];
+    add_squares(rows, c, x, sums, sums + c, sums + 2 * c);
+    for (size_t j = 0; j < c; j++) {
+        const double off = (double)sums[c + j] / (double)rows;
+
+        partials[j] = sums[j] + off;
+        partials[c + j] = sums[2 * c + j] - off * sums[c + j];
+    }
 }
 
 /* a = a and b together, for channels [begin, end). Chan et al., equation 2.1. */
@@ -261,7 +267,7 @@ void nn_batchnorm_backward(const struct nn_batchnorm *bn, size_t rows,
 {
     const size_t c = (size_t)bn->c, blocks = blocks_of(rows);
     const double *sums = partials_of(bn, 0, scratch);
-    float *factors = sums_of(bn, rows, 0, scratch) + 2 * c * blocks;
+    float *factors = sums_of(bn, rows, blocks, scratch);
 
 #pragma omp parallel for
     for (size_t i = 0; i < blocks; i++)
