@@ -17,7 +17,8 @@ import torchvision
 
 BATCH, CLASSES, STEPS = 4, 10, 5
 MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.9, 5e-4, 0.1
-X_STREAM, LABEL_STREAM = 1000, 2000  # streams of the hash; tensors use their number in the state_dict
+X_STREAM, LABEL_STREAM = 1000, 900  # streams of the hash; tensors use their number in the state_dict
+TRIALS = 300
 
 
 def hashed(stream, count):
@@ -49,6 +50,7 @@ class Resnet20(torch.nn.Module):
         super().__init__()
         self.conv1 = torch.nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = torch.nn.BatchNorm2d(16)
+        self.relu = torch.nn.ReLU()
         inputs = 16
         for stage, planes in enumerate((16, 32, 64)):
             blocks = []
@@ -63,7 +65,7 @@ class Resnet20(torch.nn.Module):
         self.fc = torch.nn.Linear(64, CLASSES)
 
     def forward(self, x):
-        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean((2, 3)))
 
@@ -110,22 +112,57 @@ class Golden:
         self.put(f"{group}.norms", norms)
 
 
-def pictures(size, step):
-    nhwc = uniform(X_STREAM + step, BATCH * size * size * 3).reshape(BATCH, size, size, 3)
+def pictures(size, stream, step):
+    nhwc = uniform(stream + step, BATCH * size * size * 3).reshape(BATCH, size, size, 3)
     labels = hashed(LABEL_STREAM + step, BATCH) % CLASSES
     return torch.from_numpy(nhwc.astype(numpy.float64)).permute(0, 3, 1, 2), torch.from_numpy(labels.astype(numpy.int64))
+
+
+def margin(model, x):
+    """How near the network comes to a corner: the smallest |input| of a ReLU, or lead of the largest value in a pooling window."""
+    margins = []
+
+    def at_relu(_, inputs):
+        margins.append(inputs[0].abs().min().item())
+
+    def at_pool(_, inputs):
+        windows = torch.nn.functional.unfold(inputs[0], 3, padding=1, stride=2)
+        first, second = windows.reshape(x.shape[0], -1, 9, windows.shape[-1]).topk(2, dim=2)[0].unbind(2)
+        margins.append((first - second)[first > 0].min().item())
+
+    hooks = [m.register_forward_pre_hook(at_relu) for m in model.modules() if isinstance(m, torch.nn.ReLU)]
+    hooks += [m.register_forward_pre_hook(at_pool) for m in model.modules() if isinstance(m, torch.nn.MaxPool2d)]
+    with torch.no_grad():
+        model(x)
+    for hook in hooks:
+        hook.remove()
+    return min(margins)
+
+
+def find_stream(model, size):
+    """Where rounding decides a ReLU, float32 and float64 have different gradients (5e-3 apart when it is in the last stage), and
+    neither is wrong. So take pictures whose first step stays clear of all corners."""
+    model.train()
+    streams = [X_STREAM + STEPS * trial for trial in range(TRIALS)]
+    margins = [margin(model, pictures(size, stream, 0)[0]) for stream in streams]
+    best = max(range(TRIALS), key=margins.__getitem__)
+    print(f"stream {streams[best]}: {margins[best]:.1e} from the next corner")
+    return streams[best]
 
 
 def write(name, model, size, lr, samples):
     model.double()
     with torch.no_grad():
         set_weights(model)
+        stream = find_stream(model, size)
+        set_weights(model)  # the search moved the running statistics
     golden = Golden(f"{name}.golden", samples)
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     sgd = torch.optim.SGD(model.parameters(), lr=lr, momentum=MOMENTUM, nesterov=True, weight_decay=WEIGHT_DECAY)
+    golden.put("stream", [stream])
     losses = []
     for step in range(STEPS):
-        x, labels = pictures(size, step)
+        x, labels = pictures(size, stream, step)
         sgd.zero_grad()
         loss = criterion(model(x), labels)
         loss.backward()
@@ -138,7 +175,7 @@ def write(name, model, size, lr, samples):
     golden.put_tensors("after", tensors(model))
     model.eval()
     with torch.no_grad():
-        golden.put("logits", model(pictures(size, 0)[0]).numpy())
+        golden.put("logits", model(pictures(size, stream, 0)[0]).numpy())
 
 
 def write_names(name, model):
@@ -149,7 +186,7 @@ def write_names(name, model):
 
 # Four images and 2x2 pixels in the last stage make resnet18's steps chaotic: at a rate of 0.01 PyTorch's own float32 and
 # float64 are 10 % apart after five steps, at 0.001 0.1 %. resnet20 is tame, and tests the update at a rate that shows.
-write("resnet20", Resnet20(), 32, 0.01, 4096)
+write("resnet20", Resnet20(), 32, 0.002, 4096)
 write("resnet18", torchvision.models.resnet18(num_classes=CLASSES), 64, 2e-5, 512)
 for deep in ("resnet18", "resnet50"):
     write_names(deep, getattr(torchvision.models, deep)(num_classes=1000))
