@@ -160,9 +160,11 @@ static void gather(const struct nn_conv *conv, const float *x, struct place plac
         memset(out, 0, (j.end - j.begin) * sizeof(*out));
         return;
     }
-    memset(out, 0, (low - j.begin) * sizeof(*out));
+    if (low > j.begin) /* most windows lie inside: spare them the calls */
+        memset(out, 0, (low - j.begin) * sizeof(*out));
     memcpy(out + (low - j.begin), x + window.at + (ptrdiff_t)low, (high - low) * sizeof(*out));
-    memset(out + (high - j.begin), 0, (j.end - high) * sizeof(*out));
+    if (high < j.end)
+        memset(out + (high - j.begin), 0, (j.end - high) * sizeof(*out));
 }
 
 static void im2col(const struct nn_conv *conv, const float *x, struct range rows, float *columns)
@@ -198,9 +200,10 @@ static void col2im(const struct nn_conv *conv, const float *columns, struct rang
     }
 }
 
-/* y = beta y + conv(x, w), one job per tile of an image. */
-static void convolve(const struct nn_conv *conv, int n, const float *x, const float *w, float beta,
-                     float *y, const struct nn_scratch *scratch)
+/* y = beta y + conv(x, filters), one job per tile of an image. Filters stand as (R, R, C, K):
+ * OpenBLAS packs them for each tile anew, and from there it reads whole rows. */
+static void convolve(const struct nn_conv *conv, int n, const float *x, const float *filters,
+                     float beta, float *y, const struct nn_scratch *scratch)
 {
     const size_t tiles = tiles_of(conv), columns = columns_of(conv), k = (size_t)conv->k;
     const size_t jobs = (size_t)n * tiles;
@@ -209,37 +212,35 @@ static void convolve(const struct nn_conv *conv, int n, const float *x, const fl
     for (size_t job = 0; job < jobs; job++) {
         const struct range rows = range_at(rows_of(conv), tiles, job % tiles);
         const float *image = x + job / tiles * picture_of(conv);
+        const float *tile = image + rows.begin * columns;
         float *out = y + (job / tiles * rows_of(conv) + rows.begin) * k;
 
-        if (is_pointwise(conv)) {
-            nn_gemm_nt(rows.end - rows.begin, k, columns, image + rows.begin * columns, columns, w,
-                       columns, beta, out, k);
-        } else {
-            float *tile = nn_scratch_mine(scratch);
-
-            im2col(conv, image, rows, tile);
-            nn_gemm_nt(rows.end - rows.begin, k, columns, tile, columns, w, columns, beta, out, k);
+        if (!is_pointwise(conv)) {
+            im2col(conv, image, rows, nn_scratch_mine(scratch));
+            tile = nn_scratch_mine(scratch);
         }
+        nn_gemm_nn(rows.end - rows.begin, k, columns, tile, columns, filters, k, beta, out, k);
     }
 }
 
 void nn_conv_forward(const struct nn_conv *conv, int n, const float *x, const float *w, float *y,
                      const struct nn_scratch *scratch)
 {
-    convolve(conv, n, x, w, 0, y, scratch);
+    nn_transpose((size_t)conv->k, columns_of(conv), w, scratch->shared);
+    convolve(conv, n, x, scratch->shared, 0, y, scratch);
 }
 
-/* (K, R, R, C) -> (C, R, R, K), both filter axes reversed. */
+/* The mirror's filters, (R, R, K, C): both filter axes reversed, a run of C floats at a time. */
 static void turn_filters(const struct nn_conv *conv, const float *w, float *turned)
 {
     const int taps = conv->r * conv->r;
+    const size_t c = (size_t)conv->c;
 
 #pragma omp parallel for
-    for (int c = 0; c < conv->c; c++)
-        for (int tap = 0; tap < taps; tap++)
-            for (int k = 0; k < conv->k; k++)
-                turned[((size_t)c * taps + tap) * conv->k + k] =
-                    w[((size_t)k * taps + (taps - 1 - tap)) * conv->c + c];
+    for (int tap = 0; tap < taps; tap++)
+        for (int k = 0; k < conv->k; k++)
+            memcpy(turned + ((size_t)tap * conv->k + (size_t)k) * c,
+                   w + ((size_t)k * taps + (size_t)(taps - 1 - tap)) * c, c * sizeof(*w));
 }
 
 static void pointwise_backward_data(const struct nn_conv *conv, int n, const float *dy,

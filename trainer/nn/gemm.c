@@ -6,7 +6,7 @@
 
 #include "trainer/nn/simd.h"
 
-#define LANES 16 /* partial sums of a dot product; part of the bits */
+#define SIDE 16 /* of a square that is transposed at once: whole cache lines on both sides */
 
 static bool is_thin(size_t m, size_t n, size_t k)
 {
@@ -21,22 +21,6 @@ static void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, size_t m, size_t n, siz
                 (blasint)ldb, beta, c, (blasint)ldc);
 }
 
-NN_CLONES static float dot(const float *restrict a, const float *restrict b, size_t k)
-{
-    float lane[LANES] = {0};
-    size_t i = 0;
-
-    for (; i + LANES <= k; i += LANES)
-        for (int j = 0; j < LANES; j++)
-            lane[j] += a[i + j] * b[i + j];
-    for (int j = 0; i < k; i++, j++)
-        lane[j] += a[i] * b[i];
-    for (int step = LANES / 2; step > 0; step /= 2)
-        for (int j = 0; j < step; j++)
-            lane[j] += lane[j + step];
-    return lane[0];
-}
-
 NN_CLONES static void axpy(float alpha, const float *restrict x, float *restrict y, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -47,19 +31,6 @@ static void clear_rows(float beta, float *c, size_t m, size_t n, size_t ldc)
 {
     for (size_t i = 0; i < m && beta == 0; i++)
         memset(c + i * ldc, 0, n * sizeof(*c));
-}
-
-void nn_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
-                size_t ldb, float beta, float *c, size_t ldc)
-{
-    if (!is_thin(m, n, k)) {
-        blas(CblasNoTrans, CblasTrans, m, n, k, a, lda, b, ldb, beta, c, ldc);
-        return;
-    }
-    clear_rows(beta, c, m, n, ldc);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++)
-            c[i * ldc + j] += dot(a + i * lda, b + j * ldb, k);
 }
 
 void nn_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
@@ -86,4 +57,19 @@ void nn_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
     for (size_t l = 0; l < k; l++)
         for (size_t i = 0; i < m; i++)
             axpy(a[l * lda + i], b + l * ldb, c + i * ldc, n);
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+void nn_transpose(size_t rows, size_t columns, const float *x, float *transposed)
+{
+#pragma omp parallel for
+    for (size_t top = 0; top < rows; top += SIDE)
+        for (size_t left = 0; left < columns; left += SIDE)
+            for (size_t j = left; j < least(left + SIDE, columns); j++)
+                for (size_t i = top; i < least(top + SIDE, rows); i++)
+                    transposed[j * rows + i] = x[i * columns + j];
 }

@@ -13,14 +13,14 @@
 
 /* Arguments as in BLAS: lda, ldb, ldc are the distances between rows as stored. */
 
-/** A (m, k), B (n, k): C = beta C + A B^T. */
-void nn_gemm_nt(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
-                size_t ldb, float beta, float *c, size_t ldc);
 /** A (m, k), B (k, n): C = beta C + A B. */
 void nn_gemm_nn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                 size_t ldb, float beta, float *c, size_t ldc);
 /** A (k, m), B (k, n): C = beta C + A^T B. */
 void nn_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                 size_t ldb, float beta, float *c, size_t ldc);
+
+/** The transpose (columns, rows) of x (rows, columns), by all threads. */
+void nn_transpose(size_t rows, size_t columns, const float *x, float *transposed);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "trainer/nn/gemm.h"
 #include "trainer/nn/scratch.h"
 #include "trainer/nn/simd.h"
 
@@ -19,20 +20,12 @@ NN_CLONES static void combine_rows(size_t rows, size_t n, const float *restrict 
             y[j] += a[i * distance] * b[i * n + j];
 }
 
-static void transpose(size_t rows, size_t columns, const float *x, float *transposed)
-{
-#pragma omp parallel for
-    for (size_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < rows; i++)
-            transposed[j * rows + i] = x[i * columns + j];
-}
-
 void nn_linear_forward(const struct nn_linear *linear, int n, const float *x, const float *w,
                        const float *bias, float *y, const struct nn_scratch *scratch)
 {
     const size_t c = (size_t)linear->c, k = (size_t)linear->k;
 
-    transpose(k, c, w, scratch->shared); /* so that the loop over outputs is the inner one */
+    nn_transpose(k, c, w, scratch->shared); /* so that the loop over outputs is the inner one */
 #pragma omp parallel for
     for (int i = 0; i < n; i++) {
         float *out = y + (size_t)i * k;

@@ -205,7 +205,7 @@ static int take_scratch(struct nn_model *model, struct err *err)
         private = larger(private, nn_conv_private_floats(&node->conv));
         if (node->kind == NN_NODE_LINEAR)
             shared = larger(shared, nn_linear_shared_floats(&node->linear));
-        if (node->kind == NN_NODE_CONV && model->training)
+        if (node->kind == NN_NODE_CONV)
             shared = larger(shared, nn_conv_shared_floats(&node->conv, model->micro_batch_max));
         if (node->kind == NN_NODE_BATCHNORM && model->training)
             shared = larger(
