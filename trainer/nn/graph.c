@@ -1,0 +1,212 @@
+#include "trainer/nn/graph.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t nn_value_floats(const struct nn_value *value)
+{
+    return (size_t)value->h * value->w * value->c;
+}
+
+/* Make room for one more element; networks are small, so each time anew. */
+static void *grown(void *array, int count, size_t bytes)
+{
+    void *larger = realloc(array, ((size_t)count + 1) * bytes);
+
+    if (larger == NULL)
+        abort();
+    return larger;
+}
+
+static int add_value(struct nn_graph *graph, int c, int h, int w)
+{
+    graph->values = grown(graph->values, graph->value_count, sizeof(*graph->values));
+    graph->values[graph->value_count] = (struct nn_value){.c = c, .h = h, .w = w};
+    return graph->value_count++;
+}
+
+static void add_tensor(struct nn_graph *graph, const char *module, const char *what,
+                       struct nn_tensor tensor)
+{
+    char *name;
+
+    if (asprintf(&name, "%s.%s", module, what) < 0)
+        abort();
+    tensor.name = name;
+    tensor.count = 1;
+    for (int i = 0; i < tensor.dims; i++)
+        tensor.count *= tensor.size[i];
+    graph->tensors = grown(graph->tensors, graph->tensor_count, sizeof(*graph->tensors));
+    graph->tensors[graph->tensor_count++] = tensor;
+}
+
+static void add_vector(struct nn_graph *graph, const char *module, const char *what,
+                       enum nn_tensor_kind kind, int count)
+{
+    add_tensor(graph, module, what,
+               (struct nn_tensor){.kind = kind, .dims = 1, .size = {(size_t)count}});
+}
+
+/* The node that is appended writes a new value of this shape. */
+static struct nn_node *add_node(struct nn_graph *graph, enum nn_node_kind kind, int in,
+                                struct nn_value shape)
+{
+    struct nn_node *node;
+
+    graph->nodes = grown(graph->nodes, graph->node_count, sizeof(*graph->nodes));
+    node = &graph->nodes[graph->node_count++];
+    *node = (struct nn_node){
+        .kind = kind,
+        .in = in,
+        .out = add_value(graph, shape.c, shape.h, shape.w),
+        .residual = NN_NONE,
+        .tensor = graph->tensor_count,
+    };
+    return node;
+}
+
+void nn_graph_init(struct nn_graph *graph, int c, int h, int w)
+{
+    *graph = (struct nn_graph){0};
+    add_value(graph, c, h, w);
+}
+
+void nn_graph_release(struct nn_graph *graph)
+{
+    for (int i = 0; i < graph->tensor_count; i++)
+        free((char *)(uintptr_t)graph->tensors[i].name);
+    free(graph->tensors);
+    free(graph->values);
+    free(graph->nodes);
+    *graph = (struct nn_graph){0};
+}
+
+int nn_graph_conv(struct nn_graph *graph, const char *name, int in, int k, int r, int stride)
+{
+    const struct nn_value x = graph->values[in];
+    const struct nn_conv conv = nn_conv_make(x.c, x.h, x.w, k, r, stride);
+    struct nn_node *node =
+        add_node(graph, NN_NODE_CONV, in, (struct nn_value){k, conv.oh, conv.ow});
+
+    node->conv = conv;
+    add_tensor(graph, name, "weight",
+               (struct nn_tensor){
+                   .kind = NN_TENSOR_CONV,
+                   .dims = 4,
+                   .size = {(size_t)k, (size_t)x.c, (size_t)r, (size_t)r},
+               });
+    return node->out;
+}
+
+int nn_graph_batchnorm(struct nn_graph *graph, const char *name, int in, int residual, bool relu)
+{
+    const struct nn_value x = graph->values[in];
+    struct nn_node *node = add_node(graph, NN_NODE_BATCHNORM, in, x);
+
+    assert(residual == NN_NONE ||
+           nn_value_floats(&graph->values[residual]) == nn_value_floats(&graph->values[in]));
+    node->residual = residual;
+    node->batchnorm = (struct nn_batchnorm){.c = x.c, .relu = relu};
+    add_vector(graph, name, "weight", NN_TENSOR_VECTOR, x.c);
+    add_vector(graph, name, "bias", NN_TENSOR_VECTOR, x.c);
+    add_vector(graph, name, "running_mean", NN_TENSOR_RUNNING, x.c);
+    add_vector(graph, name, "running_var", NN_TENSOR_RUNNING, x.c);
+    return node->out;
+}
+
+int nn_graph_maxpool(struct nn_graph *graph, int in)
+{
+    const struct nn_value x = graph->values[in];
+    const struct nn_pool pool = nn_maxpool_make(x.c, x.h, x.w);
+    struct nn_node *node =
+        add_node(graph, NN_NODE_MAXPOOL, in, (struct nn_value){x.c, pool.oh, pool.ow});
+
+    node->pool = pool;
+    return node->out;
+}
+
+int nn_graph_avgpool(struct nn_graph *graph, int in)
+{
+    const struct nn_value x = graph->values[in];
+    struct nn_node *node = add_node(graph, NN_NODE_AVGPOOL, in, (struct nn_value){x.c, 1, 1});
+
+    node->pool = nn_avgpool_make(x.c, x.h, x.w);
+    return node->out;
+}
+
+int nn_graph_shortcut(struct nn_graph *graph, int in, int k)
+{
+    const struct nn_value x = graph->values[in];
+    const struct nn_shortcut shortcut = nn_shortcut_make(x.c, x.h, x.w, k);
+    struct nn_node *node =
+        add_node(graph, NN_NODE_SHORTCUT, in, (struct nn_value){k, shortcut.oh, shortcut.ow});
+
+    node->shortcut = shortcut;
+    return node->out;
+}
+
+int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k)
+{
+    const int c = (int)nn_value_floats(&graph->values[in]);
+    struct nn_node *node = add_node(graph, NN_NODE_LINEAR, in, (struct nn_value){k, 1, 1});
+
+    node->linear = (struct nn_linear){.c = c, .k = k};
+    add_tensor(
+        graph, name, "weight",
+        (struct nn_tensor){.kind = NN_TENSOR_LINEAR, .dims = 2, .size = {(size_t)k, (size_t)c}});
+    add_vector(graph, name, "bias", NN_TENSOR_VECTOR, k);
+    return node->out;
+}
+
+/* The tensors of node i are [begin, end). */
+static int tensors_end(const struct nn_graph *graph, int i)
+{
+    return i + 1 < graph->node_count ? graph->nodes[i + 1].tensor : graph->tensor_count;
+}
+
+static void place_tensors(struct nn_graph *graph)
+{
+    for (int i = 0; i < graph->tensor_count; i++) {
+        struct nn_tensor *tensor = &graph->tensors[i];
+
+        if (tensor->kind == NN_TENSOR_RUNNING) {
+            tensor->offset = graph->running_count;
+            graph->running_count += tensor->count;
+        }
+    }
+    for (int i = graph->node_count - 1; i >= 0; i--) {
+        for (int t = graph->nodes[i].tensor; t < tensors_end(graph, i); t++) {
+            struct nn_tensor *tensor = &graph->tensors[t];
+
+            if (tensor->kind != NN_TENSOR_RUNNING) {
+                tensor->offset = graph->weight_count;
+                graph->weight_count += tensor->count;
+            }
+        }
+    }
+}
+
+void nn_graph_finish(struct nn_graph *graph)
+{
+    bool *met = calloc((size_t)graph->value_count, sizeof(*met));
+
+    if (met == NULL)
+        abort();
+    place_tensors(graph);
+    for (int i = graph->node_count - 1; i >= 0; i--) {
+        struct nn_node *node = &graph->nodes[i];
+
+        if (node->residual != NN_NONE) {
+            node->residual_into = met[node->residual] ? NN_ADD : NN_OVERWRITE;
+            met[node->residual] = true;
+        }
+        /* Only a convolution can add. The others' inputs have one reader, or are met first: a
+         * shortcut stands behind all readers of its input. */
+        assert(!met[node->in] || node->kind == NN_NODE_CONV);
+        node->in_into = met[node->in] ? NN_ADD : NN_OVERWRITE;
+        met[node->in] = true;
+    }
+    free(met);
+}

@@ -1,0 +1,94 @@
+#include "trainer/nn/loss.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stddef.h>
+
+#include "trainer/nn/model.h"
+
+#define TOP 5
+
+/* log(sum of exp(z)), the largest logit taken out first. */
+static double log_sum_exp(const float *z, int classes)
+{
+    double largest = z[0], sum = 0;
+
+    for (int j = 1; j < classes; j++)
+        largest = z[j] > largest ? z[j] : largest;
+    for (int j = 0; j < classes; j++)
+        sum += exp(z[j] - largest);
+    return largest + log(sum);
+}
+
+/* Sum over classes of target * (logsum - z): a class without a share of the target adds nothing,
+ * whatever its logit. */
+static double cross_entropy(const struct nn_loss *loss, const float *z, int32_t label,
+                            double logsum)
+{
+    const double smoothing = loss->label_smoothing;
+    double all = 0;
+
+    if (smoothing == 0)
+        return logsum - z[label];
+    for (int j = 0; j < loss->classes; j++)
+        all += logsum - z[j];
+    return (1 - smoothing) * (logsum - z[label]) + smoothing / loss->classes * all;
+}
+
+static void write_gradient(const struct nn_loss *loss, const float *z, int32_t label, double logsum,
+                           float *dz)
+{
+    const double smoothing = loss->label_smoothing;
+
+    for (int j = 0; j < loss->classes; j++) {
+        const double target = smoothing / loss->classes + (j == label ? 1 - smoothing : 0);
+
+        dz[j] = (float)(loss->scale * (exp(z[j] - logsum) - target));
+    }
+}
+
+/* How many classes come before the label when logits are sorted; of equals the first class wins. */
+static int rank_of(const float *z, int classes, int32_t label)
+{
+    int before = 0;
+
+    for (int j = 0; j < classes; j++)
+        before += z[j] > z[label] || (z[j] == z[label] && j < label);
+    return before;
+}
+
+static void count(const struct nn_loss *loss, const float *z, int32_t label, double value,
+                  struct nn_score *score)
+{
+    score->images++;
+    if (!isfinite(value)) {
+        score->nonfinite++;
+        return;
+    }
+    score->loss += llround((value < NN_LOSS_MAX ? value : NN_LOSS_MAX) * NN_LOSS_UNIT);
+    score->correct += rank_of(z, loss->classes, label) == 0;
+    score->correct5 += rank_of(z, loss->classes, label) < TOP;
+}
+
+void nn_loss_score(const struct nn_loss *loss, int n, const float *logits, const int32_t *labels,
+                   float *dlogits, struct nn_score *score)
+{
+    for (int i = 0; i < n; i++) {
+        const float *z = logits + (size_t)i * loss->classes;
+        const double logsum = log_sum_exp(z, loss->classes);
+
+        assert(labels[i] >= 0 && labels[i] < loss->classes);
+        count(loss, z, labels[i], cross_entropy(loss, z, labels[i], logsum), score);
+        if (dlogits != NULL)
+            write_gradient(loss, z, labels[i], logsum, dlogits + (size_t)i * loss->classes);
+    }
+}
+
+void nn_score_add(struct nn_score *a, const struct nn_score *b)
+{
+    a->images += b->images;
+    a->correct += b->correct;
+    a->correct5 += b->correct5;
+    a->loss += b->loss;
+    a->nonfinite += b->nonfinite;
+}

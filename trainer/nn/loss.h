@@ -1,0 +1,27 @@
+/*
+ * trainer/nn/loss.h -- softmax cross entropy of logits, its gradient, and what else is counted
+ * about them.
+ */
+#ifndef NN_LOSS_H
+#define NN_LOSS_H
+
+#include <stdint.h>
+
+struct nn_score;
+
+struct nn_loss {
+    int classes;
+    float scale;           /* of the gradient */
+    float label_smoothing; /* e: the target is (1 - e) for the label and e / classes everywhere on
+                              top */
+};
+
+/* A finite loss counts as at most this much, so that a diverged run cannot overflow the sum. */
+#define NN_LOSS_MAX 1e6
+
+/** Score logits (n, classes) against labels (n) and, unless dlogits is NULL, write the gradient
+ * scale * (softmax - target). Computed in double, class after class. Adds to *score. */
+void nn_loss_score(const struct nn_loss *loss, int n, const float *logits, const int32_t *labels,
+                   float *dlogits, struct nn_score *score);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * trainer/nn/resnet.h -- builds the graph of a residual network by its name.
+ */
+#ifndef NN_RESNET_H
+#define NN_RESNET_H
+
+struct nn_graph;
+struct nn_resnet;
+
+/** The network called `name`, or NULL. Static storage. */
+const struct nn_resnet *nn_resnet_find(const char *name);
+/** All names, comma-separated. */
+const char *nn_resnet_names(void);
+
+/** The image size that it is usually trained at, and the smallest that it can shrink. */
+int nn_resnet_image_size(const struct nn_resnet *resnet);
+int nn_resnet_image_size_min(const struct nn_resnet *resnet);
+
+/** Build it; the caller releases the graph. */
+void nn_resnet_build(const struct nn_resnet *resnet, int image_size, int classes,
+                     struct nn_graph *graph);
+
+#endif

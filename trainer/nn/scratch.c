@@ -1,0 +1,54 @@
+#include "trainer/nn/scratch.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+#define LINE_FLOATS 16 /* a cache line */
+
+static size_t whole_lines(size_t floats)
+{
+    return (floats + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
+}
+
+float *nn_floats_new(size_t count, struct err *err)
+{
+    const size_t bytes = whole_lines(count + 1) * sizeof(float);
+    float *floats = aligned_alloc(LINE_FLOATS * sizeof(float), bytes);
+
+    if (floats == NULL) {
+        err_set(err, ERR_MEMORY, "cannot get %zu MiB of memory", bytes >> 20);
+        return NULL;
+    }
+    memset(floats, 0, bytes);
+    return floats;
+}
+
+int nn_scratch_init(struct nn_scratch *scratch, size_t shared_floats, size_t private_floats,
+                    struct err *err)
+{
+    scratch->threads = omp_get_max_threads();
+    scratch->shared_floats = shared_floats;
+    scratch->private_floats = whole_lines(private_floats);
+    scratch->shared = nn_floats_new(shared_floats, err);
+    scratch->private = nn_floats_new(scratch->private_floats * (size_t)scratch->threads, err);
+    return scratch->shared == NULL || scratch->private == NULL ? -1 : 0;
+}
+
+void nn_scratch_release(struct nn_scratch *scratch)
+{
+    free(scratch->shared);
+    free(scratch->private);
+    *scratch = (struct nn_scratch){0};
+}
+
+float *nn_scratch_mine(const struct nn_scratch *scratch)
+{
+    const int thread = omp_get_thread_num();
+
+    assert(thread < scratch->threads);
+    return scratch->private + (size_t)thread * scratch->private_floats;
+}
