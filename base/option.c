@@ -103,8 +103,8 @@ static int unknown(const struct option_set *set, const char *name, size_t bytes,
         }
     }
     if (distance <= 3 && distance < bytes)
-        return err_set(err, ERR_USAGE, "unknown option '--%.*s': did you mean '--%s'?", (int)bytes, name,
-                       set->specs[nearest].name);
+        return err_set(err, ERR_USAGE, "unknown option '--%.*s': did you mean '--%s'?", (int)bytes,
+                       name, set->specs[nearest].name);
     return err_set(err, ERR_USAGE, "unknown option '--%.*s': see --help", (int)bytes, name);
 }
 
@@ -142,7 +142,8 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
-static int check(const struct option_spec *spec, const char *text, const char *origin, struct err *err)
+static int check(const struct option_spec *spec, const char *text, const char *origin,
+                 struct err *err)
 {
     double number = 0;
     bool flag = false;
@@ -154,7 +155,8 @@ static int check(const struct option_spec *spec, const char *text, const char *o
         return 0;
     case OPTION_CHOICE:
         if (!is_choice(spec->choices, text))
-            return err_set(err, ERR_USAGE, "%s: '%s' is not one of %s", origin, text, spec->choices);
+            return err_set(err, ERR_USAGE, "%s: '%s' is not one of %s", origin, text,
+                           spec->choices);
         return 0;
     case OPTION_FLAG:
         if (!parse_flag(text, &flag))
@@ -167,14 +169,15 @@ static int check(const struct option_spec *spec, const char *text, const char *o
         if (spec->kind == OPTION_INTEGER && number != floor(number))
             return err_set(err, ERR_USAGE, "%s: '%s' is not a whole number", origin, text);
         if (number < spec->min || number > spec->max)
-            return err_set(err, ERR_USAGE, "%s: %s is not within %.15g and %.15g", origin, text, spec->min, spec->max);
+            return err_set(err, ERR_USAGE, "%s: %s is not within %.15g and %.15g", origin, text,
+                           spec->min, spec->max);
         return 0;
     }
     return err_set(err, ERR_INTERNAL, "%s: kind %d", origin, (int)spec->kind);
 }
 
-static int assign(struct option_set *set, size_t i, const char *text, enum option_source source, const char *origin,
-                  struct err *err)
+static int assign(struct option_set *set, size_t i, const char *text, enum option_source source,
+                  const char *origin, struct err *err)
 {
     struct option_value *value = &set->values[i];
 
@@ -188,8 +191,8 @@ static int assign(struct option_set *set, size_t i, const char *text, enum optio
     return 0;
 }
 
-int option_set_assign(struct option_set *set, const char *name, const char *text, enum option_source source,
-                      const char *origin, struct err *err)
+int option_set_assign(struct option_set *set, const char *name, const char *text,
+                      enum option_source source, const char *origin, struct err *err)
 {
     return assign(set, must_find(set, name), text, source, origin, err);
 }
@@ -223,7 +226,8 @@ int option_set_parse(struct option_set *set, int argc, char *const *argv, struct
     return 0;
 }
 
-/* The variable's value, or NULL. A hyperparameter that its sender wrote as a JSON string loses its quotes, once. */
+/* The variable's value, or NULL. A hyperparameter that its sender wrote as a JSON string loses its
+ * quotes, once. */
 static const char *variable(const char *name, char *unquoted, size_t bytes)
 {
     const char *text = getenv(name);
@@ -237,7 +241,8 @@ static const char *variable(const char *name, char *unquoted, size_t bytes)
     return length > 0 ? text : NULL;
 }
 
-static int assign_variable(struct option_set *set, size_t i, const char *name, bool *found, struct err *err)
+static int assign_variable(struct option_set *set, size_t i, const char *name, bool *found,
+                           struct err *err)
 {
     char unquoted[4096], origin[160];
     const char *text = variable(name, unquoted, sizeof unquoted);
@@ -266,7 +271,8 @@ static int assign_spec_variables(struct option_set *set, size_t i, bool *found, 
 }
 
 /* Toolkits write the hyperparameter global-batch as SM_HP_GLOBAL_BATCH or SM_HP_GLOBAL-BATCH. */
-static int assign_hyperparameter(struct option_set *set, size_t i, const char *hp_prefix, bool *found, struct err *err)
+static int assign_hyperparameter(struct option_set *set, size_t i, const char *hp_prefix,
+                                 bool *found, struct err *err)
 {
     for (int dash = 0; dash < 2 && !*found; dash++) {
         char name[128];
@@ -335,8 +341,8 @@ enum option_source option_source(const struct option_set *set, const char *name)
 
 const char *option_source_name(enum option_source source)
 {
-    static const char *const names[] = {"nowhere", "the default", "the checkpoint", "the environment",
-                                        "the command line"};
+    static const char *const names[] = {"nowhere", "the default", "the checkpoint",
+                                        "the environment", "the command line"};
 
     return names[source];
 }
@@ -345,12 +351,14 @@ void option_set_help(const struct option_set *set, FILE *out)
 {
     for (size_t i = 0; i < set->count; i++) {
         const struct option_spec *spec = &set->specs[i];
-        const char *fallback = spec->shown != NULL ? spec->shown : spec->fallback, *line = spec->help;
+        const char *fallback = spec->shown != NULL ? spec->shown : spec->fallback,
+                   *line = spec->help;
         char left[64];
 
         snprintf(left, sizeof left, "--%s%s%s", spec->name, spec->metavar != NULL ? " " : "",
                  spec->metavar != NULL ? spec->metavar : "");
-        fprintf(out, "  %-28s %s", left, strlen(left) > 28 ? "\n                               " : "");
+        fprintf(out, "  %-28s %s", left,
+                strlen(left) > 28 ? "\n                               " : "");
         for (size_t bytes = strcspn(line, "\n"); *line != '\0'; bytes = strcspn(line, "\n")) {
             fprintf(out, "%.*s", (int)bytes, line);
             line += bytes + (line[bytes] == '\n');

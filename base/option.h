@@ -1,9 +1,10 @@
 /*
  * base/option.h -- options from one table: the parser, the checks, the sources and --help.
  *
- * A program describes its options in an array of struct option_spec. Values come from several places; the first of
- * command line, environment, checkpoint and default that has one wins, and each value remembers where it is from.
- * Names are written with '-'; '_' is taken for the same character.
+ * A program describes its options in an array of struct option_spec. Values come from several
+ * places; the first of command line, environment, checkpoint and default that has one wins, and
+ * each value remembers where it is from. Names are written with '-'; '_' is taken for the same
+ * character.
  */
 #ifndef BASE_OPTION_H
 #define BASE_OPTION_H
@@ -24,19 +25,26 @@ enum option_kind {
 };
 
 struct option_spec {
-    const char *name;     /* without "--" */
+    const char *name; /* without "--" */
     enum option_kind kind;
     const char *metavar;  /* what --help shows behind the name; flags: NULL */
     const char *fallback; /* the default's text; NULL: none (the value is absent) */
-    const char *shown;    /* how --help words the default where the text does not tell; NULL: fallback */
-    double min, max;      /* OPTION_INTEGER, OPTION_NUMBER */
-    const char *choices;  /* OPTION_CHOICE */
-    const char *env;      /* variables to try, in order, separated by blanks; NULL: none */
-    const char *help;     /* one or two short lines with units, "\n" between */
-    unsigned flags;       /* the program's own */
+    const char
+        *shown;      /* how --help words the default where the text does not tell; NULL: fallback */
+    double min, max; /* OPTION_INTEGER, OPTION_NUMBER */
+    const char *choices; /* OPTION_CHOICE */
+    const char *env;     /* variables to try, in order, separated by blanks; NULL: none */
+    const char *help;    /* one or two short lines with units, "\n" between */
+    unsigned flags;      /* the program's own */
 };
 
-enum option_source { OPTION_ABSENT, OPTION_DEFAULT, OPTION_CHECKPOINT, OPTION_ENVIRONMENT, OPTION_COMMAND_LINE };
+enum option_source {
+    OPTION_ABSENT,
+    OPTION_DEFAULT,
+    OPTION_CHECKPOINT,
+    OPTION_ENVIRONMENT,
+    OPTION_COMMAND_LINE
+};
 
 struct option_value {
     char *text;
@@ -53,20 +61,24 @@ struct option_set {
 void option_set_init(struct option_set *set, const struct option_spec *specs, size_t count);
 void option_set_release(struct option_set *set);
 
-/** Take "--name value", "--name=value" and flags from argv[0 .. argc). A later one replaces an earlier one. ERR_USAGE: an unknown
- *  option (naming the nearest known one), a bad value, a word that belongs to no option. */
+/** Take "--name value", "--name=value" and flags from argv[0 .. argc). A later one replaces an
+ * earlier one. ERR_USAGE: an unknown option (naming the nearest known one), a bad value, a word
+ * that belongs to no option. */
 int option_set_parse(struct option_set *set, int argc, char *const *argv, struct err *err);
 
-/** Take what the environment has: the spec's variables, and hp_prefix + the name in capitals ("SM_HP_GLOBAL_BATCH", with '_' or
- *  '-') when hp_prefix is not NULL. Hyperparameters may be JSON strings: one pair of quotes is taken off. Values from the command line
- *  stay. ERR_USAGE names the variable. */
+/** Take what the environment has: the spec's variables, and hp_prefix + the name in capitals
+ * ("SM_HP_GLOBAL_BATCH", with '_' or
+ *  '-') when hp_prefix is not NULL. Hyperparameters may be JSON strings: one pair of quotes is
+ * taken off. Values from the command line stay. ERR_USAGE names the variable. */
 int option_set_environment(struct option_set *set, const char *hp_prefix, struct err *err);
 
-/** Give one option a value from `source`, checked; replaces what came from a weaker source only. origin names it in errors. */
-int option_set_assign(struct option_set *set, const char *name, const char *text, enum option_source source,
-                      const char *origin, struct err *err);
+/** Give one option a value from `source`, checked; replaces what came from a weaker source only.
+ * origin names it in errors. */
+int option_set_assign(struct option_set *set, const char *name, const char *text,
+                      enum option_source source, const char *origin, struct err *err);
 
-/** Values; the name must be in the table (asserted). Text is NULL where the value is absent; integer and number need one. */
+/** Values; the name must be in the table (asserted). Text is NULL where the value is absent;
+ * integer and number need one. */
 const char *option_text(const struct option_set *set, const char *name);
 int64_t option_integer(const struct option_set *set, const char *name);
 double option_number(const struct option_set *set, const char *name);

@@ -25,7 +25,8 @@ static char *copy(const char *text)
     return p;
 }
 
-/* What is below the folder that holds the training pictures, where the options do not say otherwise. */
+/* What is below the folder that holds the training pictures, where the options do not say
+ * otherwise. */
 static int look_below(struct places *places, const char *root, struct err *err)
 {
     enum data_root_kind kind = DATA_ROOT_EMPTY;
@@ -51,15 +52,18 @@ static int find_places(struct places *places, const struct train_options *o, str
         return -1;
     /* --train names the pictures, --data may still hold the other splits. */
     if (o->train != NULL && o->data != NULL) {
-        if (places->val == NULL && data_root_find(o->data, DATA_SPLIT_VALIDATION, &places->val, err) < 0)
+        if (places->val == NULL &&
+            data_root_find(o->data, DATA_SPLIT_VALIDATION, &places->val, err) < 0)
             return -1;
-        if (places->test == NULL && data_root_find(o->data, DATA_SPLIT_TEST, &places->test, err) < 0)
+        if (places->test == NULL &&
+            data_root_find(o->data, DATA_SPLIT_TEST, &places->test, err) < 0)
             return -1;
     }
     return 0;
 }
 
-static int open_bound(struct data_index *index, const char *root, const struct data_index *train, struct err *err)
+static int open_bound(struct data_index *index, const char *root, const struct data_index *train,
+                      struct err *err)
 {
     return data_index_open(index, root, train->class_names, train->classes, &train_stop_asked, err);
 }
@@ -77,16 +81,19 @@ static int split_off(struct train_dataset *d, double share, struct err *err)
     return 0;
 }
 
-static int open_held_out(struct train_dataset *d, const struct places *places, double val_split, struct err *err)
+static int open_held_out(struct train_dataset *d, const struct places *places, double val_split,
+                         struct err *err)
 {
     const char *val = places->val;
 
     if (val_split > 0 && val != NULL)
-        return err_set(err, ERR_USAGE, "--val-split is given, but there are validation pictures in '%s'", val);
+        return err_set(err, ERR_USAGE,
+                       "--val-split is given, but there are validation pictures in '%s'", val);
     if (val_split > 0)
         return split_off(d, val_split, err) < 0 ? -1 : 0;
     if (val == NULL && places->test != NULL) {
-        log_info("no validation pictures: the test pictures in '%s' serve as such after each epoch", places->test);
+        log_info("no validation pictures: the test pictures in '%s' serve as such after each epoch",
+                 places->test);
         val = places->test;
     }
     if (val == NULL)
@@ -99,10 +106,12 @@ static int open_held_out(struct train_dataset *d, const struct places *places, d
 
 static void tell(const char *what, const struct data_index *index)
 {
-    log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count, index->classes, index->root,
-             (double)index->bytes / 1e6, index->sharded ? ", shards" : "");
+    log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count,
+             index->classes, index->root, (double)index->bytes / 1e6,
+             index->sharded ? ", shards" : "");
     if (index->ignored > 0)
-        log_warn("%zu files below '%s' are no pictures by their name and are left out", index->ignored, index->root);
+        log_warn("%zu files below '%s' are no pictures by their name and are left out",
+                 index->ignored, index->root);
 }
 
 int train_dataset_open(struct train_dataset *d, const struct train_options *o, struct err *err)
@@ -164,8 +173,8 @@ void train_dataset_encode(const struct train_dataset *d, struct buf *out)
     encode_index(&d->test, d->has_test, out);
 }
 
-static int decode_index(struct data_index *index, bool *there, const unsigned char **at, const unsigned char *end,
-                        struct err *err)
+static int decode_index(struct data_index *index, bool *there, const unsigned char **at,
+                        const unsigned char *end, struct err *err)
 {
     uint64_t length = 0;
 
@@ -174,7 +183,8 @@ static int decode_index(struct data_index *index, bool *there, const unsigned ch
     memcpy(&length, *at, sizeof length);
     *at += sizeof length;
     *there = length > 0;
-    if (length > (uint64_t)(end - *at) || (*there && data_index_decode(index, *at, length, err) < 0))
+    if (length > (uint64_t)(end - *at) ||
+        (*there && data_index_decode(index, *at, length, err) < 0))
         return err_set(err, ERR_INTERNAL, "the index that rank 0 sent is cut short");
     *at += length;
     return 0;
@@ -186,7 +196,8 @@ int train_dataset_decode(struct train_dataset *d, const void *data, size_t bytes
     bool has_train = false;
 
     memset(d, 0, sizeof *d);
-    if (decode_index(&d->train, &has_train, &at, end, err) < 0 || decode_index(&d->val, &d->has_val, &at, end, err) < 0)
+    if (decode_index(&d->train, &has_train, &at, end, err) < 0 ||
+        decode_index(&d->val, &d->has_val, &at, end, err) < 0)
         return -1;
     return decode_index(&d->test, &d->has_test, &at, end, err);
 }

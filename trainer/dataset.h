@@ -16,13 +16,16 @@ struct train_dataset {
     bool has_val, has_test;
 };
 
-/** Read the indices that the options name. Blocks while folders are listed; ERR_STOPPED when asked to stop. Rank 0 calls it and
- *  hands the result on with train_dataset_encode: the other ranks need not list the folders again. */
-int train_dataset_open(struct train_dataset *dataset, const struct train_options *options, struct err *err);
+/** Read the indices that the options name. Blocks while folders are listed; ERR_STOPPED when asked
+ * to stop. Rank 0 calls it and hands the result on with train_dataset_encode: the other ranks need
+ * not list the folders again. */
+int train_dataset_open(struct train_dataset *dataset, const struct train_options *options,
+                       struct err *err);
 void train_dataset_release(struct train_dataset *dataset);
 
 struct buf;
 void train_dataset_encode(const struct train_dataset *dataset, struct buf *out);
-int train_dataset_decode(struct train_dataset *dataset, const void *data, size_t bytes, struct err *err);
+int train_dataset_decode(struct train_dataset *dataset, const void *data, size_t bytes,
+                         struct err *err);
 
 #endif

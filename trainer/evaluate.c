@@ -6,23 +6,32 @@
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
 
-/* The ranks look up together every so many batches, so that all leave when one was asked to stop. */
+/* The ranks look up together every so many batches, so that all leave when one was asked to stop.
+ */
 #define BATCHES_BETWEEN_LOOKS 16
 
 struct report_sum train_report_sum(const struct nn_score *score)
 {
-    return (struct report_sum){.images = score->images, .correct = score->correct, .correct5 = score->correct5,
-                               .loss = score->images > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)score->images : 0};
+    return (struct report_sum){
+        .images = score->images,
+        .correct = score->correct,
+        .correct5 = score->correct5,
+        .loss = score->images > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)score->images : 0};
 }
 
-static struct data_stream *open_stream(const struct train_run *run, const struct data_index *index, uint64_t begin,
-                                       uint64_t end, struct err *err)
+static struct data_stream *open_stream(const struct train_run *run, const struct data_index *index,
+                                       uint64_t begin, uint64_t end, struct err *err)
 {
     const struct train_options *const o = run->options;
-    struct data_stream_options options = {.index = index, .sample_begin = begin, .sample_end = end,
-                                          .micro_batch = o->micro_batch, .threads = o->decode_threads, .depth = 2};
+    struct data_stream_options options = {.index = index,
+                                          .sample_begin = begin,
+                                          .sample_end = end,
+                                          .micro_batch = o->micro_batch,
+                                          .threads = o->decode_threads,
+                                          .depth = 2};
 
-    options.transform.kind = nn_model_default_image_size(o->model) == 32 ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER;
+    options.transform.kind =
+        nn_model_default_image_size(o->model) == 32 ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER;
     options.transform.size = o->image_size;
     memcpy(options.transform.mean, data_imagenet_mean, sizeof options.transform.mean);
     memcpy(options.transform.std, data_imagenet_std, sizeof options.transform.std);
@@ -30,8 +39,8 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
 }
 
 /* Score up to `batches` batches. Returns 1 when asked to stop. */
-static int score_batches(struct train_run *run, struct data_stream *stream, int batches, struct nn_score *score,
-                         struct err *err)
+static int score_batches(struct train_run *run, struct data_stream *stream, int batches,
+                         struct nn_score *score, struct err *err)
 {
     for (int i = 0; i < batches; i++) {
         struct data_batch batch = {0};
@@ -40,7 +49,8 @@ static int score_batches(struct train_run *run, struct data_stream *stream, int 
 
         if (got <= 0)
             return got == 0 ? 0 : err->code == ERR_STOPPED ? 1 : -1;
-        cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, NULL, &train_stop_asked, score);
+        cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, NULL,
+                                      &train_stop_asked, score);
         data_stream_give_back(stream, &batch);
         if (cancelled)
             return 1;
@@ -52,19 +62,25 @@ static void show(struct train_run *run, const char *what, const struct nn_score 
 {
     const struct report_sum sum = train_report_sum(score);
 
-    report_progress_show(&run->progress, &(struct report_place){.what = what, .epoch = (int)run->position.epoch,
+    report_progress_show(&run->progress, &(struct report_place){.what = what,
+                                                                .epoch = (int)run->position.epoch,
                                                                 .epochs = run->options->epochs,
-                                                                .done = (uint64_t)score->images, .of = of, .loss = sum.loss,
+                                                                .done = (uint64_t)score->images,
+                                                                .of = of,
+                                                                .loss = sum.loss,
                                                                 .accuracy = report_accuracy(&sum)});
 }
 
-int train_evaluate(struct train_run *run, const struct data_index *index, const char *what, struct nn_score *score,
-                   struct err *err)
+int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
+                   struct nn_score *score, struct err *err)
 {
-    const uint64_t n = index->count, size = (uint64_t)run->comm->size, rank = (uint64_t)run->comm->rank;
-    const uint64_t begin = rank * n / size, end = (rank + 1) * n / size, share_max = (n + size - 1) / size;
+    const uint64_t n = index->count, size = (uint64_t)run->comm->size,
+                   rank = (uint64_t)run->comm->rank;
+    const uint64_t begin = rank * n / size, end = (rank + 1) * n / size,
+                   share_max = (n + size - 1) / size;
     const uint64_t batch = (uint64_t)run->options->micro_batch;
-    const uint64_t rounds = ((share_max + batch - 1) / batch + BATCHES_BETWEEN_LOOKS - 1) / BATCHES_BETWEEN_LOOKS;
+    const uint64_t rounds =
+        ((share_max + batch - 1) / batch + BATCHES_BETWEEN_LOOKS - 1) / BATCHES_BETWEEN_LOOKS;
     struct data_stream *const stream = open_stream(run, index, begin, end, err);
     struct nn_score mine = {0};
     int rc = stream == NULL ? -1 : 0;

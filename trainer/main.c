@@ -39,7 +39,8 @@ static int check_only(const struct train_options *options, struct err *err)
     const char *const ranks = getenv("CONVOY_RANKS");
 
     /* A job that resumes may have more ranks than micro-batches; only a first start may not. */
-    if (ranks != NULL && options->checkpoint == NULL && train_options_check_ranks(options, atoi(ranks), err) < 0)
+    if (ranks != NULL && options->checkpoint == NULL &&
+        train_options_check_ranks(options, atoi(ranks), err) < 0)
         return fail(err);
     return 0;
 }
@@ -90,35 +91,64 @@ static int train(int argc, char *const *argv)
 /* --- synth, pack --- */
 
 static const struct option_spec synth_table[] = {
-    {.name = "classes", .kind = OPTION_INTEGER, .metavar = "N", .min = 2, .max = DATA_SYNTH_CLASSES_MAX, .fallback = "10",
+    {.name = "classes",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 2,
+     .max = DATA_SYNTH_CLASSES_MAX,
+     .fallback = "8",
      .help = "kinds of pictures"},
-    {.name = "size", .kind = OPTION_INTEGER, .metavar = "PX", .min = 16, .max = 2048, .fallback = "32",
+    {.name = "size",
+     .kind = OPTION_INTEGER,
+     .metavar = "PX",
+     .min = 16,
+     .max = 2048,
+     .fallback = "32",
      .help = "pictures are PX x PX pixels"},
-    {.name = "count", .kind = OPTION_INTEGER, .metavar = "N", .min = 2, .max = 1e9, .fallback = "4000",
+    {.name = "count",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 2,
+     .max = 1e9,
+     .fallback = "4000",
      .help = "training pictures in all; a fifth as many more are for validation"},
-    {.name = "seed", .kind = OPTION_INTEGER, .metavar = "N", .min = 0, .max = 9007199254740992.0, .fallback = "1",
+    {.name = "seed",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 0,
+     .max = 9007199254740992.0,
+     .fallback = "1",
      .help = "another seed, other pictures"},
 };
 
 static int synth(const char *target, struct option_set *set, struct err *err)
 {
-    const struct data_synth_options options = {.target = target, .classes = (int)option_integer(set, "classes"),
+    const struct data_synth_options options = {.target = target,
+                                               .classes = (int)option_integer(set, "classes"),
                                                .size = (int)option_integer(set, "size"),
                                                .count = (uint64_t)option_integer(set, "count"),
-                                               .seed = (uint64_t)option_integer(set, "seed"), .cancel = &train_stop_asked};
+                                               .seed = (uint64_t)option_integer(set, "seed"),
+                                               .cancel = &train_stop_asked};
 
     return data_synth(&options, err);
 }
 
 static const struct option_spec pack_table[] = {
-    {.name = "shard-bytes", .kind = OPTION_INTEGER, .metavar = "BYTES", .min = 1, .max = 1e12, .fallback = "100000000",
+    {.name = "shard-bytes",
+     .kind = OPTION_INTEGER,
+     .metavar = "BYTES",
+     .min = 1,
+     .max = 1e12,
+     .fallback = "100000000",
      .help = "a shard is closed when it holds this much"},
 };
 
 static int pack(const char *source, const char *target, struct option_set *set, struct err *err)
 {
-    const struct data_pack_options options = {.source = source, .target = target,
-                                              .shard_bytes = (uint64_t)option_integer(set, "shard-bytes"),
+    const struct data_pack_options options = {.source = source,
+                                              .target = target,
+                                              .shard_bytes =
+                                                  (uint64_t)option_integer(set, "shard-bytes"),
                                               .cancel = &train_stop_asked};
 
     return data_pack(&options, err);
@@ -135,12 +165,15 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
     int rc = 0;
 
     option_set_init(&set, is_synth ? synth_table : pack_table,
-                    is_synth ? sizeof synth_table / sizeof synth_table[0] : sizeof pack_table / sizeof pack_table[0]);
+                    is_synth ? sizeof synth_table / sizeof synth_table[0]
+                             : sizeof pack_table / sizeof pack_table[0]);
     if (wants_help(argc, argv)) {
         printf("%s [options]\n\noptions [default]:\n", usage);
         option_set_help(&set, stdout);
-    } else if (argc < folders || strncmp(argv[0], "--", 2) == 0 || strncmp(argv[folders - 1], "--", 2) == 0) {
-        rc = err_set(&err, ERR_USAGE, "%s: name %s first", usage, is_synth ? "the folder" : "both folders");
+    } else if (argc < folders || strncmp(argv[0], "--", 2) == 0 ||
+               strncmp(argv[folders - 1], "--", 2) == 0) {
+        rc = err_set(&err, ERR_USAGE, "%s: name %s first", usage,
+                     is_synth ? "the folder" : "both folders");
     } else if (option_set_parse(&set, argc - folders, argv + folders, &err) < 0) {
         rc = -1;
     } else {

@@ -15,11 +15,13 @@
 
 static int write_json(const char *folder, const char *name, const json_t *value, struct err *err)
 {
-    char *const path = uri_join(folder, name), *const text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *const path = uri_join(folder, name), *const text = json_dumps(
+                                                   value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     int rc = -1;
 
     if (text == NULL)
-        err_set(err, ERR_INTERNAL, "cannot write '%s' as JSON (a class name that is not UTF-8?)", path);
+        err_set(err, ERR_INTERNAL, "cannot write '%s' as JSON (a class name that is not UTF-8?)",
+                path);
     else
         rc = file_replace(path, text, strlen(text), err);
     free(text);
@@ -60,10 +62,11 @@ static json_t *hyperparameters(const struct train_options *options)
 static int write_config(const struct train_options *options, int classes, struct err *err)
 {
     const float *const m = data_imagenet_mean, *const s = data_imagenet_std;
-    json_t *const config =
-        json_pack("{s:s, s:s, s:i, s:i, s:{s:[f,f,f], s:[f,f,f]}, s:o}", "format", "convoy-model-1", "model", options->model,
-                  "classes", classes, "image_size", options->image_size, "normalize", "mean", (double)m[0], (double)m[1],
-                  (double)m[2], "std", (double)s[0], (double)s[1], (double)s[2], "hyperparameters", hyperparameters(options));
+    json_t *const config = json_pack(
+        "{s:s, s:s, s:i, s:i, s:{s:[f,f,f], s:[f,f,f]}, s:o}", "format", "convoy-model-1", "model",
+        options->model, "classes", classes, "image_size", options->image_size, "normalize", "mean",
+        (double)m[0], (double)m[1], (double)m[2], "std", (double)s[0], (double)s[1], (double)s[2],
+        "hyperparameters", hyperparameters(options));
     const int rc = write_json(options->model_dir, "config.json", config, err);
 
     json_decref(config);
@@ -83,15 +86,17 @@ static int write_model(const char *path, struct train_tensors *tensors, struct e
     return rc;
 }
 
-int train_model_dir_write(const struct train_options *options, struct nn_model *model, const struct data_index *classes,
-                          uint64_t steps, char hex[DIGEST_HEX_CHARS], struct err *err)
+int train_model_dir_write(const struct train_options *options, struct nn_model *model,
+                          const struct data_index *classes, uint64_t steps,
+                          char hex[DIGEST_HEX_CHARS], struct err *err)
 {
     unsigned char sha[DIGEST_SHA256_BYTES];
     struct train_tensors tensors = {0};
     char *const path = uri_join(options->model_dir, "model.safetensors");
     int rc = -1;
 
-    if (file_make_folder(options->model_dir, err) < 0 || write_labels(options->model_dir, classes, err) < 0 ||
+    if (file_make_folder(options->model_dir, err) < 0 ||
+        write_labels(options->model_dir, classes, err) < 0 ||
         write_config(options, classes->classes, err) < 0)
         goto out;
     if (train_tensors_gather(&tensors, model, NULL, steps, err) < 0)

@@ -14,79 +14,248 @@
 
 static const struct option_spec table[] = {
     /* data */
-    {.name = "data", .kind = OPTION_TEXT, .metavar = "DIR", .env = "SM_CHANNEL_DATA",
+    {.name = "data",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_CHANNEL_DATA",
      .help = "folder with train, valid|validation|val and test below it, or a folder per class"},
-    {.name = "train", .kind = OPTION_TEXT, .metavar = "DIR", .env = "SM_CHANNEL_TRAIN SM_CHANNEL_TRAINING",
+    {.name = "train",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_CHANNEL_TRAIN SM_CHANNEL_TRAINING",
      .help = "training pictures: a folder per class, or shards made by convoy pack"},
-    {.name = "val", .kind = OPTION_TEXT, .metavar = "DIR",
-     .env = "SM_CHANNEL_VAL SM_CHANNEL_VALIDATION SM_CHANNEL_VALID", .help = "validation pictures, scored after each epoch"},
-    {.name = "test", .kind = OPTION_TEXT, .metavar = "DIR", .env = "SM_CHANNEL_TEST",
+    {.name = "val",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_CHANNEL_VAL SM_CHANNEL_VALIDATION SM_CHANNEL_VALID",
+     .help = "validation pictures, scored after each epoch"},
+    {.name = "test",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_CHANNEL_TEST",
      .help = "test pictures, scored once at the end"},
-    {.name = "val-split", .kind = OPTION_NUMBER, .metavar = "SHARE", .min = 0, .max = 0.9, .fallback = "0", .flags = FIXED,
-     .shown = "0: none", .help = "set this share of each class of the training pictures aside for validation"},
+    {.name = "val-split",
+     .kind = OPTION_NUMBER,
+     .metavar = "SHARE",
+     .min = 0,
+     .max = 0.9,
+     .fallback = "0",
+     .flags = FIXED,
+     .shown = "0: none",
+     .help = "set this share of each class of the training pictures aside for validation"},
     /* model */
-    {.name = "model", .kind = OPTION_TEXT, .metavar = "NAME", .fallback = "resnet18", .flags = FIXED,
+    {.name = "model",
+     .kind = OPTION_TEXT,
+     .metavar = "NAME",
+     .fallback = "resnet18",
+     .flags = FIXED,
      .help = "resnet18|34|50|101|152, or for 32 pixels resnet20|32|44|56|110"},
-    {.name = "image-size", .kind = OPTION_INTEGER, .metavar = "PX", .min = 8, .max = 2048, .flags = FIXED,
-     .shown = "224; 32 for CIFAR models", .help = "pictures are cropped and resized to PX x PX pixels"},
-    {.name = "augment", .kind = OPTION_CHOICE, .metavar = "standard|none", .choices = "standard|none",
-     .fallback = "standard", .flags = FIXED,
-     .help = "random crop and horizontal flip in training (CIFAR models: shift by up to 4 pixels and flip)"},
+    {.name = "image-size",
+     .kind = OPTION_INTEGER,
+     .metavar = "PX",
+     .min = 8,
+     .max = 2048,
+     .flags = FIXED,
+     .shown = "224; 32 for CIFAR models",
+     .help = "pictures are cropped and resized to PX x PX pixels"},
+    {.name = "augment",
+     .kind = OPTION_CHOICE,
+     .metavar = "standard|none",
+     .choices = "standard|none",
+     .fallback = "standard",
+     .flags = FIXED,
+     .help = "random crop and horizontal flip in training (CIFAR models: shift by up to 4 pixels "
+             "and flip)"},
     /* optimisation */
-    {.name = "epochs", .kind = OPTION_INTEGER, .metavar = "N", .min = 1, .max = 1e6, .fallback = "30", .flags = SCHEDULE,
+    {.name = "epochs",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1e6,
+     .fallback = "30",
+     .flags = SCHEDULE,
      .help = "passes over the training pictures"},
-    {.name = "global-batch", .kind = OPTION_INTEGER, .metavar = "IMAGES", .min = 1, .max = 1e6, .fallback = "256",
-     .flags = FIXED, .help = "images per optimizer step, over all ranks"},
-    {.name = "micro-batch", .kind = OPTION_INTEGER, .metavar = "IMAGES", .min = 1, .max = 65536, .flags = FIXED,
+    {.name = "global-batch",
+     .kind = OPTION_INTEGER,
+     .metavar = "IMAGES",
+     .min = 1,
+     .max = 1e6,
+     .fallback = "256",
+     .flags = FIXED,
+     .help = "images per optimizer step, over all ranks"},
+    {.name = "micro-batch",
+     .kind = OPTION_INTEGER,
+     .metavar = "IMAGES",
+     .min = 1,
+     .max = 65536,
+     .flags = FIXED,
      .shown = "the smaller of 32 and the global batch",
      .help = "images that go through the network together; batch norm sees one micro-batch"},
-    {.name = "lr", .kind = OPTION_NUMBER, .metavar = "RATE", .min = 0, .max = 1e6, .flags = SCHEDULE,
-     .shown = "0.1 x global batch / 256", .help = "peak learning rate"},
-    {.name = "lr-schedule", .kind = OPTION_CHOICE, .metavar = "cosine|step|constant", .choices = "cosine|step|constant",
-     .fallback = "cosine", .flags = SCHEDULE, .help = "how the rate goes on after the warm-up"},
-    {.name = "lr-steps", .kind = OPTION_TEXT, .metavar = "E,E,...", .flags = SCHEDULE, .fallback = "30,60,80",
+    {.name = "lr",
+     .kind = OPTION_NUMBER,
+     .metavar = "RATE",
+     .min = 0,
+     .max = 1e6,
+     .flags = SCHEDULE,
+     .shown = "0.1 x global batch / 256",
+     .help = "peak learning rate"},
+    {.name = "lr-schedule",
+     .kind = OPTION_CHOICE,
+     .metavar = "cosine|step|constant",
+     .choices = "cosine|step|constant",
+     .fallback = "cosine",
+     .flags = SCHEDULE,
+     .help = "how the rate goes on after the warm-up"},
+    {.name = "lr-steps",
+     .kind = OPTION_TEXT,
+     .metavar = "E,E,...",
+     .flags = SCHEDULE,
+     .fallback = "30,60,80",
      .help = "epochs at which the step schedule lowers the rate"},
-    {.name = "lr-factor", .kind = OPTION_NUMBER, .metavar = "X", .min = 0, .max = 1, .fallback = "0.1", .flags = SCHEDULE,
+    {.name = "lr-factor",
+     .kind = OPTION_NUMBER,
+     .metavar = "X",
+     .min = 0,
+     .max = 1,
+     .fallback = "0.1",
+     .flags = SCHEDULE,
      .help = "what the step schedule multiplies the rate with"},
-    {.name = "warmup-epochs", .kind = OPTION_NUMBER, .metavar = "N", .min = 0, .max = 1e6, .fallback = "1",
-     .flags = SCHEDULE, .help = "the rate rises from 0 over this many epochs"},
-    {.name = "momentum", .kind = OPTION_NUMBER, .metavar = "X", .min = 0, .max = 1, .fallback = "0.9", .flags = SCHEDULE,
+    {.name = "warmup-epochs",
+     .kind = OPTION_NUMBER,
+     .metavar = "N",
+     .min = 0,
+     .max = 1e6,
+     .fallback = "1",
+     .flags = SCHEDULE,
+     .help = "the rate rises from 0 over this many epochs"},
+    {.name = "momentum",
+     .kind = OPTION_NUMBER,
+     .metavar = "X",
+     .min = 0,
+     .max = 1,
+     .fallback = "0.9",
+     .flags = SCHEDULE,
      .help = "of stochastic gradient descent"},
-    {.name = "nesterov", .kind = OPTION_FLAG, .fallback = "false", .flags = SCHEDULE, .help = "Nesterov's form of momentum"},
-    {.name = "weight-decay", .kind = OPTION_NUMBER, .metavar = "X", .min = 0, .max = 1e3, .fallback = "1e-4",
-     .flags = SCHEDULE, .help = "times the weight is added to each gradient"},
-    {.name = "clip-norm", .kind = OPTION_NUMBER, .metavar = "X", .min = 0, .max = 1e30, .fallback = "0", .flags = SCHEDULE,
-     .shown = "0: no clipping", .help = "scale the gradient down to this Euclidean norm"},
-    {.name = "label-smoothing", .kind = OPTION_NUMBER, .metavar = "X", .min = 0, .max = 0.999, .fallback = "0",
-     .flags = FIXED, .help = "share of the target spread over all classes"},
-    {.name = "last-batch", .kind = OPTION_CHOICE, .metavar = "keep|drop", .choices = "keep|drop", .fallback = "keep",
-     .flags = FIXED, .help = "an epoch's last, shorter step: train it with its true weight, or leave it out"},
-    {.name = "seed", .kind = OPTION_INTEGER, .metavar = "N", .min = 0, .max = 9007199254740992.0, .fallback = "1",
-     .flags = FIXED, .help = "of initial weights, sample order and augmentation"},
-    {.name = "max-steps", .kind = OPTION_INTEGER, .metavar = "N", .min = 0, .max = 9e15, .fallback = "0",
-     .shown = "0: no limit", .help = "end the training after N steps, as a person trying it out would"},
+    {.name = "nesterov",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
+     .flags = SCHEDULE,
+     .help = "Nesterov's form of momentum"},
+    {.name = "weight-decay",
+     .kind = OPTION_NUMBER,
+     .metavar = "X",
+     .min = 0,
+     .max = 1e3,
+     .fallback = "1e-4",
+     .flags = SCHEDULE,
+     .help = "times the weight is added to each gradient"},
+    {.name = "clip-norm",
+     .kind = OPTION_NUMBER,
+     .metavar = "X",
+     .min = 0,
+     .max = 1e30,
+     .fallback = "0",
+     .flags = SCHEDULE,
+     .shown = "0: no clipping",
+     .help = "scale the gradient down to this Euclidean norm"},
+    {.name = "label-smoothing",
+     .kind = OPTION_NUMBER,
+     .metavar = "X",
+     .min = 0,
+     .max = 0.999,
+     .fallback = "0",
+     .flags = FIXED,
+     .help = "share of the target spread over all classes"},
+    {.name = "last-batch",
+     .kind = OPTION_CHOICE,
+     .metavar = "keep|drop",
+     .choices = "keep|drop",
+     .fallback = "keep",
+     .flags = FIXED,
+     .help = "an epoch's last, shorter step: train it with its true weight, or leave it out"},
+    {.name = "seed",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 0,
+     .max = 9007199254740992.0,
+     .fallback = "1",
+     .flags = FIXED,
+     .help = "of initial weights, sample order and augmentation"},
+    {.name = "max-steps",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 0,
+     .max = 9e15,
+     .fallback = "0",
+     .shown = "0: no limit",
+     .help = "end the training after N steps, as a person trying it out would"},
     /* checkpoints and results */
-    {.name = "checkpoint", .kind = OPTION_TEXT, .metavar = "DIR", .shown = "none", .help = "folder for checkpoints"},
-    {.name = "checkpoint-every", .kind = OPTION_TEXT, .metavar = "N|30s|5m|1h", .fallback = "5m",
+    {.name = "checkpoint",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .shown = "none",
+     .help = "folder for checkpoints"},
+    {.name = "checkpoint-every",
+     .kind = OPTION_TEXT,
+     .metavar = "N|30s|5m|1h",
+     .fallback = "5m",
      .help = "save every N steps, or so much time after the last save; and after each epoch"},
-    {.name = "keep", .kind = OPTION_INTEGER, .metavar = "N", .min = 1, .max = 1e6, .fallback = "3",
+    {.name = "keep",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1e6,
+     .fallback = "3",
      .help = "checkpoints to keep"},
-    {.name = "resume", .kind = OPTION_TEXT, .metavar = "auto|never|PATH", .fallback = "auto",
-     .help = "auto: go on from the newest whole checkpoint in --checkpoint; PATH: from this file or folder"},
-    {.name = "model-dir", .kind = OPTION_TEXT, .metavar = "DIR", .env = "SM_MODEL_DIR", .fallback = "model",
+    {.name = "resume",
+     .kind = OPTION_TEXT,
+     .metavar = "auto|never|PATH",
+     .fallback = "auto",
+     .help = "auto: go on from the newest whole checkpoint in --checkpoint; PATH: from this file "
+             "or folder"},
+    {.name = "model-dir",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_MODEL_DIR",
+     .fallback = "model",
      .help = "where model.safetensors, class_labels.json and config.json go"},
-    {.name = "report", .kind = OPTION_TEXT, .metavar = "DIR", .env = "SM_OUTPUT_DATA_DIR", .fallback = "report",
+    {.name = "report",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .env = "SM_OUTPUT_DATA_DIR",
+     .fallback = "report",
      .help = "where metrics.jsonl goes"},
-    {.name = "max-run", .kind = OPTION_TEXT, .metavar = "30m|8h", .shown = "no limit",
+    {.name = "max-run",
+     .kind = OPTION_TEXT,
+     .metavar = "30m|8h",
+     .shown = "no limit",
      .help = "stop after this time as if asked to: commit a checkpoint, exit 75"},
     /* the machine */
-    {.name = "threads", .kind = OPTION_INTEGER, .metavar = "N", .min = 1, .max = 1024, .env = "CONVOY_THREADS",
-     .shown = "the host's cores / its ranks", .help = "computing threads of a rank"},
-    {.name = "decode-threads", .kind = OPTION_INTEGER, .metavar = "N", .min = 1, .max = 1024,
-     .shown = "half the threads, at least 1", .help = "threads of a rank that read and decode pictures"},
-    {.name = "bucket-bytes", .kind = OPTION_INTEGER, .metavar = "BYTES", .min = 4, .max = 1 << 30, .fallback = "4194304",
+    {.name = "threads",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1024,
+     .env = "CONVOY_THREADS",
+     .shown = "the host's cores / its ranks",
+     .help = "computing threads of a rank"},
+    {.name = "decode-threads",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 1024,
+     .shown = "half the threads, at least 1",
+     .help = "threads of a rank that read and decode pictures"},
+    {.name = "bucket-bytes",
+     .kind = OPTION_INTEGER,
+     .metavar = "BYTES",
+     .min = 4,
+     .max = 1 << 30,
+     .fallback = "4194304",
      .help = "gradients are exchanged in runs of this size"},
-    {.name = "check-options", .kind = OPTION_FLAG, .fallback = "false",
+    {.name = "check-options",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
      .help = "check the options and end: exit 0 or 2"},
 };
 #define TABLE_COUNT (sizeof table / sizeof table[0])
@@ -139,8 +308,10 @@ static int fill_checkpoint_every(struct train_options *o, struct err *err)
         return 0;
     o->checkpoint_s = 0;
     if (end == text || *end != '\0' || steps < 1 || steps > 9e15 || steps != floor(steps))
-        return err_set(err, ERR_USAGE, "--checkpoint-every: '%s' is neither a number of steps nor a time like 30s, 5m or 1h",
-                       text);
+        return err_set(
+            err, ERR_USAGE,
+            "--checkpoint-every: '%s' is neither a number of steps nor a time like 30s, 5m or 1h",
+            text);
     o->checkpoint_steps = (uint64_t)steps;
     return 0;
 }
@@ -165,20 +336,25 @@ static int fill_lr_steps(struct train_options *o, struct err *err)
         char *end = NULL;
         const double epoch = strtod(at, &end);
 
-        if (end == at || !(epoch > 0) || epoch > 1e6 || o->lr_step_count == OPTIM_SCHEDULE_STEPS_MAX ||
+        if (end == at || !(epoch > 0) || epoch > 1e6 ||
+            o->lr_step_count == OPTIM_SCHEDULE_STEPS_MAX ||
             (o->lr_step_count > 0 && epoch <= o->lr_steps[o->lr_step_count - 1]))
-            return err_set(err, ERR_USAGE, "--lr-steps: '%s' is no list of at most %d ascending epochs like 30,60,80", text,
-                           OPTIM_SCHEDULE_STEPS_MAX);
+            return err_set(
+                err, ERR_USAGE,
+                "--lr-steps: '%s' is no list of at most %d ascending epochs like 30,60,80", text,
+                OPTIM_SCHEDULE_STEPS_MAX);
         o->lr_steps[o->lr_step_count++] = epoch;
         at = end + strspn(end, ", ");
     }
     return 0;
 }
 
-/* s3:// is the next release's: until then it is refused here rather than taken for a folder's name. */
+/* s3:// is the next release's: until then it is refused here rather than taken for a folder's name.
+ */
 static int check_paths(const struct train_options *o, struct err *err)
 {
-    static const char *const names[] = {"data", "train", "val", "test", "checkpoint", "model-dir", "report", "resume"};
+    static const char *const names[] = {"data",       "train",     "val",    "test",
+                                        "checkpoint", "model-dir", "report", "resume"};
 
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         const char *text = option_text(&o->set, names[i]);
@@ -189,7 +365,8 @@ static int check_paths(const struct train_options *o, struct err *err)
             continue;
         rc = uri_parse(&uri, text, err);
         if (rc == 0 && uri.scheme != URI_FILE)
-            rc = err_set(err, ERR_USAGE, "'%s': only local paths can be read and written so far", text);
+            rc = err_set(err, ERR_USAGE, "'%s': only local paths can be read and written so far",
+                         text);
         uri_release(&uri);
         if (rc < 0)
             return err_wrap(err, "--%s", names[i]);
@@ -227,11 +404,14 @@ static int integer_or(const struct option_set *set, const char *name, int otherw
 static int fill_batches(struct train_options *o, struct err *err)
 {
     o->global_batch = (int)option_integer(&o->set, "global-batch");
-    o->micro_batch = integer_or(&o->set, "micro-batch", o->global_batch < 32 ? o->global_batch : 32);
+    o->micro_batch =
+        integer_or(&o->set, "micro-batch", o->global_batch < 32 ? o->global_batch : 32);
     if (o->micro_batch > o->global_batch)
-        return err_set(err, ERR_USAGE, "--micro-batch %d is larger than --global-batch %d", o->micro_batch, o->global_batch);
+        return err_set(err, ERR_USAGE, "--micro-batch %d is larger than --global-batch %d",
+                       o->micro_batch, o->global_batch);
     o->lanes = (o->global_batch + o->micro_batch - 1) / o->micro_batch;
-    o->lr = option_text(&o->set, "lr") != NULL ? option_number(&o->set, "lr") : 0.1 * o->global_batch / 256;
+    o->lr = option_text(&o->set, "lr") != NULL ? option_number(&o->set, "lr")
+                                               : 0.1 * o->global_batch / 256;
     return 0;
 }
 
@@ -240,7 +420,8 @@ static int fill_model(struct train_options *o, struct err *err)
     const int size = nn_model_default_image_size(o->model);
 
     if (size == 0)
-        return err_set(err, ERR_USAGE, "--model: '%s' is not one of %s", o->model, nn_model_names());
+        return err_set(err, ERR_USAGE, "--model: '%s' is not one of %s", o->model,
+                       nn_model_names());
     o->image_size = integer_or(&o->set, "image-size", size);
     return 0;
 }
@@ -275,12 +456,15 @@ int train_options_fill(struct train_options *o, struct err *err)
 
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
-    if (option_set_parse(&o->set, argc, argv, err) < 0 || option_set_environment(&o->set, "SM_HP_", err) < 0)
+    if (option_set_parse(&o->set, argc, argv, err) < 0 ||
+        option_set_environment(&o->set, "SM_HP_", err) < 0)
         return -1;
     if (check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
         return -1;
     if (o->data == NULL && o->train == NULL)
-        return err_set(err, ERR_USAGE, "no training pictures: give --data DIR or --train DIR (or set SM_CHANNEL_TRAINING)");
+        return err_set(
+            err, ERR_USAGE,
+            "no training pictures: give --data DIR or --train DIR (or set SM_CHANNEL_TRAINING)");
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");
     return 0;
@@ -305,11 +489,14 @@ int train_options_check_ranks(const struct train_options *o, int ranks, struct e
     if (ranks <= o->lanes)
         return 0;
     if (ranks > o->global_batch)
-        return err_set(err, ERR_USAGE, "%d ranks, but --global-batch has %d images: a rank needs at least one", ranks,
-                       o->global_batch);
+        return err_set(err, ERR_USAGE,
+                       "%d ranks, but --global-batch has %d images: a rank needs at least one",
+                       ranks, o->global_batch);
     /* ceil(B / b) >= P exactly when b < B / (P - 1) */
     return err_set(err, ERR_USAGE,
-                   "%d ranks, but a step has %d micro-batches (--global-batch %d, --micro-batch %d): give --micro-batch %d or "
+                   "%d ranks, but a step has %d micro-batches (--global-batch %d, --micro-batch "
+                   "%d): give --micro-batch %d or "
                    "less, or fewer ranks",
-                   ranks, o->lanes, o->global_batch, o->micro_batch, (o->global_batch + ranks - 2) / (ranks - 1) - 1);
+                   ranks, o->lanes, o->global_batch, o->micro_batch,
+                   (o->global_batch + ranks - 2) / (ranks - 1) - 1);
 }

@@ -1,8 +1,9 @@
 /*
- * trainer/options.h -- the options of a training run: the table, and the values in the types that the run needs.
+ * trainer/options.h -- the options of a training run: the table, and the values in the types that
+ * the run needs.
  *
- * Values come from the command line, else the environment (SM_CHANNEL_*, SM_MODEL_DIR, SM_OUTPUT_DATA_DIR, SM_HP_*), else the
- * checkpoint that the run resumes, else the default.
+ * Values come from the command line, else the environment (SM_CHANNEL_*, SM_MODEL_DIR,
+ * SM_OUTPUT_DATA_DIR, SM_HP_*), else the checkpoint that the run resumes, else the default.
  */
 #ifndef TRAIN_OPTIONS_H
 #define TRAIN_OPTIONS_H
@@ -18,8 +19,9 @@ struct buf;
 struct err;
 
 /* Flags of the table's entries. */
-#define TRAIN_OPTION_FIXED    1u /* part of what a run computes: a resumed run must not differ */
-#define TRAIN_OPTION_SCHEDULE 2u /* comes from the checkpoint too, but may be given anew: then said so */
+#define TRAIN_OPTION_FIXED 1u /* part of what a run computes: a resumed run must not differ */
+#define TRAIN_OPTION_SCHEDULE                                                                      \
+    2u /* comes from the checkpoint too, but may be given anew: then said so */
 
 struct train_options {
     struct option_set set; /* where the texts live */
@@ -27,15 +29,17 @@ struct train_options {
     const char *data, *train, *val, *test; /* NULL: not given */
     double val_split;                      /* 0: none */
     const char *model;
-    int image_size, epochs, global_batch, micro_batch, lanes; /* lanes V = ceil(global_batch / micro_batch) */
-    double lr, momentum, weight_decay, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */
+    int image_size, epochs, global_batch, micro_batch,
+        lanes; /* lanes V = ceil(global_batch / micro_batch) */
+    double lr, momentum, weight_decay, warmup_epochs, clip_norm, label_smoothing,
+        lr_factor; /* clip_norm 0: none */
     bool nesterov, drop_last, augment;
     const char *lr_schedule;
     double lr_steps[OPTIM_SCHEDULE_STEPS_MAX]; /* epochs, ascending */
     int lr_step_count;
     uint64_t seed;
 
-    const char *checkpoint; /* NULL: none */
+    const char *checkpoint;    /* NULL: none */
     uint64_t checkpoint_steps; /* save every so many steps; 0: by time */
     double checkpoint_s;       /* save every so many seconds; 0: by steps */
     int keep;
@@ -53,19 +57,22 @@ struct train_options {
 void train_options_init(struct train_options *options);
 void train_options_release(struct train_options *options);
 
-/** Read command line (after the verb) and environment, check, and fill the fields. ERR_USAGE names the option. */
+/** Read command line (after the verb) and environment, check, and fill the fields. ERR_USAGE names
+ * the option. */
 int train_options_read(struct train_options *options, int argc, char *const *argv, struct err *err);
 
 /** Fill the fields again from the set's texts (after values of a checkpoint were assigned). */
 int train_options_fill(struct train_options *options, struct err *err);
 
-/** The value of entry i as it is kept in checkpoints and config.json ("auto" values resolved), appended to out. */
+/** The value of entry i as it is kept in checkpoints and config.json ("auto" values resolved),
+ * appended to out. */
 void train_options_resolved(const struct train_options *options, size_t i, struct buf *out);
 
 /** All of --help for `train`. */
 void train_options_help(FILE *out);
 
-/** ERR_USAGE, naming the largest micro-batch that would do, if there are more ranks than micro-batches. */
+/** ERR_USAGE, naming the largest micro-batch that would do, if there are more ranks than
+ * micro-batches. */
 int train_options_check_ranks(const struct train_options *options, int ranks, struct err *err);
 
 #endif

@@ -32,7 +32,8 @@ int train_share_outcome(struct train_run *run, int rc, struct err *err)
 }
 
 /* Open what --resume and --checkpoint name. 1: open; 0: nothing to resume. */
-static int open_checkpoint(const struct train_options *o, struct safetensors *file, char **path, struct err *err)
+static int open_checkpoint(const struct train_options *o, struct safetensors *file, char **path,
+                           struct err *err)
 {
     const bool automatic = strcmp(o->resume, "auto") == 0;
     int found = 0;
@@ -51,35 +52,50 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
     return found;
 }
 
-static int number_of(const struct safetensors *file, const char *path, const char *key, double *value, struct err *err)
+static int number_of(const struct safetensors *file, const char *path, const char *key,
+                     double *value, struct err *err)
 {
     const char *const text = safetensors_metadata(file, key);
     char *end = NULL;
 
     if (text == NULL)
-        return err_set(err, ERR_INPUT, "'%s' says nothing of '%s': it is no checkpoint of a training run", path, key);
+        return err_set(err, ERR_INPUT,
+                       "'%s' says nothing of '%s': it is no checkpoint of a training run", path,
+                       key);
     *value = strtod(text, &end);
     if (end == text || *end != '\0')
         return err_set(err, ERR_INPUT, "'%s' in '%s' is no number: '%s'", key, path, text);
     return 0;
 }
 
-/* Counts below 2^53 are exact in a double; the loss sum is not among them and is read as an integer. */
-static int read_position(const struct safetensors *file, const char *path, struct train_position *p, struct err *err)
+/* Counts below 2^53 are exact in a double; the loss sum is not among them and is read as an
+ * integer. */
+static int read_position(const struct safetensors *file, const char *path, struct train_position *p,
+                         struct err *err)
 {
-    static const char *const keys[] = {"step", "epoch", "epoch_step", "samples", "generation", "epoch_images", "epoch_correct",
-                                       "epoch_correct5", "epoch_s", "best_accuracy", "best_epoch", "epoch_loss"};
+    static const char *const keys[] = {"step",          "epoch",          "epoch_step",
+                                       "samples",       "generation",     "epoch_images",
+                                       "epoch_correct", "epoch_correct5", "epoch_s",
+                                       "best_accuracy", "best_epoch",     "epoch_loss"};
     enum { KEYS = sizeof keys / sizeof keys[0] };
     double v[KEYS];
 
     for (int i = 0; i < KEYS; i++)
         if (number_of(file, path, keys[i], &v[i], err) < 0)
             return -1;
-    *p = (struct train_position){.step = (uint64_t)v[0], .epoch = (uint32_t)v[1], .epoch_step = (uint64_t)v[2],
-                                 .samples = (uint64_t)v[3], .generation = (int)v[4], .epoch_s = v[8],
-                                 .best_accuracy = v[9], .best_epoch = (uint32_t)v[10]};
-    p->epoch_score = (struct nn_score){.images = (int64_t)v[5], .correct = (int64_t)v[6], .correct5 = (int64_t)v[7],
-                                       .loss = strtoll(safetensors_metadata(file, "epoch_loss"), NULL, 10)};
+    *p = (struct train_position){.step = (uint64_t)v[0],
+                                 .epoch = (uint32_t)v[1],
+                                 .epoch_step = (uint64_t)v[2],
+                                 .samples = (uint64_t)v[3],
+                                 .generation = (int)v[4],
+                                 .epoch_s = v[8],
+                                 .best_accuracy = v[9],
+                                 .best_epoch = (uint32_t)v[10]};
+    p->epoch_score =
+        (struct nn_score){.images = (int64_t)v[5],
+                          .correct = (int64_t)v[6],
+                          .correct5 = (int64_t)v[7],
+                          .loss = strtoll(safetensors_metadata(file, "epoch_loss"), NULL, 10)};
     return 0;
 }
 
@@ -94,7 +110,8 @@ static bool same_value(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
-static int take_option(struct train_options *o, size_t i, const char *path, const char *stored, struct err *err)
+static int take_option(struct train_options *o, size_t i, const char *path, const char *stored,
+                       struct err *err)
 {
     const struct option_spec *const spec = &o->set.specs[i];
     const struct option_value *const value = &o->set.values[i];
@@ -104,7 +121,8 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
             return 0;
         if (spec->flags & TRAIN_OPTION_FIXED)
             return err_set(err, ERR_USAGE,
-                           "--%s is %s, but the checkpoint '%s' was made with %s: leave it out, or give --resume never or "
+                           "--%s is %s, but the checkpoint '%s' was made with %s: leave it out, or "
+                           "give --resume never or "
                            "another --checkpoint",
                            spec->name, value->text, path, stored);
         log_info("--%s is %s from here on; it was %s", spec->name, value->text, stored);
@@ -113,7 +131,8 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
     return option_set_assign(&o->set, spec->name, stored, OPTION_CHECKPOINT, path, err);
 }
 
-static int take_options(struct train_options *o, const struct safetensors *file, const char *path, struct err *err)
+static int take_options(struct train_options *o, const struct safetensors *file, const char *path,
+                        struct err *err)
 {
     for (size_t i = 0; i < o->set.count; i++) {
         const char *stored = NULL;
@@ -127,7 +146,8 @@ static int take_options(struct train_options *o, const struct safetensors *file,
     return 0;
 }
 
-static int read_checkpoint(struct train_run *run, struct safetensors *file, char **path, struct err *err)
+static int read_checkpoint(struct train_run *run, struct safetensors *file, char **path,
+                           struct err *err)
 {
     const int found = open_checkpoint(run->options, file, path, err);
     const char *format = NULL;
@@ -137,7 +157,8 @@ static int read_checkpoint(struct train_run *run, struct safetensors *file, char
     format = safetensors_metadata(file, "format");
     if (format == NULL || strcmp(format, "convoy-checkpoint-1") != 0)
         return err_set(err, ERR_INPUT, "'%s' is no checkpoint of a training run", *path);
-    if (read_position(file, *path, &run->position, err) < 0 || take_options(run->options, file, *path, err) < 0)
+    if (read_position(file, *path, &run->position, err) < 0 ||
+        take_options(run->options, file, *path, err) < 0)
         return -1;
     return 1;
 }
@@ -155,7 +176,8 @@ static int share_bytes(struct comm *comm, struct buf *bytes, struct err *err)
     return comm_broadcast(comm, bytes->data, length, 0, err);
 }
 
-/* Every rank read the same command line; what rank 0 took from the checkpoint goes to the others as NAME NUL TEXT NUL. */
+/* Every rank read the same command line; what rank 0 took from the checkpoint goes to the others as
+ * NAME NUL TEXT NUL. */
 static int share_options(struct train_run *run, struct err *err)
 {
     struct option_set *const set = &run->options->set;
@@ -169,7 +191,8 @@ static int share_options(struct train_run *run, struct err *err)
         }
     rc = share_bytes(run->comm, &text, err);
     for (size_t at = 0; run->comm->rank != 0 && rc == 0 && at < text.bytes;) {
-        const char *const name = (const char *)text.data + at, *const value = name + strlen(name) + 1;
+        const char *const name = (const char *)text.data + at, *const value =
+                                                                   name + strlen(name) + 1;
 
         rc = option_set_assign(set, name, value, OPTION_CHECKPOINT, "the checkpoint", err);
         at += strlen(name) + strlen(value) + 2;
@@ -194,30 +217,37 @@ int train_resume_find(struct train_run *run, struct safetensors *file, char **pa
 }
 
 /* Rank 0: the data must be those of the checkpoint; other arithmetic is allowed, but said. */
-static int check_data(const struct train_run *run, const struct safetensors *file, const char *path, struct err *err)
+static int check_data(const struct train_run *run, const struct safetensors *file, const char *path,
+                      struct err *err)
 {
-    const char *const dataset = safetensors_metadata(file, "dataset"), *const numerics = safetensors_metadata(file, "numerics");
+    const char *const dataset = safetensors_metadata(file, "dataset"), *const numerics =
+                                                                           safetensors_metadata(
+                                                                               file, "numerics");
     double order = 0;
     char hex[DIGEST_HEX_CHARS];
 
     digest_hex(run->dataset.train.fingerprint, hex);
     if (dataset == NULL || strcmp(dataset, hex) != 0)
         return err_set(err, ERR_INPUT,
-                       "the checkpoint '%s' was made with other training pictures than those in '%s' (%zu of %d classes): give "
+                       "the checkpoint '%s' was made with other training pictures than those in "
+                       "'%s' (%zu of %d classes): give "
                        "the same data, or --resume never",
-                       path, run->dataset.train.root, run->dataset.train.count, run->dataset.train.classes);
+                       path, run->dataset.train.root, run->dataset.train.count,
+                       run->dataset.train.classes);
     if (number_of(file, path, "order_version", &order, err) < 0)
         return -1;
     if ((int)order != DATA_ORDER_VERSION)
-        return err_set(err, ERR_INPUT, "'%s' has sample order version %d, this program has %d", path, (int)order,
-                       DATA_ORDER_VERSION);
+        return err_set(err, ERR_INPUT, "'%s' has sample order version %d, this program has %d",
+                       path, (int)order, DATA_ORDER_VERSION);
     if (numerics == NULL || strcmp(numerics, nn_numerics_id()) != 0)
-        log_warn("the checkpoint was made by '%s', this is '%s': bits may differ from an uninterrupted run",
+        log_warn("the checkpoint was made by '%s', this is '%s': bits may differ from an "
+                 "uninterrupted run",
                  numerics != NULL ? numerics : "?", nn_numerics_id());
     return 0;
 }
 
-int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path, struct err *err)
+int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path,
+                            struct err *err)
 {
     int rc = 0;
 
@@ -240,7 +270,8 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
 
     if (run->comm->rank == 0) {
         rc = train_tensors_restore(file, *path, model, run->momentum, err);
-        log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step, run->position.epoch, *path);
+        log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step,
+                 run->position.epoch, *path);
     }
     if (train_share_outcome(run, rc, err) < 0)
         return -1;

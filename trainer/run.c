@@ -54,7 +54,9 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
         if (strcspn(all, "(") != strcspn(all + (size_t)r * BYTES, "(") ||
             strncmp(all, all + (size_t)r * BYTES, strcspn(all, "(")) != 0) {
             run->agreed = true;
-            rc = err_set(err, ERR_USAGE, "rank %d computes with '%s', rank 0 with '%s': use one build on hosts of one CPU type",
+            rc = err_set(err, ERR_USAGE,
+                         "rank %d computes with '%s', rank 0 with '%s': use one build on hosts of "
+                         "one CPU type",
                          r, all + (size_t)r * BYTES, all);
         }
     free(all);
@@ -103,7 +105,8 @@ static int open_outputs(struct train_run *run, struct err *err)
     int rc = 0;
 
     if (run->comm->rank == 0) {
-        rc = check_folder("--model-dir", o->model_dir, err) < 0 || check_folder("--report", o->report, err) < 0 ||
+        rc = check_folder("--model-dir", o->model_dir, err) < 0 ||
+                     check_folder("--report", o->report, err) < 0 ||
                      check_folder("--checkpoint", o->checkpoint, err) < 0
                  ? -1
                  : report_metrics_open(&run->metrics, o->report, err);
@@ -120,25 +123,35 @@ static void plan(struct train_run *run)
 
     run->order = (struct data_order){.samples = run->dataset.train.count,
                                      .chunk_samples = data_index_chunk_samples(&run->dataset.train),
-                                     .seed = o->seed, .batch = (uint32_t)o->global_batch, .lanes = (uint32_t)o->lanes,
+                                     .seed = o->seed,
+                                     .batch = (uint32_t)o->global_batch,
+                                     .lanes = (uint32_t)o->lanes,
                                      .drop_last = o->drop_last};
-    of_epoch = o->drop_last ? (double)(data_order_steps(&run->order) * run->order.batch) : (double)run->order.samples;
-    run->schedule = (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
-                                                    : strcmp(o->lr_schedule, "step") == 0 ? OPTIM_STEP
-                                                                                          : OPTIM_CONSTANT,
-                                            .lr = o->lr, .warmup_samples = o->warmup_epochs * of_epoch,
-                                            .total_samples = o->epochs * of_epoch, .gamma = o->lr_factor,
-                                            .step_count = o->lr_step_count};
+    of_epoch = o->drop_last ? (double)(data_order_steps(&run->order) * run->order.batch)
+                            : (double)run->order.samples;
+    run->schedule =
+        (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
+                                        : strcmp(o->lr_schedule, "step") == 0 ? OPTIM_STEP
+                                                                              : OPTIM_CONSTANT,
+                                .lr = o->lr,
+                                .warmup_samples = o->warmup_epochs * of_epoch,
+                                .total_samples = o->epochs * of_epoch,
+                                .gamma = o->lr_factor,
+                                .step_count = o->lr_step_count};
     for (int i = 0; i < o->lr_step_count; i++)
         run->schedule.step_samples[i] = o->lr_steps[i] * of_epoch;
 }
 
-/* As ERR_MEMORY or ERR_USAGE may come on one rank only, these are not agreed: the caller ends all ranks. */
+/* As ERR_MEMORY or ERR_USAGE may come on one rank only, these are not agreed: the caller ends all
+ * ranks. */
 static int make_model(struct train_run *run, struct err *err)
 {
     const struct train_options *const o = run->options;
-    const struct nn_model_options options = {.name = o->model, .classes = run->dataset.train.classes,
-                                             .image_size = o->image_size, .micro_batch_max = o->micro_batch, .training = true};
+    const struct nn_model_options options = {.name = o->model,
+                                             .classes = run->dataset.train.classes,
+                                             .image_size = o->image_size,
+                                             .micro_batch_max = o->micro_batch,
+                                             .training = true};
 
     run->model = nn_model_new(&options, err);
     if (run->model == NULL) {
@@ -157,14 +170,20 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
 {
     const struct train_options *const o = run->options;
     const bool small = nn_model_default_image_size(o->model) == 32;
-    struct data_stream_options options = {.index = &run->dataset.train, .order = &run->order,
-                                          .lane_begin = run->lanes.begin, .lane_end = run->lanes.end,
-                                          .epoch = run->position.epoch, .epoch_end = (uint32_t)o->epochs,
-                                          .step = run->position.epoch_step, .micro_batch = o->micro_batch,
-                                          .threads = o->decode_threads, .depth = BATCHES_AHEAD};
+    struct data_stream_options options = {.index = &run->dataset.train,
+                                          .order = &run->order,
+                                          .lane_begin = run->lanes.begin,
+                                          .lane_end = run->lanes.end,
+                                          .epoch = run->position.epoch,
+                                          .epoch_end = (uint32_t)o->epochs,
+                                          .step = run->position.epoch_step,
+                                          .micro_batch = o->micro_batch,
+                                          .threads = o->decode_threads,
+                                          .depth = BATCHES_AHEAD};
 
-    options.transform.kind = o->augment ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
-                                        : (small ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER);
+    options.transform.kind = o->augment
+                                 ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
+                                 : (small ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER);
     options.transform.size = o->image_size;
     options.transform.seed = o->seed;
     memcpy(options.transform.mean, data_imagenet_mean, sizeof options.transform.mean);
@@ -184,29 +203,31 @@ static void tell_options(struct train_run *run)
         train_options_resolved(run->options, i, &text);
         json_object_set_new(options, set->specs[i].name, json_string(buf_text(&text)));
         if (set->values[i].source > OPTION_DEFAULT)
-            log_info("--%s %s (from %s)", set->specs[i].name, set->values[i].text, option_source_name(set->values[i].source));
+            log_info("--%s %s (from %s)", set->specs[i].name, set->values[i].text,
+                     option_source_name(set->values[i].source));
         buf_release(&text);
     }
-    log_info("%s, %d classes, %d ranks x %d threads, %d micro-batches of up to %d images a step", run->options->model,
-             run->dataset.train.classes, run->comm->size, run->options->threads, run->options->lanes,
-             run->options->micro_batch);
+    log_info("%s, %d classes, %d ranks x %d threads, %d micro-batches of up to %d images a step",
+             run->options->model, run->dataset.train.classes, run->comm->size,
+             run->options->threads, run->options->lanes, run->options->micro_batch);
     report_metrics_write(&run->metrics, "run",
-                         json_pack("{s:i, s:i, s:s, s:I, s:I, s:o}", "ranks", run->comm->size, "threads",
-                                   run->options->threads, "numerics", nn_numerics_id(), "train_images",
-                                   (json_int_t)run->dataset.train.count, "val_images",
-                                   (json_int_t)run->dataset.val.count, "options", options));
+                         json_pack("{s:i, s:i, s:s, s:I, s:I, s:o}", "ranks", run->comm->size,
+                                   "threads", run->options->threads, "numerics", nn_numerics_id(),
+                                   "train_images", (json_int_t)run->dataset.train.count,
+                                   "val_images", (json_int_t)run->dataset.val.count, "options",
+                                   options));
     report_metrics_write(&run->metrics, "generation",
-                         json_pack("{s:i, s:i, s:I, s:b}", "generation", run->position.generation, "epoch",
-                                   (int)run->position.epoch, "step", (json_int_t)run->position.step, "resumed",
-                                   (int)run->resumed));
+                         json_pack("{s:i, s:i, s:I, s:b}", "generation", run->position.generation,
+                                   "epoch", (int)run->position.epoch, "step",
+                                   (json_int_t)run->position.step, "resumed", (int)run->resumed));
 }
 
 static int check_ranks(struct train_run *run, struct err *err)
 {
     if (run->resumed) {
         if (run->comm->size > run->options->lanes && run->comm->rank == 0)
-            log_warn("%d ranks, but a step has %d micro-batches: %d ranks have nothing to do", run->comm->size,
-                     run->options->lanes, run->comm->size - run->options->lanes);
+            log_warn("%d ranks, but a step has %d micro-batches: %d ranks have nothing to do",
+                     run->comm->size, run->options->lanes, run->comm->size - run->options->lanes);
         return 0;
     }
     run->agreed = true; /* every rank finds the same */
@@ -221,13 +242,15 @@ static int check_steps(struct train_run *run, struct err *err)
     if (data_order_steps(&run->order) > 0)
         return 0;
     run->agreed = true;
-    return err_set(err, ERR_USAGE, "--last-batch drop leaves nothing of %zu pictures with --global-batch %d",
+    return err_set(err, ERR_USAGE,
+                   "--last-batch drop leaves nothing of %zu pictures with --global-batch %d",
                    run->dataset.train.count, run->options->global_batch);
 }
 
 static int prepare(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
-    if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 || check_ranks(run, err) < 0)
+    if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
+        check_ranks(run, err) < 0)
         return -1;
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
@@ -254,15 +277,22 @@ static void show_progress(struct train_run *run)
     const uint64_t of = run->order.samples;
 
     report_progress_show(&run->progress,
-                         &(struct report_place){.what = "training", .epoch = (int)p->epoch, .epochs = run->options->epochs,
-                                                .done = (uint64_t)sum.images, .of = of, .all_done = p->samples,
-                                                .all_of = of * (uint64_t)run->options->epochs, .loss = sum.loss,
+                         &(struct report_place){.what = "training",
+                                                .epoch = (int)p->epoch,
+                                                .epochs = run->options->epochs,
+                                                .done = (uint64_t)sum.images,
+                                                .of = of,
+                                                .all_done = p->samples,
+                                                .all_of = of * (uint64_t)run->options->epochs,
+                                                .loss = sum.loss,
                                                 .accuracy = report_accuracy(&sum)});
     if (run->comm->rank == 0 && p->epoch_step % BATCHES_BETWEEN_LINES == 0)
-        report_line_batch((int)p->epoch, p->epoch_step, report_progress_speed(&run->progress, p->samples), &sum);
+        report_line_batch((int)p->epoch, p->epoch_step,
+                          report_progress_speed(&run->progress, p->samples), &sum);
 }
 
-/* Rank 0 saves between two steps while the others wait in the next one. A weight that is not finite ends all ranks. */
+/* Rank 0 saves between two steps while the others wait in the next one. A weight that is not finite
+ * ends all ranks. */
 static int save_if(struct train_run *run, bool wanted, struct err *err)
 {
     bool saved = false;
@@ -279,8 +309,11 @@ static int save_and_stop(struct train_run *run, struct err *err)
 {
     int rc = save_if(run, run->position.step > 0, err);
 
-    if (rc == 0 && run->comm->rank == 0 && run->options->checkpoint != NULL && run->position.step > 0 && !run->saved)
-        rc = err_set(err, ERR_IO, "stopped at step %" PRIu64 ", and the checkpoint could not be written", run->position.step);
+    if (rc == 0 && run->comm->rank == 0 && run->options->checkpoint != NULL &&
+        run->position.step > 0 && !run->saved)
+        rc = err_set(err, ERR_IO,
+                     "stopped at step %" PRIu64 ", and the checkpoint could not be written",
+                     run->position.step);
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     run->agreed = true;
@@ -326,13 +359,14 @@ static void tell_epoch(struct train_run *run)
     if (run->comm->rank == 0)
         report_line_train((int)p->epoch, &sum, p->epoch_s);
     report_metrics_write(&run->metrics, "epoch",
-                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f}", "epoch", (int)p->epoch, "step", (json_int_t)p->step, "loss",
-                                   sum.loss, "accuracy", report_accuracy(&sum), "images", (json_int_t)sum.images, "seconds",
-                                   p->epoch_s));
+                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f}", "epoch", (int)p->epoch, "step",
+                                   (json_int_t)p->step, "loss", sum.loss, "accuracy",
+                                   report_accuracy(&sum), "images", (json_int_t)sum.images,
+                                   "seconds", p->epoch_s));
 }
 
-static int evaluate(struct train_run *run, const struct data_index *index, const char *what, struct report_sum *sum,
-                    struct err *err)
+static int evaluate(struct train_run *run, const struct data_index *index, const char *what,
+                    struct report_sum *sum, struct err *err)
 {
     const double begun = clock_now_s();
     struct nn_score score = {0};
@@ -341,12 +375,15 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
         return -1;
     report_progress_end(&run->progress);
     if (score.nonfinite > 0)
-        log_info("%" PRId64 " pictures have a loss that is not finite; they are left out of the mean", score.nonfinite);
+        log_info("%" PRId64
+                 " pictures have a loss that is not finite; they are left out of the mean",
+                 score.nonfinite);
     *sum = train_report_sum(&score);
     report_metrics_write(&run->metrics, "eval",
-                         json_pack("{s:s, s:i, s:I, s:f, s:f, s:I, s:f}", "what", what, "epoch", (int)run->position.epoch, "step",
-                                   (json_int_t)run->position.step, "loss", sum->loss, "accuracy", report_accuracy(sum),
-                                   "images", (json_int_t)sum->images, "seconds", clock_now_s() - begun));
+                         json_pack("{s:s, s:i, s:I, s:f, s:f, s:I, s:f}", "what", what, "epoch",
+                                   (int)run->position.epoch, "step", (json_int_t)run->position.step,
+                                   "loss", sum->loss, "accuracy", report_accuracy(sum), "images",
+                                   (json_int_t)sum->images, "seconds", clock_now_s() - begun));
     return 0;
 }
 
@@ -414,14 +451,16 @@ static int finish(struct train_run *run, struct err *err)
             report_line_test(&sum);
     }
     if (run->comm->rank == 0) {
-        rc = train_model_dir_write(run->options, run->model, &run->dataset.train, run->position.step, hex, err);
+        rc = train_model_dir_write(run->options, run->model, &run->dataset.train,
+                                   run->position.step, hex, err);
         if (rc == 0)
             report_line_weights(hex);
     }
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     report_metrics_write(&run->metrics, "end",
-                         json_pack("{s:s, s:I, s:I, s:s, s:f}", "how", "finished", "step", (json_int_t)run->position.step, "images",
+                         json_pack("{s:s, s:I, s:I, s:s, s:f}", "how", "finished", "step",
+                                   (json_int_t)run->position.step, "images",
                                    (json_int_t)run->position.samples, "sha256", hex, "seconds",
                                    clock_now_s() - run->began_s));
     return 0;
@@ -436,8 +475,9 @@ static int tell_truncated(struct train_run *run, struct err *err)
     data_stream_stats(run->stream, &stats);
     truncated = (int64_t)stats.truncated;
     if (stats.truncated > 0)
-        log_warn("%" PRIu64 " pictures were cut short and decoded as far as they go, the first '%s'", stats.truncated,
-                 stats.truncated_first);
+        log_warn("%" PRIu64
+                 " pictures were cut short and decoded as far as they go, the first '%s'",
+                 stats.truncated, stats.truncated_first);
     return comm_sum_integers(run->comm, &truncated, 1, err);
 }
 
@@ -449,7 +489,8 @@ static int tell_ready(struct comm *comm, struct err *err)
 
     if (comm_barrier(comm, err) < 0)
         return -1;
-    if (comm->rank == 0 && path != NULL && (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) >= 0)
+    if (comm->rank == 0 && path != NULL &&
+        (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) >= 0)
         close(fd);
     return 0;
 }
@@ -486,7 +527,8 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
 
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err)
 {
-    struct train_run run = {.options = options, .comm = comm, .metrics.fd = -1, .began_s = clock_now_s()};
+    struct train_run run = {
+        .options = options, .comm = comm, .metrics.fd = -1, .began_s = clock_now_s()};
     struct safetensors file = {0};
     char *path = NULL;
     int rc = 0;
@@ -496,7 +538,9 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run.position.epoch, options->epochs);
-        report_metrics_write(&run.metrics, "end", json_pack("{s:s, s:I}", "how", "stopped", "step", (json_int_t)run.position.step));
+        report_metrics_write(
+            &run.metrics, "end",
+            json_pack("{s:s, s:I}", "how", "stopped", "step", (json_int_t)run.position.step));
     }
     safetensors_close(&file);
     free(path);

@@ -1,8 +1,8 @@
 /*
  * trainer/run.h -- one training run: all that its parts share, and the parts' functions.
  *
- * The way of a step: train_run() -> train_step() -> nn_model_train() per micro-batch -> comm_tree_sum_push() ->
- * comm_exchange_sum() -> optim_sgd_step().
+ * The way of a step: train_run() -> train_step() -> nn_model_train() per micro-batch ->
+ * comm_tree_sum_push() -> comm_exchange_sum() -> optim_sgd_step().
  */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
@@ -28,14 +28,14 @@ struct err;
 
 /* Where a run stands: what a checkpoint holds besides tensors. */
 struct train_position {
-    uint64_t step;        /* optimizer steps done */
-    uint32_t epoch;       /* the epoch in work, from 0 */
-    uint64_t epoch_step;  /* steps of it that are done */
-    uint64_t samples;     /* images trained */
+    uint64_t step;               /* optimizer steps done */
+    uint32_t epoch;              /* the epoch in work, from 0 */
+    uint64_t epoch_step;         /* steps of it that are done */
+    uint64_t samples;            /* images trained */
     struct nn_score epoch_score; /* of the steps done in this epoch */
-    double epoch_s;       /* seconds spent on them */
-    int generation;       /* 1 for the first launch */
-    double best_accuracy; /* of validation; below 0: none yet */
+    double epoch_s;              /* seconds spent on them */
+    int generation;              /* 1 for the first launch */
+    double best_accuracy;        /* of validation; below 0: none yet */
     uint32_t best_epoch;
 };
 
@@ -46,7 +46,7 @@ struct train_run {
     struct data_order order;
     struct optim_schedule schedule;
     struct nn_model *model;
-    float *momentum;  /* laid out like the weights */
+    float *momentum; /* laid out like the weights */
     struct train_position position;
     bool resumed;
 
@@ -54,54 +54,63 @@ struct train_run {
     struct comm_tree_sum tree;
     struct comm_exchange *exchange;
     struct comm_leaves lanes; /* this rank's */
-    float *sum;               /* of all leaves: (running | weights) floats; tree's storage, or own where tree has none */
+    float *sum; /* of all leaves: (running | weights) floats; tree's storage, or own where tree has
+                   none */
     float *own_sum;
 
     struct report_metrics metrics;
     struct report_progress progress;
-    double began_s;       /* when this process began */
-    double saved_s;       /* when the last save ended or failed */
-    uint64_t saved_step;  /* what it holds */
-    bool saved;           /* whether there is one */
-    bool agreed;          /* the error at hand is known to every rank: rank 0 tells it, nobody is waiting */
+    double began_s;      /* when this process began */
+    double saved_s;      /* when the last save ended or failed */
+    uint64_t saved_step; /* what it holds */
+    bool saved;          /* whether there is one */
+    bool agreed; /* the error at hand is known to every rank: rank 0 tells it, nobody is waiting */
 };
 
 /**
- * Train as the options say, from the newest checkpoint or from the start, to the end or until asked to stop.
- * Collective. Results go to stdout, the model folder, the checkpoint folder and the report.
+ * Train as the options say, from the newest checkpoint or from the start, to the end or until asked
+ * to stop. Collective. Results go to stdout, the model folder, the checkpoint folder and the
+ * report.
  *
- * Returns 0 at the end; -1 with err: ERR_STOPPED when asked to stop (the last whole step is committed, where a folder for it is
- * given). run->agreed tells whether all ranks returned with the same error.
+ * Returns 0 at the end; -1 with err: ERR_STOPPED when asked to stop (the last whole step is
+ * committed, where a folder for it is given). run->agreed tells whether all ranks returned with the
+ * same error.
  */
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err);
 
 /* --- parts (each collective unless said otherwise) --- */
 
-/** Hand rank 0's outcome to every rank: the same return value and err everywhere, and run->agreed when it is a failure. */
+/** Hand rank 0's outcome to every rank: the same return value and err everywhere, and run->agreed
+ * when it is a failure. */
 int train_share_outcome(struct train_run *run, int rc, struct err *err);
 
-/** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to release), take its options and
- *  position on every rank; returns 1 and sets run->resumed, or 0 where there is nothing to resume. check_data: the pictures are those
- *  of the checkpoint. load: fill model and momentum of every rank. */
-int train_resume_find(struct train_run *run, struct safetensors *file, char **path, struct err *err);
-int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path, struct err *err);
-int train_resume_load(struct train_run *run, struct safetensors *file, char **path, struct err *err);
+/** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
+ * release), take its options and position on every rank; returns 1 and sets run->resumed, or 0
+ * where there is nothing to resume. check_data: the pictures are those of the checkpoint. load:
+ * fill model and momentum of every rank. */
+int train_resume_find(struct train_run *run, struct safetensors *file, char **path,
+                      struct err *err);
+int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path,
+                            struct err *err);
+int train_resume_load(struct train_run *run, struct safetensors *file, char **path,
+                      struct err *err);
 
-/** save.c, rank 0 only: commit a checkpoint of the last whole step. A failure is warned about; ERR_INTERNAL only where the weights
- *  are not finite (then nothing is written). *saved tells whether it is there. */
+/** save.c, rank 0 only: commit a checkpoint of the last whole step. A failure is warned about;
+ * ERR_INTERNAL only where the weights are not finite (then nothing is written). *saved tells
+ * whether it is there. */
 int train_save(struct train_run *run, bool *saved, struct err *err);
 /** Rank 0 only: whether the interval since the last save is over. */
 bool train_save_is_due(const struct train_run *run);
 
-/** step.c: buffers of the step, and one step at run->position. *dropped: asked to stop in the middle, nothing changed. *stop: some
- *  rank was asked to stop. */
+/** step.c: buffers of the step, and one step at run->position. *dropped: asked to stop in the
+ * middle, nothing changed. *stop: some rank was asked to stop. */
 int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
 /** evaluate.c: score an index with the current weights, exactly. ERR_STOPPED when asked to stop. */
-int train_evaluate(struct train_run *run, const struct data_index *index, const char *what, struct nn_score *score,
-                   struct err *err);
+int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
+                   struct nn_score *score, struct err *err);
 
 /** A score as the report wants it. */
 struct report_sum train_report_sum(const struct nn_score *score);

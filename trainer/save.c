@@ -13,9 +13,11 @@
 #include "trainer/nn/threads.h"
 #include "trainer/tensors.h"
 
-#define RETRY_AFTER_S 30 /* a save that failed is tried again so soon, or at its interval if that is shorter */
+#define RETRY_AFTER_S                                                                              \
+    30 /* a save that failed is tried again so soon, or at its interval if that is shorter */
 
-/* Keys and values of the metadata, written one behind the other with NULs; the pairs point into it in the end. */
+/* Keys and values of the metadata, written one behind the other with NULs; the pairs point into it
+ * in the end. */
 struct metadata {
     struct buf text;
     size_t count;
@@ -111,7 +113,8 @@ static bool is_finite(const float *x, size_t count)
 
 static int commit(struct train_run *run, char **path, struct err *err)
 {
-    const struct checkpoint_name name = {.step = run->position.step, .generation = run->position.generation};
+    const struct checkpoint_name name = {.step = run->position.step,
+                                         .generation = run->position.generation};
     struct train_tensors tensors = {0};
     struct metadata metadata = {0};
     struct safetensors_pair *pairs = NULL;
@@ -120,8 +123,8 @@ static int commit(struct train_run *run, char **path, struct err *err)
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
     if (train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) == 0)
-        rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs, metadata.count,
-                             run->options->keep, path, err);
+        rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,
+                             metadata.count, run->options->keep, path, err);
     train_tensors_release(&tensors);
     free(pairs);
     buf_release(&metadata.text);
@@ -136,7 +139,8 @@ bool train_save_is_due(const struct train_run *run)
     if (o->checkpoint == NULL || (run->saved && run->saved_step == run->position.step))
         return false;
     if (o->checkpoint_steps > 0)
-        return run->position.step >= run->saved_step + o->checkpoint_steps && (run->saved || since >= RETRY_AFTER_S);
+        return run->position.step >= run->saved_step + o->checkpoint_steps &&
+               (run->saved || since >= RETRY_AFTER_S);
     return since >= (run->saved ? o->checkpoint_s : fmin(o->checkpoint_s, RETRY_AFTER_S));
 }
 
@@ -149,7 +153,8 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
     *saved = false;
     if (!is_finite(nn_model_weights(run->model), nn_model_weight_count(run->model)))
         return err_set(err, ERR_INTERNAL,
-                       "a weight is not a finite number after step %" PRIu64 ": the rate (--lr) may be too high; no checkpoint "
+                       "a weight is not a finite number after step %" PRIu64
+                       ": the rate (--lr) may be too high; no checkpoint "
                        "of it is written",
                        run->position.step);
     *saved = commit(run, &path, &failure) == 0;
@@ -159,8 +164,9 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
         run->saved_step = run->position.step;
         log_debug("checkpoint '%s' in %.2f s", path, run->saved_s - begun);
         report_metrics_write(&run->metrics, "checkpoint",
-                             json_pack("{s:i, s:I, s:s, s:f}", "epoch", (int)run->position.epoch, "step",
-                                       (json_int_t)run->position.step, "path", path, "checkpoint_s", run->saved_s - begun));
+                             json_pack("{s:i, s:I, s:s, s:f}", "epoch", (int)run->position.epoch,
+                                       "step", (json_int_t)run->position.step, "path", path,
+                                       "checkpoint_s", run->saved_s - begun));
     } else {
         log_warn("cannot save a checkpoint, training goes on and tries again: %s", failure.msg);
     }

@@ -13,7 +13,8 @@
 
 #define RUNNING_MOMENTUM 0.1f /* batch norm's, as PyTorch's default */
 
-/* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the gradient. */
+/* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the
+ * gradient. */
 static size_t leaf_floats(const struct train_run *run)
 {
     return nn_model_running_count(run->model) + nn_model_weight_count(run->model);
@@ -27,8 +28,10 @@ static void warn_of_buffers(const struct train_run *run, size_t count)
     while (2u << log2 <= own)
         log2++;
     if (run->comm->rank == 0 && buffers > log2 + 1)
-        log_warn("%d micro-batches over %d ranks is no power of two each: a rank keeps %.0f MB more of partial sums",
-                 run->options->lanes, run->comm->size, (buffers - log2 - 1) * (double)count * sizeof(float) / 1e6);
+        log_warn("%d micro-batches over %d ranks is no power of two each: a rank keeps %.0f MB "
+                 "more of partial sums",
+                 run->options->lanes, run->comm->size,
+                 (buffers - log2 - 1) * (double)count * sizeof(float) / 1e6);
 }
 
 int train_step_init(struct train_run *run, struct err *err)
@@ -44,7 +47,8 @@ int train_step_init(struct train_run *run, struct err *err)
     if (run->exchange == NULL)
         return -1;
     if (run->tree.vectors == 0 && (run->own_sum = calloc(count, sizeof(float))) == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a gradient of %zu MB", count * sizeof(float) / 1000000);
+        return err_set(err, ERR_MEMORY, "no memory for a gradient of %zu MB",
+                       count * sizeof(float) / 1000000);
     run->sum = run->tree.vectors > 0 ? run->tree.vector[0] : run->own_sum;
     return 0;
 }
@@ -68,14 +72,16 @@ struct times {
 };
 
 /* Run one micro-batch into the tree's next leaf. Returns 1 when given up. */
-static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_score *score, struct times *times,
-                             struct err *err)
+static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_score *score,
+                             struct times *times, struct err *err)
 {
     const double begun = clock_now_s();
     struct data_batch batch = {0};
     float *const leaf = comm_tree_sum_leaf(&run->tree);
-    struct nn_step step = {.scale = 1.0f / (float)images, .label_smoothing = (float)run->options->label_smoothing,
-                           .statistics = leaf, .gradient = leaf + nn_model_running_count(run->model),
+    struct nn_step step = {.scale = 1.0f / (float)images,
+                           .label_smoothing = (float)run->options->label_smoothing,
+                           .statistics = leaf,
+                           .gradient = leaf + nn_model_running_count(run->model),
                            .cancel = &train_stop_drop};
     const int got = data_stream_next(run->stream, &batch, &train_stop_drop, err);
     const double read = clock_now_s();
@@ -99,7 +105,8 @@ static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_s
 }
 
 /* This rank's lanes, one after the other. */
-static int train_lanes(struct train_run *run, uint32_t images, struct agreement *mine, struct times *times, struct err *err)
+static int train_lanes(struct train_run *run, uint32_t images, struct agreement *mine,
+                       struct times *times, struct err *err)
 {
     struct nn_score score = {0};
     int rc = 0;
@@ -107,8 +114,12 @@ static int train_lanes(struct train_run *run, uint32_t images, struct agreement 
     for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
         if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
             rc = train_micro_batch(run, images, &score, times, err);
-    *mine = (struct agreement){.images = score.images, .correct = score.correct, .correct5 = score.correct5,
-                               .loss = score.loss, .nonfinite = score.nonfinite, .stop = train_stop_asked != 0,
+    *mine = (struct agreement){.images = score.images,
+                               .correct = score.correct,
+                               .correct5 = score.correct5,
+                               .loss = score.loss,
+                               .nonfinite = score.nonfinite,
+                               .stop = train_stop_asked != 0,
                                .dropped = rc == 1};
     return rc < 0 ? -1 : 0;
 }
@@ -117,9 +128,11 @@ static int train_lanes(struct train_run *run, uint32_t images, struct agreement 
 static void apply(struct train_run *run, uint32_t leaves, double lr)
 {
     const struct train_options *const o = run->options;
-    const struct optim_sgd sgd = {.momentum = (float)o->momentum, .weight_decay = (float)o->weight_decay,
+    const struct optim_sgd sgd = {.momentum = (float)o->momentum,
+                                  .weight_decay = (float)o->weight_decay,
                                   .nesterov = o->nesterov};
-    const size_t running = nn_model_running_count(run->model), weights = nn_model_weight_count(run->model);
+    const size_t running = nn_model_running_count(run->model),
+                 weights = nn_model_weight_count(run->model);
     float *const gradient = run->sum + running;
 
     for (size_t i = 0; i < running; i++)
@@ -133,7 +146,9 @@ static void apply(struct train_run *run, uint32_t leaves, double lr)
 static void advance(struct train_run *run, const struct agreement *all, double seconds)
 {
     struct train_position *const p = &run->position;
-    const struct nn_score score = {.images = all->images, .correct = all->correct, .correct5 = all->correct5,
+    const struct nn_score score = {.images = all->images,
+                                   .correct = all->correct,
+                                   .correct5 = all->correct5,
                                    .loss = all->loss};
 
     nn_score_add(&p->epoch_score, &score);
@@ -143,23 +158,27 @@ static void advance(struct train_run *run, const struct agreement *all, double s
     p->epoch_s += seconds;
 }
 
-static void report(struct train_run *run, const struct agreement *all, double lr, const struct times *times, double seconds)
+static void report(struct train_run *run, const struct agreement *all, double lr,
+                   const struct times *times, double seconds)
 {
     const struct train_position *const p = &run->position;
 
     report_metrics_write(&run->metrics, "step",
-                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch", (int)p->epoch, "step",
-                                   (json_int_t)p->step, "loss", (double)all->loss / NN_LOSS_UNIT / (double)all->images,
-                                   "accuracy", (double)all->correct / (double)all->images, "lr", lr, "images",
-                                   (json_int_t)all->images, "seconds", seconds, "compute_s", times->compute_s, "exchange_s",
-                                   times->exchange_s, "input_s", times->input_s));
+                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch",
+                                   (int)p->epoch, "step", (json_int_t)p->step, "loss",
+                                   (double)all->loss / NN_LOSS_UNIT / (double)all->images,
+                                   "accuracy", (double)all->correct / (double)all->images, "lr", lr,
+                                   "images", (json_int_t)all->images, "seconds", seconds,
+                                   "compute_s", times->compute_s, "exchange_s", times->exchange_s,
+                                   "input_s", times->input_s));
 }
 
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
 {
     const double begun = clock_now_s();
     const uint32_t images = data_order_step_images(&run->order, run->position.epoch_step);
-    const uint32_t leaves = images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
+    const uint32_t leaves =
+        images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
     const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
     struct agreement all = {0};
     struct times times = {0};
@@ -178,7 +197,8 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     if (all.nonfinite != 0) {
         run->agreed = true;
         return err_set(err, ERR_INTERNAL,
-                       "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) may be too high; nothing of "
+                       "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) "
+                       "may be too high; nothing of "
                        "this step is kept",
                        (unsigned long long)run->position.step + 1, run->position.epoch);
     }

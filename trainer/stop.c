@@ -31,7 +31,8 @@ void train_stop_init(void)
         sigaction(stops[i], &action, NULL);
     action.sa_handler = on_alarm;
     sigaction(SIGALRM, &action, NULL);
-    action.sa_handler = SIG_IGN; /* a write beyond a file-size limit or to a closed pipe is an error, not a death */
+    action.sa_handler =
+        SIG_IGN; /* a write beyond a file-size limit or to a closed pipe is an error, not a death */
     sigaction(SIGXFSZ, &action, NULL);
     sigaction(SIGPIPE, &action, NULL);
 }

@@ -11,9 +11,11 @@
 #define NAME_BYTES_MAX  160
 #define MOMENTUM_PREFIX "optimizer.momentum."
 
-static struct safetensors_entry entry_of(const struct nn_tensor *tensor, const char *name, const float *data)
+static struct safetensors_entry entry_of(const struct nn_tensor *tensor, const char *name,
+                                         const float *data)
 {
-    struct safetensors_entry entry = {.name = name, .type = SAFETENSORS_F32, .dims = tensor->dims, .data = data};
+    struct safetensors_entry entry = {
+        .name = name, .type = SAFETENSORS_F32, .dims = tensor->dims, .data = data};
 
     for (int d = 0; d < tensor->dims; d++)
         entry.size[d] = tensor->size[d];
@@ -26,22 +28,26 @@ static bool tracked_name(const struct nn_tensor *tensor, char *name)
     static const char suffix[] = "running_mean";
     const size_t bytes = strlen(tensor->name), tail = sizeof suffix - 1;
 
-    if (tensor->kind != NN_TENSOR_RUNNING || bytes < tail || strcmp(tensor->name + bytes - tail, suffix) != 0)
+    if (tensor->kind != NN_TENSOR_RUNNING || bytes < tail ||
+        strcmp(tensor->name + bytes - tail, suffix) != 0)
         return false;
     snprintf(name, NAME_BYTES_MAX, "%.*snum_batches_tracked", (int)(bytes - tail), tensor->name);
     return true;
 }
 
-static int make_room(struct train_tensors *t, const struct nn_model *model, bool with_momentum, struct err *err)
+static int make_room(struct train_tensors *t, const struct nn_model *model, bool with_momentum,
+                     struct err *err)
 {
     const size_t tensors = nn_model_tensor_count(model), weights = nn_model_weight_count(model);
     const size_t floats = weights * (with_momentum ? 2 : 1) + nn_model_running_count(model);
 
-    t->entries = calloc(2 * tensors, sizeof t->entries[0]); /* a tensor brings its momentum or its count along */
+    t->entries = calloc(2 * tensors,
+                        sizeof t->entries[0]); /* a tensor brings its momentum or its count along */
     t->names = malloc(tensors * NAME_BYTES_MAX);
     t->floats = malloc(floats * sizeof(float));
     if (t->entries == NULL || t->names == NULL || t->floats == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a copy of the network (%zu MB)", floats * sizeof(float) / 1000000);
+        return err_set(err, ERR_MEMORY, "no memory for a copy of the network (%zu MB)",
+                       floats * sizeof(float) / 1000000);
     return 0;
 }
 
@@ -52,8 +58,8 @@ static float *copy_tensor(const struct nn_tensor *tensor, const float *vector, f
     return at + tensor->count;
 }
 
-int train_tensors_gather(struct train_tensors *t, struct nn_model *model, const float *momentum, uint64_t steps,
-                         struct err *err)
+int train_tensors_gather(struct train_tensors *t, struct nn_model *model, const float *momentum,
+                         uint64_t steps, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
     float *at = NULL;
@@ -70,9 +76,11 @@ int train_tensors_gather(struct train_tensors *t, struct nn_model *model, const 
         char *const name = t->names + i * NAME_BYTES_MAX;
 
         t->entries[t->count++] = entry_of(&tensors[i], tensors[i].name, at);
-        at = copy_tensor(&tensors[i], running ? nn_model_running(model) : nn_model_weights(model), at);
+        at = copy_tensor(&tensors[i], running ? nn_model_running(model) : nn_model_weights(model),
+                         at);
         if (tracked_name(&tensors[i], name))
-            t->entries[t->count++] = (struct safetensors_entry){.name = name, .type = SAFETENSORS_I64, .data = &t->steps};
+            t->entries[t->count++] = (struct safetensors_entry){
+                .name = name, .type = SAFETENSORS_I64, .data = &t->steps};
         if (!running && momentum != NULL) {
             snprintf(name, NAME_BYTES_MAX, MOMENTUM_PREFIX "%s", tensors[i].name);
             t->entries[t->count++] = entry_of(&tensors[i], name, at);
@@ -99,21 +107,24 @@ static bool same_shape(const struct safetensors_entry *entry, const struct nn_te
     return same;
 }
 
-static int restore_tensor(const struct safetensors *file, const char *path, const struct nn_tensor *tensor,
-                          const char *name, float *vector, struct err *err)
+static int restore_tensor(const struct safetensors *file, const char *path,
+                          const struct nn_tensor *tensor, const char *name, float *vector,
+                          struct err *err)
 {
     const struct safetensors_entry *const entry = safetensors_find(file, name);
 
     if (entry == NULL)
-        return err_set(err, ERR_INPUT, "'%s' has no tensor '%s': it is of another model", path, name);
+        return err_set(err, ERR_INPUT, "'%s' has no tensor '%s': it is of another model", path,
+                       name);
     if (!same_shape(entry, tensor))
-        return err_set(err, ERR_INPUT, "tensor '%s' of '%s' has another shape than this model's", name, path);
+        return err_set(err, ERR_INPUT, "tensor '%s' of '%s' has another shape than this model's",
+                       name, path);
     nn_tensor_from_file_order(tensor, entry->data, vector);
     return 0;
 }
 
-int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model, float *momentum,
-                          struct err *err)
+int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
+                          float *momentum, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
 
@@ -125,7 +136,8 @@ int train_tensors_restore(const struct safetensors *file, const char *path, stru
         if (restore_tensor(file, path, &tensors[i], tensors[i].name, vector, err) < 0)
             return -1;
         snprintf(name, sizeof name, MOMENTUM_PREFIX "%s", tensors[i].name);
-        if (!running && momentum != NULL && restore_tensor(file, path, &tensors[i], name, momentum, err) < 0)
+        if (!running && momentum != NULL &&
+            restore_tensor(file, path, &tensors[i], name, momentum, err) < 0)
             return -1;
     }
     return 0;

@@ -23,8 +23,8 @@ double report_accuracy(const struct report_sum *sum)
 
 void report_line_batch(int epoch, uint64_t batch, double images_per_s, const struct report_sum *sum)
 {
-    line("Epoch[%d] Batch [%llu]\tSpeed: %.3f samples/sec\taccuracy=%.6f", epoch, (unsigned long long)batch, images_per_s,
-         report_accuracy(sum));
+    line("Epoch[%d] Batch [%llu]\tSpeed: %.3f samples/sec\taccuracy=%.6f", epoch,
+         (unsigned long long)batch, images_per_s, report_accuracy(sum));
 }
 
 void report_line_train(int epoch, const struct report_sum *sum, double seconds)
@@ -38,7 +38,8 @@ void report_line_validation(const char *host, int epoch, const struct report_sum
 {
     line("Epoch[%d] Validation-accuracy=%.6f", epoch, report_accuracy(sum));
     line("Epoch[%d] Validation-loss=%.6f", epoch, sum->loss);
-    line("#quality_metric: host=%s, epoch=%d, validation accuracy=%.6f", host, epoch, report_accuracy(sum));
+    line("#quality_metric: host=%s, epoch=%d, validation accuracy=%.6f", host, epoch,
+         report_accuracy(sum));
 }
 
 void report_line_test(const struct report_sum *sum)

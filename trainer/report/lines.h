@@ -1,8 +1,10 @@
 /*
- * trainer/report/lines.h -- the metric lines on stdout, which platforms search with regular expressions.
+ * trainer/report/lines.h -- the metric lines on stdout, which platforms search with regular
+ * expressions.
  *
- * Their shape is that of SageMaker's built-in Image Classification log, so that the definitions people have keep working: plain
- * decimals, never nan or inf, one line each, flushed. Epochs count from 0. Rank 0 only.
+ * Their shape is that of SageMaker's built-in Image Classification log, so that the definitions
+ * people have keep working: plain decimals, never nan or inf, one line each, flushed. Epochs count
+ * from 0. Rank 0 only.
  */
 #ifndef REPORT_LINES_H
 #define REPORT_LINES_H
@@ -18,10 +20,13 @@ struct report_sum {
 double report_accuracy(const struct report_sum *sum);
 
 /** "Epoch[3] Batch [20]\tSpeed: 191.406 samples/sec\taccuracy=0.976190" */
-void report_line_batch(int epoch, uint64_t batch, double images_per_s, const struct report_sum *sum);
-/** "Epoch[3] Train-accuracy=0.980847", "Epoch[3] Train-loss=0.061234", "Epoch[3] Time cost=4.990" */
+void report_line_batch(int epoch, uint64_t batch, double images_per_s,
+                       const struct report_sum *sum);
+/** "Epoch[3] Train-accuracy=0.980847", "Epoch[3] Train-loss=0.061234", "Epoch[3] Time cost=4.990"
+ */
 void report_line_train(int epoch, const struct report_sum *sum, double seconds);
-/** "Epoch[3] Validation-accuracy=0.802083", "Epoch[3] Validation-loss=..." and "#quality_metric: host=..., epoch=3, ..." */
+/** "Epoch[3] Validation-accuracy=0.802083", "Epoch[3] Validation-loss=..." and "#quality_metric:
+ * host=..., epoch=3, ..." */
 void report_line_validation(const char *host, int epoch, const struct report_sum *sum);
 /** "Testing Loss: 0.557000", "Testing Accuracy: 0.855263" */
 void report_line_test(const struct report_sum *sum);

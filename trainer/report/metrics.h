@@ -1,8 +1,9 @@
 /*
  * trainer/report/metrics.h -- metrics.jsonl: what happened, one JSON object a line.
  *
- * Every object has "event" (run, generation, step, epoch, eval, checkpoint, end) and "time" (seconds since 1970). The file
- * is appended to, so a resumed run goes on in it; a line is one write.
+ * Every object has "event" (run, generation, step, epoch, eval, checkpoint, end) and "time"
+ * (seconds since 1970). The file is appended to, so a resumed run goes on in it; a line is one
+ * write.
  */
 #ifndef REPORT_METRICS_H
 #define REPORT_METRICS_H
@@ -20,7 +21,8 @@ int report_metrics_open(struct report_metrics *metrics, const char *folder, stru
 /** Accepts one that is closed. */
 void report_metrics_close(struct report_metrics *metrics);
 
-/** Write one event with the members of `fields` (may be NULL), which is released. A write that fails is warned about, once. */
+/** Write one event with the members of `fields` (may be NULL), which is released. A write that
+ * fails is warned about, once. */
 void report_metrics_write(struct report_metrics *metrics, const char *event, json_t *fields);
 
 #endif

@@ -17,7 +17,9 @@ double report_progress_speed(const struct report_progress *progress, uint64_t im
 {
     const double seconds = clock_now_s() - progress->begun_s;
 
-    return seconds > 0 && images > progress->begun_images ? (double)(images - progress->begun_images) / seconds : 0;
+    return seconds > 0 && images > progress->begun_images
+               ? (double)(images - progress->begun_images) / seconds
+               : 0;
 }
 
 /* "1:02:03", "2:03" */
@@ -31,11 +33,13 @@ static void format_time(double seconds, char *text, size_t bytes)
         snprintf(text, bytes, "%ld:%02ld", s / 60, s % 60);
 }
 
-static void format_facts(const struct report_progress *progress, const struct report_place *place, char *text, size_t bytes)
+static void format_facts(const struct report_progress *progress, const struct report_place *place,
+                         char *text, size_t bytes)
 {
     const double speed = report_progress_speed(progress, place->all_done);
     char left[32] = "?";
-    int n = snprintf(text, bytes, "loss %.4f  accuracy %.1f %%", place->loss, 100 * place->accuracy);
+    int n =
+        snprintf(text, bytes, "loss %.4f  accuracy %.1f %%", place->loss, 100 * place->accuracy);
 
     if (place->all_of > 0 && speed > 0 && n > 0 && (size_t)n < bytes) {
         format_time((double)(place->all_of - place->all_done) / speed, left, sizeof left);
@@ -52,8 +56,8 @@ static void draw_bar(const struct report_place *place, double share, const char 
     memset(cells, '.', CELLS);
     memset(cells, '=', (size_t)(full < CELLS ? full : CELLS));
     cells[CELLS] = '\0';
-    snprintf(text, sizeof text, "%s %d/%d [%s] %3.0f %%  %s", place->what, place->epoch + 1, place->epochs, cells,
-             100 * share, facts);
+    snprintf(text, sizeof text, "%s %d/%d [%s] %3.0f %%  %s", place->what, place->epoch + 1,
+             place->epochs, cells, 100 * share, facts);
     if (columns > 0 && columns < (int)sizeof text)
         text[columns - 1] = '\0';
     log_bar(text);
@@ -61,7 +65,8 @@ static void draw_bar(const struct report_place *place, double share, const char 
 
 void report_progress_show(struct report_progress *progress, const struct report_place *place)
 {
-    const double share = place->of > 0 ? (double)place->done / (double)place->of : 0, now = clock_now_s();
+    const double share = place->of > 0 ? (double)place->done / (double)place->of : 0,
+                 now = clock_now_s();
     const int columns = log_bar_width();
     char facts[256];
 
@@ -72,7 +77,8 @@ void report_progress_show(struct report_progress *progress, const struct report_
     if (columns > 0)
         draw_bar(place, share, facts, columns);
     else
-        log_info("%s, epoch %d of %d, %.0f %%: %s", place->what, place->epoch + 1, place->epochs, 100 * share, facts);
+        log_info("%s, epoch %d of %d, %.0f %%: %s", place->what, place->epoch + 1, place->epochs,
+                 100 * share, facts);
 }
 
 void report_progress_end(struct report_progress *progress)
