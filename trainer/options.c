@@ -466,20 +466,24 @@ int train_options_fill(struct train_options *o, struct err *err)
 }
 
 /* A hyperparameter that no option takes is most often a mistake in its name. */
-static int check_hyperparameters(const struct train_options *o, struct err *err)
+static int check_strays(const struct train_options *o, struct err *err)
 {
-    const bool strict = option_flag(&o->set, "strict");
+    size_t at = 0;
+    const char *const name = option_set_stray(&o->set, "SM_HP_", &at);
+
+    if (name == NULL || !option_flag(&o->set, "strict"))
+        return 0;
+    return err_set(err, ERR_USAGE, "%.*s in the environment is no option of ours (--strict)",
+                   (int)strcspn(name, "="), name);
+}
+
+void train_options_warn(const struct train_options *o)
+{
     const char *name = NULL;
 
-    for (size_t at = 0; (name = option_set_stray(&o->set, "SM_HP_", &at)) != NULL;) {
-        const int bytes = (int)strcspn(name, "=");
-
-        if (strict)
-            return err_set(err, ERR_USAGE,
-                           "%.*s in the environment is no option of ours (--strict)", bytes, name);
-        log_warn("%.*s in the environment is no option of ours and is ignored", bytes, name);
-    }
-    return 0;
+    for (size_t at = 0; (name = option_set_stray(&o->set, "SM_HP_", &at)) != NULL;)
+        log_warn("%.*s in the environment is no option of ours and is ignored",
+                 (int)strcspn(name, "="), name);
 }
 
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
@@ -487,8 +491,7 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
         option_set_environment(&o->set, "SM_HP_", err) < 0)
         return -1;
-    if (check_hyperparameters(o, err) < 0 || check_paths(o, err) < 0 ||
-        train_options_fill(o, err) < 0)
+    if (check_strays(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
         return -1;
     if (o->data == NULL && o->train == NULL)
         return err_set(

@@ -196,6 +196,8 @@ static void tell_options(struct train_run *run)
     const struct option_set *const set = &run->options->set;
     json_t *const options = json_object();
 
+    if (run->comm->rank == 0)
+        train_options_warn(run->options);
     for (size_t i = 0; i < set->count; i++) {
         struct buf text = {0};
 
