@@ -253,6 +253,7 @@ static int prepare(struct train_run *run, struct safetensors *file, char **path,
     if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
         check_ranks(run, err) < 0)
         return -1;
+    choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
     plan(run);
@@ -497,7 +498,6 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
 {
     if (tell_ready(run->comm, err) < 0)
         return -1;
-    choose_threads(run);
     if (prepare(run, file, path, err) < 0)
         return -1;
     safetensors_close(file);
