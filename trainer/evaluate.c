@@ -1,11 +1,8 @@
 #include "trainer/run.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/log.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
 
@@ -74,40 +71,6 @@ static void show(struct train_run *run, const char *what, const struct nn_score 
                                                                 .accuracy = report_accuracy(&sum)});
 }
 
-int train_tell_truncated(struct train_run *run, struct data_stream *stream, const char *what,
-                         uint64_t *told, struct err *err)
-{
-    enum { BYTES = 256 };
-    struct data_stream_stats stats = {0};
-    char *all = NULL;
-    int64_t count = 0;
-    int rc = 0;
-
-    data_stream_stats(stream, &stats);
-    count = (int64_t)(stats.truncated - *told);
-    *told = stats.truncated;
-    if (comm_sum_integers(run->comm, &count, 1, err) < 0)
-        return -1;
-    if (count == 0)
-        return 0;
-    all = calloc((size_t)run->comm->size, BYTES);
-    if (all == NULL)
-        abort();
-    rc = comm_gather(run->comm, stats.truncated_first, BYTES, all, err);
-    for (int r = 0; r < run->comm->size && rc == 0 && run->comm->rank == 0; r++)
-        if (all[(size_t)r * BYTES] != '\0') {
-            log_warn("%s: %" PRId64
-                     " pictures were cut short and taken as far as they go, one of them '%s'",
-                     what, count, all + (size_t)r * BYTES);
-            report_metrics_write(&run->metrics, "truncated",
-                                 json_pack("{s:s, s:i, s:I}", "what", what, "epoch",
-                                           (int)run->position.epoch, "images", (json_int_t)count));
-            break;
-        }
-    free(all);
-    return rc;
-}
-
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
                    struct nn_score *score, struct err *err)
 {
@@ -135,8 +98,6 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
         }
         show(run, what, &mine, end - begin);
     }
-    if (rc == 0)
-        rc = train_tell_truncated(run, stream, what, &(uint64_t){0}, err);
     data_stream_free(stream);
     if (rc < 0)
         return -1;

@@ -428,8 +428,6 @@ static int train_epochs(struct train_run *run, struct err *err)
     while (run->position.epoch < (uint32_t)run->options->epochs) {
         if (train_epoch(run, err) < 0)
             return -1;
-        if (train_tell_truncated(run, run->stream, "training", &run->truncated, err) < 0)
-            return -1;
         tell_epoch(run);
         if (save_if(run, true, err) < 0)
             return -1;
@@ -470,6 +468,21 @@ static int finish(struct train_run *run, struct err *err)
     return 0;
 }
 
+/* Every rank counts the damaged pictures it met; rank 0 tells. */
+static int tell_truncated(struct train_run *run, struct err *err)
+{
+    struct data_stream_stats stats = {0};
+    int64_t truncated = 0;
+
+    data_stream_stats(run->stream, &stats);
+    truncated = (int64_t)stats.truncated;
+    if (stats.truncated > 0)
+        log_warn("%" PRIu64
+                 " pictures were cut short and decoded as far as they go, the first '%s'",
+                 stats.truncated, stats.truncated_first);
+    return comm_sum_integers(run->comm, &truncated, 1, err);
+}
+
 /* The launcher holds signals back until every rank can take them: it waits for this file. */
 static int tell_ready(struct comm *comm, struct err *err)
 {
@@ -508,7 +521,9 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
     run->saved_step = run->position.step;
     if (train_epochs(run, err) < 0)
         return -1;
-    return finish(run, err);
+    if (finish(run, err) < 0)
+        return -1;
+    return tell_truncated(run, err);
 }
 
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err)

@@ -64,7 +64,6 @@ struct train_run {
     double saved_s;      /* when the last save ended or failed */
     uint64_t saved_step; /* what it holds */
     bool saved;          /* whether there is one */
-    uint64_t truncated;  /* pictures cut short that this rank met in training and told of */
     bool agreed; /* the error at hand is known to every rank: rank 0 tells it, nobody is waiting */
 };
 
@@ -112,11 +111,6 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
 /** evaluate.c: score an index with the current weights, exactly. ERR_STOPPED when asked to stop. */
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
                    struct nn_score *score, struct err *err);
-
-/** Rank 0 tells in one line, and as an event, how many pictures of a stream were cut short since
- * *told, over all ranks. *told (this rank's) moves on. */
-int train_tell_truncated(struct train_run *run, struct data_stream *stream, const char *what,
-                         uint64_t *told, struct err *err);
 
 /** A score as the report wants it. */
 struct report_sum train_report_sum(const struct nn_score *score);
