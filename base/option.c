@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 
@@ -299,6 +300,28 @@ int option_set_environment(struct option_set *set, const char *hp_prefix, struct
             return -1;
     }
     return 0;
+}
+
+const char *option_set_stray(const struct option_set *set, const char *hp_prefix, size_t *at)
+{
+    static const char *const passed_over[] = {"sagemaker_", "_tuning_objective_metric"};
+    const size_t prefix = strlen(hp_prefix);
+
+    while (environ[*at] != NULL) {
+        const char *const variable = environ[(*at)++], *const name = variable + prefix;
+        const size_t bytes = strncmp(variable, hp_prefix, prefix) == 0 ? strcspn(name, "=") : 0;
+        char lower[128];
+
+        if (bytes == 0)
+            continue;
+        snprintf(lower, sizeof lower, "%.*s", (int)bytes, name);
+        for (char *c = lower; *c != '\0'; c++)
+            *c = (char)tolower((unsigned char)*c);
+        if (strncmp(lower, passed_over[0], strlen(passed_over[0])) != 0 &&
+            strcmp(lower, passed_over[1]) != 0 && find(set, lower, strlen(lower)) == set->count)
+            return variable;
+    }
+    return NULL;
 }
 
 const char *option_text(const struct option_set *set, const char *name)

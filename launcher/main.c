@@ -4,6 +4,7 @@
  * `train` is launched from here; verbs that touch pictures run convoy-train, which stands in the
  * same folder, as git finds its commands.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -86,6 +87,7 @@ static int become_program(const char *program, char *const *args, int count, str
     launch_words_push(&words, program);
     for (int i = 0; i < count; i++)
         launch_words_push(&words, args[i]);
+    assert(program != NULL);
     execv(program, words.at);
     err_set_errno(err, ERR_INTERNAL, errno, "cannot run '%s'", program);
     launch_words_release(&words);

@@ -1,5 +1,6 @@
 #include "trainer/dataset.h"
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,20 @@ static int open_bound(struct data_index *index, const char *root, const struct d
     return data_index_open(index, root, train->class_names, train->classes, &train_stop_asked, err);
 }
 
+/* class_labels.json is UTF-8: better said now than after hours of training. */
+static int check_names(const struct data_index *index, struct err *err)
+{
+    for (int i = 0; i < index->classes; i++) {
+        json_t *const name = json_string(index->class_names[i]);
+
+        json_decref(name);
+        if (name == NULL)
+            return err_set(err, ERR_INPUT, "the class name '%s' in '%s' is not UTF-8",
+                           index->class_names[i], index->root);
+    }
+    return 0;
+}
+
 static int split_off(struct train_dataset *d, double share, struct err *err)
 {
     struct data_index whole = d->train;
@@ -123,6 +138,8 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
     if (find_places(&places, o, err) < 0)
         goto out;
     if (data_index_open(&d->train, places.train, NULL, 0, &train_stop_asked, err) < 0)
+        goto out;
+    if (check_names(&d->train, err) < 0)
         goto out;
     tell("training", &d->train);
     if (open_held_out(d, &places, o->val_split, err) < 0)

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/uri.h"
 #include "trainer/nn/model.h"
 
@@ -253,6 +254,10 @@ static const struct option_spec table[] = {
      .max = 1 << 30,
      .fallback = "4194304",
      .help = "gradients are exchanged in runs of this size"},
+    {.name = "strict",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
+     .help = "an unknown hyperparameter (SM_HP_... in the environment) is an error, not a warning"},
     {.name = "check-options",
      .kind = OPTION_FLAG,
      .fallback = "false",
@@ -374,11 +379,17 @@ static int check_paths(const struct train_options *o, struct err *err)
     return 0;
 }
 
-/* A path option's text; "file://" is taken off. */
+/* A path option's text; "file://" is taken off. What the environment names as a channel gives way
+ * to
+ * --data on the command line. */
 static const char *path_option(const struct train_options *o, const char *name)
 {
+    const bool channel =
+        strcmp(name, "train") == 0 || strcmp(name, "val") == 0 || strcmp(name, "test") == 0;
     const char *const text = option_text(&o->set, name);
 
+    if (channel && option_source(&o->set, name) < option_source(&o->set, "data"))
+        return NULL;
     return text != NULL && strncmp(text, "file://", 7) == 0 ? text + 7 : text;
 }
 
@@ -454,12 +465,33 @@ int train_options_fill(struct train_options *o, struct err *err)
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }
 
+/* A hyperparameter that no option takes is most often a mistake in its name. */
+static int check_strays(const struct train_options *o, struct err *err)
+{
+    size_t at = 0;
+    const char *const name = option_set_stray(&o->set, "SM_HP_", &at);
+
+    if (name == NULL || !option_flag(&o->set, "strict"))
+        return 0;
+    return err_set(err, ERR_USAGE, "%.*s in the environment is no option of ours (--strict)",
+                   (int)strcspn(name, "="), name);
+}
+
+void train_options_warn(const struct train_options *o)
+{
+    const char *name = NULL;
+
+    for (size_t at = 0; (name = option_set_stray(&o->set, "SM_HP_", &at)) != NULL;)
+        log_warn("%.*s in the environment is no option of ours and is ignored",
+                 (int)strcspn(name, "="), name);
+}
+
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
         option_set_environment(&o->set, "SM_HP_", err) < 0)
         return -1;
-    if (check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
+    if (check_strays(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
         return -1;
     if (o->data == NULL && o->train == NULL)
         return err_set(

@@ -191,8 +191,8 @@ static int share_options(struct train_run *run, struct err *err)
         }
     rc = share_bytes(run->comm, &text, err);
     for (size_t at = 0; run->comm->rank != 0 && rc == 0 && at < text.bytes;) {
-        const char *const name = (const char *)text.data + at, *const value =
-                                                                   name + strlen(name) + 1;
+        const char *const name = buf_text(&text) + at;
+        const char *const value = name + strlen(name) + 1;
 
         rc = option_set_assign(set, name, value, OPTION_CHECKPOINT, "the checkpoint", err);
         at += strlen(name) + strlen(value) + 2;

@@ -48,11 +48,10 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
 
     if (all == NULL)
         abort();
-    snprintf(mine, sizeof mine, "%s (host %.200s)", nn_numerics_id(), run->comm->host);
+    snprintf(mine, sizeof mine, "%s", nn_numerics_id());
     rc = comm_gather(run->comm, mine, BYTES, all, err);
     for (int r = 1; r < run->comm->size && rc == 0; r++)
-        if (strcspn(all, "(") != strcspn(all + (size_t)r * BYTES, "(") ||
-            strncmp(all, all + (size_t)r * BYTES, strcspn(all, "(")) != 0) {
+        if (memcmp(all, all + (size_t)r * BYTES, BYTES) != 0) {
             run->agreed = true;
             rc = err_set(err, ERR_USAGE,
                          "rank %d computes with '%s', rank 0 with '%s': use one build on hosts of "
@@ -197,6 +196,8 @@ static void tell_options(struct train_run *run)
     const struct option_set *const set = &run->options->set;
     json_t *const options = json_object();
 
+    if (run->comm->rank == 0)
+        train_options_warn(run->options);
     for (size_t i = 0; i < set->count; i++) {
         struct buf text = {0};
 
@@ -252,6 +253,7 @@ static int prepare(struct train_run *run, struct safetensors *file, char **path,
     if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
         check_ranks(run, err) < 0)
         return -1;
+    choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
     plan(run);
@@ -509,7 +511,6 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
 {
     if (tell_ready(run->comm, err) < 0)
         return -1;
-    choose_threads(run);
     if (prepare(run, file, path, err) < 0)
         return -1;
     safetensors_close(file);

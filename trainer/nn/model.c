@@ -195,14 +195,14 @@ static size_t larger(size_t a, size_t b)
 
 static int take_scratch(struct nn_model *model, struct err *err)
 {
-    size_t shared = 0, private = 0;
+    size_t shared = 0, per_thread = 0;
 
     for (int i = 0; i < model->graph.node_count; i++) {
         const struct nn_node *node = &model->graph.nodes[i];
         const struct nn_value *in = &model->graph.values[node->in];
 
         if (node->kind == NN_NODE_CONV)
-        private = larger(private, nn_conv_private_floats(&node->conv));
+            per_thread = larger(per_thread, nn_conv_private_floats(&node->conv));
         if (node->kind == NN_NODE_LINEAR)
             shared = larger(shared, nn_linear_shared_floats(&node->linear));
         if (node->kind == NN_NODE_CONV)
@@ -212,7 +212,7 @@ static int take_scratch(struct nn_model *model, struct err *err)
                 shared, nn_batchnorm_shared_floats(&node->batchnorm,
                                                    (size_t)model->micro_batch_max * in->h * in->w));
     }
-    return nn_scratch_init(&model->scratch, shared, private, err);
+    return nn_scratch_init(&model->scratch, shared, per_thread, err);
 }
 
 /* --- a model --- */

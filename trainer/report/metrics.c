@@ -39,7 +39,7 @@ void report_metrics_close(struct report_metrics *metrics)
 static int write_line(int fd, json_t *object)
 {
     struct buf line = {0};
-    char *const text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(10));
+    char *const text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(15));
     int rc = 0;
 
     if (text == NULL)
