@@ -22,10 +22,6 @@ int data_jpeg_decode(const unsigned char *data, size_t bytes, struct data_image 
 int data_png_decode(const unsigned char *data, size_t bytes, struct data_image *image,
                     struct err *err);
 
-/** Set width and height and make room for the pixels (whose values are then undefined).
- *  ERR_INPUT above DATA_DECODE_PIXELS_MAX, before memory is taken; ERR_MEMORY. */
-int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height, struct err *err);
-
 /** Append the JPEG (4:2:0, `quality` 1..100) of (height, width, 3) pixels to `out`. */
 int data_jpeg_encode(const uint8_t *rgb, int width, int height, int quality, struct buf *out,
                      struct err *err);

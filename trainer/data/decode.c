@@ -1,7 +1,4 @@
-/* trainer/data/decode.c -- which format it is, and the memory of the pixels. */
 #include "trainer/data/decode.h"
-
-#include <stdlib.h>
 
 #include "base/err.h"
 #include "trainer/data/codec.h"
@@ -16,34 +13,4 @@ int data_decode(const void *data, size_t bytes, struct data_image *image, struct
     if (data_png_known(data, bytes))
         return data_png_decode(data, bytes, image, err);
     return err_set(err, ERR_INPUT, "neither a JPEG nor a PNG");
-}
-
-int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height, struct err *err)
-{
-    const uint64_t pixels = (uint64_t)width * height;
-    uint8_t *rgb;
-
-    if (pixels == 0 || pixels > DATA_DECODE_PIXELS_MAX)
-        return err_set(err, ERR_INPUT, "a picture of %u x %u pixels (1 to %u are read)", width,
-                       height, DATA_DECODE_PIXELS_MAX);
-    if (pixels * 3 > image->capacity) {
-        rgb = malloc(pixels * 3);
-        if (rgb == NULL)
-            return err_set(err, ERR_MEMORY, "no memory for a picture of %u x %u pixels", width,
-                           height);
-        free(image->rgb);
-        image->rgb = rgb;
-        image->capacity = pixels * 3;
-    }
-    image->width = (int)width;
-    image->height = (int)height;
-    return 0;
-}
-
-void data_image_release(struct data_image *image)
-{
-    if (image == NULL)
-        return;
-    free(image->rgb);
-    *image = (struct data_image){0};
 }

@@ -1,31 +1,24 @@
 /*
  * trainer/data/decode.h -- JPEG and PNG bytes to RGB pixels.
  *
- * JPEG by libjpeg-turbo: greyscale, RGB, YCbCr, CMYK and YCCK (Adobe's inverted convention) become RGB; the accurate
- * integer DCT, so bits do not depend on the CPU. PNG by libpng: palette, grey, 16 bit and alpha (dropped) become RGB 8 bit.
+ * JPEG by libjpeg-turbo: greyscale, RGB, YCbCr, CMYK and YCCK (Adobe's inverted convention) become
+ * RGB; the accurate integer DCT, so bits do not depend on the CPU. PNG by libpng: palette, grey, 16
+ * bit and alpha (dropped) become RGB 8 bit.
  */
 #ifndef DATA_DECODE_H
 #define DATA_DECODE_H
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
+
+#include "trainer/data/image.h"
 
 struct err;
 
-struct data_image {
-    uint8_t *rgb; /* (height, width, 3); reused by the next decode into the same image, grows as needed */
-    size_t capacity;
-    int width, height;
-    bool truncated; /* the data ended early, or lacks bits in its midst: what was missing is grey */
-};
-
-#define DATA_DECODE_PIXELS_MAX (1u << 28) /* a bigger picture is refused before memory is taken */
-
-/** Decode. The type is told by the first bytes, not by the name. A JPEG that ends early is a picture from its first whole row of
- *  blocks on, a PNG from its first row (libpng inflates 8 KiB at a time). ERR_INPUT: neither JPEG nor PNG, damaged beyond use,
- *  too large. Orientation tags, colour profiles and gamma are left alone. The message says what, not which file: the caller wraps it. May run on several threads, an image each. */
+/** Decode. The type is told by the first bytes, not by the name. A JPEG that ends early is a
+ * picture from its first whole row of blocks on, a PNG from its first row (libpng inflates 8 KiB at
+ * a time). ERR_INPUT: neither JPEG nor PNG, damaged beyond use, too large. Orientation tags, colour
+ * profiles and gamma are left alone. The message says what, not which file: the caller wraps it.
+ * May run on several threads, an image each. */
 int data_decode(const void *data, size_t bytes, struct data_image *image, struct err *err);
-void data_image_release(struct data_image *image);
 
 #endif

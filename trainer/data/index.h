@@ -1,10 +1,11 @@
 /*
  * trainer/data/index.h -- which pictures there are: one entry a sample, in index order.
  *
- * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), or a folder of tar shards written by
- * `convoy pack` (README.md of this folder describes the files). Index order: for a folder per class, samples sorted by the
- * SHA-256 of their key "CLASS/x.jpg"; shards are written in that order and keep it. Hence a folder and the shards
- * packed from it are the same index, up to where the bytes lie.
+ * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), or a folder of tar
+ * shards written by `convoy pack` (README.md of this folder describes the files). Index order: for
+ * a folder per class, samples sorted by the SHA-256 of their key "CLASS/x.jpg"; shards are written
+ * in that order and keep it. Hence a folder and the shards packed from it are the same index, up to
+ * where the bytes lie.
  */
 #ifndef DATA_INDEX_H
 #define DATA_INDEX_H
@@ -20,46 +21,50 @@ struct buf;
 struct err;
 
 struct data_sample {
-    const char *key;  /* "CLASS/x.jpg" */
-    uint64_t offset;  /* where its bytes begin in the file */
+    const char *key; /* "CLASS/x.jpg" */
+    uint64_t offset; /* where its bytes begin in the file */
     uint32_t bytes;
-    uint32_t crc32c;  /* shards only */
-    uint32_t file;    /* number of the shard; folders have a file per sample and leave it 0 */
+    uint32_t crc32c; /* shards only */
+    uint32_t file;   /* number of the shard; folders have a file per sample and leave it 0 */
     int32_t label;
 };
 
 struct data_index {
-    char *root;            /* the folder */
+    char *root; /* the folder */
     bool sharded;
-    size_t count;          /* samples */
+    size_t count; /* samples */
     struct data_sample *samples;
     int classes;
-    char **class_names;    /* (classes) by bytewise order of names: label = place */
-    size_t files;          /* shards: tar files */
-    char **file_names;     /* (files) relative to root */
-    uint64_t bytes;        /* of all samples */
-    size_t ignored;        /* files in class folders that are no pictures by their name */
-    unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* over (key, label, bytes) of every sample in order and the class names */
-    char *keys;            /* storage of all keys */
+    char **class_names; /* (classes) by bytewise order of names: label = place */
+    size_t files;       /* shards: tar files */
+    char **file_names;  /* (files) relative to root */
+    uint64_t bytes;     /* of all samples */
+    size_t ignored;     /* files in class folders that are no pictures by their name */
+    unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* over (key, label, bytes) of every sample in
+                                                       order and the class names */
+    char *keys;                                     /* storage of all keys */
 };
 
 /**
- * Read the index of a folder. class_names (classes of them) binds labels to an earlier index's classes (validation against
- * training): a folder that is not among them is ERR_INPUT; NULL takes the classes as found.
+ * Read the index of a folder. class_names (classes of them) binds labels to an earlier index's
+ * classes (validation against training): a folder that is not among them is ERR_INPUT; NULL takes
+ * the classes as found.
  *
- * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be NULL; when it becomes
- * non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty, one class only, no pictures, a shard whose
- * length or index does not match, tar files without an index.
+ * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be
+ * NULL; when it becomes non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty,
+ * one class only, no pictures, a shard whose length or index does not match, tar files without an
+ * index.
  */
-int data_index_open(struct data_index *index, const char *root, char *const *class_names, int classes,
-                    const volatile sig_atomic_t *cancel, struct err *err);
+int data_index_open(struct data_index *index, const char *root, char *const *class_names,
+                    int classes, const volatile sig_atomic_t *cancel, struct err *err);
 void data_index_release(struct data_index *index);
 
-/** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and `held_out` become
- *  indices of their own (each to be released) and `whole` empties. At least one of each class stays in train; ERR_INPUT where a
- *  class has fewer than two. The split depends on the keys only, so folders and shards split alike. */
-int data_index_split(struct data_index *whole, double share, struct data_index *train, struct data_index *held_out,
-                     struct err *err);
+/** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
+ * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of
+ * each class stays in train; ERR_INPUT where a class has fewer than two. The split depends on the
+ * keys only, so folders and shards split alike. */
+int data_index_split(struct data_index *whole, double share, struct data_index *train,
+                     struct data_index *held_out, struct err *err);
 
 /** The index as bytes for another rank of the same build, and back (the root travels along). */
 void data_index_encode(const struct data_index *index, struct buf *out);

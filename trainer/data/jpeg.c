@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "trainer/data/codec.h"
-#include "trainer/data/decode.h"
+#include "trainer/data/image.h"
 
 /* A progressive picture has about ten scans. A small file can hold thousands, each of which costs a
  * pass over all coefficients (libjpeg-turbo's own advisory of 2019 recommends a limit). */

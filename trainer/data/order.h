@@ -1,20 +1,23 @@
 /*
  * trainer/data/order.h -- which sample stands where in an epoch: sample order, version 1.
  *
- * Pure arithmetic: any place of any epoch is found in constant time and memory, so a resumed run goes to its place
- * without reading what came before.
+ * Pure arithmetic: any place of any epoch is found in constant time and memory, so a resumed run
+ * goes to its place without reading what came before.
  *
- * The index (n samples) is cut into chunks of G consecutive samples; the last may be shorter. Each epoch a keyed
- * permutation orders the chunks, and the samples in that order are the epoch's sequence. The sequence is cut into V lanes,
- * one after the other. Lane v feeds micro-batch v of every step. Inside a lane, samples are permuted within windows of
- * 16 G places (the last window may be shorter).
+ * The index (n samples) is cut into chunks of G consecutive samples; the last may be shorter. Each
+ * epoch a keyed permutation orders the chunks, and the samples in that order are the epoch's
+ * sequence. The sequence is cut into V lanes, one after the other. Lane v feeds micro-batch v of
+ * every step. Inside a lane, samples are permuted within windows of 16 G places (the last window
+ * may be shorter).
  *
- * A full step holds B images: micro-batch v has B / V, and one more when v < B mod V. An epoch has floor(n / B) full steps
- * and, if R = n mod B is not 0, a last step of R images: micro-batch v has R / V, one more when v < R mod V; none at all
- * for v >= R when R < V. A lane is as long as what its micro-batches take: when V divides B the lanes differ by at most one.
+ * A full step holds B images: micro-batch v has B / V, and one more when v < B mod V. An epoch has
+ * floor(n / B) full steps and, if R = n mod B is not 0, a last step of R images: micro-batch v has
+ * R / V, one more when v < R mod V; none at all for v >= R when R < V. A lane is as long as what
+ * its micro-batches take: when V divides B the lanes differ by at most one.
  *
- * Permutations are Feistel networks on the smallest even number of bits that holds the range, with cycle walking
- * (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); round function and keys: Philox, see order.c.
+ * Permutations are Feistel networks on the smallest even number of bits that holds the range, with
+ * cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); round
+ * function and keys: Philox, see order.c.
  */
 #ifndef DATA_ORDER_H
 #define DATA_ORDER_H
@@ -29,9 +32,9 @@ struct data_order {
     uint64_t samples;       /* n */
     uint64_t chunk_samples; /* G */
     uint64_t seed;
-    uint32_t batch;         /* B, global batch: images */
-    uint32_t lanes;         /* V, micro-batches per full step */
-    bool drop_last;         /* leave the short last step out */
+    uint32_t batch; /* B, global batch: images */
+    uint32_t lanes; /* V, micro-batches per full step */
+    bool drop_last; /* leave the short last step out */
 };
 
 /** Steps of an epoch (0 when drop_last leaves none). */
@@ -40,8 +43,10 @@ uint64_t data_order_steps(const struct data_order *order);
 uint32_t data_order_step_images(const struct data_order *order, uint64_t step);
 /** Images of one micro-batch; 0 for an absent one. */
 uint32_t data_order_lane_images(const struct data_order *order, uint64_t step, uint32_t lane);
-/** The index place of image i of micro-batch (step, lane) in an epoch. i < data_order_lane_images(). */
-uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step, uint32_t lane, uint32_t i);
+/** The index place of image i of micro-batch (step, lane) in an epoch. i <
+ * data_order_lane_images(). */
+uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step,
+                           uint32_t lane, uint32_t i);
 
 /** A keyed permutation of [0, n): exposed for tests and for who shuffles elsewhere. x < n. */
 uint64_t data_permute(uint64_t x, uint64_t n, const uint32_t key[2]);

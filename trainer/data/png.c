@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 #include "trainer/data/codec.h"
-#include "trainer/data/decode.h"
+#include "trainer/data/image.h"
 
 #define PNG_SIGNATURE_BYTES 8
 #define PNG_MISSING_GREY    128 /* what rows show that a cut file does not have, as with JPEGs */

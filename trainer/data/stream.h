@@ -1,8 +1,9 @@
 /*
  * trainer/data/stream.h -- micro-batches, read, decoded and transformed ahead by threads.
  *
- * Threads of its own fill a bounded ring of micro-batch buffers; the caller takes them in order. What a micro-batch holds
- * is given by the order (training) or by the range (evaluation), never by timing.
+ * Threads of its own fill a bounded ring of micro-batch buffers; the caller takes them in order.
+ * What a micro-batch holds is given by the order (training) or by the range (evaluation), never by
+ * timing.
  */
 #ifndef DATA_STREAM_H
 #define DATA_STREAM_H
@@ -31,9 +32,10 @@ struct data_batch {
 struct data_stream_options {
     const struct data_index *index; /* the caller's; outlives the stream */
     struct data_transform transform;
-    /* Training: lanes lane_begin .. lane_end - 1 of each step from (epoch, step) on, lane by lane, step by step, epoch after
-     * epoch up to epoch_end (exclusive); absent micro-batches are left out. order == NULL means evaluation: samples
-     * sample_begin .. sample_end - 1 in index order, micro_batch at a time. */
+    /* Training: lanes lane_begin .. lane_end - 1 of each step from (epoch, step) on, lane by lane,
+     * step by step, epoch after epoch up to epoch_end (exclusive); absent micro-batches are left
+     * out. order == NULL means evaluation: samples sample_begin .. sample_end - 1 in index order,
+     * micro_batch at a time. */
     const struct data_order *order;
     uint32_t lane_begin, lane_end;
     uint32_t epoch, epoch_end;
@@ -50,20 +52,21 @@ struct data_stream *data_stream_new(const struct data_stream_options *options, s
 void data_stream_free(struct data_stream *stream);
 
 /**
- * Take the next micro-batch; blocks until it is whole. It is the caller's until data_stream_give_back.
- * cancel (may be NULL) is looked at every few milliseconds while waiting.
- * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, no picture, CRC-32C mismatch: "does not
- * match its index"), ERR_STOPPED when cancelled.
+ * Take the next micro-batch; blocks until it is whole. It is the caller's until
+ * data_stream_give_back. cancel (may be NULL) is looked at every few milliseconds while waiting.
+ * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, no picture,
+ * CRC-32C mismatch: "does not match its index"), ERR_STOPPED when cancelled.
  */
-int data_stream_next(struct data_stream *stream, struct data_batch *batch, const volatile sig_atomic_t *cancel, struct err *err);
+int data_stream_next(struct data_stream *stream, struct data_batch *batch,
+                     const volatile sig_atomic_t *cancel, struct err *err);
 void data_stream_give_back(struct data_stream *stream, const struct data_batch *batch);
 
 /* What was noticed so far. */
 struct data_stream_stats {
     uint64_t images;
-    uint64_t truncated;      /* JPEGs whose data ended early */
+    uint64_t truncated;        /* JPEGs whose data ended early */
     char truncated_first[256]; /* the first of them, "" if none */
-    double wait_s;           /* time callers of next spent waiting */
+    double wait_s;             /* time callers of next spent waiting */
 };
 void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats);
 

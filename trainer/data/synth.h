@@ -1,9 +1,9 @@
 /*
  * trainer/data/synth.h -- draw a dataset: labelled JPEGs of shapes and textures.
  *
- * Each class is a shape filled with a texture; size, place, rotation, colours, lighting, clutter and noise are random, so that
- * pixels alone tell little and a convolutional network much. Reproducible: the files' bytes depend on the options only
- * (and on libjpeg's version).
+ * Each class is a shape filled with a texture; size, place, rotation, colours, lighting, clutter
+ * and noise are random, so that pixels alone tell little and a convolutional network much.
+ * Reproducible: the files' bytes depend on the options only (and on libjpeg's version).
  */
 #ifndef DATA_SYNTH_H
 #define DATA_SYNTH_H
@@ -17,13 +17,15 @@ struct data_synth_options {
     const char *target; /* DIR/train/CLASS/NNNNN.jpg and DIR/val/CLASS/NNNNN.jpg */
     int classes;        /* 2 .. DATA_SYNTH_CLASSES_MAX */
     int size;           /* pixels, >= 16 */
-    uint64_t count;     /* training pictures in all; a fifth as many more for validation, at least one a class */
+    uint64_t count; /* training pictures in all; a fifth as many more for validation, at least one a
+                       class */
     uint64_t seed;
     const volatile sig_atomic_t *cancel;
 };
 #define DATA_SYNTH_CLASSES_MAX 1000
 
-/** Draw. ERR_INPUT where target/train or target/val exists and is not empty; ERR_IO; ERR_STOPPED. */
+/** Draw. ERR_INPUT where target/train or target/val exists and is not empty; ERR_IO; ERR_STOPPED.
+ */
 int data_synth(const struct data_synth_options *options, struct err *err);
 
 #endif

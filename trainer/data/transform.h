@@ -1,7 +1,9 @@
 /*
- * trainer/data/transform.h -- a decoded picture to the network's input: crop, resize, flip, normalise.
+ * trainer/data/transform.h -- a decoded picture to the network's input: crop, resize, flip,
+ * normalise.
  *
- * Random choices come from Philox with (seed, sample, epoch): the same on any rank, thread and resume.
+ * Random choices come from Philox with (seed, sample, epoch): the same on any rank, thread and
+ * resume.
  */
 #ifndef DATA_TRANSFORM_H
 #define DATA_TRANSFORM_H
@@ -11,12 +13,15 @@
 struct data_image;
 
 enum data_transform_kind {
-    DATA_TRANSFORM_RESIZED_CROP, /* training: RandomResizedCrop (area 0.08..1, aspect 3/4..4/3, 10 tries, else centre; as
-                                    torchvision: Szegedy et al. 2014) and horizontal flip with probability 1/2 */
-    DATA_TRANSFORM_PAD_CROP,     /* training on small pictures: resize to the size if it differs, pad 4 (zeros after
-                                    normalisation's mean, as He et al. 2015 section 4.2), crop at random, flip */
-    DATA_TRANSFORM_CENTER,       /* evaluation: shorter side to size * 256 / 224, centre crop */
-    DATA_TRANSFORM_RESIZE,       /* evaluation of small pictures: resize both sides to the size if they differ */
+    DATA_TRANSFORM_RESIZED_CROP, /* training: RandomResizedCrop (area 0.08..1, aspect 3/4..4/3, 10
+                                    tries, else centre; as torchvision: Szegedy et al. 2014) and
+                                    horizontal flip with probability 1/2 */
+    DATA_TRANSFORM_PAD_CROP, /* training on small pictures: resize to the size if it differs, pad 4
+                                (zeros after normalisation's mean, as He et al. 2015 section 4.2),
+                                crop at random, flip */
+    DATA_TRANSFORM_CENTER,   /* evaluation: shorter side to size * 256 / 224, centre crop */
+    DATA_TRANSFORM_RESIZE,   /* evaluation of small pictures: resize both sides to the size if they
+                                differ */
 };
 
 struct data_transform {
@@ -36,9 +41,10 @@ struct data_scratch {
 };
 void data_scratch_release(struct data_scratch *scratch);
 
-/** Write (size, size, 3) floats to out. Resizing is antialiased bilinear (a triangle filter as wide as the scale, like PIL's
- *  BILINEAR on images), computed once for the crop only. */
-void data_transform_apply(const struct data_transform *transform, const struct data_image *image, uint64_t sample,
-                          uint32_t epoch, struct data_scratch *scratch, float *out);
+/** Write (size, size, 3) floats to out. Resizing is antialiased bilinear (a triangle filter as wide
+ * as the scale, like PIL's BILINEAR on images), computed once for the crop only. */
+void data_transform_apply(const struct data_transform *transform, const struct data_image *image,
+                          uint64_t sample, uint32_t epoch, struct data_scratch *scratch,
+                          float *out);
 
 #endif
