@@ -71,6 +71,7 @@ struct train_run {
  * Train as the options say, from the newest checkpoint or from the start, to the end or until asked
  * to stop. Collective. Results go to stdout, the model folder, the checkpoint folder and the
  * report.
+    bool save_failed;    /* the last try */
  *
  * Returns 0 at the end; -1 with err: ERR_STOPPED when asked to stop (the last whole step is
  * committed, where a folder for it is given). run->agreed tells whether all ranks returned with the

@@ -140,8 +140,8 @@ bool train_save_is_due(const struct train_run *run)
         return false;
     if (o->checkpoint_steps > 0)
         return run->position.step >= run->saved_step + o->checkpoint_steps &&
-               (run->saved || since >= RETRY_AFTER_S);
-    return since >= (run->saved ? o->checkpoint_s : fmin(o->checkpoint_s, RETRY_AFTER_S));
+               (!run->save_failed || since >= RETRY_AFTER_S);
+    return since >= (run->save_failed ? fmin(o->checkpoint_s, RETRY_AFTER_S) : o->checkpoint_s);
 }
 
 int train_save(struct train_run *run, bool *saved, struct err *err)
@@ -168,6 +168,7 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
                                        "step", (json_int_t)run->position.step, "path", path,
                                        "checkpoint_s", run->saved_s - begun));
     } else {
+    run->save_failed = !*saved;
         log_warn("cannot save a checkpoint, training goes on and tries again: %s", failure.msg);
     }
     free(path);
