@@ -40,8 +40,10 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
 
     if (strcmp(o->resume, "never") == 0 || (automatic && o->checkpoint == NULL))
         return 0;
-    if (automatic)
-        return checkpoint_open_latest(o->checkpoint, file, path, err);
+    if (automatic) {
+        found = checkpoint_open_latest(o->checkpoint, file, path, err);
+        return found < 0 ? err_wrap(err, "--checkpoint") : found;
+    }
     if (!file_is_folder(o->resume)) {
         *path = strdup(o->resume);
         return checkpoint_open(o->resume, file, err) < 0 ? err_wrap(err, "--resume") : 1;

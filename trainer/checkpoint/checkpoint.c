@@ -77,7 +77,8 @@ static int list_folder(struct list *list, const char *folder, struct err *err)
     if (dir == NULL && errno == ENOENT)
         return 0;
     if (dir == NULL)
-        return err_set_errno(err, ERR_IO, errno, "cannot read the folder '%s'", folder);
+        return err_set_errno(err, errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
+                             "cannot read the folder '%s'", folder);
     for (;;) {
         struct checkpoint_name name;
         const struct dirent *entry;
