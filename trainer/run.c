@@ -453,8 +453,10 @@ static int finish(struct train_run *run, struct err *err)
             report_line_test(&sum);
     }
     if (run->comm->rank == 0) {
-        rc = train_model_dir_write(run->options, run->model, &run->dataset.train,
-                                   run->position.step, hex, err);
+        rc = train_check_finite(run, err);
+        if (rc == 0)
+            rc = train_model_dir_write(run->options, run->model, &run->dataset.train,
+                                       run->position.step, hex, err);
         if (rc == 0)
             report_line_weights(hex);
     }

@@ -111,6 +111,9 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
 
 /** evaluate.c: score an index with the current weights, exactly. ERR_STOPPED when asked to stop. */
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
+/** Weights, momentum and running statistics are finite numbers; else ERR_INTERNAL, naming the step.
+ */
+int train_check_finite(const struct train_run *run, struct err *err);
                    struct nn_score *score, struct err *err);
 
 /** A score as the report wants it. */

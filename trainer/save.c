@@ -111,6 +111,19 @@ static bool is_finite(const float *x, size_t count)
     return true;
 }
 
+int train_check_finite(const struct train_run *run, struct err *err)
+{
+    const size_t weights = nn_model_weight_count(run->model);
+
+    if (is_finite(nn_model_weights(run->model), weights) && is_finite(run->momentum, weights) &&
+        is_finite(nn_model_running(run->model), nn_model_running_count(run->model)))
+        return 0;
+    return err_set(err, ERR_INTERNAL,
+                   "a weight is not a finite number after step %" PRIu64
+                   " (epoch %u): the rate (--lr) may be too high; nothing of it is written",
+                   run->position.step, run->position.epoch);
+}
+
 static int commit(struct train_run *run, char **path, struct err *err)
 {
     const struct checkpoint_name name = {.step = run->position.step,
@@ -151,14 +164,11 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
     char *path = NULL;
 
     *saved = false;
-    if (!is_finite(nn_model_weights(run->model), nn_model_weight_count(run->model)))
-        return err_set(err, ERR_INTERNAL,
-                       "a weight is not a finite number after step %" PRIu64
-                       ": the rate (--lr) may be too high; no checkpoint "
-                       "of it is written",
-                       run->position.step);
+    if (train_check_finite(run, err) < 0)
+        return -1;
     *saved = commit(run, &path, &failure) == 0;
     run->saved = *saved;
+    run->save_failed = !*saved;
     run->saved_s = clock_now_s();
     if (*saved) {
         run->saved_step = run->position.step;
@@ -168,7 +178,6 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
                                        "step", (json_int_t)run->position.step, "path", path,
                                        "checkpoint_s", run->saved_s - begun));
     } else {
-    run->save_failed = !*saved;
         log_warn("cannot save a checkpoint, training goes on and tries again: %s", failure.msg);
     }
     free(path);
