@@ -322,11 +322,6 @@ static int save_and_stop(struct train_run *run, struct err *err)
     return err_set(err, ERR_STOPPED, "stopped at step %" PRIu64, run->position.step);
 }
 
-static bool time_is_up(const struct train_run *run)
-{
-    return run->options->max_run_s > 0 && clock_now_s() - run->began_s > run->options->max_run_s;
-}
-
 static bool steps_are_up(const struct train_run *run)
 {
     return run->options->max_steps > 0 && run->position.step >= run->options->max_steps;
@@ -339,8 +334,6 @@ static int train_epoch(struct train_run *run, struct err *err)
     while (run->position.epoch_step < steps && !steps_are_up(run)) {
         bool dropped = false, stop = false;
 
-        if (run->comm->rank == 0 && time_is_up(run))
-            train_stop_ask();
         if (train_step(run, &dropped, &stop, err) < 0)
             return -1;
         if (stop)
@@ -544,6 +537,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
         report_metrics_write(
             &run.metrics, "end",
             json_pack("{s:s, s:I}", "how", "stopped", "step", (json_int_t)run.position.step));
+    train_stop_after(run->options->max_run_s);
     }
     safetensors_close(&file);
     free(path);

@@ -1,6 +1,8 @@
 #include "trainer/stop.h"
 
+#include <math.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 volatile sig_atomic_t train_stop_asked, train_stop_drop;
@@ -13,10 +15,13 @@ static void on_stop(int number)
     alarm(TRAIN_STOP_STEP_S);
 }
 
+/* One timer: first for the time that the run may take, once asked to stop for the step in work. */
 static void on_alarm(int number)
 {
-    (void)number;
-    train_stop_drop = 1;
+    if (train_stop_asked == 0)
+        on_stop(number);
+    else
+        train_stop_drop = 1;
 }
 
 void train_stop_init(void)
@@ -37,7 +42,15 @@ void train_stop_init(void)
     sigaction(SIGPIPE, &action, NULL);
 }
 
-void train_stop_ask(void)
+void train_stop_after(double seconds)
 {
-    on_stop(SIGALRM);
+    struct itimerval timer = {.it_value.tv_sec = (time_t)seconds};
+
+    if (seconds <= 0 || train_stop_asked != 0)
+        return;
+    timer.it_value.tv_usec = (suseconds_t)((seconds - floor(seconds)) * 1e6);
+    timer.it_value.tv_usec += timer.it_value.tv_sec == 0 && timer.it_value.tv_usec == 0;
+    setitimer(ITIMER_REAL, &timer, NULL);
+    if (train_stop_asked != 0) /* just before: its own alarm was replaced */
+        alarm(TRAIN_STOP_STEP_S);
 }

@@ -21,7 +21,8 @@ extern volatile sig_atomic_t train_stop_drop; /* non-zero: do not even finish th
 /** Install the handlers. Call first thing in main, before threads are made. */
 void train_stop_init(void);
 
-/** Ask this process to stop, as a signal would (time is up, or another rank was asked). */
-void train_stop_ask(void);
+/** Ask this process to stop in so many seconds, as a signal would; 0: never. Every rank calls it,
+ * so that a scan, a long step and an evaluation end as they do at a signal. */
+void train_stop_after(double seconds);
 
 #endif
