@@ -257,7 +257,7 @@ static int prepare(struct train_run *run, struct safetensors *file, char **path,
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
     plan(run);
-    if (check_steps(run, err) < 0 || open_outputs(run, err) < 0 || make_model(run, err) < 0)
+    if (check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
         return -1;
     if (run->resumed && train_resume_load(run, file, path, err) < 0)
         return -1;
