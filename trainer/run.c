@@ -512,7 +512,8 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
     tell_options(run);
     report_progress_init(&run->progress, run->comm->rank != 0, run->position.samples);
     run->saved_s = clock_now_s();
-    run->saved = run->resumed;
+    /* What --resume PATH named may lie elsewhere than where --resume auto would look for it. */
+    run->saved = run->resumed && strcmp(run->options->resume, "auto") == 0;
     run->saved_step = run->position.step;
     if (train_epochs(run, err) < 0)
         return -1;
