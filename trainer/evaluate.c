@@ -103,6 +103,7 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
         return -1;
     if (comm_sum_integers(run->comm, &mine.images, sizeof mine / sizeof(int64_t), err) < 0)
         return -1;
+    train_count_truncated(run, stream);
     *score = mine;
     return 0;
 }

@@ -433,6 +433,57 @@ static int train_epochs(struct train_run *run, struct err *err)
     return 0;
 }
 
+void train_count_truncated(struct train_run *run, struct data_stream *stream)
+{
+    struct data_stream_stats stats = {0};
+
+    if (stream == NULL)
+        return;
+    data_stream_stats(stream, &stats);
+    if (run->truncated.count == 0)
+        memcpy(run->truncated.first, stats.truncated_first, sizeof run->truncated.first);
+    run->truncated.count += (int64_t)stats.truncated;
+}
+
+/* Every rank counts the damaged pictures it met; rank 0 tells the sum. Collective. */
+static int tell_truncated(struct train_run *run, int64_t *count, struct err *err)
+{
+    struct train_truncated *const all = calloc((size_t)run->comm->size, sizeof *all);
+    const char *first = NULL;
+    int rc = 0;
+
+    if (all == NULL)
+        abort();
+    train_count_truncated(run, run->stream);
+    rc = comm_gather(run->comm, &run->truncated, sizeof run->truncated, all, err);
+    for (int r = 0; r < run->comm->size; r++) {
+        first = first == NULL && all[r].count > 0 ? all[r].first : first;
+        *count += all[r].count;
+    }
+    if (rc == 0 && first != NULL && run->comm->rank == 0)
+        log_warn("%" PRId64 " times a picture was cut short and decoded as far as it goes; "
+                 "the first is '%s'",
+                 *count, first);
+    free(all);
+    return rc;
+}
+
+/* The run's last event, "finished" or "stopped". Collective. */
+static int tell_end(struct train_run *run, const char *how, const char *hex, struct err *err)
+{
+    int64_t truncated = 0;
+
+    if (tell_truncated(run, &truncated, err) < 0)
+        return -1;
+    report_metrics_write(&run->metrics, "end",
+                         json_pack("{s:s, s:I, s:I, s:I, s:s*, s:f}", "how", how, "step",
+                                   (json_int_t)run->position.step, "images",
+                                   (json_int_t)run->position.samples, "truncated",
+                                   (json_int_t)truncated, "sha256", hex, "seconds",
+                                   clock_now_s() - run->began_s));
+    return 0;
+}
+
 static int finish(struct train_run *run, struct err *err)
 {
     char hex[DIGEST_HEX_CHARS] = "";
@@ -455,27 +506,7 @@ static int finish(struct train_run *run, struct err *err)
     }
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
-    report_metrics_write(&run->metrics, "end",
-                         json_pack("{s:s, s:I, s:I, s:s, s:f}", "how", "finished", "step",
-                                   (json_int_t)run->position.step, "images",
-                                   (json_int_t)run->position.samples, "sha256", hex, "seconds",
-                                   clock_now_s() - run->began_s));
-    return 0;
-}
-
-/* Every rank counts the damaged pictures it met; rank 0 tells. */
-static int tell_truncated(struct train_run *run, struct err *err)
-{
-    struct data_stream_stats stats = {0};
-    int64_t truncated = 0;
-
-    data_stream_stats(run->stream, &stats);
-    truncated = (int64_t)stats.truncated;
-    if (stats.truncated > 0)
-        log_warn("%" PRIu64
-                 " pictures were cut short and decoded as far as they go, the first '%s'",
-                 stats.truncated, stats.truncated_first);
-    return comm_sum_integers(run->comm, &truncated, 1, err);
+    return tell_end(run, "finished", hex, err);
 }
 
 /* The launcher holds signals back until every rank can take them: it waits for this file. */
@@ -506,6 +537,7 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
 {
     if (tell_ready(run->comm, err) < 0)
         return -1;
+    train_stop_after(run->options->max_run_s);
     if (prepare(run, file, path, err) < 0)
         return -1;
     safetensors_close(file);
@@ -517,9 +549,7 @@ static int run_all(struct train_run *run, struct safetensors *file, char **path,
     run->saved_step = run->position.step;
     if (train_epochs(run, err) < 0)
         return -1;
-    if (finish(run, err) < 0)
-        return -1;
-    return tell_truncated(run, err);
+    return finish(run, err);
 }
 
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err)
@@ -535,10 +565,8 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run.position.epoch, options->epochs);
-        report_metrics_write(
-            &run.metrics, "end",
-            json_pack("{s:s, s:I}", "how", "stopped", "step", (json_int_t)run.position.step));
-    train_stop_after(run->options->max_run_s);
+        if (run.stream != NULL)
+            (void)tell_end(&run, "stopped", NULL, NULL);
     }
     safetensors_close(&file);
     free(path);

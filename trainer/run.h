@@ -39,6 +39,12 @@ struct train_position {
     uint32_t best_epoch;
 };
 
+/* Pictures whose data ended early, decoded as far as they go. */
+struct train_truncated {
+    int64_t count;
+    char first[256];
+};
+
 struct train_run {
     struct train_options *options;
     struct comm *comm;
@@ -58,6 +64,7 @@ struct train_run {
                    none */
     float *own_sum;
 
+    struct train_truncated truncated; /* this rank's */
     struct report_metrics metrics;
     struct report_progress progress;
     double began_s;      /* when this process began */
@@ -120,3 +127,6 @@ int train_check_finite(const struct train_run *run, struct err *err);
 struct report_sum train_report_sum(const struct nn_score *score);
 
 #endif
+/** run.c: add what a stream met to run->truncated. */
+void train_count_truncated(struct train_run *run, struct data_stream *stream);
+
