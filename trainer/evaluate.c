@@ -86,24 +86,29 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
     int rc = stream == NULL ? -1 : 0;
 
     for (uint64_t round = 0; round < rounds && rc == 0; round++) {
-        int64_t stop = 0;
+        int64_t asked[2] = {0}; /* to stop; to give up */
 
         rc = score_batches(run, stream, BATCHES_BETWEEN_LOOKS, &mine, err);
-        stop = rc == 1 || train_stop_asked != 0;
-        if (rc >= 0)
-            rc = comm_sum_integers(run->comm, &stop, 1, err);
-        if (rc == 0 && stop > 0) {
+        asked[0] = rc == 1 || train_stop_asked != 0;
+        asked[1] = rc < 0;
+        if (comm_sum_integers(run->comm, asked, 2, err) < 0)
+            rc = -1;
+        else if (asked[1] > 0)
+            rc = train_share_failure(run, rc, err);
+        else
+            rc = 0;
+        if (rc == 0 && asked[0] > 0) {
             run->agreed = true;
             rc = err_set(err, ERR_STOPPED, "asked to stop while %s", what);
         }
         show(run, what, &mine, end - begin);
     }
+    train_count_truncated(run, stream);
     data_stream_free(stream);
     if (rc < 0)
         return -1;
     if (comm_sum_integers(run->comm, &mine.images, sizeof mine / sizeof(int64_t), err) < 0)
         return -1;
-    train_count_truncated(run, stream);
     *score = mine;
     return 0;
 }

@@ -17,9 +17,21 @@
 #include "trainer/run.h"
 #include "trainer/stop.h"
 
+/* Before MPI is up: under somebody's mpirun every rank finds the same mistake, and one says it. */
+static bool is_first_rank(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+    const char *rank = NULL;
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && rank == NULL; i++)
+        rank = getenv(names[i]);
+    return rank == NULL || atoi(rank) == 0;
+}
+
 static int fail(const struct err *err)
 {
-    log_error("%s", err->msg);
+    if (is_first_rank())
+        log_error("%s", err->msg);
     return err_exit_code(err->code);
 }
 
@@ -77,6 +89,7 @@ static int train(int argc, char *const *argv)
         name_rank(&comm);
         if (train_run(&options, &comm, &agreed, &err) < 0) {
             status = err_exit_code(err.code);
+            agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
             if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
                 log_error("%s", err.msg);
             if (!agreed)

@@ -31,6 +31,30 @@ int train_share_outcome(struct train_run *run, int rc, struct err *err)
     return outcome.rc;
 }
 
+int train_share_failure(struct train_run *run, int rc, struct err *err)
+{
+    struct outcome {
+        struct err err;
+        int rc;
+    } mine, *const all = calloc((size_t)run->comm->size, sizeof *all);
+    int first = 0;
+
+    if (all == NULL)
+        abort();
+    memset(&mine, 0, sizeof mine);
+    mine.rc = rc;
+    if (rc < 0)
+        mine.err = *err;
+    if (comm_gather(run->comm, &mine, sizeof mine, all, err) == 0) {
+        while (first < run->comm->size - 1 && all[first].rc >= 0)
+            first++;
+        *err = all[first].err;
+        run->agreed = true;
+    }
+    free(all);
+    return -1;
+}
+
 /* Open what --resume and --checkpoint name. 1: open; 0: nothing to resume. */
 static int open_checkpoint(const struct train_options *o, struct safetensors *file, char **path,
                            struct err *err)

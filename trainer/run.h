@@ -71,6 +71,7 @@ struct train_run {
     double saved_s;      /* when the last save ended or failed */
     uint64_t saved_step; /* what it holds */
     bool saved;          /* whether there is one */
+    bool save_failed;    /* the last try */
     bool agreed; /* the error at hand is known to every rank: rank 0 tells it, nobody is waiting */
 };
 
@@ -78,7 +79,6 @@ struct train_run {
  * Train as the options say, from the newest checkpoint or from the start, to the end or until asked
  * to stop. Collective. Results go to stdout, the model folder, the checkpoint folder and the
  * report.
-    bool save_failed;    /* the last try */
  *
  * Returns 0 at the end; -1 with err: ERR_STOPPED when asked to stop (the last whole step is
  * committed, where a folder for it is given). run->agreed tells whether all ranks returned with the
@@ -91,6 +91,10 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 /** Hand rank 0's outcome to every rank: the same return value and err everywhere, and run->agreed
  * when it is a failure. */
 int train_share_outcome(struct train_run *run, int rc, struct err *err);
+
+/** Where some rank failed and all know it: -1, run->agreed, and the error of the first that did on
+ * every rank. */
+int train_share_failure(struct train_run *run, int rc, struct err *err);
 
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
  * release), take its options and position on every rank; returns 1 and sets run->resumed, or 0
@@ -107,6 +111,9 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
  * ERR_INTERNAL only where the weights are not finite (then nothing is written). *saved tells
  * whether it is there. */
 int train_save(struct train_run *run, bool *saved, struct err *err);
+/** Weights, momentum and running statistics are finite numbers; else ERR_INTERNAL, naming the step.
+ */
+int train_check_finite(const struct train_run *run, struct err *err);
 /** Rank 0 only: whether the interval since the last save is over. */
 bool train_save_is_due(const struct train_run *run);
 
@@ -118,15 +125,12 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
 
 /** evaluate.c: score an index with the current weights, exactly. ERR_STOPPED when asked to stop. */
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
-/** Weights, momentum and running statistics are finite numbers; else ERR_INTERNAL, naming the step.
- */
-int train_check_finite(const struct train_run *run, struct err *err);
                    struct nn_score *score, struct err *err);
+
+/** run.c: add what a stream met to run->truncated. */
+void train_count_truncated(struct train_run *run, struct data_stream *stream);
 
 /** A score as the report wants it. */
 struct report_sum train_report_sum(const struct nn_score *score);
 
 #endif
-/** run.c: add what a stream met to run->truncated. */
-void train_count_truncated(struct train_run *run, struct data_stream *stream);
-

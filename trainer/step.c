@@ -64,7 +64,7 @@ void train_step_release(struct train_run *run)
 
 /* What the ranks tell each other before they exchange gradients. */
 struct agreement {
-    int64_t images, correct, correct5, loss, nonfinite, stop, dropped;
+    int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
 };
 
 struct times {
@@ -120,7 +120,8 @@ static int train_lanes(struct train_run *run, uint32_t images, struct agreement 
                                .loss = score.loss,
                                .nonfinite = score.nonfinite,
                                .stop = train_stop_asked != 0,
-                               .dropped = rc == 1};
+                               .dropped = rc == 1,
+                               .failed = rc < 0};
     return rc < 0 ? -1 : 0;
 }
 
@@ -183,13 +184,15 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     struct agreement all = {0};
     struct times times = {0};
     double computed = 0;
+    int rc = 0;
 
     comm_tree_sum_begin(&run->tree, leaves, run->lanes);
-    if (train_lanes(run, images, &all, &times, err) < 0)
-        return -1;
+    rc = train_lanes(run, images, &all, &times, err);
     computed = clock_now_s();
     if (comm_sum_integers(run->comm, &all.images, sizeof all / sizeof(int64_t), err) < 0)
         return -1;
+    if (all.failed != 0)
+        return train_share_failure(run, rc, err);
     *dropped = all.dropped != 0;
     *stop = all.stop != 0;
     if (*dropped)
