@@ -1,0 +1,148 @@
+"""A folder of its own, small data sets, and `convoy` run in it: what the tests of the built programs share."""
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+BIN = os.path.abspath(os.environ["CONVOY_BIN"])
+CONVOY = os.path.join(BIN, "convoy")
+LIMIT_S = 100  # what has not ended by then hangs; nothing here measures time
+OURS = ("OMPI_MCA", "OMPI_COMM", "CONVOY_", "SM_", "PMI", "SLURM_")
+
+
+def environment():
+    env = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+    env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", HWLOC_HIDE_ERRORS="2")
+    return env
+
+
+def wait_until(condition, seconds=LIMIT_S):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("waited in vain")
+        time.sleep(0.02)
+
+
+def descendants(pid):
+    """Ids of all processes below a process, by /proc."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stat:
+                parents[int(name)] = int(stat.read().rsplit(")", 1)[1].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    found, rest = [], [pid]
+    while rest:
+        at = rest.pop()
+        below = [p for p, parent in parents.items() if parent == at]
+        found += below
+        rest += below
+    return found
+
+
+class Job(unittest.TestCase):
+    """Each case works in a new empty folder; `self.data` is made once for all of a class."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.mkdtemp(prefix="convoy-job-")
+        cls.addClassCleanup(shutil.rmtree, cls.shared)
+        cls.data = os.path.join(cls.shared, "data")
+        subprocess.run([CONVOY, "synth", cls.data, "--classes", "2", "--size", "32", "--count", "32"], check=True)
+        cls.train = os.path.join(cls.data, "train")
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="convoy-job-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.env = environment()
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def copy_of_train(self, name="pictures"):
+        shutil.copytree(self.train, self.path(name))
+        return name
+
+    def pictures_of(self, folder):
+        return sorted(os.path.join(top, name) for top, _, names in os.walk(self.path(folder)) for name in names)
+
+    def options(self, **more):
+        """A run of a second: one epoch of two steps of two micro-batches."""
+        options = {"data": self.data, "model": "resnet20", "epochs": 1, "global-batch": 16, "micro-batch": 8,
+                   "threads": 1}
+        options.update({name.replace("_", "-"): value for name, value in more.items()})
+        return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+    def start(self, *words, file_bytes_max=None):
+        def limit():
+            if file_bytes_max is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
+
+        with open(self.path("stdout"), "w") as out, open(self.path("stderr"), "w") as err:
+            process = subprocess.Popen(words, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=out,
+                                       stderr=err, preexec_fn=limit)
+        self.addCleanup(self.end_of, process)
+        return process
+
+    @staticmethod
+    def end_of(process):
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+    def wait(self, process):
+        try:
+            status = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.fail(f"hangs; it said:\n{self.text('stderr')}")
+        self.out, self.err = self.text("stdout"), self.text("stderr")
+        return status
+
+    def text(self, name):
+        with open(self.path(name)) as file:
+            return file.read()
+
+    def convoy(self, ranks, *words, **more):
+        return self.wait(self.start(CONVOY, "train", f"--ranks-per-host={ranks}", *words, **more))
+
+    def foreign(self, ranks, *words):
+        return ["mpirun", "--oversubscribe", "--bind-to", "none", "--mca", "mpi_yield_when_idle", "1", "--mca", "btl",
+                "self,vader", "-n", str(ranks), CONVOY, "train", *words]
+
+    def events(self, *kinds):
+        """metrics.jsonl; a line that is being written is not there yet."""
+        try:
+            lines = self.text("report/metrics.jsonl").split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        events = [json.loads(line) for line in lines]
+        return [e for e in events if not kinds or e["event"] in kinds]
+
+    def checkpoints(self, folder="checkpoint"):
+        """Steps of the committed checkpoints, oldest first."""
+        if not os.path.isdir(self.path(folder)):
+            return []
+        found = (re.fullmatch(r"step-(\d+)-g(\d+)\.safetensors", name) for name in os.listdir(self.path(folder)))
+        return sorted(int(match[1]) for match in found if match)
+
+    def assert_one_error(self, *words):
+        """One line carries the error; nobody else has anything to say about the end."""
+        errors = [line for line in self.err.splitlines() if "error: " in line]
+        self.assertEqual(len(errors), 1, self.err)
+        for word in words:
+            self.assertIn(word, errors[0])
+        self.assertEqual(self.err.splitlines()[-1], errors[0], self.err)
+        for chatter in ("MPI_ABORT", "-----", "mpirun", "Primary job"):
+            self.assertNotIn(chatter, self.err)
+        self.assertNotIn("sha256", self.out)
+
+    def sha256(self):
+        return re.search(r"^weights sha256=([0-9a-f]{64})$", self.out, re.M)[1]
