@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Bad input and options: one clear line that names the file or option, exit 2, nothing written, no hang."""
 import glob
-import json
 import os
 import shutil
 import subprocess
