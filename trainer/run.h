@@ -96,6 +96,10 @@ int train_share_outcome(struct train_run *run, int rc, struct err *err);
  * every rank. */
 int train_share_failure(struct train_run *run, int rc, struct err *err);
 
+/** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,
+ * read the indices, make model and buffers, fill them, say what was taken from where. */
+int train_prepare(struct train_run *run, struct err *err);
+
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
  * release), take its options and position on every rank; returns 1 and sets run->resumed, or 0
  * where there is nothing to resume. check_data: the pictures are those of the checkpoint. load:

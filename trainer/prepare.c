@@ -1,0 +1,297 @@
+#include "trainer/run.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/data/stream.h"
+#include "trainer/nn/threads.h"
+#include "trainer/stop.h"
+
+#define BATCHES_AHEAD 3 /* micro-batches decoded ahead */
+
+/* Threads that were not asked for: the processor's share of this rank. */
+static void choose_threads(struct train_run *run)
+{
+    struct train_options *const o = run->options;
+    cpu_set_t set;
+    int cores = 1;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        cores = CPU_COUNT(&set);
+    if (o->threads == 0)
+        o->threads = cores / run->comm->local_size > 1 ? cores / run->comm->local_size : 1;
+    if (o->decode_threads == 0)
+        o->decode_threads = (o->threads + 1) / 2;
+    nn_threads_init(o->threads);
+}
+
+/* Other arithmetic on one of the ranks would break "same bits" without a word. */
+static int agree_on_numerics(struct train_run *run, struct err *err)
+{
+    enum { BYTES = 512 };
+    char mine[BYTES] = {0};
+    char *const all = calloc((size_t)run->comm->size, BYTES);
+    int rc = 0;
+
+    if (all == NULL)
+        abort();
+    snprintf(mine, sizeof mine, "%s", nn_numerics_id());
+    rc = comm_gather(run->comm, mine, BYTES, all, err);
+    for (int r = 1; r < run->comm->size && rc == 0; r++)
+        if (memcmp(all, all + (size_t)r * BYTES, BYTES) != 0) {
+            run->agreed = true;
+            rc = err_set(err, ERR_USAGE,
+                         "rank %d computes with '%s', rank 0 with '%s': use one build on hosts of "
+                         "one CPU type",
+                         r, all + (size_t)r * BYTES, all);
+        }
+    free(all);
+    return rc;
+}
+
+/* Rank 0 lists the folders; the others get its index. */
+static int open_dataset(struct train_run *run, struct err *err)
+{
+    struct buf bytes = {0};
+    uint64_t length = 0;
+    int rc = 0;
+
+    if (run->comm->rank == 0)
+        rc = train_dataset_open(&run->dataset, run->options, err);
+    if (train_share_outcome(run, rc, err) < 0)
+        return -1;
+    if (run->comm->size == 1)
+        return 0;
+    if (run->comm->rank == 0)
+        train_dataset_encode(&run->dataset, &bytes);
+    length = bytes.bytes;
+    rc = comm_broadcast(run->comm, &length, sizeof length, 0, err);
+    if (rc == 0 && run->comm->rank != 0)
+        rc = buf_reserve(&bytes, length, err);
+    if (rc == 0)
+        rc = comm_broadcast(run->comm, bytes.data, length, 0, err);
+    if (rc == 0 && run->comm->rank != 0)
+        rc = train_dataset_decode(&run->dataset, bytes.data, length, err);
+    buf_release(&bytes);
+    return rc;
+}
+
+static int check_folder(const char *option, const char *folder, struct err *err)
+{
+    if (folder == NULL || file_check_writable(folder, err) == 0)
+        return 0;
+    err->code = ERR_USAGE;
+    return err_wrap(err, "%s", option);
+}
+
+/* Before hours of work: can its results be written? */
+static int open_outputs(struct train_run *run, struct err *err)
+{
+    const struct train_options *const o = run->options;
+    int rc = 0;
+
+    if (run->comm->rank == 0) {
+        rc = check_folder("--model-dir", o->model_dir, err) < 0 ||
+                     check_folder("--report", o->report, err) < 0 ||
+                     check_folder("--checkpoint", o->checkpoint, err) < 0
+                 ? -1
+                 : report_metrics_open(&run->metrics, o->report, err);
+        if (rc == 0 && o->checkpoint != NULL)
+            checkpoint_clean(o->checkpoint);
+    }
+    return train_share_outcome(run, rc, err);
+}
+
+static void plan(struct train_run *run)
+{
+    const struct train_options *const o = run->options;
+    double of_epoch = 0;
+
+    run->order = (struct data_order){.samples = run->dataset.train.count,
+                                     .chunk_samples = data_index_chunk_samples(&run->dataset.train),
+                                     .seed = o->seed,
+                                     .batch = (uint32_t)o->global_batch,
+                                     .lanes = (uint32_t)o->lanes,
+                                     .drop_last = o->drop_last};
+    of_epoch = o->drop_last ? (double)(data_order_steps(&run->order) * run->order.batch)
+                            : (double)run->order.samples;
+    run->schedule =
+        (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
+                                        : strcmp(o->lr_schedule, "step") == 0 ? OPTIM_STEP
+                                                                              : OPTIM_CONSTANT,
+                                .lr = o->lr,
+                                .warmup_samples = o->warmup_epochs * of_epoch,
+                                .total_samples = o->epochs * of_epoch,
+                                .gamma = o->lr_factor,
+                                .step_count = o->lr_step_count};
+    for (int i = 0; i < o->lr_step_count; i++)
+        run->schedule.step_samples[i] = o->lr_steps[i] * of_epoch;
+}
+
+/* As ERR_MEMORY or ERR_USAGE may come on one rank only, these are not agreed: the caller ends all
+ * ranks. */
+static int make_model(struct train_run *run, struct err *err)
+{
+    const struct train_options *const o = run->options;
+    const struct nn_model_options options = {.name = o->model,
+                                             .classes = run->dataset.train.classes,
+                                             .image_size = o->image_size,
+                                             .micro_batch_max = o->micro_batch,
+                                             .training = true};
+
+    run->model = nn_model_new(&options, err);
+    if (run->model == NULL) {
+        run->agreed = err->code == ERR_USAGE; /* the same options fail alike everywhere */
+        return -1;
+    }
+    run->momentum = calloc(nn_model_weight_count(run->model), sizeof(float));
+    if (run->momentum == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for the optimizer's state");
+    if (!run->resumed)
+        nn_model_init(run->model, o->seed);
+    return 0;
+}
+
+static struct data_stream *open_stream(const struct train_run *run, struct err *err)
+{
+    const struct train_options *const o = run->options;
+    const bool small = nn_model_default_image_size(o->model) == 32;
+    struct data_stream_options options = {.index = &run->dataset.train,
+                                          .order = &run->order,
+                                          .lane_begin = run->lanes.begin,
+                                          .lane_end = run->lanes.end,
+                                          .epoch = run->position.epoch,
+                                          .epoch_end = (uint32_t)o->epochs,
+                                          .step = run->position.epoch_step,
+                                          .micro_batch = o->micro_batch,
+                                          .threads = o->decode_threads,
+                                          .depth = BATCHES_AHEAD};
+
+    options.transform.kind = o->augment
+                                 ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
+                                 : (small ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER);
+    options.transform.size = o->image_size;
+    options.transform.seed = o->seed;
+    memcpy(options.transform.mean, data_imagenet_mean, sizeof options.transform.mean);
+    memcpy(options.transform.std, data_imagenet_std, sizeof options.transform.std);
+    return data_stream_new(&options, err);
+}
+
+/* What was taken, and from where: on stderr for people, as an event for programs. */
+static void tell_options(struct train_run *run)
+{
+    const struct option_set *const set = &run->options->set;
+    json_t *const options = json_object();
+
+    if (run->comm->rank == 0)
+        train_options_warn(run->options);
+    for (size_t i = 0; i < set->count; i++) {
+        struct buf text = {0};
+
+        train_options_resolved(run->options, i, &text);
+        json_object_set_new(options, set->specs[i].name, json_string(buf_text(&text)));
+        if (set->values[i].source > OPTION_DEFAULT)
+            log_info("--%s %s (from %s)", set->specs[i].name, set->values[i].text,
+                     option_source_name(set->values[i].source));
+        buf_release(&text);
+    }
+    log_info("%s, %d classes, %d ranks x %d threads, %d micro-batches of up to %d images a step",
+             run->options->model, run->dataset.train.classes, run->comm->size,
+             run->options->threads, run->options->lanes, run->options->micro_batch);
+    report_metrics_write(&run->metrics, "run",
+                         json_pack("{s:i, s:i, s:s, s:I, s:I, s:o}", "ranks", run->comm->size,
+                                   "threads", run->options->threads, "numerics", nn_numerics_id(),
+                                   "train_images", (json_int_t)run->dataset.train.count,
+                                   "val_images", (json_int_t)run->dataset.val.count, "options",
+                                   options));
+    report_metrics_write(&run->metrics, "generation",
+                         json_pack("{s:i, s:i, s:I, s:b}", "generation", run->position.generation,
+                                   "epoch", (int)run->position.epoch, "step",
+                                   (json_int_t)run->position.step, "resumed", (int)run->resumed));
+}
+
+static int check_ranks(struct train_run *run, struct err *err)
+{
+    if (run->resumed) {
+        if (run->comm->size > run->options->lanes && run->comm->rank == 0)
+            log_warn("%d ranks, but a step has %d micro-batches: %d ranks have nothing to do",
+                     run->comm->size, run->options->lanes, run->comm->size - run->options->lanes);
+        return 0;
+    }
+    run->agreed = true; /* every rank finds the same */
+    if (train_options_check_ranks(run->options, run->comm->size, err) < 0)
+        return -1;
+    run->agreed = false;
+    return 0;
+}
+
+static int check_steps(struct train_run *run, struct err *err)
+{
+    if (data_order_steps(&run->order) > 0)
+        return 0;
+    run->agreed = true;
+    return err_set(err, ERR_USAGE,
+                   "--last-batch drop leaves nothing of %zu pictures with --global-batch %d",
+                   run->dataset.train.count, run->options->global_batch);
+}
+
+static int load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
+{
+    if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
+        check_ranks(run, err) < 0)
+        return -1;
+    choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
+    if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
+        return -1;
+    plan(run);
+    if (check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
+        return -1;
+    if (run->resumed && train_resume_load(run, file, path, err) < 0)
+        return -1;
+    run->position.generation++;
+    if (!run->resumed)
+        run->position.best_accuracy = -1;
+    if (train_step_init(run, err) < 0)
+        return -1;
+    run->stream = open_stream(run, err);
+    return run->stream == NULL ? -1 : 0;
+}
+
+/* The launcher holds signals back until every rank can take them: it waits for this file. */
+static int tell_ready(struct comm *comm, struct err *err)
+{
+    const char *const path = getenv("CONVOY_READY");
+    int fd = -1;
+
+    if (comm_barrier(comm, err) < 0)
+        return -1;
+    if (comm->rank == 0 && path != NULL &&
+        (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) >= 0)
+        close(fd);
+    return 0;
+}
+
+int train_prepare(struct train_run *run, struct err *err)
+{
+    struct safetensors file = {0};
+    char *path = NULL;
+    int rc = -1;
+
+    if (tell_ready(run->comm, err) < 0)
+        return -1;
+    train_stop_after(run->options->max_run_s);
+    if (load(run, &file, &path, err) == 0) {
+        tell_options(run);
+        rc = 0;
+    }
+    safetensors_close(&file);
+    free(path);
+    return rc;
+}
