@@ -1,5 +1,6 @@
 /*
- * base/crc32c.h -- the two ways in which digest_crc32c counts; for base/digest.c and the tests only.
+ * base/crc32c.h -- the two ways in which digest_crc32c counts; for base/digest.c and the tests
+ * only.
  */
 #ifndef BASE_CRC32C_H
 #define BASE_CRC32C_H
@@ -8,11 +9,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** Whether this CPU has the instruction (SSE 4.2, ARMv8 CRC). crc32c_cpu may be called only then. */
+/** Whether this CPU has the instruction (SSE 4.2, ARMv8 CRC). crc32c_cpu may be called only then.
+ */
 bool crc32c_cpu_has(void);
 uint32_t crc32c_cpu(uint32_t crc, const void *data, size_t bytes);
 
-/** Eight bytes at a time by tables ("slicing-by-8", Kounavis and Berry, ISCC 2005). Any CPU, any thread. */
+/** Eight bytes at a time by tables ("slicing-by-8", Kounavis and Berry, ISCC 2005). Any CPU, any
+ * thread. */
 uint32_t crc32c_table(uint32_t crc, const void *data, size_t bytes);
 
 #endif

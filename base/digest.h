@@ -1,5 +1,6 @@
 /*
- * base/digest.h -- SHA-256 (FIPS 180-4, by OpenSSL) and CRC-32C (Castagnoli; RFC 3720 appendix B.4).
+ * base/digest.h -- SHA-256 (FIPS 180-4, by OpenSSL) and CRC-32C (Castagnoli; RFC 3720 appendix
+ * B.4).
  */
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
@@ -10,7 +11,8 @@
 #define DIGEST_SHA256_BYTES 32
 #define DIGEST_HEX_CHARS    65 /* with the NUL */
 
-/** SHA-256 over data put in piece by piece. new aborts if OpenSSL has no SHA-256; free accepts NULL. */
+/** SHA-256 over data put in piece by piece. new aborts if OpenSSL has no SHA-256; free accepts
+ * NULL. */
 struct digest_sha256;
 struct digest_sha256 *digest_sha256_new(void);
 void digest_sha256_put(struct digest_sha256 *digest, const void *data, size_t bytes);
@@ -24,7 +26,8 @@ void digest_sha256(const void *data, size_t bytes, unsigned char out[DIGEST_SHA2
 /** Lower-case hex of a SHA-256. */
 void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HEX_CHARS]);
 
-/** CRC-32C of `bytes` bytes, continuing from `crc` (0 to begin). Uses the CPU's instruction where there is one. */
+/** CRC-32C of `bytes` bytes, continuing from `crc` (0 to begin). Uses the CPU's instruction where
+ * there is one. */
 uint32_t digest_crc32c(uint32_t crc, const void *data, size_t bytes);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * base/err.h -- what went wrong: a code to act on and a line to read.
  *
- * A function that can fail returns 0 or -1 and takes a struct err last. The place that finds out sets the
- * reason; a caller that knows more wraps it once; only main prints.
+ * A function that can fail returns 0 or -1 and takes a struct err last. The place that finds out
+ * sets the reason; a caller that knows more wraps it once; only main prints.
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
@@ -24,8 +24,8 @@ struct err {
     char msg[1024]; /* one line: "cannot do A: cannot do B: reason" */
 };
 
-/** Set code and line (printf's format; cut at the end, never overflowing; control characters become '?').
- *  err may be NULL. Returns -1. */
+/** Set code and line (printf's format; cut at the end, never overflowing; control characters become
+ * '?'). err may be NULL. Returns -1. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -36,7 +36,8 @@ int err_set_errno(struct err *err, enum err_code code, int errno_value, const ch
 /** Put "fmt: " in front of the line and keep the code. Returns -1. */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/** The exit status for a code: 2 for usage and input, 3 for net and peer, 75 for stopped, else 1; 0 for none. */
+/** The exit status for a code: 2 for usage and input, 3 for net and peer, 75 for stopped, else 1; 0
+ * for none. */
 int err_exit_code(enum err_code code);
 
 #endif

@@ -10,21 +10,25 @@
 struct buf;
 struct err;
 
-/** Append a file's content to `out`. More than bytes_max is ERR_INPUT; a missing file too (naming it); else ERR_IO. */
+/** Append a file's content to `out`. More than bytes_max is ERR_INPUT; a missing file too (naming
+ * it); else ERR_IO. */
 int file_read(const char *path, size_t bytes_max, struct buf *out, struct err *err);
 
-/** Make the folder and those above it that are missing. ERR_IO names the one that could not be made. */
+/** Make the folder and those above it that are missing. ERR_IO names the one that could not be
+ * made. */
 int file_make_folder(const char *path, struct err *err);
 
-/** 0 if a file could be made in the folder (made if missing) now; else ERR_IO with why. Leaves nothing behind. */
+/** 0 if a file could be made in the folder (made if missing) now; else ERR_IO with why. Leaves
+ * nothing behind. */
 int file_check_writable(const char *folder, struct err *err);
 
 bool file_is_folder(const char *path);
 bool file_exists(const char *path);
 
 /*
- * A file under a temporary name that commit makes appear: write, fsync, rename, fsync of the folder. Until then
- * nobody sees it under its name; release without commit removes it. While it is written it is called
+ * A file under a temporary name that commit makes appear: write, fsync, rename, fsync of the
+ * folder. Until then nobody sees it under its name; release without commit removes it. While it is
+ * written it is called
  * ".NAME.tmp-PID.sagemaker-ignore", a name that SageMaker's checkpoint upload passes over.
  */
 struct file_new {

@@ -72,8 +72,9 @@ int option_set_parse(struct option_set *set, int argc, char *const *argv, struct
  * taken off. Values from the command line stay. ERR_USAGE names the variable. */
 int option_set_environment(struct option_set *set, const char *hp_prefix, struct err *err);
 
-/** Variables of the environment that begin with hp_prefix and name no option: the next one as "NAME=VALUE" (the environment's), NULL
- *  at the end. *at is 0 to begin. SageMaker's own (SM_HP_SAGEMAKER_..., SM_HP__TUNING_OBJECTIVE_METRIC) are passed over. */
+/** Variables of the environment that begin with hp_prefix and name no option: the next one as
+ * "NAME=VALUE" (the environment's), NULL at the end. *at is 0 to begin. SageMaker's own
+ * (SM_HP_SAGEMAKER_..., SM_HP__TUNING_OBJECTIVE_METRIC) are passed over. */
 const char *option_set_stray(const struct option_set *set, const char *hp_prefix, size_t *at);
 
 /** Give one option a value from `source`, checked; replaces what came from a weaker source only.

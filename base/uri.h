@@ -11,15 +11,17 @@ enum uri_scheme { URI_FILE, URI_S3 };
 struct uri {
     enum uri_scheme scheme;
     char *bucket; /* S3 only, else NULL */
-    char *path;   /* URI_FILE: the path as given (percent-escapes of a file:// URI decoded). URI_S3: the key, without a
-                     leading '/', byte for byte as given; may be "" */
+    char *path;   /* URI_FILE: the path as given (percent-escapes of a file:// URI decoded). URI_S3:
+                     the key, without a   leading '/', byte for byte as given; may be "" */
 };
 
-/** Parse. Another scheme ("http://..."), an empty text, s3:// without a bucket, or file://HOST/ is ERR_USAGE. */
+/** Parse. Another scheme ("http://..."), an empty text, s3:// without a bucket, or file://HOST/ is
+ * ERR_USAGE. */
 int uri_parse(struct uri *uri, const char *text, struct err *err);
 void uri_release(struct uri *uri);
 
-/** "BASE/NAME" with exactly one slash between; heap, the caller frees. Works for paths and s3:// texts alike. */
+/** "BASE/NAME" with exactly one slash between; heap, the caller frees. Works for paths and s3://
+ * texts alike. */
 char *uri_join(const char *base, const char *name);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * comm/comm.h -- the ranks of a job, and the small things they tell each other.
  *
- * The only folder that includes mpi.h. One thread of a rank calls these functions, the one that opened. Waiting is
- * polling with short sleeps (a blocking MPI call would spin a core that computing could use).
+ * The only folder that includes mpi.h. One thread of a rank calls these functions, the one that
+ * opened. Waiting is polling with short sleeps (a blocking MPI call would spin a core that
+ * computing could use).
  */
 #ifndef COMM_COMM_H
 #define COMM_COMM_H
@@ -13,20 +14,22 @@
 struct err;
 
 struct comm {
-    int rank, size;           /* 0 .. size - 1; the leader is rank 0 */
+    int rank, size;             /* 0 .. size - 1; the leader is rank 0 */
     int local_rank, local_size; /* among the ranks of this host */
-    char host[256];           /* this host's name, as MPI knows it */
-    void *mpi;                /* comm's own */
+    char host[256];             /* this host's name, as MPI knows it */
+    void *mpi;                  /* comm's own */
 };
 
-/** MPI_Init and who is who. Ranks are numbered by (host, place on the host), as mpirun gives them with --map-by slot.
- *  ERR_PEER if MPI refuses. On success every rank must call comm_close or comm_abort. */
+/** MPI_Init and who is who. Ranks are numbered by (host, place on the host), as mpirun gives them
+ * with --map-by slot. ERR_PEER if MPI refuses. On success every rank must call comm_close or
+ * comm_abort. */
 int comm_open(struct comm *comm, struct err *err);
 
 /** MPI_Finalize. Collective. Accepts an all-zero comm. */
 void comm_close(struct comm *comm);
 
-/** End all ranks of the job now with this exit status. The caller has printed why. Does not return. */
+/** End all ranks of the job now with this exit status. The caller has printed why. Does not return.
+ */
 _Noreturn void comm_abort(struct comm *comm, int status);
 
 /** Wait until every rank is here. Collective. */
@@ -35,11 +38,13 @@ int comm_barrier(struct comm *comm, struct err *err);
 /** Copy root's bytes to every rank. Collective; bytes is the same everywhere (any size). */
 int comm_broadcast(struct comm *comm, void *data, size_t bytes, int root, struct err *err);
 
-/** Replace x by the element-wise sum of all ranks' x. Collective; count <= COMM_INTEGERS_MAX. Exact, so the same on every rank. */
+/** Replace x by the element-wise sum of all ranks' x. Collective; count <= COMM_INTEGERS_MAX.
+ * Exact, so the same on every rank. */
 int comm_sum_integers(struct comm *comm, int64_t *x, int count, struct err *err);
 #define COMM_INTEGERS_MAX 64
 
-/** Gather `bytes` bytes of every rank on every rank: all[r * bytes ..] is rank r's. Collective; bytes <= 4096. */
+/** Gather `bytes` bytes of every rank on every rank: all[r * bytes ..] is rank r's. Collective;
+ * bytes <= 4096. */
 int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, struct err *err);
 
 #endif

@@ -1,11 +1,12 @@
 /*
  * comm/tree.h -- the canonical tree: the one shape in which micro-batches' results are added.
  *
- * IEEE addition commutes but does not associate, so a sum has the same bits on any number of ranks exactly when it is
- * always taken in the same shape. The tree of n leaves is: one leaf for n = 1; else the tree of the first k leaves and the
- * tree of the other n - k, added, with k the largest power of two below n (the shape of RFC 6962's Merkle trees, section
- * 2.1). A step with m present micro-batches (always the first m) uses the tree of m leaves; it is what remains of the tree
- * of n > m leaves when the absent ones are passed over, so an absent leaf is absent, not zero.
+ * IEEE addition commutes but does not associate, so a sum has the same bits on any number of ranks
+ * exactly when it is always taken in the same shape. The tree of n leaves is: one leaf for n = 1;
+ * else the tree of the first k leaves and the tree of the other n - k, added, with k the largest
+ * power of two below n (the shape of RFC 6962's Merkle trees, section 2.1). A step with m present
+ * micro-batches (always the first m) uses the tree of m leaves; it is what remains of the tree of n
+ * > m leaves when the absent ones are passed over, so an absent leaf is absent, not zero.
  *
  * Pure arithmetic and memory; no MPI.
  */
@@ -22,36 +23,39 @@ struct comm_leaves {
     uint32_t begin, end;
 };
 
-/** The lanes that rank `rank` of `ranks` owns out of `lanes`: floor(rank V / P) .. floor((rank + 1) V / P) - 1; may be empty. */
+/** The lanes that rank `rank` of `ranks` owns out of `lanes`: floor(rank V / P) .. floor((rank + 1)
+ * V / P) - 1; may be empty. */
 struct comm_leaves comm_tree_share(uint32_t lanes, int rank, int ranks);
 
 #define COMM_TREE_PIECES_MAX 64
 
-/** Cut `own` (within [0, leaves)) into the maximal subtrees of the tree of `leaves` leaves, from left to right. Returns how
- *  many, at most COMM_TREE_PIECES_MAX. */
-int comm_tree_pieces(uint32_t leaves, struct comm_leaves own, struct comm_leaves pieces[COMM_TREE_PIECES_MAX]);
+/** Cut `own` (within [0, leaves)) into the maximal subtrees of the tree of `leaves` leaves, from
+ * left to right. Returns how many, at most COMM_TREE_PIECES_MAX. */
+int comm_tree_pieces(uint32_t leaves, struct comm_leaves own,
+                     struct comm_leaves pieces[COMM_TREE_PIECES_MAX]);
 
 /*
- * A rank's own part of a step's sum: takes the leaves it owns, one after the other from left to right, and holds one
- * partial sum per piece in the end. Buffers are made once, for the worst step.
+ * A rank's own part of a step's sum: takes the leaves it owns, one after the other from left to
+ * right, and holds one partial sum per piece in the end. Buffers are made once, for the worst step.
  */
 struct comm_tree_sum {
-    size_t count;          /* floats of a vector */
-    uint32_t leaves;       /* of this step's tree */
+    size_t count;           /* floats of a vector */
+    uint32_t leaves;        /* of this step's tree */
     struct comm_leaves own; /* this step's, of this rank */
-    uint32_t next;         /* the next leaf to come */
-    int held;              /* partial sums on the stack: vector[0 .. held) stand for held_leaves[0 .. held) */
+    uint32_t next;          /* the next leaf to come */
+    int held; /* partial sums on the stack: vector[0 .. held) stand for held_leaves[0 .. held) */
     struct comm_leaves held_leaves[COMM_TREE_PIECES_MAX];
     float *vector[COMM_TREE_PIECES_MAX];
-    int vectors;           /* made */
+    int vectors; /* made */
 };
 
-/** Buffers that comm_tree_sum_new makes for a rank that owns `own` of `lanes`: the most partial sums alive at once, the leaf in
- *  work included, over the full step and every shorter one. */
+/** Buffers that comm_tree_sum_new makes for a rank that owns `own` of `lanes`: the most partial
+ * sums alive at once, the leaf in work included, over the full step and every shorter one. */
 int comm_tree_sum_buffers(uint32_t lanes, struct comm_leaves own);
 
 /** Make the buffers; ERR_MEMORY names the bytes. Release accepts all-zero. */
-int comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own, size_t count, struct err *err);
+int comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own,
+                       size_t count, struct err *err);
 void comm_tree_sum_release(struct comm_tree_sum *sum);
 
 /** Begin a step with `leaves` present leaves; own is cut to them. */

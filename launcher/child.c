@@ -80,7 +80,7 @@ static void take_signal(const struct launch_watch *watch, int number, struct sto
         return;
     if (!end->stop_asked) {
         stop->asked_s = clock_now_s();
-        log_info("%s: the job saves its state and ends%s", strsignal(number),
+        log_info("%s: the job ends after its last whole step%s", strsignal(number),
                  number == SIGINT ? "; once more ends it now" : "");
     }
     end->stop_asked = true;

@@ -47,8 +47,8 @@ static void print_help(void)
            "convoy --version\n\n"
            "Under somebody else's mpirun, `mpirun -np N convoy train [train options]` makes each "
            "process one rank.\n\n"
-           "exit status: 0 done; 2 wrong options or input; 75 stopped before the last epoch, state "
-           "saved;\n"
+           "exit status: 0 done; 2 wrong options or input; 75 stopped before the last epoch (with "
+           "--checkpoint, the state is saved);\n"
            "128+N ended by signal N; 1 and 3 failures (3: network, another rank)\n");
 }
 

@@ -99,7 +99,9 @@ static void part(struct launch_options *options, struct launch_words *ours, int 
     for (int i = 0; i < argc; i++) {
         all_train = all_train || strcmp(argv[i], "--") == 0;
         if (all_train || !is_ours(argv[i])) {
-            options->help = options->help || (!all_train && strcmp(argv[i], "--help") == 0);
+            options->help =
+                options->help ||
+                (!all_train && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0));
             launch_words_push(&options->train, argv[i]);
             continue;
         }

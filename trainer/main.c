@@ -3,6 +3,7 @@
  *
  * `convoy` starts it, alone or once per rank. Only `train` calls MPI_Init.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,15 @@ static void name_rank(const struct comm *comm)
     log_init(prefix, comm->rank != 0);
 }
 
+/* What was printed is the result: on a full disk it must not look like success. */
+static int check_results(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    log_error("cannot write the results to stdout: %s", strerror(errno));
+    return 1;
+}
+
 static int train(int argc, char *const *argv)
 {
     struct train_options options = {0};
@@ -84,7 +94,8 @@ static int train(int argc, char *const *argv)
     } else if (options.check_options) {
         status = check_only(&options, &err);
     } else if (comm_open(&comm, &err) < 0) {
-        status = fail(&err);
+        log_error("%s", err.msg);
+        status = err_exit_code(err.code);
     } else {
         name_rank(&comm);
         if (train_run(&options, &comm, &agreed, &err) < 0) {
@@ -95,6 +106,7 @@ static int train(int argc, char *const *argv)
             if (!agreed)
                 comm_abort(&comm, status);
         }
+        status = status == 0 ? check_results() : status;
         comm_close(&comm);
     }
     train_options_release(&options);

@@ -61,7 +61,8 @@ void train_options_release(struct train_options *options);
  * the option. */
 int train_options_read(struct train_options *options, int argc, char *const *argv, struct err *err);
 
-/** Warn of hyperparameters in the environment that are no options (with --strict, reading has failed on them). */
+/** Warn of hyperparameters in the environment that are no options (with --strict, reading has
+ * failed on them). */
 void train_options_warn(const struct train_options *options);
 
 /** Fill the fields again from the set's texts (after values of a checkpoint were assigned). */

@@ -91,22 +91,47 @@ static int check_folder(const char *option, const char *folder, struct err *err)
     return err_wrap(err, "%s", option);
 }
 
+static int open_metrics(struct train_run *run, struct err *err)
+{
+    if (report_metrics_open(&run->metrics, run->options->report, err) == 0)
+        return 0;
+    err->code = ERR_USAGE;
+    return err_wrap(err, "--report");
+}
+
+/* A launch is a new generation, whatever it starts from: its checkpoints are newer than all that
+ * are there. */
+static int begin_generation(struct train_run *run, struct err *err)
+{
+    const char *const folder = run->options->checkpoint;
+    int last = 0;
+
+    if (folder != NULL && checkpoint_last_generation(folder, &last, err) < 0)
+        return -1;
+    if (folder != NULL)
+        checkpoint_clean(folder);
+    if (last < run->position.generation)
+        last = run->position.generation;
+    run->position.generation = last + 1;
+    return 0;
+}
+
 /* Before hours of work: can its results be written? */
 static int open_outputs(struct train_run *run, struct err *err)
 {
     const struct train_options *const o = run->options;
     int rc = 0;
 
-    if (run->comm->rank == 0) {
+    if (run->comm->rank == 0)
         rc = check_folder("--model-dir", o->model_dir, err) < 0 ||
                      check_folder("--report", o->report, err) < 0 ||
-                     check_folder("--checkpoint", o->checkpoint, err) < 0
+                     check_folder("--checkpoint", o->checkpoint, err) < 0 ||
+                     open_metrics(run, err) < 0 || begin_generation(run, err) < 0
                  ? -1
-                 : report_metrics_open(&run->metrics, o->report, err);
-        if (rc == 0 && o->checkpoint != NULL)
-            checkpoint_clean(o->checkpoint);
-    }
-    return train_share_outcome(run, rc, err);
+                 : 0;
+    if (train_share_outcome(run, rc, err) < 0)
+        return -1;
+    return comm_broadcast(run->comm, &run->position.generation, sizeof(int), 0, err);
 }
 
 static void plan(struct train_run *run)
@@ -220,6 +245,10 @@ static void tell_options(struct train_run *run)
 static int check_ranks(struct train_run *run, struct err *err)
 {
     if (run->resumed) {
+        if (run->position.epoch >= (uint32_t)run->options->epochs && run->comm->rank == 0)
+            log_warn("the checkpoint is at the end of epoch %u, and --epochs is %d: nothing is "
+                     "left to train",
+                     run->position.epoch, run->options->epochs);
         if (run->comm->size > run->options->lanes && run->comm->rank == 0)
             log_warn("%d ranks, but a step has %d micro-batches: %d ranks have nothing to do",
                      run->comm->size, run->options->lanes, run->comm->size - run->options->lanes);
@@ -255,7 +284,6 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         return -1;
     if (run->resumed && train_resume_load(run, file, path, err) < 0)
         return -1;
-    run->position.generation++;
     if (!run->resumed)
         run->position.best_accuracy = -1;
     if (train_step_init(run, err) < 0)

@@ -151,7 +151,9 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
                            "give --resume never or "
                            "another --checkpoint",
                            spec->name, value->text, path, stored);
-        log_info("--%s is %s from here on; it was %s", spec->name, value->text, stored);
+        log_warn("--%s is %s from here on; it was %s: the weights will not be those of an "
+                 "uninterrupted run",
+                 spec->name, value->text, stored);
         return 0;
     }
     return option_set_assign(&o->set, spec->name, stored, OPTION_CHECKPOINT, path, err);
@@ -296,8 +298,9 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
 
     if (run->comm->rank == 0) {
         rc = train_tensors_restore(file, *path, model, run->momentum, err);
-        log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step,
-                 run->position.epoch, *path);
+        if (rc == 0)
+            log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step,
+                     run->position.epoch, *path);
     }
     if (train_share_outcome(run, rc, err) < 0)
         return -1;

@@ -16,7 +16,9 @@ static void show_progress(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
     const struct report_sum sum = train_report_sum(&p->epoch_score);
-    const uint64_t of = run->order.samples;
+    const uint64_t of = run->options->drop_last
+                            ? data_order_steps(&run->order) * run->order.batch
+                            : run->order.samples;
 
     report_progress_show(&run->progress,
                          &(struct report_place){.what = "training",
@@ -159,9 +161,12 @@ static int stopped_evaluating(struct train_run *run, struct err *err)
 static int train_epochs(struct train_run *run, struct err *err)
 {
     while (run->position.epoch < (uint32_t)run->options->epochs) {
+        const uint64_t begun = run->position.step;
+
         if (train_epoch(run, err) < 0)
             return -1;
-        tell_epoch(run);
+        if (run->position.step > begun) /* else it was told before the run was resumed */
+            tell_epoch(run);
         if (save_if(run, true, err) < 0)
             return -1;
         if (validate(run, err) < 0)

@@ -20,18 +20,32 @@ static size_t leaf_floats(const struct train_run *run)
     return nn_model_running_count(run->model) + nn_model_weight_count(run->model);
 }
 
+/* Partial sums beyond those that a power of two of lanes needs, on the rank that keeps the most. */
+static int extra_buffers(uint32_t lanes, int ranks)
+{
+    int most = 0;
+
+    for (int r = 0; r < ranks; r++) {
+        const struct comm_leaves own = comm_tree_share(lanes, r, ranks);
+        int log2 = 0, extra = 0;
+
+        while (2u << log2 <= own.end - own.begin)
+            log2++;
+        extra = comm_tree_sum_buffers(lanes, own) - log2 - 1;
+        most = extra > most ? extra : most;
+    }
+    return most;
+}
+
 static void warn_of_buffers(const struct train_run *run, size_t count)
 {
-    const uint32_t own = run->lanes.end - run->lanes.begin;
-    int log2 = 0, buffers = comm_tree_sum_buffers((uint32_t)run->options->lanes, run->lanes);
+    const int extra = extra_buffers((uint32_t)run->options->lanes, run->comm->size);
 
-    while (2u << log2 <= own)
-        log2++;
-    if (run->comm->rank == 0 && buffers > log2 + 1)
-        log_warn("%d micro-batches over %d ranks is no power of two each: a rank keeps %.0f MB "
-                 "more of partial sums",
-                 run->options->lanes, run->comm->size,
-                 (buffers - log2 - 1) * (double)count * sizeof(float) / 1e6);
+    if (run->comm->rank == 0 && extra > 0)
+        log_warn(
+            "%d micro-batches over %d ranks is no power of two each: a rank keeps up to %.1f MB "
+            "more of partial sums",
+            run->options->lanes, run->comm->size, extra * (double)count * sizeof(float) / 1e6);
 }
 
 int train_step_init(struct train_run *run, struct err *err)

@@ -176,18 +176,38 @@ static void save_of_the_same_state_makes_the_same_bytes(void **state)
     buf_release(&second);
 }
 
-static void latest_goes_by_step_then_generation(void **state)
+static void latest_goes_by_generation_then_step(void **state)
 {
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(save(9, 7, 9, &err), 0);
-    assert_int_equal(save(10, 2, 9, &err), 0);
-    assert_int_equal(save(10, 10, 9, &err), 0); /* as numbers: 10 > 2 */
-    assert_int_equal(save(2, 11, 9, &err), 0);
-    expect_latest("step-000000000010-g10.safetensors", 10);
-    assert_int_equal(save(1000000000000, 1, 9, &err), 0); /* 13 digits */
-    expect_latest("step-1000000000000-g1.safetensors", 1000000000000);
+    assert_int_equal(save(9, 2, 9, &err), 0);
+    assert_int_equal(save(8, 10, 9, &err), 0); /* as numbers: 10 > 2 */
+    expect_latest("step-000000000008-g10.safetensors", 8);
+    assert_int_equal(save(1000000000000, 10, 9, &err), 0); /* 13 digits */
+    assert_int_equal(save(10, 10, 9, &err), 0);
+    expect_latest("step-1000000000000-g10.safetensors", 1000000000000);
+    assert_int_equal(save(2, 11, 9, &err), 0); /* begun anew: supersedes the longer run */
+    expect_latest("step-000000000002-g11.safetensors", 2);
+    assert_int_equal(save(3, 11, 2, &err), 0); /* and so it does where old ones are removed */
+    expect_latest("step-000000000003-g11.safetensors", 3);
+    change_byte("step-000000000003-g11.safetensors", -5);
+    expect_latest("step-000000000002-g11.safetensors", 2);
+}
+
+static void generation_is_the_highest_of_the_folder_damaged_ones_too(void **state)
+{
+    struct err err = {0};
+    int generation = -1;
+
+    (void)state;
+    assert_int_equal(checkpoint_last_generation(folder, &generation, &err), 0);
+    assert_int_equal(generation, 0);
+    assert_int_equal(save(9, 2, 9, &err), 0);
+    assert_int_equal(save(1, 7, 9, &err), 0);
+    change_byte("step-000000000001-g7.safetensors", -5);
+    assert_int_equal(checkpoint_last_generation(folder, &generation, &err), 0);
+    assert_int_equal(generation, 7);
 }
 
 static void latest_passes_over_damaged_files(void **state)
@@ -377,7 +397,7 @@ static void save_and_latest_name_a_folder_that_is_a_file(void **state)
     assert_non_null(strstr(err.msg, folder));
     err = (struct err){0};
     assert_int_equal(checkpoint_open_latest(folder, &file, &path, &err), -1);
-    assert_int_equal(err.code, ERR_IO);
+    assert_int_equal(err.code, ERR_INPUT);
     assert_non_null(strstr(err.msg, folder));
 }
 
@@ -492,7 +512,8 @@ int main(void)
         CASE(latest_is_none_where_nothing_was_saved),
         CASE(save_makes_the_folder_and_tells_the_path),
         CASE(save_of_the_same_state_makes_the_same_bytes),
-        CASE(latest_goes_by_step_then_generation),
+        CASE(latest_goes_by_generation_then_step),
+        CASE(generation_is_the_highest_of_the_folder_damaged_ones_too),
         CASE(latest_passes_over_damaged_files),
         CASE(open_refuses_every_changed_bit_of_the_header),
         CASE(open_refuses_a_model_without_digests),

@@ -319,6 +319,17 @@ class Inputs(Job):
         self.assertIn(os.path.relpath(newest, self.folder), warnings[0])
         self.assertIn("resuming at step 1 ", self.err)
 
+    def test_a_run_begun_anew_supersedes_the_longer_one_in_its_folder(self):
+        self.trained(keep=9)
+        first = sorted(glob.glob(self.path("checkpoint", "*")))[0]
+        for start in ("never", os.path.relpath(first, self.folder)):
+            self.assertEqual(self.convoy(1, *self.options(checkpoint="checkpoint", checkpoint_every=1, resume=start, keep=9,
+                                                          max_steps=1 if start == "never" else 2)), 0, self.err)
+            of = self.events("generation")[-1]
+            self.assertEqual(self.convoy(1, *self.again(checkpoint_every=1, keep=9)), 0, self.err)
+            self.assertEqual(self.events("generation")[-1]["generation"], of["generation"] + 1)
+            self.assertIn("-g%d.safetensors'" % of["generation"], self.err)  # what it resumed from
+
     def damage_all(self):
         for path in glob.glob(self.path("checkpoint", "*")):
             with open(path, "r+b") as file:

@@ -52,9 +52,9 @@ static int newest_first(const void *a, const void *b)
 {
     const struct checkpoint_name *x = a, *y = b;
 
-    if (x->step != y->step)
-        return x->step > y->step ? -1 : 1;
-    return x->generation > y->generation ? -1 : x->generation < y->generation;
+    if (x->generation != y->generation)
+        return x->generation > y->generation ? -1 : 1;
+    return x->step > y->step ? -1 : x->step < y->step;
 }
 
 static void list_add(struct list *list, struct checkpoint_name name)
@@ -259,9 +259,25 @@ int checkpoint_open_latest(const char *folder, struct safetensors *file, char **
             rc = 1;
             break;
         }
-        log_warn("passing over a checkpoint: %s", why.msg);
         free(candidate);
+        if (why.code != ERR_INPUT) { /* it may be whole: starting from an older one would lose work */
+            *err = why;
+            rc = -1;
+            break;
+        }
+        log_warn("passing over a checkpoint: %s", why.msg);
     }
+    free(list.names);
+    return rc;
+}
+
+int checkpoint_last_generation(const char *folder, int *generation, struct err *err)
+{
+    struct list list = {0};
+    const int rc = list_folder(&list, folder, err);
+
+    if (rc == 0)
+        *generation = list.count > 0 ? list.names[0].generation : 0;
     free(list.names);
     return rc;
 }

@@ -1,10 +1,11 @@
 /*
  * trainer/checkpoint/safetensors.h -- the file format of models and checkpoints.
  *
- * Source: github.com/huggingface/safetensors, "Format": 8 bytes little-endian length of the header; a JSON object (padded with
- * spaces so that the data begin at a multiple of 8) of {NAME: {"dtype", "shape", "data_offsets"}} and
- * {"__metadata__": {string: string}}; then the tensors, row-major, little-endian, without holes. Ours come I64 first,
- * then F32, each by name bytewise, so that equal contents are equal files.
+ * Source: github.com/huggingface/safetensors, "Format": 8 bytes little-endian length of the header;
+ * a JSON object (padded with spaces so that the data begin at a multiple of 8) of {NAME: {"dtype",
+ * "shape", "data_offsets"}} and
+ * {"__metadata__": {string: string}}; then the tensors, row-major, little-endian, without holes.
+ * Ours come I64 first, then F32, each by name bytewise, so that equal contents are equal files.
  */
 #ifndef CHECKPOINT_SAFETENSORS_H
 #define CHECKPOINT_SAFETENSORS_H
@@ -22,7 +23,7 @@ enum safetensors_type { SAFETENSORS_I64, SAFETENSORS_F32 };
 struct safetensors_entry {
     const char *name;
     enum safetensors_type type;
-    int dims;         /* 0 .. 4; 0 is a scalar */
+    int dims; /* 0 .. 4; 0 is a scalar */
     uint64_t size[4];
     const void *data; /* contiguous; writing: the caller's; reading: inside the mapped file */
 };
@@ -44,16 +45,20 @@ struct safetensors {
     void *header;
 };
 
-/** SHA-256 of the data section that these entries will have. Sorts the entries into the file's order. */
-void safetensors_digest(struct safetensors_entry *entries, size_t count, unsigned char sha[DIGEST_SHA256_BYTES]);
+/** SHA-256 of the data section that these entries will have. Sorts the entries into the file's
+ * order. */
+void safetensors_digest(struct safetensors_entry *entries, size_t count,
+                        unsigned char sha[DIGEST_SHA256_BYTES]);
 
-/** Write header and data to an open new file. Sorts the entries. metadata is written in the order given. Two entries of one name
- *  are our mistake (asserted). */
+/** Write header and data to an open new file. Sorts the entries. metadata is written in the order
+ * given. Two entries of one name are our mistake (asserted). */
 int safetensors_write(struct file_new *file, struct safetensors_entry *entries, size_t count,
-                      const struct safetensors_pair *metadata, size_t metadata_count, struct err *err);
+                      const struct safetensors_pair *metadata, size_t metadata_count,
+                      struct err *err);
 
-/** Map a file and check all of it: header length and JSON (100 MB at most), types (I64, F32), shapes against offsets, no holes or
- *  overlaps, the data section exactly as long as the file. ERR_INPUT names the file and what is wrong; a missing file too. */
+/** Map a file and check all of it: header length and JSON (100 MB at most), types (I64, F32),
+ * shapes against offsets, no holes or overlaps, the data section exactly as long as the file.
+ * ERR_INPUT names the file and what is wrong; a missing file too. */
 int safetensors_open(struct safetensors *file, const char *path, struct err *err);
 void safetensors_close(struct safetensors *file);
 

@@ -79,7 +79,7 @@ int data_reader_wrap(const struct data_reader *reader, uint64_t sample, struct e
 
 static int reader_open(const char *path, struct err *err)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
         err_set_errno(err, ERR_INPUT, errno, "cannot open '%s'", path);

@@ -191,7 +191,7 @@ int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
     struct stat stat;
     int fd, rc = 0;
 
-    fd = open(tar_path, O_RDONLY | O_CLOEXEC);
+    fd = open(tar_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return err_set_errno(err, errno == ENOENT ? ERR_INPUT : ERR_IO, errno,
                              "cannot read shard '%s'", tar_path);

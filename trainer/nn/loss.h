@@ -17,7 +17,7 @@ struct nn_loss {
 };
 
 /* A finite loss counts as at most this much, so that a diverged run cannot overflow the sum. */
-#define NN_LOSS_MAX 1e6
+#define NN_LOSS_MAX 1e4
 
 /** Score logits (n, classes) against labels (n) and, unless dlogits is NULL, write the gradient
  * scale * (softmax - target). Computed in double, class after class. Adds to *score. */

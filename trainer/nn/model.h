@@ -1,13 +1,16 @@
 /*
- * trainer/nn/model.h -- a residual network: its parameters, and one micro-batch through it and back.
+ * trainer/nn/model.h -- a residual network: its parameters, and one micro-batch through it and
+ * back.
  *
- * Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016 (arXiv:1512.03385).
- * resnet18/34/50/101/152 have torchvision's shapes, names and strides ("v1.5": the 3x3 of a bottleneck carries the
- * stride); resnet20/32/44/56/110 are the paper's CIFAR networks (section 4.2, shortcut A without parameters), with
- * names in the same manner (conv1, bn1, layer1.0.conv1, ..., fc).
+ * Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016
+ * (arXiv:1512.03385). resnet18/34/50/101/152 have torchvision's shapes, names and strides ("v1.5":
+ * the 3x3 of a bottleneck carries the stride); resnet20/32/44/56/110 are the paper's CIFAR networks
+ * (section 4.2, shortcut A without parameters), with names in the same manner (conv1, bn1,
+ * layer1.0.conv1, ..., fc).
  *
- * Pictures are (N, H, W, C), C = 3. A model is used by one caller at a time; inside it computes with OpenMP threads.
- * The bits of every result depend on the inputs and the shapes, never on the number of threads.
+ * Pictures are (N, H, W, C), C = 3. A model is used by one caller at a time; inside it computes
+ * with OpenMP threads. The bits of every result depend on the inputs and the shapes, never on the
+ * number of threads.
  */
 #ifndef NN_MODEL_H
 #define NN_MODEL_H
@@ -25,7 +28,7 @@ struct nn_model_options {
     int classes;         /* >= 2 */
     int image_size;      /* pixels: the pictures are square */
     int micro_batch_max; /* images that a call may bring; buffers are sized for it once */
-    bool training;       /* false: only nn_model_evaluate will be called, and little memory is taken */
+    bool training; /* false: only nn_model_evaluate will be called, and little memory is taken */
 };
 
 /** The names nn_model_new knows, comma-separated, for messages. */
@@ -33,20 +36,22 @@ const char *nn_model_names(void);
 /** The image size a model is usually trained at (224 or 32), or 0 for an unknown name. */
 int nn_model_default_image_size(const char *name);
 
-/** Build the network with all buffers; the caller frees it. Weights are zero until nn_model_init or a load.
- *  NULL: ERR_USAGE (unknown name, a size the network cannot shrink) or ERR_MEMORY (naming micro-batch and size). */
+/** Build the network with all buffers; the caller frees it. Weights are zero until nn_model_init or
+ * a load. NULL: ERR_USAGE (unknown name, a size the network cannot shrink) or ERR_MEMORY (naming
+ * micro-batch and size). */
 struct nn_model *nn_model_new(const struct nn_model_options *options, struct err *err);
 void nn_model_free(struct nn_model *model);
 
-/** torchvision's initialisation: convolutions normal with variance 2 / (K R S) ("kaiming", fan out), batch norm 1 and 0,
- *  the fully connected layer uniform within 1/sqrt(inputs); drawn by Philox from seed in the order of torchvision's
- *  state_dict and of each tensor's elements there. */
+/** torchvision's initialisation: convolutions normal with variance 2 / (K R S) ("kaiming", fan
+ * out), batch norm 1 and 0, the fully connected layer uniform within 1/sqrt(inputs); drawn by
+ * Philox from seed in the order of torchvision's state_dict and of each tensor's elements there. */
 void nn_model_init(struct nn_model *model, uint64_t seed);
 
 /* --- parameters ---
- * One flat vector holds all trained values, another all running statistics. Inside the weight vector the tensors
- * stand in the order in which backward finishes their gradients: the fully connected layer first, conv1 last. So the
- * gradients that are ready at any moment are a prefix, and a bucket is a plain range.
+ * One flat vector holds all trained values, another all running statistics. Inside the weight
+ * vector the tensors stand in the order in which backward finishes their gradients: the fully
+ * connected layer first, conv1 last. So the gradients that are ready at any moment are a prefix,
+ * and a bucket is a plain range.
  */
 
 enum nn_tensor_kind {
@@ -65,34 +70,38 @@ struct nn_tensor {
     size_t count;   /* floats */
 };
 
-/** All tensors in the order of torchvision's state_dict (num_batches_tracked, an integer, is not among them). */
+/** All tensors in the order of torchvision's state_dict (num_batches_tracked, an integer, is not
+ * among them). */
 size_t nn_model_tensor_count(const struct nn_model *model);
 const struct nn_tensor *nn_model_tensors(const struct nn_model *model);
 
-/** The weight vector and its length; the running vector (per batch norm: C means, then C variances) and its length.
- *  The caller may change the values between calls. */
+/** The weight vector and its length; the running vector (per batch norm: C means, then C variances)
+ * and its length. The caller may change the values between calls. */
 float *nn_model_weights(struct nn_model *model);
 size_t nn_model_weight_count(const struct nn_model *model);
 float *nn_model_running(struct nn_model *model);
 size_t nn_model_running_count(const struct nn_model *model);
 
-/** Where training starts: gradients of weights at and beyond this place in the weight vector are not computed (frozen
- *  layers come last there). The weight count when all layers are trained, as now. */
+/** Where training starts: gradients of weights at and beyond this place in the weight vector are
+ * not computed (frozen layers come last there). The weight count when all layers are trained, as
+ * now. */
 size_t nn_model_trained_count(const struct nn_model *model);
 
-/** Copy one tensor between a vector laid out like the model's (weights, gradients, momentum, running) and the order of
- *  files. `file` holds tensor->count floats. */
+/** Copy one tensor between a vector laid out like the model's (weights, gradients, momentum,
+ * running) and the order of files. `file` holds tensor->count floats. */
 void nn_tensor_to_file_order(const struct nn_tensor *tensor, const float *vector, float *file);
 void nn_tensor_from_file_order(const struct nn_tensor *tensor, const float *file, float *vector);
 
 /* --- one micro-batch --- */
 
-/* What a pass over some images found. Sums of integers, so that they are equal on any number of ranks. */
+/* What a pass over some images found. Sums of integers, so that they are equal on any number of
+ * ranks. */
 struct nn_score {
     int64_t images;
-    int64_t correct;   /* the largest logit is the label's (the first of equals) */
-    int64_t correct5;  /* the label is among the five largest */
-    int64_t loss;      /* sum of cross entropies, in units of 1 / NN_LOSS_UNIT, each rounded to nearest */
+    int64_t correct;  /* the largest logit is the label's (the first of equals) */
+    int64_t correct5; /* the label is among the five largest */
+    int64_t
+        loss; /* sum of cross entropies, in units of 1 / NN_LOSS_UNIT, each rounded to nearest */
     int64_t nonfinite; /* images whose loss is NaN or infinite; they add nothing to loss */
 };
 #define NN_LOSS_UNIT 16777216.0 /* 2^24: 10^9 images of loss 20 fit */
@@ -101,32 +110,35 @@ struct nn_score {
 void nn_score_add(struct nn_score *a, const struct nn_score *b);
 
 struct nn_step {
-    const float *x;             /* (n, H, W, 3), normalised */
-    const int32_t *labels;      /* (n), each in [0, classes) */
-    int n;                      /* 1 .. micro_batch_max */
-    float scale;                /* what each image's loss is multiplied with before backward: 1 / images of the step */
-    float label_smoothing;      /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
-    float *statistics;          /* (running count) out: this micro-batch's means and unbiased variances, in the running
-                                   vector's places (variance 0 where a channel saw one value) */
-    float *gradient;            /* (weight count) out: overwritten, not added to */
-    /* Called by the computing thread, between layers, as gradients become final: gradient[0 .. floats) is done. The last
-     * call has floats = the trained count. May be NULL; must not block for long. */
+    const float *x;        /* (n, H, W, 3), normalised */
+    const int32_t *labels; /* (n), each in [0, classes) */
+    int n;                 /* 1 .. micro_batch_max */
+    float scale; /* what each image's loss is multiplied with before backward: 1 / images of the
+                    step */
+    float label_smoothing; /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
+    float *statistics; /* (running count) out: this micro-batch's means and unbiased variances, in
+                          the running vector's places (variance 0 where a channel saw one value) */
+    float *gradient;   /* (weight count) out: overwritten, not added to */
+    /* Called by the computing thread, between layers, as gradients become final: gradient[0 ..
+     * floats) is done. The last call has floats = the trained count. May be NULL; must not block
+     * for long. */
     void (*ready)(void *context, size_t floats);
     void *context;
     const volatile sig_atomic_t *cancel; /* may be NULL; non-zero: give up at the next layer */
 };
 
-/** Forward in training mode, loss, backward. Adds to *score. The running vector is not touched: averaging statistics over
- *  micro-batches and applying momentum is the loop's. Allocates nothing.
+/** Forward in training mode, loss, backward. Adds to *score. The running vector is not touched:
+ * averaging statistics over micro-batches and applying momentum is the loop's. Allocates nothing.
  *  Returns 0; or 1 when cancelled (gradient, statistics and score are then worthless). */
 int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score);
 
 /** Apply one step's averaged statistics: running += momentum * (statistics - running). */
 void nn_model_update_running(struct nn_model *model, const float *statistics, float momentum);
 
-/** Forward with running statistics. Adds to *score if labels is not NULL; copies (n, classes) logits if logits is not NULL.
- *  An image's logits do not depend on n, on its place, or on the other images. Returns 0, or 1 when cancelled. */
-int nn_model_evaluate(struct nn_model *model, const float *x, const int32_t *labels, int n, float *logits,
-                      const volatile sig_atomic_t *cancel, struct nn_score *score);
+/** Forward with running statistics. Adds to *score if labels is not NULL; copies (n, classes)
+ * logits if logits is not NULL. An image's logits do not depend on n, on its place, or on the other
+ * images. Returns 0, or 1 when cancelled. */
+int nn_model_evaluate(struct nn_model *model, const float *x, const int32_t *labels, int n,
+                      float *logits, const volatile sig_atomic_t *cancel, struct nn_score *score);
 
 #endif

@@ -1,18 +1,22 @@
 /*
- * trainer/nn/threads.h -- the arithmetic's environment: how many threads, how denormals are treated, which kernels.
+ * trainer/nn/threads.h -- the arithmetic's environment: how many threads, how denormals are
+ * treated, which kernels.
  */
 #ifndef NN_THREADS_H
 #define NN_THREADS_H
 
-/** Set the number of OpenMP threads, OpenBLAS to one thread, and flush-to-zero and denormals-are-zero in the calling
- *  thread and every OpenMP thread. Call once before any model computes; again to change the number. */
+/** Set the number of OpenMP threads, OpenBLAS to one thread, and flush-to-zero and
+ * denormals-are-zero in the calling thread and every OpenMP thread. Call once before any model
+ * computes; again to change the number. */
 void nn_threads_init(int threads);
 
-/** Flush-to-zero and denormals-are-zero in the calling thread (a thread of one's own that computes calls it). */
+/** Flush-to-zero and denormals-are-zero in the calling thread (a thread of one's own that computes
+ * calls it). */
 void nn_threads_flush_denormals(void);
 
-/** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set, OpenBLAS version and core
- *  (for instance "convoy 0.1.0 gcc-12 RelWithDebInfo, kernels generic, OpenBLAS 0.3.21 SkylakeX"). Static storage. */
+/** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
+ * OpenBLAS version and core (for instance "convoy 0.1.0 gcc-12 RelWithDebInfo, kernels generic,
+ * OpenBLAS 0.3.21 SkylakeX"). Static storage. */
 const char *nn_numerics_id(void);
 
 #endif
