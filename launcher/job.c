@@ -167,15 +167,14 @@ static int run_generations(const struct launch_options *options, const char *pro
 
     if (ready_init(&ready, err) < 0)
         return -1;
-    for (int generation = 1;; generation++) {
-        set_integer("CONVOY_GENERATION", generation);
+    for (int start = 1;; start++) {
         if (run_ranks(options, program, &ready, signals, &end, err) < 0)
             goto out;
         *status = end_code(options, &end);
-        if (!may_restart(*status, &end) || generation > options->restarts_max)
+        if (!may_restart(*status, &end) || start > options->restarts_max)
             break;
         log_warn("the ranks ended with status %d; starting them again, restart %d of at most %d",
-                 *status, generation, options->restarts_max);
+                 *status, start, options->restarts_max);
     }
     rc = 0;
 out:

@@ -56,8 +56,8 @@ void launch_mpirun_settings(void)
 /* Variables that the ranks read. On this host mpirun hands the whole environment on; -x says so for
  * others. */
 static const char *const exported[] = {
-    "CONVOY_GENERATION", "CONVOY_LOG",      "CONVOY_READY",         "CONVOY_TERMINAL_COLUMNS",
-    "CONVOY_THREADS",    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "CONVOY_LOG",     "CONVOY_READY",    "CONVOY_TERMINAL_COLUMNS",
+    "CONVOY_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 };
 
 void launch_mpirun_words(const struct launch_mpirun_line *line, struct launch_words *words)

@@ -120,7 +120,6 @@ class Convoy(unittest.TestCase):
                 self.assertEqual(env["CONVOY_THREADS"], "3")
                 self.assertEqual(env["OMP_NUM_THREADS"], "3")
                 self.assertEqual(env["OPENBLAS_NUM_THREADS"], "1")
-                self.assertEqual(env["CONVOY_GENERATION"], "1")
                 self.assertNotIn("CONVOY_RANKS", env)
                 self.assertNotIn("CONVOY_TERMINAL_COLUMNS", env)
 
@@ -233,7 +232,6 @@ class Convoy(unittest.TestCase):
     def test_ranks_are_started_again_when_allowed(self):
         self.assertEqual(self.run_convoy("train", "--max-restarts=2", "--checkpoint", "c", FAKE="die-once"), 0)
         self.assertEqual(self.lines_of("starts-0"), ["2"])
-        self.assertEqual(self.env_of_rank(0)["CONVOY_GENERATION"], "2")
         self.assertEqual(self.lines_of("words-0"), ["train", "--checkpoint", "c"])
 
     def test_restarts_are_bounded_and_not_for_bad_input_or_stops(self):

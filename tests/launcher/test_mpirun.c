@@ -14,8 +14,8 @@
 #include "launcher/words.h"
 
 static const char *const variables[] = {
-    "CONVOY_GENERATION", "CONVOY_LOG",      "CONVOY_READY",         "CONVOY_TERMINAL_COLUMNS",
-    "CONVOY_THREADS",    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "CONVOY_LOG",     "CONVOY_READY",    "CONVOY_TERMINAL_COLUMNS",
+    "CONVOY_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
 };
 
 static int clear_environment(void **state)
