@@ -60,15 +60,20 @@ static int read_all(int fd, const char *path, size_t bytes_max, struct buf *out,
 int file_read(const char *path, size_t bytes_max, struct buf *out, struct err *err)
 {
     const size_t begin = out->bytes;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat info;
+    const int fd =
+        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not be waited for */
+    struct stat info = {0};
     int rc;
 
     if (fd < 0)
         return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
                              "cannot read '%s'", path);
-    /* One allocation for a plain file; others (pipes, /proc) grow as they come. */
-    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && (size_t)info.st_size <= bytes_max)
+    if (fstat(fd, &info) == 0 && S_ISFIFO(info.st_mode)) {
+        close(fd);
+        return err_set(err, ERR_INPUT, "cannot read '%s': it is a pipe, not a file", path);
+    }
+    /* One allocation for a plain file; others (/proc) grow as they come. */
+    if (S_ISREG(info.st_mode) && (size_t)info.st_size <= bytes_max)
         (void)buf_reserve(out, (size_t)info.st_size + READ_BYTES_MIN, NULL);
     rc = read_all(fd, path, bytes_max, out, err);
     if (rc < 0)

@@ -16,9 +16,8 @@ static void show_progress(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
     const struct report_sum sum = train_report_sum(&p->epoch_score);
-    const uint64_t of = run->options->drop_last
-                            ? data_order_steps(&run->order) * run->order.batch
-                            : run->order.samples;
+    const uint64_t of = run->options->drop_last ? data_order_steps(&run->order) * run->order.batch
+                                                : run->order.samples;
 
     report_progress_show(&run->progress,
                          &(struct report_place){.what = "training",

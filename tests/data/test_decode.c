@@ -303,6 +303,26 @@ static void decode_survives_flipped_and_missing_bytes(void **state)
     assert_true(decoded > 100); /* the flips reached beyond the headers */
 }
 
+static void image_refuses_sides_and_areas_beyond_the_limits(void **state)
+{
+    static const struct {
+        uint32_t width, height;
+        int rc;
+    } cases[] = {{0, 1, -1},    {1, 0, -1},     {1, 1, 0},        {65500, 1, 0},
+                 {1, 65500, 0}, {65501, 1, -1}, {1, 1000000, -1}, {20000, 20000, -1}};
+    struct data_image image = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err err = {0};
+
+        assert_int_equal(data_image_reserve(&image, cases[i].width, cases[i].height, &err),
+                         cases[i].rc);
+        assert_int_equal(err.code, cases[i].rc < 0 ? ERR_INPUT : ERR_NONE);
+    }
+    data_image_release(&image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +333,7 @@ int main(void)
         cmocka_unit_test(decode_shows_the_upper_rows_of_a_png_cut_short),
         cmocka_unit_test(decode_refuses_what_is_no_picture),
         cmocka_unit_test(decode_refuses_too_many_pixels_before_it_takes_memory),
+        cmocka_unit_test(image_refuses_sides_and_areas_beyond_the_limits),
         cmocka_unit_test(decode_survives_flipped_and_missing_bytes),
     };
 

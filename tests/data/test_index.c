@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -362,8 +363,10 @@ static void index_refuses_a_class_without_pictures(void **state)
 {
     (void)state;
     make_pets();
-    tree_write("pets/birds/notes.txt", "x", 1);
-    assert_refused("pets", "pets/birds' holds no pictures");
+    tree_write("pets/lost+found/notes.txt", "x",
+               1); /* stands in the root of every ext4 file system */
+    tree_write("pets/zebras/notes.txt", "x", 1);
+    assert_refused("pets", "pets/zebras' holds no pictures");
 }
 
 static void index_refuses_one_class_only(void **state)
@@ -417,6 +420,26 @@ static void index_refuses_a_shard_cut_short(void **state)
     make_shards();
     tree_truncate("shards/shard-000001.tar", 5000);
     assert_refused("shards", "shard-000001.tar' is cut short: has 5000 of ");
+}
+
+/* Opening a pipe waits for who writes into it: for ever. */
+static void index_refuses_a_pipe_in_the_place_of_a_file(void **state)
+{
+    static const char *const names[] = {"shards/shard-000001.tar", "shards/shard-000001.idx",
+                                        "shards/index.json"};
+
+    (void)state;
+    make_shards();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char path[512], aside[520];
+
+        strcpy(path, tree_path(names[i]));
+        snprintf(aside, sizeof aside, "%s.aside", path);
+        assert_int_equal(rename(path, aside), 0);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        assert_refused("shards", strrchr(path, '/') + 1);
+        assert_int_equal(rename(aside, path), 0);
+    }
 }
 
 static void index_refuses_a_missing_shard(void **state)
@@ -586,6 +609,7 @@ int main(void)
         CASE(index_refuses_a_picture_larger_than_2_gib),
         CASE(index_refuses_tar_files_without_an_index),
         CASE(index_refuses_a_shard_cut_short),
+        CASE(index_refuses_a_pipe_in_the_place_of_a_file),
         CASE(index_refuses_a_missing_shard),
         CASE(index_refuses_a_missing_index_file),
         CASE(index_refuses_an_index_file_with_a_flipped_byte),

@@ -17,12 +17,12 @@
 #include "base/err.h"
 #include "trainer/nn/model.h"
 #include "trainer/nn/threads.h"
+#include "trainer/optim/sgd.h"
 
 /* As in make_golden.py. */
 #define BATCH        4
 #define CLASSES      10
 #define STEPS        5
-#define LR           0.01f
 #define MOMENTUM     0.9f
 #define WEIGHT_DECAY 5e-4f
 #define SMOOTHING    0.1f
@@ -246,17 +246,13 @@ static float step_once(struct bed *bed, uint32_t number)
     return (float)((double)score.loss / NN_LOSS_UNIT / BATCH);
 }
 
-/* torch.optim.SGD's formula, written out so that this test leans on the networks alone. */
 static void descend(struct bed *bed, float lr)
 {
-    float *w = nn_model_weights(bed->model), *m = bed->momentum;
+    const struct optim_sgd sgd = {
+        .momentum = MOMENTUM, .weight_decay = WEIGHT_DECAY, .nesterov = true};
 
-    for (size_t i = 0; i < nn_model_weight_count(bed->model); i++) {
-        const float g = bed->gradient[i] + WEIGHT_DECAY * w[i];
-
-        m[i] = MOMENTUM * m[i] + g;
-        w[i] -= lr * (g + MOMENTUM * m[i]);
-    }
+    optim_sgd_step(&sgd, lr, nn_model_weights(bed->model), bed->momentum, bed->gradient,
+                   nn_model_weight_count(bed->model));
 }
 
 enum part { WEIGHTS = 1, RUNNING = 2 };

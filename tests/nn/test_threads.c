@@ -8,6 +8,10 @@
 
 #include <cmocka.h>
 
+#include <cblas.h>
+#include <immintrin.h>
+#include <omp.h>
+
 #include "trainer/nn/threads.h"
 
 static void threads_treat_denormals_as_zero(void **state)
@@ -17,6 +21,37 @@ static void threads_treat_denormals_as_zero(void **state)
     (void)state;
     nn_threads_init(2);
     assert_true(small * tiny == 0);
+}
+
+/* New threads inherit the mode of the one that makes them, so the pool is made before. */
+static void threads_of_the_pool_treat_denormals_as_zero_too(void **state)
+{
+    int wrong = 0;
+
+    (void)state;
+    omp_set_num_threads(2);
+    _mm_setcsr(_mm_getcsr() & ~(0x8000u | 0x0040u)); /* FTZ and DAZ off */
+#pragma omp parallel num_threads(2)
+    _mm_setcsr(_mm_getcsr() & ~(0x8000u | 0x0040u));
+    nn_threads_init(2);
+#pragma omp parallel num_threads(2)
+    {
+        volatile float small = 1e-30f, tiny = 1e-10f;
+
+        if (small * tiny != 0 || omp_get_num_threads() != 2) {
+#pragma omp atomic write
+            wrong = 1;
+        }
+    }
+    assert_int_equal(wrong, 0);
+}
+
+static void openblas_computes_with_one_thread(void **state)
+{
+    (void)state;
+    openblas_set_num_threads(2);
+    nn_threads_init(2);
+    assert_int_equal(openblas_get_num_threads(), 1);
 }
 
 static void numerics_id_names_build_kernels_and_openblas(void **state)
@@ -33,6 +68,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(threads_treat_denormals_as_zero),
+        cmocka_unit_test(threads_of_the_pool_treat_denormals_as_zero_too),
+        cmocka_unit_test(openblas_computes_with_one_thread),
         cmocka_unit_test(numerics_id_names_build_kernels_and_openblas),
     };
 

@@ -260,7 +260,8 @@ int checkpoint_open_latest(const char *folder, struct safetensors *file, char **
             break;
         }
         free(candidate);
-        if (why.code != ERR_INPUT) { /* it may be whole: starting from an older one would lose work */
+        if (why.code !=
+            ERR_INPUT) { /* it may be whole: starting from an older one would lose work */
             *err = why;
             rc = -1;
             break;

@@ -129,7 +129,7 @@ static int read_class(struct data_index *index, struct data_builder *builder, in
     }
     rc = read_entries(index, builder, &class, cancel, err);
     closedir(class.dir);
-    if (rc == 0 && builder->samples.bytes == before)
+    if (rc == 0 && builder->samples.bytes == before && strcmp(class.name, "lost+found") != 0)
         rc = err_set(err, ERR_INPUT,
                      "class folder '%s/%s' holds no pictures (.jpg, .jpeg or .png, directly in it)",
                      class.root, class.name);

@@ -9,9 +9,11 @@ int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height
     const uint64_t pixels = (uint64_t)width * height;
     uint8_t *rgb;
 
-    if (pixels == 0 || pixels > DATA_IMAGE_PIXELS_MAX)
-        return err_set(err, ERR_INPUT, "a picture of %u x %u pixels (1 to %u are read)", width,
-                       height, DATA_IMAGE_PIXELS_MAX);
+    if (pixels == 0 || pixels > DATA_IMAGE_PIXELS_MAX || width > DATA_IMAGE_SIDE_MAX ||
+        height > DATA_IMAGE_SIDE_MAX)
+        return err_set(err, ERR_INPUT,
+                       "a picture of %u x %u pixels (1 to %u are read, at most %d a side)", width,
+                       height, DATA_IMAGE_PIXELS_MAX, DATA_IMAGE_SIDE_MAX);
     if (pixels * 3 > image->capacity) {
         rgb = malloc(pixels * 3);
         if (rgb == NULL)

@@ -19,10 +19,12 @@ struct data_image {
     bool truncated; /* the data ended early, or lacks bits in its midst: what was missing is grey */
 };
 
+#define DATA_IMAGE_SIDE_MAX   65500      /* libjpeg's own limit; a PNG may claim 2^31 */
 #define DATA_IMAGE_PIXELS_MAX (1u << 28) /* a bigger picture is refused before memory is taken */
 
 /** Set width and height and make room for the pixels (whose values are then undefined).
- *  ERR_INPUT above DATA_IMAGE_PIXELS_MAX, before memory is taken; ERR_MEMORY. */
+ *  ERR_INPUT above DATA_IMAGE_PIXELS_MAX or DATA_IMAGE_SIDE_MAX, before memory is taken;
+ * ERR_MEMORY. */
 int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height, struct err *err);
 /** Free the pixels; accepts all-zero and NULL. */
 void data_image_release(struct data_image *image);

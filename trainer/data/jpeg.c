@@ -60,6 +60,9 @@ static void jpeg_warned(j_common_ptr cinfo, int level)
         return;
     if (errors->manager.msg_code == JWRN_JPEG_EOF)
         errors->ended = true;
+    if (errors->manager.msg_code == JWRN_HUFF_BAD_CODE ||
+        errors->manager.msg_code == JWRN_MUST_RESYNC)
+        errors->missing = true;
     if (errors->manager.msg_code == JWRN_HIT_MARKER) {
         errors->missing = true;
         if (reader->input_scan_number <= 1 && reader->input_iMCU_row == 0)

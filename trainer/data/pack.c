@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/uri.h"
+#include "trainer/data/codec.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
 #include "trainer/data/root.h"
@@ -104,11 +105,9 @@ static bool stopped(const struct split *split, struct err *err)
 
 static const char *extension_of(const struct buf *picture)
 {
-    if (picture->bytes >= 3 && memcmp(picture->data, "\xff\xd8\xff", 3) == 0)
+    if (data_jpeg_known(picture->data, picture->bytes))
         return "jpg";
-    if (picture->bytes >= 8 && memcmp(picture->data, "\x89PNG\r\n\x1a\n", 8) == 0)
-        return "png";
-    return NULL;
+    return data_png_known(picture->data, picture->bytes) ? "png" : NULL;
 }
 
 /* Read a picture; *extension tells its kind. */

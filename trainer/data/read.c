@@ -77,12 +77,18 @@ int data_reader_wrap(const struct data_reader *reader, uint64_t sample, struct e
     return err_wrap(err, "'%s'", name);
 }
 
+/* What the user can mend in the data, against what befell the machine. */
+static enum err_code unreadable_code(int number)
+{
+    return number == ENOENT || number == ENOTDIR || number == EACCES ? ERR_INPUT : ERR_IO;
+}
+
 static int reader_open(const char *path, struct err *err)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
-        err_set_errno(err, ERR_INPUT, errno, "cannot open '%s'", path);
+        err_set_errno(err, unreadable_code(errno), errno, "cannot open '%s'", path);
     return fd;
 }
 
@@ -164,7 +170,7 @@ int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out
         goto out;
     got = reader_read(fd, out->data, entry->bytes, entry->offset);
     if (got < 0) {
-        err_set_errno(err, ERR_INPUT, errno, "cannot read '%s'", path);
+        err_set_errno(err, unreadable_code(errno), errno, "cannot read '%s'", path);
         goto out;
     }
     out->bytes = (size_t)got;

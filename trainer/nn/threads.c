@@ -44,8 +44,9 @@ static void write_id(void)
 
     if (sscanf(config, "OpenBLAS %31s", version) != 1)
         strcpy(version, "unknown");
-    snprintf(id, sizeof(id), "convoy %s %s %s, kernels generic, OpenBLAS %s %s", CONVOY_VERSION,
-             CONVOY_COMPILER, CONVOY_BUILD_TYPE, version, openblas_get_corename());
+    snprintf(id, sizeof(id), "convoy %s numerics %d %s %s, kernels generic, OpenBLAS %s %s",
+             CONVOY_VERSION, NN_NUMERICS_VERSION, CONVOY_COMPILER, CONVOY_BUILD_TYPE, version,
+             openblas_get_corename());
 }
 
 const char *nn_numerics_id(void)

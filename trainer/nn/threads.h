@@ -14,6 +14,10 @@ void nn_threads_init(int threads);
  * calls it). */
 void nn_threads_flush_denormals(void);
 
+/* Grows by one with every change of ours after which the same run has other bits: kernels, order of
+ * additions, initial weights, augmentation. */
+#define NN_NUMERICS_VERSION 1
+
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
  * OpenBLAS version and core (for instance "convoy 0.1.0 gcc-12 RelWithDebInfo, kernels generic,
  * OpenBLAS 0.3.21 SkylakeX"). Static storage. */
