@@ -80,24 +80,26 @@ static int fill_max_run(struct train_options *o, struct err *err)
 /* "30,60,80" or "[30, 60]", ascending. */
 static int fill_lr_steps(struct train_options *o, struct err *err)
 {
-    const char *const text = option_text(&o->set, "lr-steps"), *at = text;
+    const char *const text = option_text(&o->set, "lr-steps"), *at = text + (*text == '[');
+    bool good = true;
 
     o->lr_step_count = 0;
-    for (at += *at == '['; *at != '\0' && *at != ']';) {
+    while (good && *at != '\0' && *at != ']') {
         char *end = NULL;
         const double epoch = strtod(at, &end);
 
-        if (end == at || !(epoch > 0) || epoch > 1e6 ||
-            o->lr_step_count == OPTIM_SCHEDULE_STEPS_MAX ||
-            (o->lr_step_count > 0 && epoch <= o->lr_steps[o->lr_step_count - 1]))
-            return err_set(
-                err, ERR_USAGE,
-                "--lr-steps: '%s' is no list of at most %d ascending epochs like 30,60,80", text,
-                OPTIM_SCHEDULE_STEPS_MAX);
-        o->lr_steps[o->lr_step_count++] = epoch;
+        good = end != at && epoch > 0 && epoch <= 1e6 &&
+               o->lr_step_count < OPTIM_SCHEDULE_STEPS_MAX &&
+               (o->lr_step_count == 0 || epoch > o->lr_steps[o->lr_step_count - 1]);
+        if (good)
+            o->lr_steps[o->lr_step_count++] = epoch;
         at = end + strspn(end, ", ");
     }
-    return 0;
+    if (good && o->lr_step_count > 0 && strcmp(at, *text == '[' ? "]" : "") == 0)
+        return 0;
+    return err_set(err, ERR_USAGE,
+                   "--lr-steps: '%s' is no list of 1 to %d ascending epochs like 30,60,80", text,
+                   OPTIM_SCHEDULE_STEPS_MAX);
 }
 
 /* s3:// is the next release's: until then it is refused here rather than taken for a folder's name.

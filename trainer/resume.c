@@ -69,7 +69,8 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
         return found < 0 ? err_wrap(err, "--checkpoint") : found;
     }
     if (!file_is_folder(o->resume)) {
-        *path = strdup(o->resume);
+        if ((*path = strdup(o->resume)) == NULL)
+            abort();
         return checkpoint_open(o->resume, file, err) < 0 ? err_wrap(err, "--resume") : 1;
     }
     found = checkpoint_open_latest(o->resume, file, path, err);
@@ -77,6 +78,8 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
         return err_set(err, ERR_INPUT, "--resume: there is no whole checkpoint in '%s'", o->resume);
     return found;
 }
+
+#define COUNT_MAX 9007199254740992.0 /* 2^53: exact in a double */
 
 static int number_of(const struct safetensors *file, const char *path, const char *key,
                      double *value, struct err *err)
@@ -89,8 +92,9 @@ static int number_of(const struct safetensors *file, const char *path, const cha
                        "'%s' says nothing of '%s': it is no checkpoint of a training run", path,
                        key);
     *value = strtod(text, &end);
-    if (end == text || *end != '\0')
-        return err_set(err, ERR_INPUT, "'%s' in '%s' is no number: '%s'", key, path, text);
+    if (end == text || *end != '\0' || !(*value >= -1 && *value <= COUNT_MAX))
+        return err_set(err, ERR_INPUT, "'%s' in '%s' is no number that can be: '%s'", key, path,
+                       text);
     return 0;
 }
 

@@ -42,7 +42,7 @@ class Inputs(Job):
 
     def test_bad_value(self):
         for option in ("--epochs=x", "--epochs=0", "--epochs=1.5", "--lr=-1", "--lr=nan", "--lr-schedule=round", "--max-run=7",
-                       "--checkpoint-every=5x", "--lr-steps=3,2", "--image-size=1", "--val-split=1", "--last-batch=", "--micro-batch=17"):
+                       "--checkpoint-every=5x", "--lr-steps=3,2", "--lr-steps=[3", "--lr-steps=3]x", "--image-size=1", "--val-split=1", "--last-batch=", "--micro-batch=17"):
             with self.subTest(option):
                 self.at_once([option], option.split("=")[0])
 
