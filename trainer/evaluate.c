@@ -71,6 +71,18 @@ static void show(struct train_run *run, const char *what, const struct nn_score 
                                                                 .accuracy = report_accuracy(&sum)});
 }
 
+void train_count_truncated(struct train_run *run, struct data_stream *stream)
+{
+    struct data_stream_stats stats = {0};
+
+    if (stream == NULL)
+        return;
+    data_stream_stats(stream, &stats);
+    if (run->truncated.count == 0)
+        memcpy(run->truncated.first, stats.truncated_first, sizeof run->truncated.first);
+    run->truncated.count += (int64_t)stats.truncated;
+}
+
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
                    struct nn_score *score, struct err *err)
 {

@@ -177,18 +177,6 @@ static int train_epochs(struct train_run *run, struct err *err)
     return 0;
 }
 
-void train_count_truncated(struct train_run *run, struct data_stream *stream)
-{
-    struct data_stream_stats stats = {0};
-
-    if (stream == NULL)
-        return;
-    data_stream_stats(stream, &stats);
-    if (run->truncated.count == 0)
-        memcpy(run->truncated.first, stats.truncated_first, sizeof run->truncated.first);
-    run->truncated.count += (int64_t)stats.truncated;
-}
-
 /* Every rank counts the damaged pictures it met; rank 0 tells the sum. Collective. */
 static int tell_truncated(struct train_run *run, int64_t *count, struct err *err)
 {

@@ -131,7 +131,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
                    struct nn_score *score, struct err *err);
 
-/** run.c: add what a stream met to run->truncated. */
+/** evaluate.c: add what a stream met to run->truncated. */
 void train_count_truncated(struct train_run *run, struct data_stream *stream);
 
 /** A score as the report wants it. */

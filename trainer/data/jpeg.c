@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jerror.h>
 #include <jpeglib.h>
+
+#include <jerror.h> /* behind jpeglib.h, which tells it the version: the codes shift with it */
 
 #include "base/buf.h"
 #include "base/err.h"
