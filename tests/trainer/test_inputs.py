@@ -269,6 +269,14 @@ class Inputs(Job):
             self.assertTrue(os.path.exists(self.path("model", "model.safetensors")))
             self.sha256()
 
+    def test_disk_full_for_what_is_printed(self):  # one rank: of several, mpirun writes the lines
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([os.path.join(os.environ["CONVOY_BIN"], "convoy"), "train", *self.options()],
+                                  cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=full,
+                                  stderr=subprocess.PIPE, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("cannot write the results to stdout", done.stderr)
+
     def test_disk_full_while_the_model_is_written(self):
         for ranks in (1, 2):
             self.assertEqual(self.convoy(ranks, *self.options(model="resnet110"), file_bytes_max=6000000), 1, self.err)
