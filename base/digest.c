@@ -1,7 +1,9 @@
 #include "base/digest.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -54,6 +56,13 @@ void digest_sha256_free(struct digest_sha256 *digest)
 void digest_sha256(const void *data, size_t bytes, unsigned char out[DIGEST_SHA256_BYTES])
 {
     must(EVP_Digest(data, bytes, out, NULL, EVP_sha256(), NULL));
+}
+
+void digest_hmac_sha256(const void *key, size_t key_bytes, const void *data, size_t bytes,
+                        unsigned char out[DIGEST_SHA256_BYTES])
+{
+    assert(key_bytes <= INT_MAX);
+    must(HMAC(EVP_sha256(), key, (int)key_bytes, data, bytes, out, NULL) != NULL);
 }
 
 void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HEX_CHARS])

@@ -23,6 +23,10 @@ void digest_sha256_free(struct digest_sha256 *digest);
 /** SHA-256 of one run of bytes. */
 void digest_sha256(const void *data, size_t bytes, unsigned char out[DIGEST_SHA256_BYTES]);
 
+/** HMAC-SHA256 (RFC 2104) of one run of bytes. */
+void digest_hmac_sha256(const void *key, size_t key_bytes, const void *data, size_t bytes,
+                        unsigned char out[DIGEST_SHA256_BYTES]);
+
 /** Lower-case hex of a SHA-256. */
 void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HEX_CHARS]);
 

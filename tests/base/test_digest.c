@@ -104,11 +104,29 @@ static void digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere(void **st
         }
 }
 
+/* RFC 4231, test cases 2 and 6: a short key, and one longer than SHA-256's block. */
+static void digest_hmac_sha256_gives_the_vectors_of_rfc_4231(void **state)
+{
+    static const char text[] = "Test Using Larger Than Block-Size Key - Hash Key First";
+    unsigned char long_key[131], mac[DIGEST_SHA256_BYTES];
+    char hex[DIGEST_HEX_CHARS];
+
+    (void)state;
+    digest_hmac_sha256("Jefe", 4, "what do ya want for nothing?", 28, mac);
+    digest_hex(mac, hex);
+    assert_string_equal(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(long_key, 0xaa, sizeof long_key);
+    digest_hmac_sha256(long_key, sizeof long_key, text, sizeof text - 1, mac);
+    digest_hex(mac, hex);
+    assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digest_sha256_gives_the_vectors_of_fips_180),
         cmocka_unit_test(digest_sha256_is_the_same_when_put_in_pieces),
+        cmocka_unit_test(digest_hmac_sha256_gives_the_vectors_of_rfc_4231),
         cmocka_unit_test(digest_crc32c_gives_the_vectors_of_rfc_3720),
         cmocka_unit_test(digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere),
     };

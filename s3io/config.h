@@ -1,0 +1,43 @@
+/*
+ * s3io/config.h -- settings from options, environment and the AWS files.
+ *
+ * Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files",
+ * "Service-specific endpoints".
+ */
+#ifndef S3IO_CONFIG_H
+#define S3IO_CONFIG_H
+
+#include <stdbool.h>
+
+struct err;
+struct s3_client_options;
+struct s3_ini;
+
+enum s3_addressing { S3_ADDRESS_AUTO, S3_ADDRESS_PATH, S3_ADDRESS_VIRTUAL };
+
+struct s3_config {
+    char *profile;         /* its name; "default" */
+    bool profile_explicit; /* given by option, not by AWS_PROFILE */
+    struct s3_ini *files;  /* ~/.aws/config and ~/.aws/credentials as read */
+    char *region;          /* NULL: nowhere set (then instance metadata is asked, else us-east-1) */
+    char *endpoint;        /* "http[s]://HOST[:PORT][/PATH]"; NULL: AWS's own for the region */
+    enum s3_addressing addressing; /* AUTO: virtual host at AWS where the bucket's name allows it,
+                                      path elsewhere */
+    char *ca_bundle;               /* PEM file; NULL: the system's */
+    int attempts;
+    char *sse, *sse_key_id;
+    bool dualstack, fips;
+};
+
+/** Read everything but credentials. ERR_USAGE: a variable with a wrong value; ERR_INPUT: a file and
+ * its line, or a profile that is named and not there. options may be NULL. Release accepts
+ * all-zero. */
+int s3_config_read(struct s3_config *config, const struct s3_client_options *options,
+                   struct err *err);
+void s3_config_release(struct s3_config *config);
+
+/** A key of the profile, credentials file first; NULL: not there. "s3.addressing_style" names a
+ * nested one. The text is the config's. */
+const char *s3_config_profile_value(const struct s3_config *config, const char *key);
+
+#endif
