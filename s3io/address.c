@@ -1,5 +1,6 @@
 #include "s3io/address.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "s3io/config.h"
@@ -7,6 +8,10 @@
 
 #define BUCKET_CHARS_MIN 3
 #define BUCKET_CHARS_MAX 63
+
+/* Of a long key in a message. */
+#define HEAD_CHARS 160
+#define TAIL_CHARS 120
 
 static bool is_alnum(char c)
 {
@@ -105,4 +110,29 @@ void s3_address_release(struct s3_address *address)
     buf_release(&address->origin);
     buf_release(&address->host);
     buf_release(&address->path);
+}
+
+/* Whether a character of UTF-8 goes on at this byte. */
+static bool goes_on(char c)
+{
+    return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+struct s3_address_name s3_address_name(const char *bucket, const char *key)
+{
+    struct s3_address_name name;
+    const size_t chars = strlen(key);
+    size_t head = HEAD_CHARS, tail = chars > TAIL_CHARS ? chars - TAIL_CHARS : 0;
+
+    if (chars <= HEAD_CHARS + TAIL_CHARS) {
+        snprintf(name.text, sizeof name.text, "s3://%.100s/%s", bucket, key);
+        return name;
+    }
+    while (head > 0 && goes_on(key[head]))
+        head--;
+    while (goes_on(key[tail]))
+        tail++;
+    snprintf(name.text, sizeof name.text, "s3://%.100s/%.*s...%s", bucket, (int)head, key,
+             key + tail);
+    return name;
 }

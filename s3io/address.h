@@ -30,4 +30,12 @@ void s3_address_release(struct s3_address *address);
  * wildcard of a certificate stands for one label. */
 bool s3_address_fits_host(const char *bucket, bool https);
 
+/** "s3://BUCKET/KEY" for messages; the middle of a long key is left out, so that the reason still
+ * fits in the line. By value: s3_address_name(bucket, key).text lives to the end of the statement.
+ */
+struct s3_address_name {
+    char text[420];
+};
+struct s3_address_name s3_address_name(const char *bucket, const char *key);
+
 #endif

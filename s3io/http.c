@@ -47,7 +47,8 @@ struct transfer {
     const char *refusal;  /* why a callback of ours ended the call; NULL: it did not */
     bool refused_by_sink; /* or by cancel: not the network's fault */
     bool cancelled, resent;
-    char place[300]; /* "HOST:PORT" */
+    bool headers_whole; /* the empty line behind them came */
+    char place[300];    /* "HOST:PORT" */
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -96,16 +97,25 @@ static void slot_free(struct slot *slot)
     free(slot);
 }
 
+static void idle_drop(struct s3_http *http)
+{
+    struct slot *slot, *next;
+
+    pthread_mutex_lock(&http->mutex);
+    slot = http->idle;
+    http->idle = NULL;
+    pthread_mutex_unlock(&http->mutex);
+    for (; slot != NULL; slot = next) {
+        next = slot->next;
+        slot_free(slot);
+    }
+}
+
 void s3_http_free(struct s3_http *http)
 {
     if (http == NULL)
         return;
-    while (http->idle != NULL) {
-        struct slot *slot = http->idle;
-
-        http->idle = slot->next;
-        slot_free(slot);
-    }
+    idle_drop(http);
     pthread_mutex_destroy(&http->mutex);
     free(http->ca_bundle);
     free(http);
@@ -148,6 +158,7 @@ static void status_take(struct transfer *t, const char *line, size_t bytes)
 
     for (const char *p = blank; p != NULL && ++p < line + bytes && isdigit((unsigned char)*p);)
         status = status < 1000 ? status * 10 + (*p - '0') : status;
+    t->headers_whole = false;
     t->answer->status = status;
     t->answer->headers.bytes = 0;
     t->answer->body.bytes = 0;
@@ -171,6 +182,7 @@ static size_t on_header(char *line, size_t one, size_t bytes, void *context)
     }
     while (end > 0 && strchr("\r\n \t", line[end - 1]) != NULL)
         end--;
+    t->headers_whole |= end == 0;
     colon = memchr(line, ':', end);
     if (colon == NULL)
         return bytes;
@@ -524,12 +536,21 @@ int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
     code = options_set(http, &t, headers);
     if (code == CURLE_OK)
         code = drive(&t);
-    if (code == CURLE_OK && answer->status != 0)
+    /* Curl takes headers that end in the middle for all of them. */
+    if (code == CURLE_OK && !t.headers_whole)
+        t.refusal = "its headers are cut short";
+    if (code == CURLE_OK && t.headers_whole)
         answer->failure = S3_HTTP_ANSWERED;
     else
         rc = failure_set(http, &t, code, err);
     curl_multi_remove_handle(t.slot->multi, t.slot->easy);
-    slot_give(http, t.slot);
+    /* After some failures (a host without address) curl 7.88 refuses settings on the handle. */
+    if (rc == 0)
+        slot_give(http, t.slot);
+    else
+        slot_free(t.slot);
+    if (answer->failure == S3_HTTP_STALE)
+        idle_drop(http); /* the others are as old: the next try shall have a new connection */
     curl_slist_free_all(headers);
     return rc;
 }

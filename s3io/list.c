@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "s3io/address.h"
 #include "s3io/date.h"
 #include "s3io/object.h"
 #include "s3io/request.h"
@@ -207,7 +208,7 @@ int s3_list(struct s3_client *client, const char *bucket, const char *prefix, bo
     do {
         page_clear(&page);
         if (page_fetch(&page, client, bucket, prefix, delimiter, token, err) < 0) {
-            rc = err_wrap(err, "cannot list 's3://%s/%s'", bucket, prefix);
+            rc = err_wrap(err, "cannot list '%s'", s3_address_name(bucket, prefix).text);
             break;
         }
         /* A page has keys and prefixes apart, each in order. */

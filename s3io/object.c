@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "s3io/address.h"
 #include "s3io/put.h"
 #include "s3io/request.h"
 #include "s3io/stream.h"
@@ -28,11 +29,11 @@ static int read_nothing(struct s3_client *client, const struct s3_get *get,
     const int rc = s3_object_head(client, get->bucket, get->key, object, err);
 
     if (rc == S3_YES && get->if_match != NULL && strcmp(get->if_match, object->etag) != 0)
-        return err_set(err, ERR_INPUT, "'s3://%s/%s' was replaced while it was read", get->bucket,
-                       get->key);
+        return err_set(err, ERR_INPUT, "'%s' was replaced while it was read",
+                       s3_address_name(get->bucket, get->key).text);
     if (rc == S3_YES && get->offset > object->bytes)
-        return err_set(err, ERR_INPUT, "'s3://%s/%s' has no byte %" PRIu64, get->bucket, get->key,
-                       get->offset);
+        return err_set(err, ERR_INPUT, "'%s' has no byte %" PRIu64,
+                       s3_address_name(get->bucket, get->key).text, get->offset);
     return rc;
 }
 
@@ -48,7 +49,7 @@ int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out
         return read_nothing(client, get, object, err);
     rc = s3_stream_read(client, get, into_memory, out, object, err);
     if (rc < 0)
-        err_wrap(err, "cannot get 's3://%s/%s'", get->bucket, get->key);
+        err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);
     return rc;
 }
 
@@ -84,7 +85,7 @@ int s3_object_load(struct s3_client *client, const char *bucket, const char *key
     if (rc != S3_YES)
         out->bytes = load.begin;
     if (rc < 0)
-        err_wrap(err, "cannot get 's3://%s/%s'", bucket, key);
+        err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
     return rc;
 }
 
@@ -108,7 +109,7 @@ int s3_object_head(struct s3_client *client, const char *bucket, const char *key
         s3_request_fail(client, &request, &tries, err);
     }
     if (rc < 0)
-        err_wrap(err, "cannot look at 's3://%s/%s'", bucket, key);
+        err_wrap(err, "cannot look at '%s'", s3_address_name(bucket, key).text);
     s3_tries_release(&tries);
     return rc;
 }
@@ -155,8 +156,8 @@ static int was_ours(struct s3_client *client, const struct s3_put *put, struct s
         return S3_YES;
     data = malloc(put->bytes);
     if (data == NULL)
-        return err_set(err, ERR_MEMORY, "out of memory for the %zu bytes of 's3://%s/%s'",
-                       put->bytes, put->bucket, put->key);
+        return err_set(err, ERR_MEMORY, "out of memory for the %zu bytes of '%s'", put->bytes,
+                       s3_address_name(put->bucket, put->key).text);
     get.if_match = object->etag;
     rc = s3_object_read(client, &get, data, NULL, err);
     if (rc == S3_YES && memcmp(data, put->data, put->bytes) != 0)
@@ -183,8 +184,8 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
 
     object = object == NULL ? &unseen : object;
     if (put->bytes > PUT_BYTES_MAX)
-        return err_set(err, ERR_INPUT, "'s3://%s/%s': one request takes at most 5 GiB", put->bucket,
-                       put->key);
+        return err_set(err, ERR_INPUT, "'%s': one request takes at most 5 GiB",
+                       s3_address_name(put->bucket, put->key).text);
     request.header_count = s3_put_kind(put, &client->config, headers);
     request.header_count += s3_put_conditions(put, headers + request.header_count);
     status = s3_request_send(client, &request, &tries, err);
@@ -198,7 +199,7 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
         s3_request_fail(client, &request, &tries, err);
     }
     if (rc < 0)
-        err_wrap(err, "cannot put 's3://%s/%s'", put->bucket, put->key);
+        err_wrap(err, "cannot put '%s'", s3_address_name(put->bucket, put->key).text);
     s3_tries_release(&tries);
     return rc;
 }
@@ -216,12 +217,12 @@ int s3_object_delete(struct s3_client *client, const char *bucket, const char *k
     else if (status > 0)
         s3_request_fail(client, &request, &tries, err);
     if (rc < 0)
-        err_wrap(err, "cannot delete 's3://%s/%s'", bucket, key);
+        err_wrap(err, "cannot delete '%s'", s3_address_name(bucket, key).text);
     s3_tries_release(&tries);
     return rc;
 }
 
 int s3_object_missing(const char *bucket, const char *key, struct err *err)
 {
-    return err_set(err, ERR_INPUT, "'s3://%s/%s': no such key", bucket, key);
+    return err_set(err, ERR_INPUT, "'%s': no such key", s3_address_name(bucket, key).text);
 }

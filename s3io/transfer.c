@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "s3io/address.h"
 #include "s3io/object.h"
 #include "s3io/put.h"
 #include "s3io/request.h"
@@ -208,16 +209,15 @@ int s3_object_download(struct s3_client *client, const char *bucket, const char 
         return rc;
     /* What a longer file held before must not stand behind the object's bytes. */
     if (ftruncate(fd, (off_t)object->bytes) < 0)
-        return err_set_errno(err, ERR_IO, errno,
-                             "cannot give the file for 's3://%s/%s' %" PRIu64 " bytes", bucket, key,
-                             object->bytes);
+        return err_set_errno(err, ERR_IO, errno, "cannot give the file for '%s' %" PRIu64 " bytes",
+                             s3_address_name(bucket, key).text, object->bytes);
     job.transfer = transfer_or_default(transfer);
     job.etag = object->etag[0] != '\0' ? object->etag : NULL;
     job.move = download_part;
     job_cut(&job, object->bytes, 1);
     pthread_mutex_init(&job.mutex, NULL);
     if (job.part_count > 0 && job_run(&job, err) < 0)
-        rc = err_wrap(err, "cannot get 's3://%s/%s'", bucket, key);
+        rc = err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
     pthread_mutex_destroy(&job.mutex);
     return rc;
 }
@@ -254,11 +254,11 @@ static int upload_whole(struct job *job, const struct s3_put *put, struct s3_obj
     int rc = -1;
 
     if (data == NULL)
-        return err_set(err, ERR_MEMORY, "out of memory for the %" PRIu64 " bytes of 's3://%s/%s'",
-                       job->bytes, put->bucket, put->key);
+        return err_set(err, ERR_MEMORY, "out of memory for the %" PRIu64 " bytes of '%s'",
+                       job->bytes, s3_address_name(put->bucket, put->key).text);
     whole.data = data;
     if (file_part(job, 0, data, job->bytes, err) < 0)
-        err_wrap(err, "cannot put 's3://%s/%s'", put->bucket, put->key);
+        err_wrap(err, "cannot put '%s'", s3_address_name(put->bucket, put->key).text);
     else
         rc = s3_object_put(job->client, &whole, object, err);
     if (rc == S3_YES)
@@ -494,9 +494,10 @@ static void upload_abort(struct job *job)
     if (status > 0 && status / 100 != 2 && status != 404)
         s3_request_fail(job->client, &request, &tries, &err);
     if (status < 0 || (status / 100 != 2 && status != 404))
-        log_warn("the parts of an upload to 's3://%s/%s' that failed stay in the bucket (and cost "
+        log_warn("the parts of an upload to '%s' that failed stay in the bucket (and cost "
                  "money) until it is aborted, upload id %s: %s",
-                 job->bucket, job->key, (const char *)job->upload_id.data, err.msg);
+                 s3_address_name(job->bucket, job->key).text, (const char *)job->upload_id.data,
+                 err.msg);
     s3_tries_release(&tries);
 }
 
@@ -531,7 +532,7 @@ static int upload_parts(struct job *job, const struct s3_put *put, struct s3_obj
             upload_abort(job);
     }
     if (rc < 0)
-        err_wrap(err, "cannot put 's3://%s/%s'", put->bucket, put->key);
+        err_wrap(err, "cannot put '%s'", s3_address_name(put->bucket, put->key).text);
     free(job->etags);
     buf_release(&job->upload_id);
     return rc;
@@ -546,8 +547,8 @@ int s3_object_upload(struct s3_client *client, const struct s3_put *put, int fd,
 
     object = object == NULL ? &unseen : object;
     if (put->bytes > OBJECT_BYTES_MAX)
-        return err_set(err, ERR_INPUT, "'s3://%s/%s': an object has at most 5 TiB", put->bucket,
-                       put->key);
+        return err_set(err, ERR_INPUT, "'%s': an object has at most 5 TiB",
+                       s3_address_name(put->bucket, put->key).text);
     job.transfer = transfer_or_default(transfer);
     job_cut(&job, put->bytes, PART_BYTES_MIN);
     pthread_mutex_init(&job.mutex, NULL);

@@ -1,0 +1,716 @@
+/* tests/s3io/test_request.c -- what goes wrong between a client and S3, and what ours does. */
+#include "s3io/request.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/list.h"
+#include "s3io/object.h"
+
+#define SECRET "wJalrXUtnFEMIwJalrXUtnFEMI"
+#define OK     "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
+#define HELLO                                                                                      \
+    "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
+    "Content-Length: 5\r\n\r\nhello"
+#define ERROR_DOCUMENT(code, more)                                                                 \
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>" code                               \
+    "</Code><Message>why</Message>" more "<RequestId>7QX2</RequestId></Error>"
+/* The length is not said: the end of the connection is the end of the document. */
+#define FAULT(status, headers, code, more)                                                         \
+    "HTTP/1.1 " status " x\r\n" headers "Connection: close\r\n\r\n" ERROR_DOCUMENT(code, more)
+
+static volatile sig_atomic_t cancel;
+static struct faults *faults;
+static struct s3_client *client;
+static struct err err;
+
+static void begin_with(const struct fault_step *steps, size_t count)
+{
+    struct s3_client_options options = {.cancel = &cancel};
+
+    cancel = 0;
+    err = (struct err){0};
+    faults = faults_start(steps, count);
+    options.endpoint = faults_url(faults);
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->stall_s = 0.4;
+    client->config.attempts = 3;
+}
+#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+
+static void end(void)
+{
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+/* The five bytes of HELLO. */
+static int read_hello(void)
+{
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
+    char out[6] = "";
+    const int rc = s3_object_read(client, &get, out, NULL, &err);
+
+    if (rc == S3_YES)
+        assert_string_equal(out, "hello");
+    return rc;
+}
+
+static int put_hello(bool if_none)
+{
+    const struct s3_put put = {
+        .bucket = "imgs", .key = "k", .data = "hello", .bytes = 5, .if_none = if_none};
+
+    return s3_object_put(client, &put, NULL, &err);
+}
+
+static void assert_says(const char *part)
+{
+    if (strstr(err.msg, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, err.msg);
+    assert_null(strstr(err.msg, SECRET));
+}
+
+static void assert_request_has(int index, const char *part)
+{
+    if (strcasestr(faults_request(faults, index), part) == NULL)
+        fail_msg("'%s' is not in request %d: %s", part, index, faults_request(faults, index));
+}
+
+static void request_tries_again_what_time_may_mend(void **state)
+{
+    static const struct fault_step bad[] = {
+        {.text = FAULT("503", "", "SlowDown", ""), .then = FAULT_CLOSE},
+        {.text = FAULT("500", "", "InternalError", ""), .then = FAULT_CLOSE},
+        {.text = FAULT("400", "", "RequestTimeout", ""), .then = FAULT_CLOSE},
+        {.text = FAULT("403", "", "RequestThrottled", ""), .then = FAULT_CLOSE},
+        {.text = FAULT("400", "", "XAmzContentSHA256Mismatch", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 502 x\r\nContent-Length: 4\r\n\r\noops"},
+        {.text = "HTTP/1.1 504 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = "HTTP/1.1 429 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = NULL, .then = FAULT_RESET},
+        {.text = "HTTP/1.1 200 OK\r\nContent-Le", .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nContent-Length: 5\r\n\r\n", .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\n", .then = FAULT_HOLD},
+        {.text = "gibberish", .then = FAULT_CLOSE},
+    };
+    struct s3_client_stats stats;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const struct fault_step steps[] = {bad[i], bad[i], {.text = HELLO}};
+
+        BEGIN(steps);
+        if (read_hello() != S3_YES || faults_requests(faults) != 3)
+            fail_msg("case %zu: %d requests: %s", i, faults_requests(faults), err.msg);
+        s3_client_stats(client, &stats);
+        assert_int_equal(stats.requests, 3);
+        assert_int_equal(stats.retries, 2);
+        end();
+    }
+}
+
+static void request_gives_up_after_its_attempts(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("503", "", "SlowDown", ""), .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1); /* and not S3_NO */
+    assert_int_equal(faults_requests(faults), 3);
+    assert_int_equal(err.code, ERR_NET);
+    assert_says("s3://imgs/k");
+    assert_says("3 tries");
+    assert_says("503 SlowDown (request 7QX2)");
+    end();
+}
+
+static void request_names_an_endpoint_that_is_down(void **state)
+{
+    const struct fault_step steps[] = {{.text = OK}};
+    char place[64];
+
+    (void)state;
+    BEGIN(steps);
+    snprintf(place, sizeof place, "127.0.0.1:%d", faults_port(faults));
+    faults_stop(faults);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(err.code, ERR_NET);
+    assert_says(place);
+    assert_says("3 tries");
+    s3_client_close(client);
+}
+
+static void request_does_not_repeat_what_a_person_has_to_mend(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {FAULT("403", "", "AccessDenied", ""), "s3:GetObject on bucket 'imgs'"},
+        {FAULT("403", "", "SignatureDoesNotMatch", ""), "secret access key from the environment"},
+        {FAULT("404", "", "NoSuchBucket", ""), "no bucket 'imgs'"},
+        {FAULT("400", "", "InvalidBucketName", ""), "InvalidBucketName"},
+        {FAULT("501", "", "NotImplemented", ""), "NotImplemented"},
+        {FAULT("403", "", "InvalidObjectState", ""), "InvalidObjectState"},
+        {"HTTP/1.1 404 x\r\nContent-Length: 15\r\n\r\n<html>no</html>", "is it an S3 endpoint"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "does not say which"},
+        {"HTTP/1.1 206 OK\r\nContent-Range: bytes 1-5/10\r\nContent-Length: 5\r\n\r\nhello",
+         "1 to 5 came"},
+        {"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\nhell",
+         "it has 4 bytes"},
+        {FAULT("416", "", "InvalidRange", ""), "ends before"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
+
+        BEGIN(steps);
+        if (read_hello() != -1 || err.code != ERR_INPUT)
+            fail_msg("case %zu: code %d: %s", i, err.code, err.msg);
+        assert_says(cases[i].says);
+        assert_says("s3://imgs/k");
+        assert_int_equal(faults_requests(faults), 1);
+        end();
+    }
+}
+
+static void request_says_that_a_key_is_missing_without_an_error(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("404", "", "NoSuchKey", ""), .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_NO);
+    assert_int_equal(s3_object_delete(client, "imgs", "k", &err), S3_YES);
+    end();
+}
+
+static void request_goes_on_from_the_byte_reached(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\nhel",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 3-9/10\r\n"
+                 "Content-Length: 7\r\n\r\nlo",
+         .then = FAULT_HOLD}, /* a stall */
+        {.text = FAULT("503", "", "SlowDown", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 5-9/10\r\n"
+                 "Content-Length: 5\r\n\r\nworld"},
+    };
+    struct s3_object object;
+    struct buf out = {0};
+
+    (void)state;
+    BEGIN(steps);
+    client->config.attempts = 4;
+    buf_append(&out, ">", 1);
+    assert_int_equal(s3_object_load(client, "imgs", "k", 100, &out, &object, &err), S3_YES);
+    assert_string_equal(buf_text(&out), ">helloworld");
+    assert_int_equal(object.bytes, 10);
+    assert_string_equal(object.etag, "\"e\"");
+    assert_null(strcasestr(faults_request(faults, 0), "\r\nrange:"));
+    assert_request_has(1, "\r\nrange: bytes=3-9\r\n");
+    assert_request_has(1, "\r\nif-match: \"e\"\r\n");
+    assert_request_has(3, "\r\nrange: bytes=5-9\r\n");
+    buf_release(&out);
+    end();
+}
+
+static void request_never_mixes_two_versions_of_an_object(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\nhel",
+         .then = FAULT_CLOSE},
+        {.text = FAULT("412", "", "PreconditionFailed", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\nhel",
+         .then = FAULT_CLOSE},
+        /* this one does not look at If-Match */
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"f\"\r\nContent-Range: bytes 3-9/10\r\n"
+                 "Content-Length: 7\r\n\r\nabcdefg"},
+    };
+    struct buf out = {0};
+
+    (void)state;
+    BEGIN(steps);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(s3_object_load(client, "imgs", "k", 100, &out, NULL, &err), -1);
+        assert_int_equal(err.code, ERR_INPUT);
+        assert_says("replaced while it was read");
+        assert_int_equal(out.bytes, 0);
+    }
+    buf_release(&out);
+    end();
+}
+
+static void request_never_takes_a_body_without_a_length_for_whole(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n\r\n", .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n\r\nhello", .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\nhello"},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 50\r\n\r\nhello"},
+    };
+    struct buf out = {0};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_string_equal(buf_text(&out), "hello");
+    assert_int_equal(faults_requests(faults), 3);
+    out.bytes = 0;
+    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_int_equal(out.bytes, 0); /* an empty object is an object */
+    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), -1);
+    assert_says("50 bytes, at most 20");
+    buf_release(&out);
+    end();
+}
+
+static void request_does_not_count_a_kept_connection_that_was_closed(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = HELLO}, {.text = NULL, .then = FAULT_CLOSE}, {.text = HELLO}};
+
+    (void)state;
+    BEGIN(steps);
+    client->config.attempts = 1;
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(faults_requests(faults), 3);
+    end();
+}
+
+static void request_follows_a_bucket_to_its_region_and_remembers_it(void **state)
+{
+    static const char *const answers[] = {
+        FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
+        FAULT("400", "", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
+        FAULT("307", "x-amz-bucket-region: eu-west-1\r\n", "TemporaryRedirect", ""),
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct fault_step steps[] = {{.text = answers[i], .then = FAULT_CLOSE},
+                                           {.text = HELLO}};
+
+        BEGIN(steps);
+        assert_int_equal(read_hello(), S3_YES);
+        assert_request_has(0, "/us-east-1/s3/aws4_request");
+        assert_request_has(1, "/eu-west-1/s3/aws4_request");
+        assert_int_equal(read_hello(), S3_YES);
+        assert_int_equal(faults_requests(faults), 3);
+        assert_request_has(2, "/eu-west-1/s3/aws4_request");
+        end();
+    }
+}
+
+static void request_follows_a_location_to_another_host(void **state)
+{
+    static char redirect[512];
+    const struct fault_step there_steps[] = {{.text = HELLO}};
+    const struct fault_step steps[] = {{.text = redirect, .then = FAULT_CLOSE}};
+    struct faults *there = FAULTS(there_steps);
+    char host[64];
+
+    (void)state;
+    snprintf(
+        redirect, sizeof redirect,
+        "HTTP/1.1 307 x\r\nLocation: http://localhost:%d/imgs/k?x\r\nContent-Length: 0\r\n\r\n",
+        faults_port(there));
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    snprintf(host, sizeof host, "\r\nhost: localhost:%d\r\n", faults_port(there));
+    assert_non_null(strcasestr(faults_request(there, 0), host));
+    assert_non_null(strstr(faults_request(there, 0), "GET /imgs/k HTTP/1.1"));
+    end();
+    faults_stop(there);
+}
+
+static void request_follows_twice_at_most(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-2\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-3\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        /* the second half: to where we are */
+        {.text = FAULT("301", "", "PermanentRedirect", ""), .then = FAULT_CLOSE},
+    };
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 3);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("set AWS_REGION=eu-west-3");
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 4);
+    assert_says("set AWS_REGION");
+    end();
+}
+
+static void request_takes_over_the_servers_clock_once(void **state)
+{
+    static const char skewed[] =
+        FAULT("403", "Date: Tue, 01 Jan 2030 00:00:10 GMT\r\n", "RequestTimeTooSkewed", "");
+    const struct fault_step steps[] = {{.text = skewed, .then = FAULT_CLOSE},
+                                       {.text = HELLO},
+                                       {.text = HELLO},
+                                       {.text = skewed, .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    assert_request_has(1, "\r\nx-amz-date: 20300101T0000");
+    assert_int_equal(read_hello(), S3_YES);
+    assert_request_has(2, "\r\nx-amz-date: 20300101T0000");
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 5);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("signed at 2030-01-01 00:00:"); /* ours, corrected */
+    assert_says("says 2030-01-01 00:00:10 UTC");
+    end();
+}
+
+static void request_fetches_refused_credentials_again_once(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {FAULT("400", "", "ExpiredToken", ""), "have expired"},
+        {FAULT("403", "", "InvalidAccessKeyId", ""), "does not know the access key id from"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step once[] = {{.text = cases[i].text, .then = FAULT_CLOSE},
+                                          {.text = HELLO}};
+        const struct fault_step always[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
+
+        BEGIN(once);
+        assert_int_equal(read_hello(), S3_YES);
+        end();
+        BEGIN(always);
+        assert_int_equal(read_hello(), -1);
+        assert_int_equal(faults_requests(faults), 2);
+        assert_int_equal(err.code, ERR_INPUT);
+        assert_says(cases[i].says);
+        assert_says("the environment");
+        end();
+    }
+}
+
+static void request_sends_the_session_token_signed(void **state)
+{
+    const struct fault_step steps[] = {{.text = HELLO}};
+
+    (void)state;
+    setenv("AWS_SESSION_TOKEN", "the-token", 1);
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    assert_request_has(0, "\r\nx-amz-security-token: the-token\r\n");
+    assert_request_has(0, ";x-amz-security-token,");
+    end();
+    unsetenv("AWS_SESSION_TOKEN");
+}
+
+static void head_asks_by_get_why_it_failed(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
+        {.text = FAULT("404", "", "NoSuchKey", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"}, /* the bucket is known now */
+        {.text = "HTTP/1.1 403 x\r\nContent-Length: 99\r\n\r\n"},
+        {.text = FAULT("403", "", "AccessDenied", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
+        {.text = FAULT("404", "", "NoSuchBucket", ""), .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
+        {.text = HELLO}, /* written meanwhile: look again */
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 7\r\n"
+                 "Last-Modified: Tue, 01 Jan 2030 00:00:10 GMT\r\n\r\n"},
+    };
+    struct s3_object object;
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
+    assert_request_has(0, "HEAD /imgs/k ");
+    assert_request_has(1, "GET /imgs/k ");
+    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
+    assert_int_equal(faults_requests(faults), 3);
+    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
+    assert_says("s3:GetObject");
+    assert_int_equal(s3_object_head(client, "other", "k", NULL, &err), -1);
+    assert_says("no bucket 'other'");
+    assert_int_equal(s3_object_head(client, "third", "k", &object, &err), S3_YES);
+    assert_int_equal(object.bytes, 7);
+    assert_true(object.modified_s == 1893456010);
+    end();
+}
+
+static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
+{
+    static const struct {
+        const char *head, *get;
+        int rc;
+    } cases[] = {
+        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n",
+         "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n\r\n"
+         "hello",
+         S3_YES},
+        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n",
+         "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n\r\n"
+         "HELLO",
+         S3_NO},
+        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 6\r\n\r\n", OK, S3_NO},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {
+            {.text = NULL, .then = FAULT_CLOSE},
+            {.text = FAULT("412", "", "PreconditionFailed", ""), .then = FAULT_CLOSE},
+            {.text = cases[i].head},
+            {.text = cases[i].get},
+        };
+
+        BEGIN(steps);
+        assert_int_equal(put_hello(true), cases[i].rc);
+        assert_request_has(0, "\r\nif-none-match: *\r\n");
+        end();
+    }
+}
+
+static void put_says_at_once_that_a_condition_did_not_hold(void **state)
+{
+    static const char *const answers[] = {FAULT("412", "", "PreconditionFailed", ""),
+                                          FAULT("409", "", "ConditionalRequestConflict", ""),
+                                          FAULT("404", "", "NoSuchKey", "")};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct fault_step steps[] = {{.text = answers[i], .then = FAULT_CLOSE}};
+
+        BEGIN(steps);
+        assert_int_equal(put_hello(true), S3_NO);
+        assert_int_equal(faults_requests(faults), 1);
+        assert_int_equal(put_hello(false), -1); /* it had no condition */
+        assert_int_equal(err.code, ERR_INPUT);
+        end();
+    }
+}
+
+static void put_asks_for_encryption_where_it_is_configured(void **state)
+{
+    const struct fault_step steps[] = {{.text = OK}};
+
+    (void)state;
+    setenv("CONVOY_SSE_KMS_KEY_ID", "key-7", 1);
+    BEGIN(steps);
+    assert_int_equal(put_hello(false), S3_YES);
+    assert_request_has(0, "\r\nx-amz-server-side-encryption: aws:kms\r\n");
+    assert_request_has(0, "\r\nx-amz-server-side-encryption-aws-kms-key-id: key-7\r\n");
+    assert_request_has(0, "\r\ncontent-type: application/octet-stream\r\n");
+    assert_request_has(0, "\r\nx-amz-content-sha256: "
+                          "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\r\n");
+    end();
+    unsetenv("CONVOY_SSE_KMS_KEY_ID");
+}
+
+static int visit_none(void *context, const struct s3_listed *listed, struct err *visit_err)
+{
+    (void)listed, (void)visit_err;
+    ++*(int *)context;
+    return 0;
+}
+
+static void list_takes_no_damaged_document_for_an_end(void **state)
+{
+#define PAGE(inside)                                                                               \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult>" inside "</ListBucketResult>"
+#define ONE "<Contents><Key>a</Key><Size>1</Size></Contents>"
+    static const struct {
+        const char *text;
+        int requests;
+        const char *says;
+    } cases[] = {
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult>" ONE, 3, "XML"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3, "XML"},
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\x01\x02garbage", 3, "XML"},
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<!DOCTYPE x [<!ENTITY a \"b\">]>"
+         "<ListBucketResult/>",
+         3, "document type"},
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html/>", 1, "S3 endpoint"},
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR_DOCUMENT("InternalError", ""), 3,
+         "InternalError"},
+        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR_DOCUMENT("AccessDenied", ""), 1,
+         "AccessDenied"},
+        {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 1, "goes on"},
+        {PAGE("<Contents><Size>1</Size></Contents>"), 1, "without a key"},
+        {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 1, "size"},
+        {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 1, "encoded"},
+        {FAULT("403", "", "AccessDenied", ""), 1, "s3:ListBucket"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
+        int visits = 0;
+
+        BEGIN(steps);
+        assert_int_equal(s3_list(client, "imgs", "p/", false, visit_none, &visits, &err), -1);
+        assert_says(cases[i].says);
+        assert_says("s3://imgs/p/");
+        assert_int_equal(faults_requests(faults), cases[i].requests);
+        assert_int_equal(visits, 0);
+        end();
+    }
+}
+
+static void list_gives_keys_and_prefixes_in_one_order(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = PAGE("<Contents><Key>a+b%2Bc</Key><Size>1</Size><ETag>&quot;e&quot;</ETag>"
+                      "<LastModified>2030-01-01T00:00:10.500Z</LastModified></Contents>"
+                      "<Contents><Key>c</Key><Size>18446744073709551615</Size></Contents>"
+                      "<CommonPrefixes><Prefix>b%0A/</Prefix></CommonPrefixes>"
+                      "<IsTruncated>true</IsTruncated><NextContinuationToken>t/=</"
+                      "NextContinuationToken>"),
+         .then = FAULT_CLOSE},
+        {.text = PAGE("<Contents><Key>%C3%A9</Key><Size>0</Size></Contents>"), .then = FAULT_CLOSE},
+    };
+    int visits = 0;
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_list(client, "imgs", "", true, visit_none, &visits, &err), 0);
+    assert_int_equal(visits, 4);
+    assert_request_has(0, "GET /imgs?delimiter=%2F&encoding-type=url&list-type=2");
+    assert_request_has(1, "GET /imgs?continuation-token=t%2F%3D&delimiter");
+    end();
+}
+
+static void request_waits_as_long_as_it_is_asked_to(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("503", "Retry-After: 1\r\n", "SlowDown", ""), .then = FAULT_CLOSE},
+        {.text = HELLO}};
+    const double start = clock_now_s();
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    assert_true(clock_now_s() - start >= 1);
+    end();
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    cancel = 1;
+}
+
+static void request_ends_when_cancelled_while_it_waits(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("503", "Retry-After: 60\r\n", "SlowDown", ""), .then = FAULT_CLOSE}};
+    const struct itimerval soon = {.it_value = {.tv_usec = 200000}};
+
+    (void)state;
+    signal(SIGALRM, on_alarm);
+    BEGIN(steps);
+    setitimer(ITIMER_REAL, &soon, NULL);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_int_equal(faults_requests(faults), 1);
+    end();
+}
+
+static void request_refuses_names_that_cannot_be(void **state)
+{
+    const struct fault_step steps[] = {{.text = OK}};
+    static char long_key[1026];
+
+    (void)state;
+    memset(long_key, 'k', sizeof long_key - 1);
+    BEGIN(steps);
+    assert_int_equal(s3_object_delete(client, "imgs", long_key, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("1025");
+    assert_int_equal(s3_object_delete(client, "imgs", "", &err), -1);
+    assert_int_equal(s3_object_delete(client, "", "k", &err), -1);
+    assert_int_equal(s3_object_delete(client, "a/b", "k", &err), -1);
+    assert_int_equal(faults_requests(faults), 0);
+    end();
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    place_open();
+    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", SECRET, 1);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    place_close();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(request_tries_again_what_time_may_mend),
+        cmocka_unit_test(request_gives_up_after_its_attempts),
+        cmocka_unit_test(request_names_an_endpoint_that_is_down),
+        cmocka_unit_test(request_does_not_repeat_what_a_person_has_to_mend),
+        cmocka_unit_test(request_says_that_a_key_is_missing_without_an_error),
+        cmocka_unit_test(request_goes_on_from_the_byte_reached),
+        cmocka_unit_test(request_never_mixes_two_versions_of_an_object),
+        cmocka_unit_test(request_never_takes_a_body_without_a_length_for_whole),
+        cmocka_unit_test(request_does_not_count_a_kept_connection_that_was_closed),
+        cmocka_unit_test(request_follows_a_bucket_to_its_region_and_remembers_it),
+        cmocka_unit_test(request_follows_a_location_to_another_host),
+        cmocka_unit_test(request_follows_twice_at_most),
+        cmocka_unit_test(request_takes_over_the_servers_clock_once),
+        cmocka_unit_test(request_fetches_refused_credentials_again_once),
+        cmocka_unit_test(request_sends_the_session_token_signed),
+        cmocka_unit_test(head_asks_by_get_why_it_failed),
+        cmocka_unit_test(put_knows_whether_a_condition_held_after_a_lost_answer),
+        cmocka_unit_test(put_says_at_once_that_a_condition_did_not_hold),
+        cmocka_unit_test(put_asks_for_encryption_where_it_is_configured),
+        cmocka_unit_test(list_takes_no_damaged_document_for_an_end),
+        cmocka_unit_test(list_gives_keys_and_prefixes_in_one_order),
+        cmocka_unit_test(request_waits_as_long_as_it_is_asked_to),
+        cmocka_unit_test(request_ends_when_cancelled_while_it_waits),
+        cmocka_unit_test(request_refuses_names_that_cannot_be),
+    };
+
+    return cmocka_run_group_tests_name("s3io/request", tests, group_setup, group_teardown);
+}
