@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "s3io/credentials.h"
+#include "s3io/metadata.h"
 #include "s3io/request.h"
 
 #define STALL_S        20.0
@@ -98,6 +100,27 @@ static struct s3_bucket *bucket_make(struct s3_client *client, const char *name)
     return bucket;
 }
 
+/* Where nothing names a region: the one that this host is in. An endpoint of somebody's own knows
+ * no regions. Whatever comes is checked, as it becomes part of a host's name. */
+static char *region_find(const struct s3_client *client)
+{
+    struct s3_metadata *metadata = NULL;
+    struct buf text = {0};
+    struct err ignored;
+    char *region = NULL;
+
+    if (client->config.endpoint == NULL) {
+        metadata = s3_metadata_new();
+        if (s3_metadata_get(metadata, "meta-data/placement/region", &text, &ignored) == 1 &&
+            text.bytes > 0 &&
+            strspn(buf_text(&text), "abcdefghijklmnopqrstuvwxyz0123456789-") == text.bytes)
+            region = copy(buf_text(&text));
+    }
+    buf_release(&text);
+    s3_metadata_free(metadata);
+    return region != NULL ? region : copy(REGION_DEFAULT);
+}
+
 char *s3_client_region(struct s3_client *client, const char *name)
 {
     struct s3_bucket *bucket;
@@ -106,7 +129,7 @@ char *s3_client_region(struct s3_client *client, const char *name)
     pthread_mutex_lock(&client->mutex);
     bucket = bucket_find(client, name);
     if (client->region == NULL)
-        client->region = copy(REGION_DEFAULT);
+        client->region = region_find(client);
     region = copy(bucket != NULL && bucket->region != NULL ? bucket->region : client->region);
     pthread_mutex_unlock(&client->mutex);
     return region;

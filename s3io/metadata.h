@@ -8,6 +8,8 @@
 #ifndef S3IO_METADATA_H
 #define S3IO_METADATA_H
 
+#include <stdbool.h>
+
 struct buf;
 struct err;
 struct s3_metadata;
@@ -17,9 +19,13 @@ void s3_metadata_free(struct s3_metadata *metadata);
 
 /** Append the item below /latest/ ("meta-data/placement/region"). 1: there; 0: no such item (404);
  * -1: ERR_NET (not reachable in time: probably no EC2 host, or a container whose hop limit of 1
- * loses the token's answer), ERR_INPUT (disabled, refused). A refused token is fetched anew once.
+ * loses the token's answer), ERR_INPUT (disabled, refused), ERR_USAGE (a variable
+ * that is wrong). A refused token is fetched anew once.
  * One thread at a time. */
 int s3_metadata_get(struct s3_metadata *metadata, const char *item, struct buf *out,
                     struct err *err);
+
+/** Whether it ever answered anything: false where this is probably no EC2 host. */
+bool s3_metadata_answered(const struct s3_metadata *metadata);
 
 #endif

@@ -1,0 +1,385 @@
+/* tests/s3io/test_upload.c -- multipart uploads and downloads in parts when things go wrong. */
+#include "s3io/object.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/request.h"
+
+#define MIB         ((size_t)1 << 20)
+#define BYTES       (11 * MIB) /* parts of 5, 5 and 1 MiB */
+#define ERROR(code) "<Error><Code>" code "</Code><RequestId>7QX2</RequestId></Error>"
+#define CREATED                                                                                    \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<InitiateMultipartUploadResult><UploadId>u/1"     \
+    "</UploadId></InitiateMultipartUploadResult>"
+#define COMPLETED                                                                                  \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n   "                                              \
+    "<CompleteMultipartUploadResult><ETag>&quot;c-3"                                               \
+    "&quot;</ETag></CompleteMultipartUploadResult>"
+#define PART(n)                                                                                    \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nETag: \"" n "\"\r\nContent-Length: 0\r\n\r\n"                  \
+    }
+#define NO_CONTENT                                                                                 \
+    {                                                                                              \
+        .text = "HTTP/1.1 204 No Content\r\n\r\n"                                                  \
+    }
+/* What comes before the request to complete. */
+#define PARTS_SENT {.text = CREATED, .then = FAULT_CLOSE}, PART("p1"), PART("p2"), PART("p3")
+
+static volatile sig_atomic_t cancel;
+static struct faults *faults;
+static struct s3_client *client;
+static struct err err;
+static int fd;
+
+static void begin_with(const struct fault_step *steps, size_t count)
+{
+    struct s3_client_options options = {.cancel = &cancel};
+
+    cancel = 0;
+    err = (struct err){0};
+    faults = faults_start(steps, count);
+    options.endpoint = faults_url(faults);
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->stall_s = 5;
+    client->config.attempts = 2;
+    fd = memfd_create("object", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, BYTES), 0);
+}
+#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+
+static void end(void)
+{
+    close(fd);
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+static int upload(bool if_none, struct s3_object *object)
+{
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = BYTES, .if_none = if_none};
+    const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB};
+
+    return s3_object_upload(client, &put, fd, &transfer, object, &err);
+}
+
+static void assert_says(const char *part)
+{
+    if (strstr(err.msg, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, err.msg);
+}
+
+static void assert_request_has(int index, const char *part)
+{
+    const char *text = faults_request(faults, index);
+
+    if (strcasestr(text, part) == NULL)
+        fail_msg("'%s' is not in request %d: %.400s", part, index, text);
+}
+
+/* The answer to HEAD of an object that this upload made: it has the name that request 0 gave it. */
+static void head_of_ours(struct faults *server, struct buf *out)
+{
+    const char *name = strcasestr(faults_request(server, 0), "x-amz-meta-convoy-upload: ");
+
+    assert_non_null(name);
+    buf_printf(out, "HTTP/1.1 200 OK\r\nETag: \"c-3\"\r\nContent-Length: %zu\r\n%.*s\r\n\r\n",
+               BYTES, (int)strcspn(name, "\r"), name);
+}
+
+static void upload_sends_parts_in_order_and_completes(void **state)
+{
+    const struct fault_step steps[] = {PARTS_SENT, {.text = COMPLETED, .then = FAULT_CLOSE}};
+    struct s3_object object;
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(false, &object), S3_YES);
+    assert_string_equal(object.etag, "\"c-3\"");
+    assert_int_equal(object.bytes, BYTES);
+    assert_request_has(0, "POST /imgs/k?uploads= ");
+    assert_request_has(1, "PUT /imgs/k?partNumber=1&uploadId=u%2F1 ");
+    assert_request_has(1, "\r\nContent-Length: 5242880\r\n");
+    assert_request_has(3, "\r\nContent-Length: 1048576\r\n");
+    assert_request_has(4, "POST /imgs/k?uploadId=u%2F1 ");
+    assert_request_has(4, "<Part><PartNumber>3</PartNumber><ETag>&#34;p3&#34;</ETag></Part>"
+                          "</CompleteMultipartUpload>");
+    assert_int_equal(faults_requests(faults), 5);
+    end();
+}
+
+static void upload_tries_a_part_again(void **state)
+{
+    const struct fault_step steps[] = {{.text = CREATED, .then = FAULT_CLOSE},
+                                       {.text = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n",
+                                        .then = FAULT_CLOSE,
+                                        .at_headers = true}, /* before the body is there */
+                                       PART("p1"),
+                                       {.text = NULL, .then = FAULT_RESET},
+                                       PART("p2"),
+                                       PART("p3"),
+                                       {.text = COMPLETED, .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(false, NULL), S3_YES);
+    assert_request_has(2, "partNumber=1&");
+    assert_request_has(4, "partNumber=2&");
+    end();
+}
+
+static void upload_takes_no_success_with_an_error_inside(void **state)
+{
+    const struct fault_step mended[] = {
+        PARTS_SENT,
+        {.text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n " ERROR("InternalError"),
+         .then = FAULT_CLOSE},
+        {.text = COMPLETED, .then = FAULT_CLOSE}};
+    const struct fault_step fatal[] = {
+        PARTS_SENT,
+        {.text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n " ERROR("InvalidPart"),
+         .then = FAULT_CLOSE},
+        NO_CONTENT};
+
+    (void)state;
+    BEGIN(mended);
+    assert_int_equal(upload(false, NULL), S3_YES);
+    assert_int_equal(faults_requests(faults), 6);
+    end();
+    BEGIN(fatal);
+    assert_int_equal(upload(false, NULL), -1);
+    assert_says("InvalidPart (request 7QX2)");
+    assert_says("s3://imgs/k");
+    assert_int_equal(faults_requests(faults), 6);
+    assert_request_has(5, "DELETE /imgs/k?uploadId=u%2F1 ");
+    end();
+}
+
+static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **state)
+{
+    const struct fault_step ours[] = {
+        PARTS_SENT,
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+         .then = FAULT_CLOSE},
+        {.make = head_of_ours}};
+    const struct fault_step never[] = {
+        PARTS_SENT,
+        {.text = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = NULL, .then = FAULT_CLOSE}, /* and no attempt is left */
+        {.make = head_of_ours}};
+    const struct fault_step others[] = {
+        PARTS_SENT,
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"c-3\"\r\nContent-Length: 11534336\r\n"
+                 "x-amz-meta-convoy-upload: another\r\n\r\n"},
+        NO_CONTENT};
+    struct s3_object object;
+
+    (void)state;
+    BEGIN(ours);
+    assert_int_equal(upload(false, &object), S3_YES);
+    assert_string_equal(object.etag, "\"c-3\"");
+    assert_int_equal(faults_requests(faults), 7);
+    end();
+    BEGIN(never);
+    assert_int_equal(upload(false, &object), S3_YES);
+    end();
+    BEGIN(others);
+    assert_int_equal(upload(false, &object), -1);
+    assert_says("NoSuchUpload");
+    end();
+}
+
+static void upload_ends_with_its_condition(void **state)
+{
+    const struct fault_step held[] = {PARTS_SENT,
+                                      {.text = "HTTP/1.1 404 x\r\n\r\n"},
+                                      {.text = "HTTP/1.1 412 x\r\nContent-Length: 0\r\n\r\n"},
+                                      NO_CONTENT};
+    const struct fault_step seen[] = {
+        PARTS_SENT,
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"x\"\r\nContent-Length: 3\r\n\r\n"},
+        NO_CONTENT};
+
+    (void)state;
+    BEGIN(held); /* the server sees somebody else's object */
+    assert_int_equal(upload(true, NULL), S3_NO);
+    assert_request_has(5, "\r\nif-none-match: *\r\n");
+    assert_request_has(6, "DELETE /imgs/k?uploadId=");
+    end();
+    BEGIN(seen); /* we do, where the server does not look */
+    assert_int_equal(upload(true, NULL), S3_NO);
+    assert_request_has(5, "DELETE /imgs/k?uploadId=");
+    end();
+}
+
+static void upload_is_aborted_when_a_part_fails(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = CREATED, .then = FAULT_CLOSE},
+        PART("p1"),
+        {.text = "HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"),
+         .then = FAULT_CLOSE},
+        NO_CONTENT};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(false, NULL), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("s3:PutObject on bucket 'imgs'");
+    assert_int_equal(faults_requests(faults), 4); /* the third part was not begun */
+    assert_request_has(3, "DELETE /imgs/k?uploadId=u%2F1 ");
+    end();
+}
+
+static void cancel_now(void *context, uint64_t done, uint64_t total)
+{
+    (void)context, (void)done, (void)total;
+    cancel = 1;
+}
+
+static void upload_is_aborted_when_cancelled(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = CREATED, .then = FAULT_CLOSE}, PART("p1"), NO_CONTENT};
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = BYTES};
+    const struct s3_transfer transfer = {
+        .threads = 1, .part_bytes = 5 * MIB, .progress = cancel_now};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_int_equal(faults_requests(faults), 3);
+    assert_request_has(2, "DELETE /imgs/k?uploadId=u%2F1 ");
+    end();
+}
+
+static void upload_says_that_the_file_is_too_short(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = CREATED, .then = FAULT_CLOSE}, PART("p1"), NO_CONTENT};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(ftruncate(fd, 6 * MIB), 0);
+    assert_int_equal(upload(false, NULL), -1);
+    assert_int_equal(err.code, ERR_IO);
+    assert_says("ends at byte 6291456");
+    assert_request_has(2, "DELETE ");
+    end();
+}
+
+static void download_ends_when_the_object_is_replaced_or_deleted(void **state)
+{
+    static const char *const answers[] = {
+        "HTTP/1.1 412 x\r\nConnection: close\r\n\r\n" ERROR("PreconditionFailed"),
+        "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchKey")};
+    static const char *const says[] = {"replaced while", "deleted while"};
+    const struct s3_transfer transfer = {.threads = 1, .part_bytes = 3};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        const struct fault_step steps[] = {
+            {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n"},
+            {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-2/5\r\n"
+                     "Content-Length: 3\r\n\r\nhel"},
+            {.text = answers[i], .then = FAULT_CLOSE}};
+
+        BEGIN(steps);
+        assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), -1);
+        assert_says(says[i]);
+        assert_request_has(1, "\r\nif-match: \"e\"\r\n");
+        assert_request_has(2, "\r\nrange: bytes=3-4\r\n");
+        end();
+    }
+}
+
+struct progress {
+    uint64_t done, total;
+    int calls;
+};
+
+static void count_progress(void *context, uint64_t done, uint64_t total)
+{
+    struct progress *progress = context;
+
+    assert_true(done > progress->done);
+    *progress = (struct progress){done, total, progress->calls + 1};
+}
+
+static void download_makes_the_file_the_object(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n"},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\n"
+                 "Content-Length: 5\r\n\r\nhe",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 2-4/5\r\n"
+                 "Content-Length: 3\r\n\r\nllo"}};
+    struct progress progress = {0};
+    const struct s3_transfer transfer = {.progress = count_progress, .context = &progress};
+    char out[8] = "";
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(pread(fd, out, sizeof out, 0), 5); /* it had been longer */
+    assert_string_equal(out, "hello");
+    assert_int_equal(progress.done, 5);
+    assert_int_equal(progress.total, 5);
+    end();
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    place_open();
+    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    place_close();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(upload_sends_parts_in_order_and_completes),
+        cmocka_unit_test(upload_tries_a_part_again),
+        cmocka_unit_test(upload_takes_no_success_with_an_error_inside),
+        cmocka_unit_test(upload_looks_what_is_there_when_the_last_answer_was_lost),
+        cmocka_unit_test(upload_ends_with_its_condition),
+        cmocka_unit_test(upload_is_aborted_when_a_part_fails),
+        cmocka_unit_test(upload_is_aborted_when_cancelled),
+        cmocka_unit_test(upload_says_that_the_file_is_too_short),
+        cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
+        cmocka_unit_test(download_makes_the_file_the_object),
+    };
+
+    return cmocka_run_group_tests_name("s3io/upload", tests, group_setup, group_teardown);
+}
