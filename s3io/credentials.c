@@ -78,7 +78,7 @@ void s3_credentials_free(struct s3_credentials *credentials)
 static bool is_usable(const struct s3_credentials *c)
 {
     return c->place != S3_CHAIN_NOWHERE && !c->refused &&
-           (c->keys.expires_s == 0 || clock_wall_s() < c->keys.expires_s);
+           (c->keys.expires_s == 0 || c->came_expired || clock_wall_s() < c->keys.expires_s);
 }
 
 static bool is_fetch_due(const struct s3_credentials *c)
