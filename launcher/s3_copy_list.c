@@ -147,7 +147,8 @@ static int add_entry(struct launch_s3_items *items, const FTSENT *entry, size_t 
     case FTS_DNR:
     case FTS_ERR:
     case FTS_NS:
-        return err_set_errno(err, ERR_IO, entry->fts_errno, "cannot read '%s'", entry->fts_path);
+        return err_set_errno(err, entry->fts_errno == ENOENT ? ERR_INPUT : ERR_IO, entry->fts_errno,
+                             "cannot read '%s'", entry->fts_path);
     case FTS_DC:
         return err_set(err, ERR_INPUT, "'%s' leads back to a folder above it", entry->fts_path);
     default:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "lab"))
@@ -123,8 +124,9 @@ class Fake:
 
             def handle_any(self):
                 self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fake.seen.append(self)
-                status, headers, body = answer(self)
+                fake.seen.append(types.SimpleNamespace(command=self.command, path=self.path, headers=self.headers,
+                                                       body=self.body))  # the handler serves the next one too
+                status, headers, body = answer(fake.seen[-1])
                 self.send_response_only(status)
                 for name, value in {"Content-Length": str(len(body)), "x-amz-request-id": "REQUEST17",
                                     "Date": self.date_time_string(), **headers}.items():
