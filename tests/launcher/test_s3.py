@@ -314,7 +314,7 @@ class CatAndRm(Case):
                 pass
             os.close(master)
             self.assertEqual(process.wait(60), 0)
-            self.assertEqual((b"100 %" in shown and b"MB/s" in shown), not quiet, shown)
+            self.assertEqual(re.search(rb"[0-9] %  \S+ of 976.6KiB  [0-9.]+ MB/s", shown) is not None, not quiet, shown)
 
 
 def awkward_keys():
@@ -381,14 +381,16 @@ class BesideAws(Case):
         self.aws("s3", "cp", "--recursive", "--quiet", "files", f"s3://{other}")
         self.assertEqual(self.our_listing(self.bucket), self.aws_listing(other))
         self.done("cp", "--recursive", f"s3://{other}", "down-ours")
-        self.aws("s3", "cp", "--recursive", "--quiet", self.uri, "down-aws")
+        # Its temporary names are 9 bytes longer than the file's, which some of these do not allow.
+        self.aws("s3", "cp", "--recursive", "--quiet", "--exclude", "length/*", self.uri, "down-aws")
         self.assertEqual(self.files("down-ours"), as_files)
-        self.assertEqual(self.files("down-aws"), as_files)
+        self.assertEqual(self.files("down-aws"),
+                         {name: content for name, content in as_files.items() if not name.startswith(b"length/")})
 
         rest = [key for key in keys if not can_be_file(key)]
         for i, key in enumerate(rest):
             self.write("one", data[key])
-            if i % 5 == 0:
+            if i % 12 == 0:
                 self.aws("s3api", "put-object", "--bucket", self.bucket, "--key", key, "--body", "one")
             else:
                 self.done("cp", "one", self.uri + "/" + key) if not key.endswith("/") else \
@@ -397,14 +399,15 @@ class BesideAws(Case):
         self.assertEqual([key for key, _, _ in self.our_listing(self.bucket)], sorted(keys, key=str.encode))
         for i, key in enumerate(rest):
             self.assertEqual(self.done("cat", self.uri + "/" + key), data[key])
-            if i % 5 == 1:
+            if i % 12 == 1:
                 self.aws("s3api", "get-object", "--bucket", self.bucket, "--key", key, "back")
                 self.assertEqual(self.read("back"), data[key])
         self.done("cat", *(f"{self.uri}/{key}" for key in keys))
         self.assertEqual(self.out, b"".join(data[key] for key in keys))
-        self.done("cp", self.uri, f"s3://{other}/deeper", "--recursive")
-        self.assertEqual([o.key[7:].decode() for o in server().client().list(other, "deeper/")],
-                         sorted(keys, key=str.encode))
+        across = self.bucket + "-across"
+        self.client.make_bucket(across)
+        self.done("cp", self.uri, f"s3://{across}", "--recursive")
+        self.assertEqual(self.our_listing(across), self.our_listing(self.bucket))
         self.done("rm", self.uri, "--recursive")
         self.assertEqual(self.keys(), [])
 
