@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/digest.h"
 #include "base/err.h"
 
 #define READ_BYTES_MIN ((size_t)64 * 1024)
@@ -143,17 +145,32 @@ int file_check_writable(const char *folder, struct err *err)
     return fd < 0 ? -1 : 0;
 }
 
-int file_new_open(struct file_new *file, const char *path, struct err *err)
+/* Where the name would become too long for a folder it is cut, and its digest tells it from others
+ * that begin alike. */
+static char *temp_of(const char *path)
 {
-    char *folder = folder_of(path);
-    const char *slash = strrchr(path, '/');
-    char *temp;
-    int fd;
+    enum { kept = 100 };
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    const bool cut = strlen(name) + strlen("..tmp-4294967295.sagemaker-ignore") > NAME_MAX;
+    char *folder = folder_of(path), *temp, hex[DIGEST_HEX_CHARS] = "";
+    unsigned char sha[DIGEST_SHA256_BYTES];
 
-    if (asprintf(&temp, "%s/.%s.tmp-%ld.sagemaker-ignore", folder, slash == NULL ? path : slash + 1,
-                 (long)getpid()) < 0)
+    if (cut) {
+        digest_sha256(name, strlen(name), sha);
+        digest_hex(sha, hex);
+    }
+    if (asprintf(&temp, "%s/.%.*s%s.tmp-%ld.sagemaker-ignore", folder,
+                 cut ? kept : (int)strlen(name), name, hex, (long)getpid()) < 0)
         abort();
     free(folder);
+    return temp;
+}
+
+int file_new_open(struct file_new *file, const char *path, struct err *err)
+{
+    char *const temp = temp_of(path);
+    int fd;
+
     fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (fd < 0) {
         err_set_errno(err, ERR_IO, errno, "cannot make '%s'", path);

@@ -28,8 +28,8 @@ bool file_exists(const char *path);
 /*
  * A file under a temporary name that commit makes appear: write, fsync, rename, fsync of the
  * folder. Until then nobody sees it under its name; release without commit removes it. While it is
- * written it is called
- * ".NAME.tmp-PID.sagemaker-ignore", a name that SageMaker's checkpoint upload passes over.
+ * written it is called ".NAME.tmp-PID.sagemaker-ignore" (a long NAME is cut), which SageMaker's
+ * checkpoint upload passes over.
  */
 struct file_new {
     int fd; /* write here; -1 when not open */

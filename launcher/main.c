@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "launcher/job.h"
 #include "launcher/options.h"
+#include "launcher/s3.h"
 
 static const struct {
     const char *name, *help;
@@ -27,6 +28,8 @@ static const struct {
               "DIR/val/CLASS/*.jpg"},
     {"pack", "SRC DST\n"
              "    turn a folder per class into tar shards with an index"},
+    {"s3", "ls|cp|cat|rm ...\n"
+           "    look at, copy and delete what is in S3"},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
@@ -133,6 +136,8 @@ static int run_verb(int argc, char *const *argv, int *status, struct err *err)
 
     if (!is_verb(argv[0]))
         return err_set(err, ERR_USAGE, "unknown verb '%s'; convoy --help lists them", argv[0]);
+    if (strcmp(argv[0], "s3") == 0)
+        return launch_s3_run(argc, argv, err);
     if (find_program(&program, err) < 0)
         goto out;
     if (strcmp(argv[0], "train") == 0)

@@ -189,7 +189,7 @@ static int clock_line(const struct s3_fault *fault, const struct s3_fault_place 
     s3_date_print(place->clock_s, ours);
     s3_date_print(fault->server_s, theirs);
     return err_set(err, ERR_INPUT,
-                   "%s: signed at %s, but the clock of %s says %s: set this host's clock", head,
+                   "%s: this host's clock says %s, that of %s says %s: set this host's clock", head,
                    ours, place->host, fault->server_s > 0 ? theirs : "another time");
 }
 
@@ -212,8 +212,11 @@ int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *pla
 
     head_print(fault, head, sizeof head);
     if (strcmp(fault->code, "InvalidAccessKeyId") == 0)
-        return err_set(err, ERR_INPUT, "%s: %s does not know the access key id from %s", head,
-                       place->host, place->source);
+        return err_set(
+            err, ERR_INPUT,
+            "%s: %s does not know the access key id from %s; one with a session token may "
+            "have expired",
+            head, place->host, place->source);
     if (strcmp(fault->code, "SignatureDoesNotMatch") == 0)
         return err_set(err, ERR_INPUT,
                        "%s: the secret access key from %s is not the one of its access key id",

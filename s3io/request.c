@@ -233,7 +233,7 @@ int s3_request_fail(struct s3_client *client, const struct s3_request *request,
         .region = tries->region,
         .permission = request->permission,
         .source = s3_credentials_source(client->credentials),
-        .clock_s = tries->signed_s,
+        .clock_s = clock_wall_s(), /* ours as it is, without what was corrected */
     };
 
     s3_address_make(&address, &client->config, tries->region, request->bucket, NULL, tries->origin);

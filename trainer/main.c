@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "comm/comm.h"
+#include "trainer/bench.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
 #include "trainer/options.h"
@@ -97,7 +98,8 @@ static int train(int argc, char *const *argv)
         status = err_exit_code(err.code);
     } else {
         name_rank(&comm);
-        if (train_run(&options, &comm, &agreed, &err) < 0) {
+        if ((options.bench_steps > 0 ? train_bench : train_run)(&options, &comm, &agreed, &err) <
+            0) {
             status = err_exit_code(err.code);
             agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
             if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)

@@ -208,6 +208,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->decode_threads = integer_or(set, "decode-threads", 0);
     o->bucket_bytes = (size_t)option_integer(set, "bucket-bytes") & ~(size_t)3; /* whole floats */
     o->check_options = option_flag(set, "check-options");
+    o->bench_steps = integer_or(set, "bench-steps", 0);
     if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
@@ -241,7 +242,7 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         return -1;
     if (check_strays(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
         return -1;
-    if (o->data == NULL && o->train == NULL)
+    if (o->data == NULL && o->train == NULL && o->bench_steps == 0)
         return err_set(
             err, ERR_USAGE,
             "no training pictures: give --data DIR or --train DIR (or set SM_CHANNEL_TRAINING)");

@@ -51,6 +51,7 @@ struct train_options {
     int threads, decode_threads; /* 0: to be chosen */
     size_t bucket_bytes;
     bool check_options;
+    int bench_steps; /* 0: train */
 };
 
 /** The table and its defaults. Release accepts all-zero. */

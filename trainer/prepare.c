@@ -323,3 +323,12 @@ int train_prepare(struct train_run *run, struct err *err)
     free(path);
     return rc;
 }
+
+int train_prepare_bench(struct train_run *run, struct err *err)
+{
+    if (tell_ready(run->comm, err) < 0 || agree_on_numerics(run, err) < 0 ||
+        check_ranks(run, err) < 0)
+        return -1;
+    choose_threads(run);
+    return make_model(run, err) < 0 ? -1 : train_step_init(run, err);
+}

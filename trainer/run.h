@@ -23,6 +23,7 @@
 #include "trainer/report/progress.h"
 
 struct comm_exchange;
+struct data_batch;
 struct data_stream;
 struct err;
 
@@ -45,6 +46,12 @@ struct train_truncated {
     char first[256];
 };
 
+/* Where a rank's time went. */
+struct train_times {
+    double input_s, compute_s, exchange_s; /* waiting for pictures; network; waiting for and adding
+                                              up the ranks */
+};
+
 struct train_run {
     struct train_options *options;
     struct comm *comm;
@@ -57,6 +64,9 @@ struct train_run {
     bool resumed;
 
     struct data_stream *stream;
+    const struct data_batch *same_batch; /* not NULL: every micro-batch is made of these pictures,
+                                            and there is no stream */
+    struct train_times times;            /* of all steps of this rank */
     struct comm_tree_sum tree;
     struct comm_exchange *exchange;
     struct comm_leaves lanes; /* this rank's */
@@ -99,6 +109,10 @@ int train_share_failure(struct train_run *run, int rc, struct err *err);
 /** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,
  * read the indices, make model and buffers, fill them, say what was taken from where. */
 int train_prepare(struct train_run *run, struct err *err);
+
+/** prepare.c: the same for steps on pictures that need no files: order and dataset.train.classes
+ * are the caller's, and nothing is written. */
+int train_prepare_bench(struct train_run *run, struct err *err);
 
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
  * release), take its options and position on every rank; returns 1 and sets run->resumed, or 0

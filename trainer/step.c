@@ -81,13 +81,20 @@ struct agreement {
     int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
 };
 
-struct times {
-    double input_s, compute_s, exchange_s;
-};
+/* As data_stream_next. */
+static int next_batch(struct train_run *run, uint32_t lane_images, struct data_batch *batch,
+                      struct err *err)
+{
+    if (run->same_batch == NULL)
+        return data_stream_next(run->stream, batch, &train_stop_drop, err);
+    *batch = *run->same_batch;
+    batch->n = (int)lane_images;
+    return 1;
+}
 
 /* Run one micro-batch into the tree's next leaf. Returns 1 when given up. */
-static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_score *score,
-                             struct times *times, struct err *err)
+static int train_micro_batch(struct train_run *run, uint32_t images, uint32_t lane_images,
+                             struct nn_score *score, struct train_times *times, struct err *err)
 {
     const double begun = clock_now_s();
     struct data_batch batch = {0};
@@ -97,7 +104,7 @@ static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_s
                            .statistics = leaf,
                            .gradient = leaf + nn_model_running_count(run->model),
                            .cancel = &train_stop_drop};
-    const int got = data_stream_next(run->stream, &batch, &train_stop_drop, err);
+    const int got = next_batch(run, lane_images, &batch, err);
     const double read = clock_now_s();
     int cancelled = 0;
 
@@ -110,7 +117,8 @@ static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_s
     step.labels = batch.labels;
     step.n = batch.n;
     cancelled = nn_model_train(run->model, &step, score);
-    data_stream_give_back(run->stream, &batch);
+    if (run->same_batch == NULL)
+        data_stream_give_back(run->stream, &batch);
     if (cancelled)
         return 1;
     comm_tree_sum_push(&run->tree);
@@ -120,14 +128,17 @@ static int train_micro_batch(struct train_run *run, uint32_t images, struct nn_s
 
 /* This rank's lanes, one after the other. */
 static int train_lanes(struct train_run *run, uint32_t images, struct agreement *mine,
-                       struct times *times, struct err *err)
+                       struct train_times *times, struct err *err)
 {
     struct nn_score score = {0};
     int rc = 0;
 
-    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
-        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
-            rc = train_micro_batch(run, images, &score, times, err);
+    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
+        const uint32_t own = data_order_lane_images(&run->order, run->position.epoch_step, lane);
+
+        if (own > 0)
+            rc = train_micro_batch(run, images, own, &score, times, err);
+    }
     *mine = (struct agreement){.images = score.images,
                                .correct = score.correct,
                                .correct5 = score.correct5,
@@ -174,7 +185,7 @@ static void advance(struct train_run *run, const struct agreement *all, double s
 }
 
 static void report(struct train_run *run, const struct agreement *all, double lr,
-                   const struct times *times, double seconds)
+                   const struct train_times *times, double seconds)
 {
     const struct train_position *const p = &run->position;
 
@@ -196,7 +207,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
         images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
     const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
     struct agreement all = {0};
-    struct times times = {0};
+    struct train_times times = {0};
     double computed = 0;
     int rc = 0;
 
@@ -222,6 +233,9 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
         return -1;
     times.exchange_s = clock_now_s() - computed;
+    run->times.input_s += times.input_s;
+    run->times.compute_s += times.compute_s;
+    run->times.exchange_s += times.exchange_s;
     apply(run, leaves, lr);
     advance(run, &all, clock_now_s() - begun);
     report(run, &all, lr, &times, clock_now_s() - begun);

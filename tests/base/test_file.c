@@ -170,6 +170,32 @@ static void file_new_appears_whole_at_commit_and_not_before(void **state)
     buf_release(&got);
 }
 
+static void file_new_takes_every_name_that_a_folder_takes(void **state)
+{
+    char a[256], b[256];
+    struct file_new file = {.fd = -1}, other = {.fd = -1};
+    struct err err = {0};
+    const int folder_fd = open(folder, O_RDONLY | O_DIRECTORY);
+
+    (void)state;
+    memset(a, 'n', 255);
+    a[255] = '\0';
+    strcpy(b, a);
+    b[254] = 'm'; /* both at once: they must not share a temporary name */
+    assert_int_equal(fchdir(folder_fd), 0);
+    assert_int_equal(file_new_open(&file, a, &err), 0);
+    assert_int_equal(file_new_open(&other, b, &err), 0);
+    assert_int_equal(entries(), 2);
+    assert_int_equal(file_new_commit(&file, &err), 0);
+    assert_int_equal(file_new_commit(&other, &err), 0);
+    assert_true(file_exists(a) && file_exists(b));
+    assert_int_equal(entries(), 2);
+    file_new_release(&file);
+    file_new_release(&other);
+    close(folder_fd);
+    assert_int_equal(chdir("/"), 0);
+}
+
 static void file_new_release_without_commit_removes_it(void **state)
 {
     struct file_new file = {.fd = -1};
@@ -237,6 +263,7 @@ int main(void)
         CASE(file_check_writable_leaves_nothing_behind),
         CASE(file_check_writable_refuses_what_takes_no_files),
         CASE(file_new_appears_whole_at_commit_and_not_before),
+        CASE(file_new_takes_every_name_that_a_folder_takes),
         CASE(file_new_release_without_commit_removes_it),
         CASE(file_new_open_names_the_file_when_the_folder_is_missing),
         CASE(file_new_write_reports_a_full_disk),

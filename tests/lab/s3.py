@@ -104,8 +104,9 @@ class Server:
         """A shell that waits for the end of a pipe, whose other end only we hold. It is no child of ours: one that
         ends our whole tree of processes, as CTest does at a time limit, does not find it."""
         read_end, write_end = os.pipe()
-        subprocess.run(["sh", "-c", '(read -r line <&3; "$0" stop "$1" --purge; rm -rf "$1") >/dev/null 2>&1 3<&0 &',
-                        SCRIPT, self.dir], stdin=read_end, env=self._script_env(), start_new_session=True, check=True)
+        wait = 'exec 3<&0; (read -r line <&3; "$0" stop "$1" --purge; rm -rf "$1") >/dev/null 2>&1 &'
+        subprocess.run(["sh", "-c", wait, SCRIPT, self.dir], stdin=read_end, env=self._script_env(),
+                       start_new_session=True, check=True)
         os.close(read_end)
         return write_end
 

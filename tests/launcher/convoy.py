@@ -71,7 +71,7 @@ class Convoy(unittest.TestCase):
     def test_help_and_version_go_to_stdout_when_asked_for(self):
         for words in (["--help"], ["help"], ["-h"]):
             self.assertEqual(self.run_convoy(*words), 0)
-            for verb in ("train", "synth", "pack", "--version"):
+            for verb in ("train", "synth", "pack", "s3", "--version"):
                 self.assertIn(f"convoy {verb}", self.out)
         self.assertEqual(self.run_convoy("--version"), 0)
         self.assertRegex(self.out, r"^convoy \d+\.\d+\.\d+\n$")
