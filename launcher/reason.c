@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/uri.h"
 #include "launcher/sagemaker.h"
 
@@ -54,12 +55,15 @@ void launch_reason_tell(const struct launch_reason *reason,
                         const struct launch_sagemaker *sagemaker, int status)
 {
     struct buf text = {0};
+    char *line = NULL;
 
     if (status == 0 || reason->file == NULL)
         return;
     if (file_read(reason->file, LINE_BYTES_MAX, &text, NULL) < 0 || text.bytes == 0)
         describe(status, &text);
-    launch_sagemaker_fail(sagemaker, buf_text(&text));
+    line = buf_text(&text);
+    line[strcspn(line, "\n")] = '\0';
+    launch_sagemaker_fail(sagemaker, line);
     buf_release(&text);
 }
 
@@ -77,11 +81,16 @@ void launch_reason_release(struct launch_reason *reason)
 
 void launch_reason_hand_over(const struct launch_sagemaker *sagemaker)
 {
-    char *file = NULL;
+    char *folder = NULL, *file = NULL;
+    struct err err = {0};
 
     if (!sagemaker->active)
         return;
-    file = uri_join(sagemaker->base, "output/failure");
+    folder = uri_join(sagemaker->base, "output");
+    file = uri_join(folder, "failure");
+    if (file_make_folder(folder, &err) < 0)
+        log_warn("%s: a failure will stand in the log alone", err.msg);
     setenv(VARIABLE, file, 1);
     free(file);
+    free(folder);
 }

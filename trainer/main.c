@@ -11,8 +11,10 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "comm/comm.h"
+#include "s3io/client.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
+#include "trainer/failure.h"
 #include "trainer/options.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
@@ -28,10 +30,21 @@ static bool is_first_rank(void)
     return rank == NULL || atoi(rank) == 0;
 }
 
+static char log_prefix[320] = "convoy:";
+
+/* Say what ends this process, on stderr and to the platform. */
+static void tell(const char *message)
+{
+    log_error("%s", message);
+    train_failure_write(log_prefix, message);
+}
+
 static int fail(const struct err *err)
 {
-    if (is_first_rank())
+    if (is_first_rank() && err->code == ERR_STOPPED)
         log_error("%s", err->msg);
+    else if (is_first_rank())
+        tell(err->msg);
     return err_exit_code(err->code);
 }
 
@@ -68,10 +81,8 @@ static void take_host_name(struct comm *comm)
 
 static void name_rank(const struct comm *comm)
 {
-    char prefix[320];
-
-    snprintf(prefix, sizeof prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
-    log_init(prefix, comm->rank != 0);
+    snprintf(log_prefix, sizeof log_prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
+    log_init(log_prefix, comm->rank != 0);
 }
 
 /* What was printed is the result: on a full disk it must not look like success. */
@@ -79,7 +90,7 @@ static int check_results(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return 0;
-    log_error("cannot write the results to stdout: is its disk full?");
+    tell("cannot write the results to stdout: is its disk full?");
     return 1;
 }
 
@@ -102,7 +113,7 @@ static int train(int argc, char *const *argv)
     } else if (options.check_options) {
         status = check_only(&options, &err);
     } else if (comm_open(&comm, &err) < 0) {
-        log_error("%s", err.msg);
+        tell(err.msg);
         status = err_exit_code(err.code);
     } else {
         take_host_name(&comm);
@@ -111,7 +122,7 @@ static int train(int argc, char *const *argv)
             status = err_exit_code(err.code);
             agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
             if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
-                log_error("%s", err.msg);
+                tell(err.msg);
             if (!agreed)
                 comm_abort(&comm, status);
         }
@@ -119,6 +130,7 @@ static int train(int argc, char *const *argv)
         comm_close(&comm);
     }
     train_options_release(&options);
+    s3_client_shared_close();
     return status;
 }
 
@@ -222,7 +234,7 @@ int main(int argc, char **argv)
     const char *const verb = argc > 1 ? argv[1] : "";
 
     train_stop_init();
-    log_init("convoy:", false);
+    log_init(log_prefix, false);
     if (strcmp(verb, "train") == 0)
         return train(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)

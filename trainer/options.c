@@ -111,27 +111,29 @@ static int fill_lr_steps(struct train_options *o, struct err *err)
                    called(o, "--lr-steps"), text, OPTIM_SCHEDULE_STEPS_MAX);
 }
 
-/* s3:// is the next release's: until then it is refused here rather than taken for a folder's name.
- */
+/* Local paths, and s3://BUCKET[/PREFIX] where there is one: a bucket's root is a prefix too. The
+ * report is appended to line by line, which S3 cannot do. */
 static int check_paths(const struct train_options *o, struct err *err)
 {
-    static const char *const names[] = {"data",       "train",     "val",    "test",
-                                        "checkpoint", "model-dir", "report", "resume"};
+    static const struct {
+        const char *name;
+        bool s3;
+    } paths[] = {{"data", true},       {"train", true},     {"val", true},     {"test", true},
+                 {"checkpoint", true}, {"model-dir", true}, {"report", false}, {"resume", true}};
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *text = option_text(&o->set, names[i]);
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        const char *text = option_text(&o->set, paths[i].name);
         struct uri uri = {0};
         int rc = 0;
 
         if (text == NULL)
             continue;
         rc = uri_parse(&uri, text, err);
-        if (rc == 0 && uri.scheme != URI_FILE)
-            rc = err_set(err, ERR_USAGE, "'%s': only local paths can be read and written so far",
-                         text);
+        if (rc == 0 && uri.scheme == URI_S3 && !paths[i].s3)
+            rc = err_set(err, ERR_USAGE, "'%s': only a local folder will do here", text);
         uri_release(&uri);
         if (rc < 0)
-            return err_wrap(err, "--%s", names[i]);
+            return err_wrap(err, "--%s", paths[i].name);
     }
     return 0;
 }

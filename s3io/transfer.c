@@ -1,0 +1,1 @@
+#include "s3io/object.h"
