@@ -119,7 +119,7 @@ static int train(const char *program, int argc, char *const *argv, int *status, 
     else if (rank >= 0)
         rc = launch_job_become_rank(&options, program, rank, err);
     else if (launch_options_check(&options, err) == 0)
-        rc = launch_job_run(&options, program, status, err);
+        rc = launch_job_run(&options, NULL, program, status, err);
 out:
     launch_options_release(&options);
     return rc;
