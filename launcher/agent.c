@@ -41,8 +41,8 @@ struct agent {
     int address_index;
     struct launch_channel *channel;
     double called_s, retry_s, retry_wait_s, began_s, said_s;
-    char trouble[600]; /* why there is no leader yet */
-    bool welcome;      /* the leader has taken us */
+    char trouble[1024]; /* why there is no leader yet */
+    bool welcome;       /* the leader has taken us */
     bool told_ready, told_failure, done, end;
     pid_t orted;
     double over_s; /* since when we wait for what is left of a generation; 0: not */
@@ -68,16 +68,16 @@ static void try_later(struct agent *agent, const char *reason)
     launch_channel_free(agent->channel);
     agent->channel = NULL;
     agent->retry_s = clock_now_s() + agent->retry_wait_s;
-    agent->retry_wait_s = 2 * agent->retry_wait_s < RETRY_MAX_S ? 2 * agent->retry_wait_s
-                                                                : RETRY_MAX_S;
+    agent->retry_wait_s =
+        2 * agent->retry_wait_s < RETRY_MAX_S ? 2 * agent->retry_wait_s : RETRY_MAX_S;
 }
 
 static void call(struct agent *agent)
 {
     const struct sockaddr_storage *address = &agent->addresses.at[agent->address_index++];
     const int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    const socklen_t bytes = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                                                           : sizeof(struct sockaddr_in);
+    const socklen_t bytes =
+        address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 
     if (fd < 0 ||
         (connect(fd, (const struct sockaddr *)address, bytes) < 0 && errno != EINPROGRESS)) {
@@ -173,8 +173,7 @@ static void take_welcome(struct agent *agent, const json_t *message)
 {
     char hosts[16];
 
-    snprintf(hosts, sizeof hosts, "%d",
-             (int)json_integer_value(json_object_get(message, "hosts")));
+    snprintf(hosts, sizeof hosts, "%d", (int)json_integer_value(json_object_get(message, "hosts")));
     setenv("CONVOY_HOSTS", hosts, 1);
     setenv("CONVOY_JOB", text_of(message, "job"), 1);
     agent->welcome = true;
@@ -207,8 +206,8 @@ static void take_run(struct agent *agent, const json_t *message)
 
 static void take_done(struct agent *agent, const json_t *message)
 {
-    struct launch_outcome told = {
-        .code = (int)json_integer_value(json_object_get(message, "code"))};
+    struct launch_outcome told = {.code =
+                                      (int)json_integer_value(json_object_get(message, "code"))};
 
     launch_local_clean(told.failure, text_of(message, "reason"),
                        strlen(text_of(message, "reason")));
@@ -285,8 +284,8 @@ static void reap(struct agent *agent)
         if (child != agent->orted)
             continue; /* a name was looked up, or an orphan whose parent we have become */
         agent->orted = 0;
-        say(agent, json_pack("{s:s, s:i}", "type", "orted", "status",
-                             launch_child_exit_code(status)));
+        say(agent,
+            json_pack("{s:s, s:i}", "type", "orted", "status", launch_child_exit_code(status)));
     }
 }
 

@@ -32,9 +32,9 @@ struct launch_sagemaker;
 struct launch_signals;
 
 struct launch_agent_job {
-    const char *host;        /* our name in the job */
-    const char *leader;      /* the leader's name, for messages */
-    const char *address;     /* where it is: a name or an address */
+    const char *host;    /* our name in the job */
+    const char *leader;  /* the leader's name, for messages */
+    const char *address; /* where it is: a name or an address */
     int port;
     int rendezvous_s;
     const char *job; /* NULL: the leader tells */

@@ -48,8 +48,8 @@ struct launch_channel {
 };
 
 /* HMAC over a name and both nonces: a proof that cannot be turned around, or a direction's key. */
-static void bind(const struct launch_channel *channel, const char *name,
-                 unsigned char out[TAG_BYTES])
+static void bind_key(const struct launch_channel *channel, const char *name,
+                     unsigned char out[TAG_BYTES])
 {
     unsigned char text[32 + 2 * NONCE_BYTES] = {0};
 
@@ -203,8 +203,8 @@ static void begin_frames(struct launch_channel *channel)
 {
     const bool caller = channel->end == LAUNCH_CALLER;
 
-    bind(channel, "convoy to the called", caller ? channel->to_them.key : channel->to_us.key);
-    bind(channel, "convoy to the caller", caller ? channel->to_us.key : channel->to_them.key);
+    bind_key(channel, "convoy to the called", caller ? channel->to_them.key : channel->to_us.key);
+    bind_key(channel, "convoy to the caller", caller ? channel->to_us.key : channel->to_them.key);
     channel->phase = PHASE_FRAMES;
     channel->heard_s = clock_now_s();
     for (size_t at = 0; at < channel->waiting.bytes;) {
@@ -221,7 +221,7 @@ static int check_proof(struct launch_channel *channel, const char *name, const u
 {
     unsigned char want[TAG_BYTES];
 
-    bind(channel, name, want);
+    bind_key(channel, name, want);
     if (CRYPTO_memcmp(want, tag, TAG_BYTES) != 0)
         return err_set(err, ERR_PEER, "the other end does not know this job's key");
     return 0;
@@ -241,7 +241,7 @@ static int take_hello(struct launch_channel *channel, struct err *err)
     memcpy(channel->nonces, in->data + MAGIC_BYTES, NONCE_BYTES);
     drop_front(&channel->in, MAGIC_BYTES + NONCE_BYTES);
     put_nonce(channel, channel->nonces + NONCE_BYTES);
-    bind(channel, "convoy called", tag);
+    bind_key(channel, "convoy called", tag);
     buf_append(&channel->out, tag, sizeof tag);
     channel->phase = PHASE_PROOF;
     return 0;
@@ -257,7 +257,7 @@ static int take_answer(struct launch_channel *channel, struct err *err)
     if (check_proof(channel, "convoy called", channel->in.data + NONCE_BYTES, err) < 0)
         return -1;
     drop_front(&channel->in, NONCE_BYTES + TAG_BYTES);
-    bind(channel, "convoy caller", tag);
+    bind_key(channel, "convoy caller", tag);
     buf_append(&channel->out, tag, sizeof tag);
     begin_frames(channel);
     return 0;
@@ -305,9 +305,8 @@ static int read_some(struct launch_channel *channel, struct err *err)
         if (got == 0)
             return err_set(err, ERR_PEER, "the other end closed the connection");
         if (got < 0)
-            return would_block()
-                       ? 0
-                       : err_set_errno(err, ERR_PEER, errno, "the connection is broken");
+            return would_block() ? 0
+                                 : err_set_errno(err, ERR_PEER, errno, "the connection is broken");
         buf_append(&channel->in, bytes, (size_t)got);
         if (channel->phase != PHASE_FRAMES)
             return take_greetings(channel, err);
@@ -318,8 +317,7 @@ static int read_some(struct launch_channel *channel, struct err *err)
 static int write_some(struct launch_channel *channel, struct err *err)
 {
     while (channel->out.bytes > 0) {
-        const ssize_t sent =
-            send(channel->fd, channel->out.data, channel->out.bytes, MSG_NOSIGNAL);
+        const ssize_t sent = send(channel->fd, channel->out.data, channel->out.bytes, MSG_NOSIGNAL);
 
         if (sent < 0 && would_block())
             break;

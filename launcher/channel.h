@@ -6,7 +6,8 @@
  *     caller -> called   "CONVOY1\n", nonce A (32 bytes)
  *     called -> caller   nonce B (32), HMAC(key, "convoy called" A B)
  *     caller -> called   HMAC(key, "convoy caller" A B)
- *     then frames both ways: u32 length (big-endian), payload, HMAC(direction's key, counter length payload)
+ *     then frames both ways: u32 length (big-endian), payload, HMAC(direction's key, counter length
+ * payload)
  *
  * HMAC is HMAC-SHA256 (RFC 2104). Each direction's key is HMAC(job's key, its name A B), and its
  * counter (u64) counts frames, so that bytes recorded on one connection are worth nothing on
@@ -24,9 +25,10 @@
 struct err;
 struct launch_channel;
 
-#define LAUNCH_KEY_BYTES         32
-#define LAUNCH_FRAME_BYTES_MAX   65536 /* of a payload */
-#define LAUNCH_BACKLOG_BYTES_MAX (1 << 22) /* a peer that lets more pile up does not read: it is gone */
+#define LAUNCH_KEY_BYTES       32
+#define LAUNCH_FRAME_BYTES_MAX 65536 /* of a payload */
+#define LAUNCH_BACKLOG_BYTES_MAX                                                                   \
+    (1 << 22) /* a peer that lets more pile up does not read: it is gone */
 
 enum launch_channel_end { LAUNCH_CALLED, LAUNCH_CALLER };
 

@@ -83,7 +83,8 @@ static bool is_in(pid_t pid, const pid_t *list, size_t count)
     return false;
 }
 
-/* Mark the children of those marked until nothing changes: a tree of processes is few levels deep. */
+/* Mark the children of those marked until nothing changes: a tree of processes is few levels deep.
+ */
 static void mark_ours(struct census *census, const pid_t *keep, size_t keep_count)
 {
     const pid_t self = getpid();
@@ -131,9 +132,9 @@ void launch_family_end(const pid_t *keep, size_t keep_count)
 
         clock_sleep_s(0.005);
         /* Only the dead that are not kept: a kept one's status is for those who started it. */
-        while (ended = (siginfo_t){0},
-               waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0 &&
-                   !is_in(ended.si_pid, keep, keep_count))
+        while (ended = (siginfo_t){0}, waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+                                           ended.si_pid != 0 &&
+                                           !is_in(ended.si_pid, keep, keep_count))
             waitpid(ended.si_pid, NULL, WNOHANG);
     }
 }

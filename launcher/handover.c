@@ -32,16 +32,16 @@ extern char **environ;
 static bool is_for_ranks(const char *entry)
 {
     static const char *const prefixes[] = {
-        "AWS_",       "SM_",         "SAGEMAKER_",         "CONVOY_",
-        "OMP_",       "OMPI_MCA_",   "OPENBLAS_",          "HWLOC_",
-        "HTTP_PROXY=", "HTTPS_PROXY=", "NO_PROXY=",        "http_proxy=",
-        "https_proxy=", "no_proxy=", "S3_ENDPOINT_URL=", "LD_LIBRARY_PATH=",
+        "AWS_",          "SM_",          "SAGEMAKER_",       "CONVOY_",
+        "OMP_",          "OMPI_MCA_",    "OPENBLAS_",        "HWLOC_",
+        "HTTP_PROXY=",   "HTTPS_PROXY=", "NO_PROXY=",        "http_proxy=",
+        "https_proxy=",  "no_proxy=",    "S3_ENDPOINT_URL=", "LD_LIBRARY_PATH=",
         "TRAINING_JOB_",
     };
     static const char *const own[] = {
-        "CONVOY_READY=",     "CONVOY_FAILURE=",   "CONVOY_RSH=",         "CONVOY_JOB_KEY=",
-        "CONVOY_THREADS=",   "OMP_NUM_THREADS=",  "SM_CURRENT_HOST=",    "CONVOY_HOSTS=",
-        "SAGEMAKER_BASE_DIR=",
+        "CONVOY_READY=",    "CONVOY_FAILURE=", "CONVOY_RSH=",
+        "CONVOY_JOB_KEY=",  "CONVOY_THREADS=", "OMP_NUM_THREADS=",
+        "SM_CURRENT_HOST=", "CONVOY_HOSTS=",   "SAGEMAKER_BASE_DIR=",
     };
 
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
@@ -96,8 +96,8 @@ int launch_handover_start(struct launch_peer *peer, const struct launch_leader_j
                     hosts->own < 0 ? leader : hosts->names.at[hosts->own], "address",
                     or_empty(job->options->leader_address), "job", job->job, "port", port, "ranks",
                     job->options->ranks, "threads", job->options->threads, "rendezvous",
-                    job->options->rendezvous_s, "folder", folder, "path",
-                    or_empty(getenv("PATH")), "environment", environment());
+                    job->options->rendezvous_s, "folder", folder, "path", or_empty(getenv("PATH")),
+                    "environment", environment());
     text = all == NULL ? NULL : json_dumps(all, JSON_COMPACT);
     json_decref(all);
     if (text == NULL)
@@ -135,9 +135,10 @@ static int read_line(struct buf *line, struct err *err)
     }
     if (line->bytes > 0 && line->data[line->bytes - 1] == '\n')
         return 0;
-    return err_set(err, ERR_USAGE,
-                   "convoy agent is what `convoy train --hosts` starts over ssh, with a line on its "
-                   "standard input; it is not for people");
+    return err_set(
+        err, ERR_USAGE,
+        "convoy agent is what `convoy train --hosts` starts over ssh, with a line on its "
+        "standard input; it is not for people");
 }
 
 struct handover {
@@ -208,8 +209,7 @@ static void apply_environment(const struct handover *h)
 }
 
 /* "CLIENT PORT SERVER PORT" */
-static int find_leader(const struct handover *h, char address[256],
-                       struct err *err)
+static int find_leader(const struct handover *h, char address[256], struct err *err)
 {
     const char *from = getenv("SSH_CONNECTION");
 
@@ -218,8 +218,9 @@ static int find_leader(const struct handover *h, char address[256],
     else if (from != NULL)
         snprintf(address, 256, "%.*s", (int)strcspn(from, " "), from);
     else
-        return err_set(err, ERR_USAGE, "no SSH_CONNECTION says where the first host is: give "
-                                       "--leader-address");
+        return err_set(err, ERR_USAGE,
+                       "no SSH_CONNECTION says where the first host is: give "
+                       "--leader-address");
     return 0;
 }
 

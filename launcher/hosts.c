@@ -111,9 +111,10 @@ static int check_name(const char *name, const char *source, struct err *err)
         return err_set(err, ERR_USAGE, "%s: '%s': the number of ranks comes from --ranks-per-host",
                        source, name);
     if (name[good] == '@')
-        return err_set(err, ERR_USAGE,
-                       "%s: '%s': give the host's name alone; the user's belongs into ~/.ssh/config",
-                       source, name);
+        return err_set(
+            err, ERR_USAGE,
+            "%s: '%s': give the host's name alone; the user's belongs into ~/.ssh/config", source,
+            name);
     if (name[good] != '\0' || name[0] == '-' || name[0] == '\0')
         return err_set(err, ERR_USAGE, "%s: '%s' is not a host's name", source, name);
     return 0;
@@ -134,9 +135,9 @@ static int find_sorted(struct launch_hosts *hosts, const char *current, const ch
     for (size_t i = 0; i < hosts->names.count; i++)
         if (strcmp(hosts->names.at[i], current) == 0)
             hosts->own = (int)i;
-    return hosts->own >= 0 ? 0
-                           : err_set(err, ERR_INPUT, "%s does not name this host, '%s'", source,
-                                     current);
+    return hosts->own >= 0
+               ? 0
+               : err_set(err, ERR_INPUT, "%s does not name this host, '%s'", source, current);
 }
 
 static int find_in_environment(struct launch_hosts *hosts, struct err *err)

@@ -22,7 +22,7 @@ struct launch_hosts {
 };
 
 struct launch_hosts_options {
-    const char *list, *file; /* --hosts, --hostfile; NULL: not given */
+    const char *list, *file;                  /* --hosts, --hostfile; NULL: not given */
     const struct launch_sagemaker *sagemaker; /* may be NULL */
 };
 

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/option.h"
 #include "base/uri.h"
 #include "launcher/export.h"
 
@@ -20,26 +20,6 @@ static bool is_platforms(const char *name)
     return strncmp(name, "sagemaker_", 10) == 0 || strcmp(name, "_tuning_objective_metric") == 0;
 }
 
-/* The text without blanks around it; a JSON string's content where it is one. */
-static char *decode_text(const char *text)
-{
-    const size_t begin = strspn(text, BLANKS);
-    size_t end = strlen(text);
-    json_t *inner = NULL;
-    char *out = NULL;
-
-    while (end > begin && strchr(BLANKS, text[end - 1]) != NULL)
-        end--;
-    if (text[begin] == '"')
-        inner = json_loadb(text + begin, end - begin, JSON_DECODE_ANY, NULL);
-    out = json_is_string(inner) ? strdup(json_string_value(inner))
-                                : strndup(text + begin, end - begin);
-    if (out == NULL)
-        abort();
-    json_decref(inner);
-    return out;
-}
-
 /* A value as text. Files made by hand have numbers, truth values and lists too; null is no value.
  */
 static char *value_text(const json_t *value)
@@ -47,7 +27,7 @@ static char *value_text(const json_t *value)
     char *text = NULL;
 
     if (json_is_string(value))
-        return decode_text(json_string_value(value));
+        return option_decode(json_string_value(value));
     if (!json_is_null(value))
         text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
     return text;

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/uri.h"
 #include "launcher/agent.h"
 #include "launcher/child.h"
 #include "launcher/hosts.h"
@@ -117,8 +118,8 @@ static int lead(struct job *job, const char *name, struct err *err)
     if (job->hosts.kind == LAUNCH_HOSTS_SSH)
         launch_key_random(leader.key);
     else if (job->hosts.kind == LAUNCH_HOSTS_EACH)
-        rc = launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key,
-                               err);
+        rc =
+            launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key, err);
     if (rc == 0)
         rc = launch_leader_run(&leader, &job->outcome, err);
     explicit_bzero(leader.key, sizeof leader.key);
@@ -146,8 +147,7 @@ static int follow(struct job *job, struct err *err)
     launch_agent_run(&agent, &job->outcome);
     explicit_bzero(agent.key, sizeof agent.key);
     if (job->outcome.code != 0)
-        log_error("the job has ended with status %d: %s", job->outcome.code,
-                  job->outcome.failure);
+        log_error("the job has ended with status %d: %s", job->outcome.code, job->outcome.failure);
     return 0;
 }
 
@@ -213,7 +213,20 @@ int launch_job_foreign_rank(void)
     return rank == NULL ? -1 : (int)strtol(rank, NULL, 10);
 }
 
-int launch_job_become_rank(const struct launch_options *options, const char *program, int rank,
+/* Nobody of ours is left to take up why a rank failed: it writes the platform's file itself. */
+static void hand_over_failure_file(const struct launch_sagemaker *sagemaker)
+{
+    char *file;
+
+    if (sagemaker == NULL || !sagemaker->active)
+        return;
+    file = uri_join(sagemaker->base, "output/failure");
+    setenv("CONVOY_FAILURE", file, 1);
+    free(file);
+}
+
+int launch_job_become_rank(const struct launch_options *options,
+                           const struct launch_sagemaker *sagemaker, const char *program, int rank,
                            struct err *err)
 {
     const char *idle = launch_options_idle_name(options);
@@ -226,6 +239,7 @@ int launch_job_become_rank(const struct launch_options *options, const char *pro
     if (options->threads > 0)
         launch_local_set_threads(options->threads, 1);
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    hand_over_failure_file(sagemaker);
     launch_words_push(&words, program);
     launch_words_push(&words, "train");
     launch_words_push_all(&words, &options->train);

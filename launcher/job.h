@@ -16,7 +16,8 @@ int launch_job_run(const struct launch_options *options, const struct launch_sag
                    const char *program, int *status, struct err *err);
 
 /** Become one rank of somebody else's mpirun: returns only on failure, -1. rank: ours there. */
-int launch_job_become_rank(const struct launch_options *options, const char *program, int rank,
+int launch_job_become_rank(const struct launch_options *options,
+                           const struct launch_sagemaker *sagemaker, const char *program, int rank,
                            struct err *err);
 
 /** Our rank under a foreign mpirun or srun, as its environment tells; -1: there is none. */

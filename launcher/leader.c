@@ -53,14 +53,14 @@ struct leader {
     struct launch_stop stop;
     enum phase phase;
     double phase_s, said_s;
-    pid_t ranks;  /* mpirun, or the one rank; 0: ended */
-    int status;   /* of the ranks, as waitpid gives it */
-    pid_t orted;  /* ours, where mpirun asks for one on this host; 0: none */
+    pid_t ranks; /* mpirun, or the one rank; 0: ended */
+    int status;  /* of the ranks, as waitpid gives it */
+    pid_t orted; /* ours, where mpirun asks for one on this host; 0: none */
     bool ready;
-    int start;    /* generations so far */
+    int start;                          /* generations so far */
     char failure[LAUNCH_FAILURE_BYTES]; /* what the first rank to fail said */
-    double end_s;   /* when the ranks were asked to end at once; 0: not */
-    double orted_s; /* when a daemon ended before the ranks did; 0: none */
+    double end_s;                       /* when the ranks were asked to end at once; 0: not */
+    double orted_s;                     /* when a daemon ended before the ranks did; 0: none */
     char orted_host[256];
 };
 
@@ -206,8 +206,8 @@ static void take_message(struct leader *leader, struct launch_peer *peer, const 
 
     if (strcmp(type, "failed") == 0) {
         launch_outcome_set(leader->outcome,
-                           integer_of(message, "code") > 0 ? integer_of(message, "code") : 1,
-                           "%s", text_of(message, "reason"));
+                           integer_of(message, "code") > 0 ? integer_of(message, "code") : 1, "%s",
+                           text_of(message, "reason"));
         log_error("host '%s' cannot take part: %s", peer->host, text_of(message, "reason"));
     } else if (strcmp(type, "started") == 0) {
         launch_rsh_answer(&leader->rsh, integer_of(message, "number"), text_of(message, "reason"));
@@ -255,12 +255,16 @@ static void hear(struct leader *leader)
 
     while (launch_crew_next(&leader->crew, &event)) {
         switch (event.kind) {
-        case LAUNCH_CREW_HERE: welcome(leader, event.peer); break;
+        case LAUNCH_CREW_HERE:
+            welcome(leader, event.peer);
+            break;
         case LAUNCH_CREW_MESSAGE:
             take_message(leader, event.peer, event.message);
             json_decref(event.message);
             break;
-        case LAUNCH_CREW_LOST: lose(leader, event.peer, event.reason); break;
+        case LAUNCH_CREW_LOST:
+            lose(leader, event.peer, event.reason);
+            break;
         case LAUNCH_CREW_WRONG:
             if (leader->phase == PHASE_GATHER && event.peer != NULL && event.peer->channel == NULL)
                 launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER, "%s", event.reason);
@@ -292,10 +296,10 @@ static void pass_on(struct leader *leader, const struct launch_rsh_request *requ
 
     for (size_t i = 0; i < request->words.count; i++)
         json_array_append_new(words, json_string(request->words.at[i]));
-    if (launch_channel_send(peer->channel,
-                            json_pack("{s:s, s:i, s:o}", "type", "run", "number", number, "words",
-                                      words),
-                            &err) < 0)
+    if (launch_channel_send(
+            peer->channel,
+            json_pack("{s:s, s:i, s:o}", "type", "run", "number", number, "words", words),
+            &err) < 0)
         launch_rsh_answer(&leader->rsh, number, err.msg);
 }
 
@@ -405,13 +409,18 @@ static void watch_files(struct leader *leader)
 static void act_on_stop(struct leader *leader)
 {
     switch (launch_stop_next(&leader->stop, leader->ready, clock_now_s())) {
-    case LAUNCH_STOP_NOTHING: break;
+    case LAUNCH_STOP_NOTHING:
+        break;
     case LAUNCH_STOP_ASK:
         if (leader->ranks > 0)
             kill(leader->ranks, SIGUSR1);
         break;
-    case LAUNCH_STOP_END: end_ranks(leader); break;
-    case LAUNCH_STOP_KILL: kill_ranks(leader); break;
+    case LAUNCH_STOP_END:
+        end_ranks(leader);
+        break;
+    case LAUNCH_STOP_KILL:
+        kill_ranks(leader);
+        break;
     }
 }
 
@@ -456,7 +465,7 @@ static void judge(struct leader *leader)
     if (leader->stop.forced || leader->stop.interrupted || code <= 128 || code > 128 + 64)
         return;
     log_error("%s died by signal %d (%s)%s; the job has ended",
-              !under_mpirun(leader)              ? "rank 0"
+              !under_mpirun(leader)         ? "rank 0"
               : WIFSIGNALED(leader->status) ? "mpirun"
                                             : "a rank",
               code - 128, strsignal(code - 128),
@@ -549,9 +558,15 @@ static bool all_left(const struct leader *leader)
 static void advance_once(struct leader *leader)
 {
     switch (leader->phase) {
-    case PHASE_GATHER: gather(leader); break;
-    case PHASE_RUN: run(leader); break;
-    case PHASE_OVER: finish_over(leader); break;
+    case PHASE_GATHER:
+        gather(leader);
+        break;
+    case PHASE_RUN:
+        run(leader);
+        break;
+    case PHASE_OVER:
+        finish_over(leader);
+        break;
     case PHASE_DONE:
         if (!answered(leader, "it knows how the job ended"))
             break;
@@ -562,7 +577,8 @@ static void advance_once(struct leader *leader)
         if (all_left(leader) || clock_now_s() - leader->phase_s > FLUSH_S)
             enter(leader, PHASE_END);
         break;
-    case PHASE_END: break;
+    case PHASE_END:
+        break;
     }
 }
 
@@ -620,9 +636,9 @@ int launch_leader_run(const struct launch_leader_job *job, struct launch_outcome
     struct leader leader = {.job = job, .outcome = outcome, .said_s = clock_now_s()};
     int rc = -1;
 
-    leader.stop = (struct launch_stop){
-        .ready_s = several(&leader) ? LAUNCH_STOP_READY_HOSTS_S : LAUNCH_STOP_READY_S,
-        .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
+    leader.stop = (struct launch_stop){.ready_s = several(&leader) ? LAUNCH_STOP_READY_HOSTS_S
+                                                                   : LAUNCH_STOP_READY_S,
+                                       .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
     launch_family_adopt();
     leader.signal_fd = signalfd(-1, &job->signals->waited, SFD_CLOEXEC | SFD_NONBLOCK);
     if (several(&leader) && call_crew(&leader, err) < 0)

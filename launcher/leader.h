@@ -25,8 +25,8 @@ struct launch_signals;
 struct launch_leader_job {
     const struct launch_options *options;
     const struct launch_hosts *hosts;
-    const char *program; /* convoy-train's path */
-    const char *job;     /* CONVOY_JOB */
+    const char *program;                 /* convoy-train's path */
+    const char *job;                     /* CONVOY_JOB */
     unsigned char key[LAUNCH_KEY_BYTES]; /* several hosts only */
     const struct launch_local *local;
     const struct launch_signals *signals;

@@ -36,7 +36,8 @@ static char *path_in(const char *folder, const char *name)
 static char *make_folder(struct err *err)
 {
     const char *temp = getenv("TMPDIR");
-    const size_t bytes_max = sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/convoy-XXXXXX/rsh";
+    const size_t bytes_max =
+        sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/convoy-XXXXXX/rsh";
     char *folder;
 
     if (temp == NULL || temp[0] == '\0' || strlen(temp) > bytes_max)
@@ -166,8 +167,8 @@ bool launch_local_failure(const struct launch_local *local, char text[LAUNCH_FAI
 pid_t launch_local_orted(const struct launch_local *local, const struct launch_words *came,
                          struct err *err)
 {
-    const bool apart = getenv(ONE_MACHINE) != NULL && getenv("TMPDIR") != NULL &&
-                       getenv(VADER_FOLDER) == NULL;
+    const bool apart =
+        getenv(ONE_MACHINE) != NULL && getenv("TMPDIR") != NULL && getenv(VADER_FOLDER) == NULL;
     struct launch_words words = {0};
     pid_t child = -1;
 

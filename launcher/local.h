@@ -46,8 +46,8 @@ bool launch_local_failure(const struct launch_local *local, char text[LAUNCH_FAI
 pid_t launch_local_orted(const struct launch_local *local, const struct launch_words *came,
                          struct err *err);
 
-/** Copy what fits of `from`, cut at a whole UTF-8 character. Control characters become '?', and in a
- * text that is no UTF-8 all that is not ASCII does: JSON carries nothing else. */
+/** Copy what fits of `from`, cut at a whole UTF-8 character. Control characters become '?', and in
+ * a text that is no UTF-8 all that is not ASCII does: JSON carries nothing else. */
 void launch_local_clean(char text[LAUNCH_FAILURE_BYTES], const char *from, size_t bytes);
 
 #endif

@@ -21,8 +21,8 @@ struct launch_mpirun_line {
     int ranks;                        /* of each host */
     const struct launch_words *hosts; /* several; NULL: this host */
     const char *convoy;               /* our own path: Open MPI's remote shell is `convoy rsh` */
-    bool root;                       /* Open MPI wants to be told that running as root is meant */
-    const struct launch_words *more; /* the user's words, before the program */
+    bool root;                        /* Open MPI wants to be told that running as root is meant */
+    const struct launch_words *more;  /* the user's words, before the program */
     const char *program;
     const struct launch_words *args; /* the program's */
 };

@@ -82,9 +82,8 @@ void launch_network_text(const struct sockaddr_storage *address, char text[LAUNC
 
 static int bits_of(const struct sockaddr *mask)
 {
-    return mask == NULL
-               ? 32
-               : __builtin_popcount(((const struct sockaddr_in *)mask)->sin_addr.s_addr);
+    return mask == NULL ? 32
+                        : __builtin_popcount(((const struct sockaddr_in *)mask)->sin_addr.s_addr);
 }
 
 void launch_network_of(int fd, char cidr[LAUNCH_ADDRESS_CHARS])

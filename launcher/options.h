@@ -15,16 +15,16 @@ struct err;
 
 struct launch_options {
     struct option_set set;
-    int ranks;                  /* on each host */
-    int threads;                /* of a rank; 0: not given */
-    int restarts_max;           /* generations after the first */
+    int ranks;        /* on each host */
+    int threads;      /* of a rank; 0: not given */
+    int restarts_max; /* generations after the first */
     int hosts_min;
-    int port;                   /* -1: not given */
+    int port; /* -1: not given */
     int rendezvous_s;
     const char *interface, *leader_address, *hosts, *hostfile; /* NULL: not given */
-    bool help;                  /* --help is among the words */
-    struct launch_words mpirun; /* more words for mpirun */
-    struct launch_words train;  /* what is convoy-train's, unchanged and in order */
+    bool help;                                                 /* --help is among the words */
+    struct launch_words mpirun;                                /* more words for mpirun */
+    struct launch_words train; /* what is convoy-train's, unchanged and in order */
 };
 
 /** Accepts all-zero. */

@@ -31,7 +31,8 @@ char *launch_orted_find(const char *name)
 
 static bool is_assignment(const char *word)
 {
-    const size_t name = strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+    const size_t name =
+        strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
 
     return name > 0 && word[name] == '=';
 }

@@ -46,7 +46,8 @@ void launch_outcome_describe(struct launch_outcome *outcome)
                  number == SIGKILL ? ", as the kernel does when memory runs out" : "");
     else
         snprintf(text, sizeof text, "the ranks ended with status %d%s", outcome->code,
-                 outcome->code == LAUNCH_EXIT_PEER ? ": a rank or host is gone, or the network failed"
-                                                   : "");
+                 outcome->code == LAUNCH_EXIT_PEER
+                     ? ": a rank or host is gone, or the network failed"
+                     : "");
     launch_local_clean(outcome->failure, text, strlen(text));
 }

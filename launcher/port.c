@@ -12,7 +12,7 @@
 
 #define SAY_INTERVAL_S 1.0
 /* Connections taken at a time: a flood of them must not keep the job from being watched. */
-#define ACCEPT_MAX 32
+#define ACCEPT_MAX     32
 
 int launch_port_open(struct launch_port *port, int number,
                      const unsigned char key[LAUNCH_KEY_BYTES], struct err *err)

@@ -14,8 +14,9 @@ static int address_of(const char *path, struct sockaddr_un *address, struct err 
 {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address->sun_path)
-        return err_set(err, ERR_IO, "the path '%s' is too long for a socket: set TMPDIR to a "
-                                    "shorter one",
+        return err_set(err, ERR_IO,
+                       "the path '%s' is too long for a socket: set TMPDIR to a "
+                       "shorter one",
                        path);
     memcpy(address->sun_path, path, strlen(path));
     return 0;
@@ -116,8 +117,7 @@ static void forget(struct launch_rsh *rsh, int index)
 {
     request_release(&rsh->at[index]);
     rsh->count--;
-    memmove(rsh->at + index, rsh->at + index + 1,
-            (size_t)(rsh->count - index) * sizeof rsh->at[0]);
+    memmove(rsh->at + index, rsh->at + index + 1, (size_t)(rsh->count - index) * sizeof rsh->at[0]);
 }
 
 void launch_rsh_close(struct launch_rsh *rsh)

@@ -414,7 +414,7 @@ static int read_all(struct launch_sagemaker *s, json_t *env, struct err *err)
     if (read_resources(s, env, err) < 0 || launch_channels_export(s->base, folders, err) < 0 ||
         launch_hyperparameters_export(s->base, decoded, err) < 0 || read_checkpoints(s, err) < 0)
         goto out;
-    setenv("CONVOY_PLATFORM", "sagemaker", 1);
+    launch_export("CONVOY_MODEL_ON_STOP", "1"); /* what is in the model folder then is uploaded */
     export_paths(s->base, env);
     export_machine(env);
     launch_export_json("SM_TRAINING_ENV", env);

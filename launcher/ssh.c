@@ -91,8 +91,7 @@ void launch_ssh_polls(const struct launch_ssh *ssh, struct launch_polls *polls)
 static void show_lines(struct launch_ssh *ssh)
 {
     struct buf *lines = &ssh->lines;
-    const unsigned char *last =
-        lines->bytes == 0 ? NULL : memrchr(lines->data, '\n', lines->bytes);
+    const unsigned char *last = lines->bytes == 0 ? NULL : memrchr(lines->data, '\n', lines->bytes);
     const size_t bytes = last == NULL ? 0 : (size_t)(last - lines->data) + 1;
 
     if (bytes == 0)

@@ -19,8 +19,8 @@ struct launch_signals;
 
 struct launch_ssh {
     const char *program; /* the caller's */
-    pid_t child; /* 0: not started, or ended and reaped */
-    int in, out; /* its stdin's and output's other ends; 0: closed */
+    pid_t child;         /* 0: not started, or ended and reaped */
+    int in, out;         /* its stdin's and output's other ends; 0: closed */
     bool ended;
     int status;               /* as waitpid gives it */
     bool through;             /* its lines are shown; else they are kept: they say why it failed */

@@ -57,6 +57,15 @@ static int check_only(const struct train_options *options, struct err *err)
     return 0;
 }
 
+/* A platform's own name for this host says more than what MPI was told by the kernel. */
+static void take_host_name(struct comm *comm)
+{
+    const char *const host = getenv("CONVOY_HOST");
+
+    if (host != NULL && host[0] != '\0')
+        snprintf(comm->host, sizeof comm->host, "%s", host);
+}
+
 static void name_rank(const struct comm *comm)
 {
     char prefix[320];
@@ -96,6 +105,7 @@ static int train(int argc, char *const *argv)
         log_error("%s", err.msg);
         status = err_exit_code(err.code);
     } else {
+        take_host_name(&comm);
         name_rank(&comm);
         if (train_run(&options, &comm, &agreed, &err) < 0) {
             status = err_exit_code(err.code);

@@ -216,15 +216,15 @@ static void tell_options(struct train_run *run)
     json_t *const options = json_object();
 
     if (run->comm->rank == 0)
-        train_options_warn(run->options);
+        train_hyperparameters_warn(set);
     for (size_t i = 0; i < set->count; i++) {
         struct buf text = {0};
 
         train_options_resolved(run->options, i, &text);
         json_object_set_new(options, set->specs[i].name, json_string(buf_text(&text)));
-        if (set->values[i].source > OPTION_DEFAULT)
+        if (set->values[i].origin != NULL)
             log_info("--%s %s (from %s)", set->specs[i].name, set->values[i].text,
-                     option_source_name(set->values[i].source));
+                     option_origin(set, i));
         buf_release(&text);
     }
     log_info("%s, %d classes, %d ranks x %d threads, %d micro-batches of up to %d images a step",
