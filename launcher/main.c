@@ -15,16 +15,17 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "launcher/handover.h"
 #include "launcher/job.h"
 #include "launcher/options.h"
-#include "launcher/reason.h"
+#include "launcher/rsh.h"
 #include "launcher/sagemaker.h"
 
 static const struct {
     const char *name, *help;
 } verbs[] = {
     {"train", "[launch options] [train options]\n"
-              "    train a network, with any number of ranks on this host"},
+              "    train a network, with any number of ranks on one or several hosts"},
     {"synth", "DIR [--classes N] [--size PX] [--count N] [--seed N]\n"
               "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
               "DIR/val/CLASS/*.jpg"},
@@ -110,21 +111,6 @@ static int train_help(const char *program, struct err *err)
     return become_program(program, args, 2, err);
 }
 
-static int launch(const struct launch_options *options, const char *program,
-                  const struct launch_sagemaker *sagemaker, int *status, struct err *err)
-{
-    struct launch_reason reason = {0};
-    int rc = -1;
-
-    if (launch_reason_init(&reason, sagemaker, err) < 0)
-        return -1;
-    rc = launch_job_run(options, program, status, err);
-    if (rc == 0)
-        launch_reason_tell(&reason, sagemaker, *status);
-    launch_reason_release(&reason);
-    return rc;
-}
-
 static int train(const char *program, const struct launch_sagemaker *sagemaker, int argc,
                  char *const *argv, int *status, struct err *err)
 {
@@ -134,14 +120,12 @@ static int train(const char *program, const struct launch_sagemaker *sagemaker, 
 
     if (launch_options_read(&options, argc, argv, err) < 0)
         goto out;
-    if (options.help) {
+    if (options.help)
         rc = train_help(program, err);
-    } else if (rank >= 0) {
-        launch_reason_hand_over(sagemaker);
-        rc = launch_job_become_rank(&options, program, rank, err);
-    } else if (launch_options_check(&options, err) == 0) {
-        rc = launch(&options, program, sagemaker, status, err);
-    }
+    else if (rank >= 0)
+        rc = launch_job_become_rank(&options, sagemaker, program, rank, err);
+    else if (launch_options_check(&options, err) == 0)
+        rc = launch_job_run(&options, sagemaker, program, status, err);
 out:
     launch_options_release(&options);
     return rc;
@@ -186,6 +170,10 @@ static int run_words(struct launch_sagemaker *sagemaker, int argc, char *const *
     struct launch_words words = {0};
     int rc = -1;
 
+    if (argc > 0 && strcmp(argv[0], "rsh") == 0) /* these two are for launchers, not for people */
+        return launch_rsh_call(argc - 1, argv + 1, err);
+    if (argc > 0 && strcmp(argv[0], "agent") == 0)
+        return launch_handover_serve(status, err);
     if (!trains && is_verb(argv[0]))
         return run_verb(sagemaker, argc, argv, status, err);
     rc = launch_sagemaker_read(sagemaker, err);
