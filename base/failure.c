@@ -73,8 +73,7 @@ static int write_temporary(const char *temp, const struct buf *text, struct err 
     errno = 0;
     put = write(fd, text->data, text->bytes); /* 4 KiB at most: one piece, or the disk is full */
     if (put != (ssize_t)text->bytes || fsync(fd) < 0) {
-        err_set_errno(err, ERR_IO, errno == 0 ? ENOSPC : errno, "cannot write '%s'",
-                      temp);
+        err_set_errno(err, ERR_IO, errno == 0 ? ENOSPC : errno, "cannot write '%s'", temp);
         close(fd);
         return -1;
     }
@@ -82,10 +81,13 @@ static int write_temporary(const char *temp, const struct buf *text, struct err 
     return 0;
 }
 
-/* A link never replaces a file; where the file system has no links, a look must do. */
+/* A link never replaces a file. Where the file system has none, a rename may know how not to; and
+ * where that is not so either, a look must do. */
 static int put_in_place(const char *temp, const char *path, struct err *err)
 {
     if (link(temp, path) == 0 || errno == EEXIST)
+        return 0;
+    if (renameat2(AT_FDCWD, temp, AT_FDCWD, path, RENAME_NOREPLACE) == 0 || errno == EEXIST)
         return 0;
     if (file_exists(path) || rename(temp, path) == 0)
         return 0;

@@ -8,11 +8,8 @@
 #ifndef TRAIN_FAILURE_H
 #define TRAIN_FAILURE_H
 
-#define TRAIN_FAILURE_BYTES 1024
-
-/** Write "PREFIX MESSAGE" and a newline, as UTF-8 (other bytes become '?'), cut to
- * TRAIN_FAILURE_BYTES. Does nothing without CONVOY_FAILURE, or where the file is there. A file that
- * cannot be made is warned of: the message is on stderr too. */
+/** Write "PREFIX MESSAGE" as base/failure.h says. Does nothing without CONVOY_FAILURE, or where the
+ * file is there. A file that cannot be made is warned of: the message is on stderr too. */
 void train_failure_write(const char *prefix, const char *message);
 
 #endif
