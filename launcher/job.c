@@ -159,13 +159,15 @@ static int run(struct job *job, struct err *err)
     const char *name = name_job(job);
     const int threads = launch_local_set_threads(job->options->threads, ranks);
 
-    if (check_train_options(job, err) < 0)
-        return -1;
     /* Where each host started by itself the others must learn of a mistake; else nobody waits. */
+    if (check_surroundings(job, err) < 0 || check_train_options(job, err) < 0) {
+        if (job->hosts.kind != LAUNCH_HOSTS_EACH)
+            return -1;
+        log_error("%s", err->msg);
+        launch_outcome_set(&job->outcome, err_exit_code(err->code), "%s", err->msg);
+    }
     if (job->outcome.code != 0 && job->hosts.kind != LAUNCH_HOSTS_EACH)
         return 0;
-    if (job->outcome.code == 0 && check_surroundings(job, err) < 0)
-        return -1;
     if (log_bar_width() > 0)
         set_integer("CONVOY_TERMINAL_COLUMNS", log_bar_width());
     launch_mpirun_settings(several);

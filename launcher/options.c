@@ -1,5 +1,6 @@
 #include "launcher/options.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 
 #define LAUNCH_THREADS "threads"
 #define LAUNCH_PORT    "port"
+#define HYPERPARAMETER "SM_HP_"
 
 static const struct option_spec table[] = {
     {.name = "hosts",
@@ -136,6 +138,25 @@ static void part(struct launch_options *options, struct launch_words *ours, int 
     }
 }
 
+/* On SageMaker nobody types options: they are hyperparameters. Those of the launcher leave the
+ * environment, where convoy-train would take them for mistakes. */
+static int take_hyperparameters(struct launch_options *options, struct err *err)
+{
+    if (option_set_environment(&options->set, HYPERPARAMETER, err) < 0)
+        return -1;
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        for (int dashes = 0; dashes < 2; dashes++) {
+            char name[64];
+
+            snprintf(name, sizeof name, HYPERPARAMETER "%s", table[i].name);
+            for (char *at = name; *at != '\0'; at++)
+                *at = *at == '-' && dashes == 0 ? '_' : (char)toupper((unsigned char)*at);
+            unsetenv(name);
+        }
+    }
+    return 0;
+}
+
 int launch_options_read(struct launch_options *options, int argc, char *const *argv,
                         struct err *err)
 {
@@ -146,7 +167,8 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
     *options = (struct launch_options){0};
     option_set_init(&options->set, table, TABLE_COUNT);
     part(options, &ours, argc, argv);
-    if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0)
+    if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0 ||
+        take_hyperparameters(options, err) < 0)
         goto out;
     options->ranks = (int)option_integer(&options->set, "ranks-per-host");
     if (option_source(&options->set, LAUNCH_THREADS) != OPTION_ABSENT)
