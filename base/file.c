@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -181,11 +182,21 @@ int file_new_open(struct file_new *file, const char *path, struct err *err)
     return 0;
 }
 
+int file_new_open_memory(struct file_new *file, const char *path, struct err *err)
+{
+    const int fd = memfd_create("convoy", MFD_CLOEXEC);
+
+    if (fd < 0)
+        return err_set_errno(err, ERR_MEMORY, errno, "cannot make '%s' in memory", path);
+    *file = (struct file_new){.fd = fd, .path = copy(path, strlen(path))};
+    return 0;
+}
+
 int file_new_write(struct file_new *file, const void *data, size_t bytes, struct err *err)
 {
     const char *p = data;
 
-    assert(file->temp != NULL && file->fd >= 0);
+    assert(file->path != NULL && file->fd >= 0);
     while (bytes > 0) {
         const ssize_t put = write(file->fd, p, bytes);
 
@@ -236,11 +247,10 @@ void file_new_release(struct file_new *file)
 {
     if (file == NULL)
         return;
-    if (file->temp != NULL) {
-        if (file->fd >= 0)
-            close(file->fd);
+    if (file->path != NULL && file->fd >= 0)
+        close(file->fd);
+    if (file->temp != NULL)
         unlink(file->temp);
-    }
     free(file->temp);
     free(file->path);
     *file = (struct file_new){.fd = -1};

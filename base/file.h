@@ -39,6 +39,9 @@ int file_new_open(struct file_new *file, const char *path, struct err *err);
 /** Write all of it (short writes and EINTR handled). */
 int file_new_write(struct file_new *file, const void *data, size_t bytes, struct err *err);
 int file_new_commit(struct file_new *file, struct err *err);
+/** The same for a file without a folder, in memory (memfd): what is written can be read from its
+ * fd, `path` only names it in errors, and it cannot be committed. Gone after release. */
+int file_new_open_memory(struct file_new *file, const char *path, struct err *err);
 void file_new_release(struct file_new *file);
 
 /** open, write, commit in one. */

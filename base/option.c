@@ -3,12 +3,15 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
+
+#define BLANKS " \t\r\n"
 
 static void *out_of_memory_aborts(void *p)
 {
@@ -31,8 +34,10 @@ void option_set_init(struct option_set *set, const struct option_spec *specs, si
 
 void option_set_release(struct option_set *set)
 {
-    for (size_t i = 0; i < set->count && set->values != NULL; i++)
+    for (size_t i = 0; i < set->count && set->values != NULL; i++) {
         free(set->values[i].text);
+        free(set->values[i].origin);
+    }
     free(set->values);
     memset(set, 0, sizeof *set);
 }
@@ -189,6 +194,8 @@ static int assign(struct option_set *set, size_t i, const char *text, enum optio
     free(value->text);
     value->text = out_of_memory_aborts(strdup(text));
     value->source = source;
+    free(value->origin);
+    value->origin = out_of_memory_aborts(strdup(origin));
     return 0;
 }
 
@@ -227,78 +234,102 @@ int option_set_parse(struct option_set *set, int argc, char *const *argv, struct
     return 0;
 }
 
-/* The variable's value, or NULL. A hyperparameter that its sender wrote as a JSON string loses its
- * quotes, once. */
-static const char *variable(const char *name, char *unquoted, size_t bytes)
+char *option_decode(const char *text)
 {
-    const char *text = getenv(name);
-    const size_t length = text != NULL ? strlen(text) : 0;
+    const size_t begin = strspn(text, BLANKS);
+    size_t end = strlen(text);
+    json_t *inner = NULL;
+    char *out = NULL;
 
-    if (length >= 2 && text[0] == '"' && text[length - 1] == '"' && length < bytes) {
-        memcpy(unquoted, text + 1, length - 2);
-        unquoted[length - 2] = '\0';
-        return unquoted;
+    while (end > begin && strchr(BLANKS, text[end - 1]) != NULL)
+        end--;
+    if (text[begin] == '"')
+        inner = json_loadb(text + begin, end - begin, JSON_DECODE_ANY, NULL);
+    out = json_is_string(inner) ? strdup(json_string_value(inner))
+                                : strndup(text + begin, end - begin);
+    json_decref(inner);
+    return out_of_memory_aborts(out);
+}
+
+/* An empty variable says nothing. */
+static char *decode_unless_empty(const char *text)
+{
+    char *const out = text != NULL ? option_decode(text) : NULL;
+
+    if (out != NULL && out[0] != '\0')
+        return out;
+    free(out);
+    return NULL;
+}
+
+/* The value of "PREFIXNAME=value", or NULL if that is another's. */
+static const char *value_of(const char *entry, const char *prefix, const char *name)
+{
+    const size_t prefix_bytes = strlen(prefix), name_bytes = strlen(name);
+    const char *const at = entry + prefix_bytes;
+
+    if (strncmp(entry, prefix, prefix_bytes) != 0 || strcspn(at, "=") != name_bytes ||
+        at[name_bytes] != '=')
+        return NULL;
+    for (size_t i = 0; i < name_bytes; i++)
+        if (at[i] != toupper((unsigned char)name[i]) &&
+            !(strchr("-_", at[i]) != NULL && strchr("-_", name[i]) != NULL))
+            return NULL;
+    return at + name_bytes + 1;
+}
+
+char *option_hyperparameter(const char *hp_prefix, const char *name)
+{
+    char *text = NULL;
+
+    for (size_t i = 0; environ[i] != NULL && text == NULL; i++)
+        text = decode_unless_empty(value_of(environ[i], hp_prefix, name));
+    return text;
+}
+
+void option_describe_hyperparameter(const char *hp_prefix, const char *name, char *out,
+                                    size_t bytes)
+{
+    char lower[96] = "", upper[96] = "";
+
+    for (size_t i = 0; name[i] != '\0' && i + 1 < sizeof lower; i++) {
+        lower[i] = name[i] == '-' ? '_' : name[i];
+        upper[i] = (char)toupper((unsigned char)lower[i]);
     }
-    return length > 0 ? text : NULL;
+    snprintf(out, bytes, "hyperparameter %s (%s%s)", lower, hp_prefix, upper);
 }
 
-static int assign_variable(struct option_set *set, size_t i, const char *name, bool *found,
-                           struct err *err)
+static int assign_from_environment(struct option_set *set, size_t i, const char *hp_prefix,
+                                   struct err *err)
 {
-    char unquoted[4096], origin[160];
-    const char *text = variable(name, unquoted, sizeof unquoted);
+    const struct option_spec *const spec = &set->specs[i];
+    char *text = hp_prefix != NULL ? option_hyperparameter(hp_prefix, spec->name) : NULL;
+    char origin[160];
+    int rc = 0;
 
-    *found = text != NULL;
-    if (text == NULL)
-        return 0;
-    snprintf(origin, sizeof origin, "%s in the environment", name);
-    return assign(set, i, text, OPTION_ENVIRONMENT, origin, err);
-}
-
-static int assign_spec_variables(struct option_set *set, size_t i, bool *found, struct err *err)
-{
-    const char *at = set->specs[i].env;
-
-    while (at != NULL && !*found) {
-        char name[128];
+    if (text != NULL)
+        option_describe_hyperparameter(hp_prefix, spec->name, origin, sizeof origin);
+    for (const char *at = spec->env; at != NULL && text == NULL;) {
         const size_t bytes = strcspn(at, " ");
+        char name[128];
 
         snprintf(name, sizeof name, "%.*s", (int)bytes, at);
-        if (assign_variable(set, i, name, found, err) < 0)
-            return -1;
+        snprintf(origin, sizeof origin, "%s in the environment", name);
+        text = decode_unless_empty(getenv(name));
         at = at[bytes] == ' ' ? at + bytes + 1 : NULL;
     }
-    return 0;
-}
-
-/* Toolkits write the hyperparameter global-batch as SM_HP_GLOBAL_BATCH or SM_HP_GLOBAL-BATCH. */
-static int assign_hyperparameter(struct option_set *set, size_t i, const char *hp_prefix,
-                                 bool *found, struct err *err)
-{
-    for (int dash = 0; dash < 2 && !*found; dash++) {
-        char name[128];
-        const int prefix = snprintf(name, sizeof name, "%s%s", hp_prefix, set->specs[i].name);
-
-        for (char *c = name; *c != '\0' && prefix < (int)sizeof name; c++)
-            *c = (char)(*c == '-' && !dash ? '_' : toupper((unsigned char)*c));
-        if (assign_variable(set, i, name, found, err) < 0)
-            return -1;
-    }
-    return 0;
+    if (text != NULL)
+        rc = assign(set, i, text, OPTION_ENVIRONMENT, origin, err);
+    free(text);
+    return rc;
 }
 
 int option_set_environment(struct option_set *set, const char *hp_prefix, struct err *err)
 {
-    for (size_t i = 0; i < set->count; i++) {
-        bool found = false;
-
-        if (set->values[i].source > OPTION_ENVIRONMENT)
-            continue;
-        if (hp_prefix != NULL && assign_hyperparameter(set, i, hp_prefix, &found, err) < 0)
+    for (size_t i = 0; i < set->count; i++)
+        if (set->values[i].source <= OPTION_ENVIRONMENT &&
+            assign_from_environment(set, i, hp_prefix, err) < 0)
             return -1;
-        if (!found && assign_spec_variables(set, i, &found, err) < 0)
-            return -1;
-    }
     return 0;
 }
 
@@ -362,12 +393,14 @@ enum option_source option_source(const struct option_set *set, const char *name)
     return set->values[must_find(set, name)].source;
 }
 
-const char *option_source_name(enum option_source source)
+const char *option_origin(const struct option_set *set, size_t i)
 {
     static const char *const names[] = {"nowhere", "the default", "the checkpoint",
                                         "the environment", "the command line"};
+    const struct option_value *const value = &set->values[i];
+    const bool told = value->source == OPTION_ENVIRONMENT || value->source == OPTION_DEFAULT;
 
-    return names[source];
+    return told && value->origin != NULL ? value->origin : names[value->source];
 }
 
 void option_set_help(const struct option_set *set, FILE *out)

@@ -49,6 +49,7 @@ enum option_source {
 struct option_value {
     char *text;
     enum option_source source;
+    char *origin; /* what gave it, in words; NULL: the table's default */
 };
 
 struct option_set {
@@ -66,11 +67,25 @@ void option_set_release(struct option_set *set);
  * that belongs to no option. */
 int option_set_parse(struct option_set *set, int argc, char *const *argv, struct err *err);
 
-/** Take what the environment has: the spec's variables, and hp_prefix + the name in capitals
- * ("SM_HP_GLOBAL_BATCH", with '_' or
- *  '-') when hp_prefix is not NULL. Hyperparameters may be JSON strings: one pair of quotes is
- * taken off. Values from the command line stay. ERR_USAGE names the variable. */
+/** Take what the environment has: the hyperparameter of the option's name when hp_prefix is not
+ * NULL, else the first of the spec's variables that is not empty, decoded alike. Values from the
+ * command line stay. ERR_USAGE names the variable. */
 int option_set_environment(struct option_set *set, const char *hp_prefix, struct err *err);
+
+/** A hyperparameter from the environment: the variable hp_prefix + name, in capitals, with '_' or
+ * '-' wherever name has either ("SM_HP_GLOBAL_BATCH", "SM_HP_GLOBAL-BATCH"), decoded. NULL where it
+ * is not there, or empty; else heap, the caller frees. */
+char *option_hyperparameter(const char *hp_prefix, const char *name);
+
+/** "hyperparameter global_batch (SM_HP_GLOBAL_BATCH)": how errors and the run's first lines call
+ * it.
+ */
+void option_describe_hyperparameter(const char *hp_prefix, const char *name, char *out,
+                                    size_t bytes);
+
+/** The text of a hyperparameter as its sender meant it: blanks around it trimmed; where it is a
+ * JSON string, as a tuner writes it, that string's content, once. Heap, the caller frees. */
+char *option_decode(const char *text);
 
 /** Variables of the environment that begin with hp_prefix and name no option: the next one as
  * "NAME=VALUE" (the environment's), NULL at the end. *at is 0 to begin. SageMaker's own
@@ -89,8 +104,9 @@ int64_t option_integer(const struct option_set *set, const char *name);
 double option_number(const struct option_set *set, const char *name);
 bool option_flag(const struct option_set *set, const char *name);
 enum option_source option_source(const struct option_set *set, const char *name);
-/** "the command line", "the environment", ... */
-const char *option_source_name(enum option_source source);
+/** Where the value of entry i is from: "the command line", "hyperparameter lr (SM_HP_LR)", "the
+ * checkpoint", "the default", ... The set's, until the value changes. */
+const char *option_origin(const struct option_set *set, size_t i);
 
 /** The table as --help shows it. */
 void option_set_help(const struct option_set *set, FILE *out);

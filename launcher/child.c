@@ -2,22 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
-
-/* Ranks that are not up this long after a stop was asked for have trained nothing that ending them
- * could lose. */
-#define READY_WAIT_S  10.0
-/* How often the file is looked for while a signal is held. */
-#define READY_POLL_NS 50000000L
 
 void launch_signals_init(struct launch_signals *signals)
 {
@@ -34,6 +24,7 @@ void launch_signals_init(struct launch_signals *signals)
         sigaddset(&signals->waited, numbers[i]);
     }
     sigprocmask(SIG_BLOCK, &signals->waited, &signals->before);
+    signal(SIGPIPE, SIG_IGN); /* whoever reads a pipe of ours may be gone: write says so */
 }
 
 static void child_main(char *const *argv, bool apart, const struct launch_signals *signals,
@@ -52,6 +43,7 @@ static void child_main(char *const *argv, bool apart, const struct launch_signal
         }
     }
     sigprocmask(SIG_SETMASK, &signals->before, NULL);
+    signal(SIGPIPE, SIG_DFL);
     execvp(argv[0], argv);
     log_error("cannot run '%s': %s", argv[0], strerror(errno));
     _exit(1);
@@ -66,62 +58,40 @@ pid_t launch_child_start(char *const *argv, bool apart, const struct launch_sign
     return child;
 }
 
-/* What the signals so far add up to. */
-struct stop {
-    int interrupts;
-    bool held; /* asked for, not handed on yet */
-    double asked_s;
-};
-
-static void take_signal(const struct launch_watch *watch, int number, struct stop *stop,
-                        struct launch_end *end)
+pid_t launch_child_start_piped(char *const *argv, const struct launch_signals *signals, int *in,
+                               int *out)
 {
-    if (number == SIGCHLD)
-        return;
-    if (!end->stop_asked) {
-        stop->asked_s = clock_now_s();
-        log_info("%s: the job ends after its last whole step%s", strsignal(number),
-                 number == SIGINT ? "; once more ends it now" : "");
+    const pid_t parent = getpid();
+    int to_child[2], from_child[2];
+    pid_t child;
+
+    if (pipe2(to_child, O_CLOEXEC) < 0)
+        return -1;
+    if (pipe2(from_child, O_CLOEXEC) < 0) {
+        close(to_child[0]);
+        close(to_child[1]);
+        return -1;
     }
-    end->stop_asked = true;
-    stop->held = true;
-    stop->interrupts += number == SIGINT;
-    if (stop->interrupts < 2 || number != SIGINT)
-        return;
-    end->stop_forced = true;
-    end->interrupted = true;
-    kill(watch->child, watch->mpirun && stop->interrupts == 2 ? SIGTERM : SIGKILL);
-}
-
-static void hand_on(const struct launch_watch *watch, struct stop *stop, struct launch_end *end)
-{
-    if (file_exists(watch->ready)) {
-        kill(watch->child, SIGUSR1);
-        stop->held = false;
-    } else if (clock_now_s() - stop->asked_s > READY_WAIT_S && !end->stop_forced) {
-        log_warn("the ranks were not up within %.0f s and have trained nothing yet: ending them",
-                 READY_WAIT_S);
-        kill(watch->child, watch->mpirun ? SIGTERM : SIGKILL);
-        end->stop_forced = true;
+    child = fork();
+    if (child == 0) {
+        setpgid(0, 0);
+        dup2(to_child[0], STDIN_FILENO);
+        dup2(from_child[1], STDOUT_FILENO);
+        dup2(from_child[1], STDERR_FILENO);
+        child_main(argv, false, signals, parent);
     }
-}
-
-void launch_child_watch(const struct launch_watch *watch, const struct launch_signals *signals,
-                        struct launch_end *end)
-{
-    struct stop stop = {0};
-
-    *end = (struct launch_end){0};
-    while (waitpid(watch->child, &end->status, WNOHANG) == 0) {
-        const struct timespec poll = {.tv_nsec = READY_POLL_NS};
-        const int number = stop.held ? sigtimedwait(&signals->waited, NULL, &poll)
-                                     : sigwaitinfo(&signals->waited, NULL);
-
-        if (number > 0)
-            take_signal(watch, number, &stop, end);
-        if (stop.held)
-            hand_on(watch, &stop, end);
+    close(to_child[0]);
+    close(from_child[1]);
+    if (child < 0) {
+        close(to_child[1]);
+        close(from_child[0]);
+        return -1;
     }
+    fcntl(to_child[1], F_SETFL, O_NONBLOCK);
+    fcntl(from_child[0], F_SETFL, O_NONBLOCK);
+    *in = to_child[1];
+    *out = from_child[0];
+    return child;
 }
 
 int launch_child_exit_code(int status)

@@ -10,6 +10,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "launcher/network.h"
+#include "launcher/sagemaker.h"
 #include "launcher/words.h"
 
 #define HOSTFILE_BYTES_MAX ((size_t)1 << 20)
@@ -86,33 +88,126 @@ int launch_hosts_from_json(struct launch_words *hosts, const char *json, struct 
     return rc;
 }
 
-/* By name only: a name that resolves to this host in another way is refused, which costs the user a
- * word. */
+/* By name, or by an address that a network card of ours has; names are not looked up, since name
+ * servers may be slow. A host that we do not know again is reached over ssh, which works too. */
 static bool is_this_host(const char *name)
 {
-    static const char *const locals[] = {"localhost", "127.0.0.1", "::1"};
     char own[256] = "";
     const size_t bytes = strcspn(name, ".");
 
-    for (size_t i = 0; i < sizeof locals / sizeof locals[0]; i++)
-        if (strcmp(name, locals[i]) == 0)
-            return true;
+    if (strcmp(name, "localhost") == 0 || launch_network_is_own(name))
+        return true;
     gethostname(own, sizeof own - 1);
     return strcmp(name, own) == 0 || (strcspn(own, ".") == bytes && strncmp(name, own, bytes) == 0);
 }
 
-int launch_hosts_check(const struct launch_words *hosts, const char *source, struct err *err)
+/* A name goes to ssh and mpirun as a word of theirs. */
+static int check_name(const char *name, const char *source, struct err *err)
 {
-    struct buf list = {0};
+    const size_t good = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                     "0123456789._-");
 
-    if (hosts->count == 0 || (hosts->count == 1 && is_this_host(hosts->at[0])))
+    if (name[good] == ':')
+        return err_set(err, ERR_USAGE, "%s: '%s': the number of ranks comes from --ranks-per-host",
+                       source, name);
+    if (name[good] == '@')
+        return err_set(
+            err, ERR_USAGE,
+            "%s: '%s': give the host's name alone; the user's belongs into ~/.ssh/config", source,
+            name);
+    if (name[good] != '\0' || name[0] == '-' || name[0] == '\0')
+        return err_set(err, ERR_USAGE, "%s: '%s' is not a host's name", source, name);
+    return 0;
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* A list for hosts that each run us: all must number them alike. */
+static int find_sorted(struct launch_hosts *hosts, const char *current, const char *source,
+                       struct err *err)
+{
+    hosts->kind = LAUNCH_HOSTS_EACH;
+    qsort(hosts->names.at, hosts->names.count, sizeof hosts->names.at[0], by_text);
+    hosts->own = -1;
+    for (size_t i = 0; i < hosts->names.count; i++)
+        if (strcmp(hosts->names.at[i], current) == 0)
+            hosts->own = (int)i;
+    return hosts->own >= 0
+               ? 0
+               : err_set(err, ERR_INPUT, "%s does not name this host, '%s'", source, current);
+}
+
+static int find_in_environment(struct launch_hosts *hosts, struct err *err)
+{
+    const char *list = getenv("SM_HOSTS"), *current = getenv("SM_CURRENT_HOST");
+
+    if (list == NULL || list[0] == '\0')
         return 0;
-    for (size_t i = 0; i < hosts->count; i++)
-        buf_printf(&list, "%s%s", i == 0 ? "" : ",", hosts->at[i]);
-    err_set(err, ERR_USAGE,
-            "%s names %s; for now several hosts, or another one, need: mpirun --host %s convoy "
-            "train ...",
-            source, hosts->count == 1 ? "another host" : "several hosts", buf_text(&list));
-    buf_release(&list);
-    return -1;
+    if (launch_hosts_from_json(&hosts->names, list, err) < 0)
+        return -1;
+    if (hosts->names.count == 1) /* the platform knows best what it calls this host */
+        return 0;
+    if (current == NULL || current[0] == '\0')
+        return err_set(err, ERR_USAGE,
+                       "SM_HOSTS names several hosts, but neither SM_CURRENT_HOST nor "
+                       "resourceconfig.json says which of them this is");
+    return find_sorted(hosts, current, "SM_HOSTS", err);
+}
+
+static int find_in_options(struct launch_hosts *hosts, const struct launch_hosts_options *options,
+                           struct err *err)
+{
+    const char *source = options->list != NULL ? "--hosts" : "--hostfile";
+    const int rc = options->list != NULL
+                       ? launch_hosts_from_list(&hosts->names, options->list, err)
+                       : launch_hosts_from_file(&hosts->names, options->file, err);
+
+    if (rc < 0)
+        return err_wrap(err, "%s", source);
+    hosts->kind = LAUNCH_HOSTS_SSH;
+    hosts->own = -1;
+    for (size_t i = 0; i < hosts->names.count; i++) {
+        if (check_name(hosts->names.at[i], source, err) < 0)
+            return -1;
+        if (!is_this_host(hosts->names.at[i]))
+            continue;
+        if (hosts->own >= 0)
+            return err_set(err, ERR_USAGE, "%s: '%s' and '%s' are both this host", source,
+                           hosts->names.at[hosts->own], hosts->names.at[i]);
+        hosts->own = (int)i;
+    }
+    return 0;
+}
+
+int launch_hosts_find(struct launch_hosts *hosts, const struct launch_hosts_options *options,
+                      struct err *err)
+{
+    const struct launch_sagemaker *sagemaker = options->sagemaker;
+    int rc = 0;
+
+    *hosts = (struct launch_hosts){.kind = LAUNCH_HOSTS_ONE};
+    if (options->list != NULL || options->file != NULL) {
+        rc = find_in_options(hosts, options, err);
+    } else if (sagemaker != NULL && sagemaker->current != NULL) {
+        launch_words_push_all(&hosts->names, &sagemaker->hosts);
+        rc = find_sorted(hosts, sagemaker->current, "resourceconfig.json", err);
+    } else {
+        rc = find_in_environment(hosts, err);
+    }
+    for (size_t i = 0; rc == 0 && i < hosts->names.count; i++)
+        rc = check_name(hosts->names.at[i], "SM_HOSTS", err);
+    if (rc == 0 && hosts->names.count == 0)
+        launch_words_push(&hosts->names, "localhost");
+    if (rc == 0 && hosts->names.count == 1 && hosts->own == 0)
+        hosts->kind = LAUNCH_HOSTS_ONE;
+    return rc;
+}
+
+void launch_hosts_release(struct launch_hosts *hosts)
+{
+    launch_words_release(&hosts->names);
+    *hosts = (struct launch_hosts){0};
 }

@@ -1,54 +1,38 @@
 #include "launcher/job.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/uri.h"
+#include "launcher/agent.h"
 #include "launcher/child.h"
-#include "launcher/cpus.h"
+#include "launcher/hosts.h"
+#include "launcher/key.h"
+#include "launcher/leader.h"
+#include "launcher/local.h"
 #include "launcher/mpirun.h"
 #include "launcher/options.h"
+#include "launcher/sagemaker.h"
 
-#define EXIT_STOPPED 75
+#define PORT_SAGEMAKER 7777
 
-/* A private folder in which the ranks make a file to say that they handle signals. */
-struct ready {
-    char *folder, *file;
+/* What a job is made of before anybody leads it. */
+struct job {
+    const struct launch_options *options;
+    const struct launch_sagemaker *sagemaker; /* may be NULL */
+    const char *program;
+    struct launch_signals signals;
+    struct launch_hosts hosts;
+    struct launch_local local;
+    char name[2 * LAUNCH_KEY_BYTES + 1]; /* made up where the platform has none */
+    struct launch_outcome outcome;
 };
-
-static int ready_init(struct ready *ready, struct err *err)
-{
-    const char *temp = getenv("TMPDIR");
-    char *folder;
-
-    if (asprintf(&folder, "%s/convoy-XXXXXX", temp == NULL || temp[0] == '\0' ? "/tmp" : temp) < 0)
-        abort();
-    if (mkdtemp(folder) == NULL) {
-        err_set_errno(err, ERR_IO, errno, "cannot make the folder '%s'", folder);
-        free(folder);
-        return -1;
-    }
-    ready->folder = folder;
-    if (asprintf(&ready->file, "%s/ready", folder) < 0)
-        abort();
-    setenv("CONVOY_READY", ready->file, 1);
-    return 0;
-}
-
-static void ready_release(struct ready *ready)
-{
-    if (ready->folder != NULL) {
-        unlink(ready->file);
-        rmdir(ready->folder);
-    }
-    free(ready->folder);
-    free(ready->file);
-}
 
 static void set_integer(const char *name, int value)
 {
@@ -58,161 +42,163 @@ static void set_integer(const char *name, int value)
     setenv(name, text, 1);
 }
 
-/* OpenBLAS never gets threads of its own: its results would depend on how many there are. */
-static void set_threads(int threads)
-{
-    set_integer("CONVOY_THREADS", threads);
-    set_integer("OMP_NUM_THREADS", threads);
-    setenv("OPENBLAS_NUM_THREADS", "1", 1);
-}
-
 /* Let convoy-train look at its words before there are ranks, so that a mistake is one line from one
  * process. */
-static int check_train_options(const struct launch_options *options, const char *program,
-                               const struct launch_signals *signals, int *status, struct err *err)
+static int check_train_options(struct job *job, struct err *err)
 {
     struct launch_words words = {0};
     pid_t child;
+    int status;
 
-    launch_words_push(&words, program);
+    launch_words_push(&words, job->program);
     launch_words_push(&words, "train");
     launch_words_push(&words, "--check-options");
-    launch_words_push_all(&words, &options->train);
-    set_integer("CONVOY_RANKS", options->ranks);
-    child = launch_child_start(words.at, false, signals);
+    launch_words_push_all(&words, &job->options->train);
+    set_integer("CONVOY_RANKS", job->options->ranks * (int)job->hosts.names.count);
+    child = launch_child_start(words.at, false, &job->signals);
     unsetenv("CONVOY_RANKS");
     launch_words_release(&words);
     if (child < 0)
-        return err_set_errno(err, ERR_INTERNAL, errno, "cannot start '%s'", program);
-    *status = launch_child_wait(child);
-    return 0;
-}
-
-/* One rank needs no mpirun: MPI_Init makes a job of one by itself. */
-static void job_words(const struct launch_options *options, const char *program,
-                      struct launch_words *words)
-{
-    if (options->ranks == 1) {
-        launch_words_push(words, program);
-        launch_words_push(words, "train");
-        launch_words_push_all(words, &options->train);
-    } else {
-        launch_mpirun_words(&(struct launch_mpirun_line){.ranks = options->ranks,
-                                                         .root = geteuid() == 0,
-                                                         .more = &options->mpirun,
-                                                         .program = program,
-                                                         .args = &options->train},
-                            words);
-    }
-}
-
-/* mpirun tells a rank's signal as 128 + signal, like a shell, and not whose it was. */
-static void say_signal(const struct launch_options *options, const struct launch_end *end)
-{
-    const int number = launch_child_exit_code(end->status) - 128;
-    const char *who = options->ranks == 1        ? "rank 0"
-                      : WIFSIGNALED(end->status) ? "mpirun"
-                                                 : "a rank";
-
-    if (number > 0 && number <= 64)
-        log_error("%s died by signal %d (%s)%s; the job has ended", who, number, strsignal(number),
-                  number == SIGKILL ? ", as the kernel does when memory runs out" : "");
-}
-
-static int end_code(const struct launch_options *options, const struct launch_end *end)
-{
-    const int code = launch_child_exit_code(end->status);
-
-    if (end->interrupted)
-        return 128 + SIGINT;
-    if (end->stop_forced)
-        return EXIT_STOPPED;
-    say_signal(options, end);
-    return code;
-}
-
-/* One generation of the ranks. */
-static int run_ranks(const struct launch_options *options, const char *program,
-                     const struct ready *ready, const struct launch_signals *signals,
-                     struct launch_end *end, struct err *err)
-{
-    struct launch_words words = {0};
-    pid_t child;
-
-    unlink(ready->file);
-    job_words(options, program, &words);
-    child = launch_child_start(words.at, true, signals);
-    launch_words_release(&words);
-    if (child < 0)
-        return err_set_errno(err, ERR_INTERNAL, errno, "cannot start the ranks");
-    launch_child_watch(
-        &(struct launch_watch){.child = child, .ready = ready->file, .mpirun = options->ranks > 1},
-        signals, end);
-    return 0;
-}
-
-/* 0: done; 2: the user's to mend; 75: stopped as asked. After anything else another try may do
- * better. */
-static bool may_restart(int code, const struct launch_end *end)
-{
-    return code != 0 && code != 2 && code != EXIT_STOPPED && !end->stop_asked;
-}
-
-static int run_generations(const struct launch_options *options, const char *program,
-                           const struct launch_signals *signals, int *status, struct err *err)
-{
-    struct ready ready = {0};
-    struct launch_end end = {0};
-    int rc = -1;
-
-    if (ready_init(&ready, err) < 0)
-        return -1;
-    for (int start = 1;; start++) {
-        if (run_ranks(options, program, &ready, signals, &end, err) < 0)
-            goto out;
-        *status = end_code(options, &end);
-        if (!may_restart(*status, &end) || start > options->restarts_max)
-            break;
-        log_warn("the ranks ended with status %d; starting them again, restart %d of at most %d",
-                 *status, start, options->restarts_max);
-    }
-    rc = 0;
-out:
-    ready_release(&ready);
-    return rc;
-}
-
-static int threads_of_rank(const struct launch_options *options)
-{
-    const int share = launch_cpus_usable() / options->ranks;
-
-    if (options->threads > 0)
-        return options->threads;
-    return share < 1 ? 1 : share;
-}
-
-int launch_job_run(const struct launch_options *options, const char *program, int *status,
-                   struct err *err)
-{
-    const int threads = threads_of_rank(options);
-    struct launch_signals signals;
-
-    launch_signals_init(&signals);
-    set_threads(threads);
-    if (check_train_options(options, program, &signals, status, err) < 0)
-        return -1;
-    if (*status != 0)
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot start '%s'", job->program);
+    status = launch_child_wait(child);
+    if (status == 0)
         return 0;
-    if (options->ranks > 1 && !launch_mpirun_exists())
+    if (!launch_local_failure(&job->local, job->outcome.failure))
+        snprintf(job->outcome.failure, sizeof job->outcome.failure,
+                 "the options or the data are wrong: the log says how");
+    job->outcome.code = status;
+    return 0;
+}
+
+static int check_surroundings(const struct job *job, struct err *err)
+{
+    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const int hosts = (int)job->hosts.names.count;
+
+    if (job->options->hosts_min > hosts)
+        return err_set(err, ERR_USAGE, "--min-hosts is %d, but the job has %d host%s",
+                       job->options->hosts_min, hosts, hosts == 1 ? "" : "s");
+    if ((several || job->options->ranks > 1) && !launch_mpirun_exists())
         return err_set(err, ERR_IO,
                        "cannot find mpirun, which starts the ranks: install Open MPI"
                        " (apt-get install openmpi-bin), or use one rank");
+    return several ? launch_mpirun_check_path(job->local.program, err) : 0;
+}
+
+/* The lease of a checkpoint folder knows a job by this name: the platform's, or one of this
+ * launch. */
+static const char *name_job(struct job *job)
+{
+    const bool named = job->sagemaker != NULL && job->sagemaker->job != NULL;
+    unsigned char bytes[LAUNCH_KEY_BYTES];
+
+    if (!named) {
+        launch_key_random(bytes);
+        launch_key_text(bytes, job->name);
+        job->name[32] = '\0';
+    }
+    setenv("CONVOY_JOB", named ? job->sagemaker->job : job->name, 1);
+    set_integer("CONVOY_HOSTS", (int)job->hosts.names.count);
+    if (job->sagemaker != NULL && job->sagemaker->active)
+        setenv("CONVOY_MODEL_ON_STOP", "1", 1);
+    return getenv("CONVOY_JOB");
+}
+
+static int lead(struct job *job, const char *name, struct err *err)
+{
+    struct launch_leader_job leader = {.options = job->options,
+                                       .hosts = &job->hosts,
+                                       .program = job->program,
+                                       .job = name,
+                                       .local = &job->local,
+                                       .signals = &job->signals,
+                                       .sagemaker = job->sagemaker};
+    int rc = 0;
+
+    if (job->hosts.kind == LAUNCH_HOSTS_SSH)
+        launch_key_random(leader.key);
+    else if (job->hosts.kind == LAUNCH_HOSTS_EACH)
+        rc =
+            launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key, err);
+    if (rc == 0)
+        rc = launch_leader_run(&leader, &job->outcome, err);
+    explicit_bzero(leader.key, sizeof leader.key);
+    return rc;
+}
+
+static int follow(struct job *job, struct err *err)
+{
+    const struct launch_options *options = job->options;
+    const char *leader = job->hosts.names.at[0];
+    struct launch_agent_job agent = {
+        .host = job->hosts.names.at[job->hosts.own],
+        .leader = leader,
+        .address = options->leader_address != NULL ? options->leader_address : leader,
+        .port = options->port > 0 ? options->port : PORT_SAGEMAKER,
+        .rendezvous_s = options->rendezvous_s,
+        .job = job->sagemaker == NULL ? NULL : job->sagemaker->job,
+        .input = -1,
+        .local = &job->local,
+        .signals = &job->signals,
+        .sagemaker = job->sagemaker};
+
+    if (launch_key_shared(agent.job, agent.key, err) < 0)
+        return -1;
+    launch_agent_run(&agent, &job->outcome);
+    explicit_bzero(agent.key, sizeof agent.key);
+    if (job->outcome.code != 0)
+        log_error("the job has ended with status %d: %s", job->outcome.code, job->outcome.failure);
+    return 0;
+}
+
+static int run(struct job *job, struct err *err)
+{
+    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const bool follows = job->hosts.kind == LAUNCH_HOSTS_EACH && job->hosts.own != 0;
+    const int ranks = job->options->ranks;
+    const char *name = name_job(job);
+    const int threads = launch_local_set_threads(job->options->threads, ranks);
+
+    /* Where each host started by itself the others must learn of a mistake; else nobody waits. */
+    if (check_surroundings(job, err) < 0 || check_train_options(job, err) < 0) {
+        if (job->hosts.kind != LAUNCH_HOSTS_EACH)
+            return -1;
+        log_error("%s", err->msg);
+        launch_outcome_set(&job->outcome, err_exit_code(err->code), "%s", err->msg);
+    }
+    if (job->outcome.code != 0 && job->hosts.kind != LAUNCH_HOSTS_EACH)
+        return 0;
     if (log_bar_width() > 0)
         set_integer("CONVOY_TERMINAL_COLUMNS", log_bar_width());
-    launch_mpirun_settings();
-    log_info("%d rank%s on this host, %d thread%s each", options->ranks,
-             options->ranks == 1 ? "" : "s", threads, threads == 1 ? "" : "s");
-    return run_generations(options, program, &signals, status, err);
+    launch_mpirun_settings(several);
+    if (job->outcome.code == 0)
+        log_info("%d rank%s on this host, %d thread%s each", ranks, ranks == 1 ? "" : "s", threads,
+                 threads == 1 ? "" : "s");
+    return follows ? follow(job, err) : lead(job, name, err);
+}
+
+int launch_job_run(const struct launch_options *options, const struct launch_sagemaker *sagemaker,
+                   const char *program, int *status, struct err *err)
+{
+    struct job job = {.options = options, .sagemaker = sagemaker, .program = program};
+    int rc = -1;
+
+    launch_signals_init(&job.signals);
+    if (launch_hosts_find(&job.hosts,
+                          &(struct launch_hosts_options){.list = options->hosts,
+                                                         .file = options->hostfile,
+                                                         .sagemaker = sagemaker},
+                          err) < 0 ||
+        launch_local_open(&job.local, &job.signals, err) < 0)
+        goto out;
+    rc = run(&job, err);
+    *status = job.outcome.code;
+    if (sagemaker != NULL && (rc < 0 || job.outcome.code != 0))
+        launch_sagemaker_fail(sagemaker, rc < 0 ? err->msg : job.outcome.failure);
+out:
+    launch_local_close(&job.local);
+    launch_hosts_release(&job.hosts);
+    return rc;
 }
 
 /* sbatch's own script has SLURM_PROCID too; only srun with an MPI plug-in also sets one of PMI's.
@@ -229,7 +215,20 @@ int launch_job_foreign_rank(void)
     return rank == NULL ? -1 : (int)strtol(rank, NULL, 10);
 }
 
-int launch_job_become_rank(const struct launch_options *options, const char *program, int rank,
+/* Nobody of ours is left to take up why a rank failed: it writes the platform's file itself. */
+static void hand_over_failure_file(const struct launch_sagemaker *sagemaker)
+{
+    char *file;
+
+    if (sagemaker == NULL || !sagemaker->active)
+        return;
+    file = uri_join(sagemaker->base, "output/failure");
+    setenv("CONVOY_FAILURE", file, 1);
+    free(file);
+}
+
+int launch_job_become_rank(const struct launch_options *options,
+                           const struct launch_sagemaker *sagemaker, const char *program, int rank,
                            struct err *err)
 {
     const char *idle = launch_options_idle_name(options);
@@ -240,8 +239,9 @@ int launch_job_become_rank(const struct launch_options *options, const char *pro
                  "ranks run",
                  idle);
     if (options->threads > 0)
-        set_threads(options->threads);
+        launch_local_set_threads(options->threads, 1);
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    hand_over_failure_file(sagemaker);
     launch_words_push(&words, program);
     launch_words_push(&words, "train");
     launch_words_push_all(&words, &options->train);

@@ -2,7 +2,8 @@
  * launcher/main.c -- the program `convoy`.
  *
  * `train` is launched from here; verbs that touch pictures run convoy-train, which stands in the
- * same folder, as git finds its commands.
+ * same folder, as git finds its commands. In a SageMaker training container the platform's own word
+ * is `train`, and words of the user's may stand in its place.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,15 +15,18 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "launcher/handover.h"
 #include "launcher/job.h"
 #include "launcher/options.h"
+#include "launcher/rsh.h"
 #include "launcher/s3.h"
+#include "launcher/sagemaker.h"
 
 static const struct {
     const char *name, *help;
 } verbs[] = {
     {"train", "[launch options] [train options]\n"
-              "    train a network, with any number of ranks on this host"},
+              "    train a network, with any number of ranks on one or several hosts"},
     {"synth", "DIR [--classes N] [--size PX] [--count N] [--seed N]\n"
               "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
               "DIR/val/CLASS/*.jpg"},
@@ -49,7 +53,8 @@ static void print_help(void)
     printf("convoy VERB --help    all options of a verb, with their defaults\n"
            "convoy --version\n\n"
            "Under somebody else's mpirun, `mpirun -np N convoy train [train options]` makes each "
-           "process one rank.\n\n"
+           "process one rank.\n"
+           "In a SageMaker training container, no verb, or options alone, mean `train`.\n\n"
            "exit status: 0 done; 2 wrong options or input; 75 stopped before the last epoch (with "
            "--checkpoint, the state is saved);\n"
            "128+N ended by signal N; 1 and 3 failures (3: network, another rank)\n");
@@ -109,7 +114,8 @@ static int train_help(const char *program, struct err *err)
     return become_program(program, args, 2, err);
 }
 
-static int train(const char *program, int argc, char *const *argv, int *status, struct err *err)
+static int train(const char *program, const struct launch_sagemaker *sagemaker, int argc,
+                 char *const *argv, int *status, struct err *err)
 {
     const int rank = launch_job_foreign_rank();
     struct launch_options options = {0};
@@ -120,28 +126,27 @@ static int train(const char *program, int argc, char *const *argv, int *status, 
     if (options.help)
         rc = train_help(program, err);
     else if (rank >= 0)
-        rc = launch_job_become_rank(&options, program, rank, err);
+        rc = launch_job_become_rank(&options, sagemaker, program, rank, err);
     else if (launch_options_check(&options, err) == 0)
-        rc = launch_job_run(&options, program, status, err);
+        rc = launch_job_run(&options, sagemaker, program, status, err);
 out:
     launch_options_release(&options);
     return rc;
 }
 
 /* argv[0] is the verb. */
-static int run_verb(int argc, char *const *argv, int *status, struct err *err)
+static int run_verb(const struct launch_sagemaker *sagemaker, int argc, char *const *argv,
+                    int *status, struct err *err)
 {
     char *program = NULL;
     int rc = -1;
 
-    if (!is_verb(argv[0]))
-        return err_set(err, ERR_USAGE, "unknown verb '%s'; convoy --help lists them", argv[0]);
     if (strcmp(argv[0], "s3") == 0)
         return launch_s3_run(argc, argv, err);
     if (find_program(&program, err) < 0)
         goto out;
     if (strcmp(argv[0], "train") == 0)
-        rc = train(program, argc - 1, argv + 1, status, err);
+        rc = train(program, sagemaker, argc - 1, argv + 1, status, err);
     else
         rc = become_program(program, argv, argc, err);
 out:
@@ -149,36 +154,77 @@ out:
     return rc;
 }
 
+static int refuse_verb(const char *word, struct err *err)
+{
+    if (word == NULL)
+        return err_set(err, ERR_USAGE, "no verb given; convoy --help lists them");
+    if (strcmp(word, "serve") == 0)
+        return err_set(err, ERR_USAGE,
+                       "cannot serve a model yet; convoy --help lists what there is");
+    return err_set(err, ERR_USAGE, "unknown verb '%s'; convoy --help lists them", word);
+}
+
+/* The words behind the program's name. A SageMaker container gets `train`, or in its place what the
+ * job's ContainerArguments are: nothing but options, as a rule. What goes wrong with any word but
+ * another verb is the job's failure. */
+static int run_words(struct launch_sagemaker *sagemaker, int argc, char *const *argv, int *status,
+                     struct err *err)
+{
+    const bool options_only = argc == 0 || strncmp(argv[0], "--", 2) == 0;
+    const bool trains = options_only || strcmp(argv[0], "train") == 0;
+    struct launch_words words = {0};
+    int rc = -1;
+
+    if (argc > 0 && strcmp(argv[0], "rsh") == 0) /* these two are for launchers, not for people */
+        return launch_rsh_call(argc - 1, argv + 1, err);
+    if (argc > 0 && strcmp(argv[0], "agent") == 0)
+        return launch_handover_serve(status, err);
+    if (!trains && is_verb(argv[0]))
+        return run_verb(sagemaker, argc, argv, status, err);
+    rc = launch_sagemaker_read(sagemaker, err);
+    if (!trains || (options_only && !sagemaker->active))
+        return refuse_verb(argc > 0 ? argv[0] : NULL, err);
+    if (rc < 0)
+        return -1;
+    if (options_only)
+        launch_words_push(&words, "train");
+    for (int i = 0; i < argc; i++)
+        launch_words_push(&words, argv[i]);
+    rc = run_verb(sagemaker, (int)words.count, words.at, status, err);
+    launch_words_release(&words);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
+    struct launch_sagemaker sagemaker = {0};
     struct err err = {0};
-    int status = 0;
+    int status = 0, rc = 0;
 
     log_init("launcher:", false);
-    if (argc < 2) {
-        log_error("no verb given; convoy --help lists them");
-        return 2;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         printf("convoy %s\n", CONVOY_VERSION);
         return close_stdout();
     }
-    if (strcmp(argv[1], "help") == 0 &&
-        argc > 2) { /* `convoy help train` is `convoy train --help` */
+    if (argc > 2 && strcmp(argv[1], "help") == 0) { /* `help train` is `train --help` */
         char option[] = "--help";
         char *const words[] = {argv[2], option};
 
-        if (run_verb(2, words, &status, &err) == 0)
-            return status;
-    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-               strcmp(argv[1], "help") == 0) {
+        rc = run_words(&sagemaker, 2, words, &status, &err);
+    } else if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+                            strcmp(argv[1], "help") == 0)) {
         print_help();
         return close_stdout();
-    } else if (run_verb(argc - 1, argv + 1, &status, &err) == 0) {
-        return status;
+    } else {
+        rc = run_words(&sagemaker, argc - 1, argv + 1, &status, &err);
     }
-    /* Under a foreign mpirun every rank finds the same mistake: one says it. */
-    if (launch_job_foreign_rank() <= 0)
-        log_error("%s", err.msg);
-    return err_exit_code(err.code);
+    if (rc < 0) {
+        /* Under a foreign mpirun every rank finds the same mistake: one says it. */
+        if (launch_job_foreign_rank() <= 0)
+            log_error("%s", err.msg);
+        launch_sagemaker_fail(&sagemaker, err.msg);
+        status = err_exit_code(err.code);
+    }
+    launch_sagemaker_release(&sagemaker);
+    return status;
 }

@@ -1,19 +1,22 @@
 #include "launcher/options.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "launcher/hosts.h"
 
 #define LAUNCH_THREADS "threads"
+#define LAUNCH_PORT    "port"
+#define HYPERPARAMETER "SM_HP_"
 
 static const struct option_spec table[] = {
     {.name = "hosts",
      .kind = OPTION_TEXT,
      .metavar = "A,B,...",
      .shown = "SM_HOSTS, else this host",
-     .help = "hosts of the job; so far only this one"},
+     .help = "hosts of the job, reached over ssh; all need Convoy and the\ndata under the same "
+             "paths"},
     {.name = "hostfile",
      .kind = OPTION_TEXT,
      .metavar = "FILE",
@@ -47,6 +50,30 @@ static const struct option_spec table[] = {
      .max = 1000000,
      .fallback = "1",
      .help = "hosts without which the job does not go on"},
+    {.name = LAUNCH_PORT,
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 0,
+     .max = 65535,
+     .shown = "7777 on SageMaker, else any free one",
+     .help = "TCP port on which the first host waits for the others"},
+    {.name = "rendezvous-timeout",
+     .kind = OPTION_INTEGER,
+     .metavar = "SECONDS",
+     .min = 1,
+     .max = 86400,
+     .fallback = "900",
+     .help = "how long hosts wait for each other"},
+    {.name = "interface",
+     .kind = OPTION_TEXT,
+     .metavar = "NAME",
+     .shown = "SageMaker's, else the network by which the hosts found each other",
+     .help = "network interface for the ranks' messages"},
+    {.name = "leader-address",
+     .kind = OPTION_TEXT,
+     .metavar = "ADDRESS",
+     .shown = "the first host's name; over ssh, where the connection came from",
+     .help = "where the other hosts find the first one"},
     {.name = "mpirun-args",
      .kind = OPTION_TEXT,
      .metavar = "\"...\"",
@@ -111,6 +138,25 @@ static void part(struct launch_options *options, struct launch_words *ours, int 
     }
 }
 
+/* On SageMaker nobody types options: they are hyperparameters. Those of the launcher leave the
+ * environment, where convoy-train would take them for mistakes. */
+static int take_hyperparameters(struct launch_options *options, struct err *err)
+{
+    if (option_set_environment(&options->set, HYPERPARAMETER, err) < 0)
+        return -1;
+    for (size_t i = 0; i < TABLE_COUNT; i++) {
+        for (int dashes = 0; dashes < 2; dashes++) {
+            char name[64];
+
+            snprintf(name, sizeof name, HYPERPARAMETER "%s", table[i].name);
+            for (char *at = name; *at != '\0'; at++)
+                *at = *at == '-' && dashes == 0 ? '_' : (char)toupper((unsigned char)*at);
+            unsetenv(name);
+        }
+    }
+    return 0;
+}
+
 int launch_options_read(struct launch_options *options, int argc, char *const *argv,
                         struct err *err)
 {
@@ -121,12 +167,22 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
     *options = (struct launch_options){0};
     option_set_init(&options->set, table, TABLE_COUNT);
     part(options, &ours, argc, argv);
-    if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0)
+    if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0 ||
+        take_hyperparameters(options, err) < 0)
         goto out;
     options->ranks = (int)option_integer(&options->set, "ranks-per-host");
     if (option_source(&options->set, LAUNCH_THREADS) != OPTION_ABSENT)
         options->threads = (int)option_integer(&options->set, LAUNCH_THREADS);
     options->restarts_max = (int)option_integer(&options->set, "max-restarts");
+    options->hosts_min = (int)option_integer(&options->set, "min-hosts");
+    options->port = -1;
+    if (option_source(&options->set, LAUNCH_PORT) != OPTION_ABSENT)
+        options->port = (int)option_integer(&options->set, LAUNCH_PORT);
+    options->rendezvous_s = (int)option_integer(&options->set, "rendezvous-timeout");
+    options->interface = option_text(&options->set, "interface");
+    options->leader_address = option_text(&options->set, "leader-address");
+    options->hosts = option_text(&options->set, "hosts");
+    options->hostfile = option_text(&options->set, "hostfile");
     mpirun = option_text(&options->set, "mpirun-args");
     if (mpirun != NULL && launch_words_push_line(&options->mpirun, mpirun, err) < 0) {
         err_wrap(err, "--mpirun-args");
@@ -135,34 +191,6 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
     rc = 0;
 out:
     launch_words_release(&ours);
-    return rc;
-}
-
-static int check_hosts(const struct launch_options *options, struct err *err)
-{
-    const char *list = option_text(&options->set, "hosts"),
-               *file = option_text(&options->set, "hostfile");
-    const char *sagemaker = getenv("SM_HOSTS"), *source = "SM_HOSTS";
-    struct launch_words hosts = {0};
-    int rc = 0;
-
-    if (list != NULL && file != NULL)
-        return err_set(err, ERR_USAGE,
-                       "--hosts and --hostfile both name the hosts: give one of them");
-    if (list != NULL || file != NULL) {
-        source = list != NULL ? "--hosts" : "--hostfile";
-        rc = list != NULL ? launch_hosts_from_list(&hosts, list, err)
-                          : launch_hosts_from_file(&hosts, file, err);
-        if (rc < 0)
-            err_wrap(err, "%s", source);
-    } else if (sagemaker != NULL && sagemaker[0] != '\0') {
-        rc = launch_hosts_from_json(&hosts, sagemaker, err);
-        if (hosts.count == 1) /* the platform knows best what it calls this host */
-            launch_words_release(&hosts);
-    }
-    if (rc == 0)
-        rc = launch_hosts_check(&hosts, source, err);
-    launch_words_release(&hosts);
     return rc;
 }
 
@@ -201,13 +229,10 @@ static int check_restarts(const struct launch_options *options, struct err *err)
 
 int launch_options_check(const struct launch_options *options, struct err *err)
 {
-    const int64_t hosts_min = option_integer(&options->set, "min-hosts");
-
-    if (check_hosts(options, err) < 0 || check_restarts(options, err) < 0)
-        return -1;
-    if (hosts_min > 1)
-        return err_set(err, ERR_USAGE, "--min-hosts is %d, but the job has 1 host", (int)hosts_min);
-    return 0;
+    if (options->hosts != NULL && options->hostfile != NULL)
+        return err_set(err, ERR_USAGE,
+                       "--hosts and --hostfile both name the hosts: give one of them");
+    return check_restarts(options, err);
 }
 
 const char *launch_options_idle_name(const struct launch_options *options)

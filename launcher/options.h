@@ -15,12 +15,16 @@ struct err;
 
 struct launch_options {
     struct option_set set;
-    int ranks;                  /* on this host */
-    int threads;                /* of a rank; 0: not given */
-    int restarts_max;           /* generations after the first */
-    bool help;                  /* --help is among the words */
-    struct launch_words mpirun; /* more words for mpirun */
-    struct launch_words train;  /* what is convoy-train's, unchanged and in order */
+    int ranks;        /* on each host */
+    int threads;      /* of a rank; 0: not given */
+    int restarts_max; /* generations after the first */
+    int hosts_min;
+    int port; /* -1: not given */
+    int rendezvous_s;
+    const char *interface, *leader_address, *hosts, *hostfile; /* NULL: not given */
+    bool help;                                                 /* --help is among the words */
+    struct launch_words mpirun;                                /* more words for mpirun */
+    struct launch_words train; /* what is convoy-train's, unchanged and in order */
 };
 
 /** Accepts all-zero. */
@@ -31,8 +35,8 @@ void launch_options_release(struct launch_options *options);
 int launch_options_read(struct launch_options *options, int argc, char *const *argv,
                         struct err *err);
 
-/** Check what needs more than one option and the surroundings: the hosts, --min-hosts,
- * --max-restarts. ERR_USAGE. Not for a rank under a foreign mpirun, whose hosts are not ours. */
+/** Check what needs more than one option: --hosts and --hostfile, --max-restarts. ERR_USAGE. Not
+ * for a rank under a foreign mpirun, whose hosts are not ours. */
 int launch_options_check(const struct launch_options *options, struct err *err);
 
 /** The name of a launch option given on the command line that has no meaning for a rank under a

@@ -83,6 +83,22 @@ static int check_names(const struct data_index *index, struct err *err)
     return 0;
 }
 
+/* What a job's hyperparameters say of its pictures. */
+static int check_expected(const struct data_index *index, const struct train_expected *expected,
+                          struct err *err)
+{
+    if (expected->classes != 0 && expected->classes != index->classes)
+        return err_set(err, ERR_INPUT,
+                       "hyperparameter num_classes is %d, but the training pictures in '%s' are of "
+                       "%d classes: leave it out, or is a folder missing or too many?",
+                       expected->classes, index->root, index->classes);
+    if (expected->samples != 0 && expected->samples != index->count)
+        log_warn("hyperparameter num_training_samples is %llu, but there are %zu training pictures "
+                 "in '%s', which count",
+                 (unsigned long long)expected->samples, index->count, index->root);
+    return 0;
+}
+
 static int split_off(struct train_dataset *d, double share, struct err *err)
 {
     struct data_index whole = d->train;
@@ -142,6 +158,8 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
     if (check_names(&d->train, err) < 0)
         goto out;
     tell("training", &d->train);
+    if (check_expected(&d->train, &o->expected, err) < 0)
+        goto out;
     if (open_held_out(d, &places, o->val_split, err) < 0)
         goto out;
     if (d->has_val)

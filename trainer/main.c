@@ -11,9 +11,11 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "comm/comm.h"
+#include "s3io/client.h"
 #include "trainer/bench.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
+#include "trainer/failure.h"
 #include "trainer/options.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
@@ -29,10 +31,21 @@ static bool is_first_rank(void)
     return rank == NULL || atoi(rank) == 0;
 }
 
+static char log_prefix[320] = "convoy:";
+
+/* Say what ends this process, on stderr and to the platform. */
+static void tell(const char *message)
+{
+    log_error("%s", message);
+    train_failure_write(log_prefix, message);
+}
+
 static int fail(const struct err *err)
 {
-    if (is_first_rank())
+    if (is_first_rank() && err->code == ERR_STOPPED)
         log_error("%s", err->msg);
+    else if (is_first_rank())
+        tell(err->msg);
     return err_exit_code(err->code);
 }
 
@@ -58,12 +71,19 @@ static int check_only(const struct train_options *options, struct err *err)
     return 0;
 }
 
+/* A platform's own name for this host says more than what MPI was told by the kernel. */
+static void take_host_name(struct comm *comm)
+{
+    const char *const host = getenv("CONVOY_HOST");
+
+    if (host != NULL && host[0] != '\0')
+        snprintf(comm->host, sizeof comm->host, "%s", host);
+}
+
 static void name_rank(const struct comm *comm)
 {
-    char prefix[320];
-
-    snprintf(prefix, sizeof prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
-    log_init(prefix, comm->rank != 0);
+    snprintf(log_prefix, sizeof log_prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
+    log_init(log_prefix, comm->rank != 0);
 }
 
 /* What was printed is the result: on a full disk it must not look like success. */
@@ -71,7 +91,7 @@ static int check_results(void)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return 0;
-    log_error("cannot write the results to stdout: is its disk full?");
+    tell("cannot write the results to stdout: is its disk full?");
     return 1;
 }
 
@@ -94,16 +114,17 @@ static int train(int argc, char *const *argv)
     } else if (options.check_options) {
         status = check_only(&options, &err);
     } else if (comm_open(&comm, &err) < 0) {
-        log_error("%s", err.msg);
+        tell(err.msg);
         status = err_exit_code(err.code);
     } else {
+        take_host_name(&comm);
         name_rank(&comm);
         if ((options.bench_steps > 0 ? train_bench : train_run)(&options, &comm, &agreed, &err) <
             0) {
             status = err_exit_code(err.code);
             agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
             if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
-                log_error("%s", err.msg);
+                tell(err.msg);
             if (!agreed)
                 comm_abort(&comm, status);
         }
@@ -111,6 +132,7 @@ static int train(int argc, char *const *argv)
         comm_close(&comm);
     }
     train_options_release(&options);
+    s3_client_shared_close();
     return status;
 }
 
@@ -214,7 +236,7 @@ int main(int argc, char **argv)
     const char *const verb = argc > 1 ? argv[1] : "";
 
     train_stop_init();
-    log_init("convoy:", false);
+    log_init(log_prefix, false);
     if (strcmp(verb, "train") == 0)
         return train(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)

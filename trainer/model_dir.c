@@ -7,29 +7,41 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "base/uri.h"
+#include "trainer/checkpoint/place.h"
 #include "trainer/data/index.h"
 #include "trainer/data/transform.h"
 #include "trainer/options.h"
 #include "trainer/tensors.h"
 
-static int write_json(const char *folder, const char *name, const json_t *value, struct err *err)
+/* One small file, appearing whole. */
+static int write_text(const struct place *place, const char *name, const char *text,
+                      struct err *err)
 {
-    char *const path = uri_join(folder, name), *const text = json_dumps(
-                                                   value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    struct file_new file = {.fd = -1};
     int rc = -1;
 
-    if (text == NULL)
-        err_set(err, ERR_INTERNAL, "cannot write '%s' as JSON (a class name that is not UTF-8?)",
-                path);
-    else
-        rc = file_replace(path, text, strlen(text), err);
-    free(text);
-    free(path);
+    if (place_begin(place, name, &file, err) == 0 &&
+        file_new_write(&file, text, strlen(text), err) == 0)
+        rc = place_commit(place, name, &file, PLACE_REPLACE, err);
+    file_new_release(&file);
     return rc;
 }
 
-static int write_labels(const char *folder, const struct data_index *index, struct err *err)
+static int write_json(const struct place *place, const char *name, const json_t *value,
+                      struct err *err)
+{
+    char *const text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    const int rc = text == NULL
+                       ? err_set(err, ERR_INTERNAL,
+                                 "cannot write '%s/%s' as JSON (a class name that is not UTF-8?)",
+                                 place->text, name)
+                       : write_text(place, name, text, err);
+
+    free(text);
+    return rc;
+}
+
+static int write_labels(const struct place *place, const struct data_index *index, struct err *err)
 {
     json_t *const names = json_array();
     int rc = 0;
@@ -38,7 +50,7 @@ static int write_labels(const char *folder, const struct data_index *index, stru
         if (json_array_append_new(names, json_string(index->class_names[i])) < 0)
             rc = err_set(err, ERR_INPUT, "the class name '%s' is not UTF-8", index->class_names[i]);
     if (rc == 0)
-        rc = write_json(folder, "class_labels.json", names, err);
+        rc = write_json(place, "class_labels.json", names, err);
     json_decref(names);
     return rc;
 }
@@ -59,7 +71,8 @@ static json_t *hyperparameters(const struct train_options *options)
     return object;
 }
 
-static int write_config(const struct train_options *options, int classes, struct err *err)
+static int write_config(const struct place *place, const struct train_options *options, int classes,
+                        struct err *err)
 {
     const float *const m = data_imagenet_mean, *const s = data_imagenet_std;
     json_t *const config = json_pack(
@@ -67,21 +80,22 @@ static int write_config(const struct train_options *options, int classes, struct
         options->model, "classes", classes, "image_size", options->image_size, "normalize", "mean",
         (double)m[0], (double)m[1], (double)m[2], "std", (double)s[0], (double)s[1], (double)s[2],
         "hyperparameters", hyperparameters(options));
-    const int rc = write_json(options->model_dir, "config.json", config, err);
+    const int rc = write_json(place, "config.json", config, err);
 
     json_decref(config);
     return rc;
 }
 
-static int write_model(const char *path, struct train_tensors *tensors, struct err *err)
+static int write_model(const struct place *place, struct train_tensors *tensors, struct err *err)
 {
+    static const char name[] = "model.safetensors";
     static const struct safetensors_pair metadata[] = {{"format", "pt"}};
     struct file_new file = {.fd = -1};
     int rc = -1;
 
-    if (file_new_open(&file, path, err) == 0 &&
+    if (place_begin(place, name, &file, err) == 0 &&
         safetensors_write(&file, tensors->entries, tensors->count, metadata, 1, err) == 0)
-        rc = file_new_commit(&file, err);
+        rc = place_commit(place, name, &file, PLACE_REPLACE, err);
     file_new_release(&file);
     return rc;
 }
@@ -92,22 +106,21 @@ int train_model_dir_write(const struct train_options *options, struct nn_model *
 {
     unsigned char sha[DIGEST_SHA256_BYTES];
     struct train_tensors tensors = {0};
-    char *const path = uri_join(options->model_dir, "model.safetensors");
+    struct place place = {0};
     int rc = -1;
 
-    if (file_make_folder(options->model_dir, err) < 0 ||
-        write_labels(options->model_dir, classes, err) < 0 ||
-        write_config(options, classes->classes, err) < 0)
+    if (place_open(&place, options->model_dir, err) < 0 || write_labels(&place, classes, err) < 0 ||
+        write_config(&place, options, classes->classes, err) < 0)
         goto out;
     if (train_tensors_gather(&tensors, model, NULL, steps, err) < 0)
         goto out;
     safetensors_digest(tensors.entries, tensors.count, sha);
     digest_hex(sha, hex);
-    rc = write_model(path, &tensors, err);
+    rc = write_model(&place, &tensors, err);
 out:
     if (rc < 0)
         err_wrap(err, "cannot write the model");
     train_tensors_release(&tensors);
-    free(path);
+    place_release(&place);
     return rc;
 }

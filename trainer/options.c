@@ -6,8 +6,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/log.h"
 #include "base/uri.h"
+#include "trainer/channels.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
 
@@ -30,6 +30,16 @@ void train_options_help(FILE *out)
     option_set_init(&set, train_option_table, train_option_count);
     option_set_help(&set, out);
     option_set_release(&set);
+}
+
+/* How errors call an option: as the place that gave its value does. The word is "--NAME". */
+static const char *called(const struct train_options *o, const char *word)
+{
+    for (size_t i = 0; i < o->set.count; i++)
+        if (strcmp(o->set.specs[i].name, word + 2) == 0 &&
+            o->set.values[i].source == OPTION_ENVIRONMENT)
+            return option_origin(&o->set, i);
+    return word;
 }
 
 /* "30s", "5m", "8h" to seconds; false if it is none. */
@@ -59,10 +69,9 @@ static int fill_checkpoint_every(struct train_options *o, struct err *err)
         return 0;
     o->checkpoint_s = 0;
     if (end == text || *end != '\0' || steps < 1 || steps > 9e15 || steps != floor(steps))
-        return err_set(
-            err, ERR_USAGE,
-            "--checkpoint-every: '%s' is neither a number of steps nor a time like 30s, 5m or 1h",
-            text);
+        return err_set(err, ERR_USAGE,
+                       "%s: '%s' is neither a number of steps nor a time like 30s, 5m or 1h",
+                       called(o, "--checkpoint-every"), text);
     o->checkpoint_steps = (uint64_t)steps;
     return 0;
 }
@@ -73,7 +82,8 @@ static int fill_max_run(struct train_options *o, struct err *err)
 
     o->max_run_s = 0;
     if (text != NULL && !parse_duration(text, &o->max_run_s))
-        return err_set(err, ERR_USAGE, "--max-run: '%s' is no time like 90s, 30m or 8h", text);
+        return err_set(err, ERR_USAGE, "%s: '%s' is no time like 90s, 30m or 8h",
+                       called(o, "--max-run"), text);
     return 0;
 }
 
@@ -97,32 +107,33 @@ static int fill_lr_steps(struct train_options *o, struct err *err)
     }
     if (good && o->lr_step_count > 0 && strcmp(at, *text == '[' ? "]" : "") == 0)
         return 0;
-    return err_set(err, ERR_USAGE,
-                   "--lr-steps: '%s' is no list of 1 to %d ascending epochs like 30,60,80", text,
-                   OPTIM_SCHEDULE_STEPS_MAX);
+    return err_set(err, ERR_USAGE, "%s: '%s' is no list of 1 to %d ascending epochs like 30,60,80",
+                   called(o, "--lr-steps"), text, OPTIM_SCHEDULE_STEPS_MAX);
 }
 
-/* s3:// is the next release's: until then it is refused here rather than taken for a folder's name.
- */
+/* Local paths, and s3://BUCKET[/PREFIX] where there is one: a bucket's root is a prefix too. The
+ * report is appended to line by line, which S3 cannot do. */
 static int check_paths(const struct train_options *o, struct err *err)
 {
-    static const char *const names[] = {"data",       "train",     "val",    "test",
-                                        "checkpoint", "model-dir", "report", "resume"};
+    static const struct {
+        const char *name;
+        bool s3;
+    } paths[] = {{"data", true},       {"train", true},     {"val", true},     {"test", true},
+                 {"checkpoint", true}, {"model-dir", true}, {"report", false}, {"resume", true}};
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        const char *text = option_text(&o->set, names[i]);
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        const char *text = option_text(&o->set, paths[i].name);
         struct uri uri = {0};
         int rc = 0;
 
         if (text == NULL)
             continue;
         rc = uri_parse(&uri, text, err);
-        if (rc == 0 && uri.scheme != URI_FILE)
-            rc = err_set(err, ERR_USAGE, "'%s': only local paths can be read and written so far",
-                         text);
+        if (rc == 0 && uri.scheme == URI_S3 && !paths[i].s3)
+            rc = err_set(err, ERR_USAGE, "'%s': only a local folder will do here", text);
         uri_release(&uri);
         if (rc < 0)
-            return err_wrap(err, "--%s", names[i]);
+            return err_wrap(err, "--%s", paths[i].name);
     }
     return 0;
 }
@@ -179,7 +190,7 @@ static int fill_model(struct train_options *o, struct err *err)
     const int size = nn_model_default_image_size(o->model);
 
     if (size == 0)
-        return err_set(err, ERR_USAGE, "--model: '%s' is not one of %s", o->model,
+        return err_set(err, ERR_USAGE, "%s: '%s' is not one of %s", called(o, "--model"), o->model,
                        nn_model_names());
     o->image_size = integer_or(&o->set, "image-size", size);
     return 0;
@@ -214,38 +225,53 @@ int train_options_fill(struct train_options *o, struct err *err)
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }
 
-/* A hyperparameter that no option takes is most often a mistake in its name. */
-static int check_strays(const struct train_options *o, struct err *err)
+/* A hyperparameter that nothing takes is most often a mistake in its name. */
+static int check_unknown(const struct train_options *o, struct err *err)
 {
     size_t at = 0;
-    const char *const name = option_set_stray(&o->set, "SM_HP_", &at);
+    const char *const name = train_hyperparameters_unknown(&o->set, &at);
 
     if (name == NULL || !option_flag(&o->set, "strict"))
         return 0;
-    return err_set(err, ERR_USAGE, "%.*s in the environment is no option of ours (--strict)",
+    return err_set(err, ERR_USAGE,
+                   "%.*s in the environment is no hyperparameter that we know (--strict)",
                    (int)strcspn(name, "="), name);
 }
 
-void train_options_warn(const struct train_options *o)
+/* The shorter side of a picture before evaluation crops it, as trainer/data/transform.h says. */
+static int check_resize(const struct train_options *o, struct err *err)
 {
-    const char *name = NULL;
+    const bool small = nn_model_default_image_size(o->model) == 32;
 
-    for (size_t at = 0; (name = option_set_stray(&o->set, "SM_HP_", &at)) != NULL;)
-        log_warn("%.*s in the environment is no option of ours and is ignored",
-                 (int)strcspn(name, "="), name);
+    return train_hyperparameters_check_resize(small ? o->image_size : o->image_size * 256 / 224,
+                                              err);
+}
+
+static int check_data_given(const struct train_options *o, struct err *err)
+{
+    struct buf channels = {0};
+
+    if (o->data != NULL || o->train != NULL || o->bench_steps > 0)
+        return 0;
+    train_channels_names(&channels);
+    err_set(err, ERR_USAGE,
+            "no training pictures: give --data DIR or --train DIR, or a channel 'training'%s%.300s",
+            channels.bytes > 0 ? "; the channels there are: " : " (SM_CHANNEL_TRAINING)",
+            buf_text(&channels));
+    buf_release(&channels);
+    return -1;
 }
 
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
-        option_set_environment(&o->set, "SM_HP_", err) < 0)
+        option_set_environment(&o->set, TRAIN_HP_PREFIX, err) < 0 ||
+        train_hyperparameters_read(&o->set, &o->expected, err) < 0 ||
+        train_channels_assign(&o->set, err) < 0)
         return -1;
-    if (check_strays(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0)
+    if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
+        check_resize(o, err) < 0 || check_data_given(o, err) < 0)
         return -1;
-    if (o->data == NULL && o->train == NULL && o->bench_steps == 0)
-        return err_set(
-            err, ERR_USAGE,
-            "no training pictures: give --data DIR or --train DIR (or set SM_CHANNEL_TRAINING)");
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");
     return 0;

@@ -2,8 +2,8 @@
  * trainer/options.h -- the options of a training run: the table, and the values in the types that
  * the run needs.
  *
- * Values come from the command line, else the environment (SM_CHANNEL_*, SM_MODEL_DIR,
- * SM_OUTPUT_DATA_DIR, SM_HP_*), else the checkpoint that the run resumes, else the default.
+ * Values come from the command line, else the environment (SM_HP_*, SM_CHANNEL_*, SM_MODEL_DIR,
+ * SM_OUTPUT_DATA_DIR), else the checkpoint that the run resumes, else the default.
  */
 #ifndef TRAIN_OPTIONS_H
 #define TRAIN_OPTIONS_H
@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/option.h"
+#include "trainer/hyperparameters.h"
 #include "trainer/optim/schedule.h"
 
 struct buf;
@@ -52,6 +53,7 @@ struct train_options {
     size_t bucket_bytes;
     bool check_options;
     int bench_steps; /* 0: train */
+    struct train_expected expected; /* what hyperparameters say of the data */
 };
 
 /** The table and its defaults. Release accepts all-zero. */
@@ -61,10 +63,6 @@ void train_options_release(struct train_options *options);
 /** Read command line (after the verb) and environment, check, and fill the fields. ERR_USAGE names
  * the option. */
 int train_options_read(struct train_options *options, int argc, char *const *argv, struct err *err);
-
-/** Warn of hyperparameters in the environment that are no options (with --strict, reading has
- * failed on them). */
-void train_options_warn(const struct train_options *options);
 
 /** Fill the fields again from the set's texts (after values of a checkpoint were assigned). */
 int train_options_fill(struct train_options *options, struct err *err);

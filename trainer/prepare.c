@@ -8,8 +8,9 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
+#include "trainer/checkpoint/lease.h"
+#include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
 #include "trainer/nn/threads.h"
 #include "trainer/stop.h"
@@ -83,11 +84,19 @@ static int open_dataset(struct train_run *run, struct err *err)
     return rc;
 }
 
-static int check_folder(const char *option, const char *folder, struct err *err)
+/* For a checkpoint prefix in S3 the lease has shown it. */
+static int check_place(const char *option, const char *text, struct err *err)
 {
-    if (folder == NULL || file_check_writable(folder, err) == 0)
+    struct place place = {0};
+    int rc = 0;
+
+    if (text != NULL)
+        rc = place_open(&place, text, err) < 0 ? -1 : place_check_writable(&place, err);
+    place_release(&place);
+    if (rc == 0)
         return 0;
-    err->code = ERR_USAGE;
+    if (err->code == ERR_IO)
+        err->code = ERR_USAGE;
     return err_wrap(err, "%s", option);
 }
 
@@ -99,20 +108,43 @@ static int open_metrics(struct train_run *run, struct err *err)
     return err_wrap(err, "--report");
 }
 
+/* Rank 0: a prefix in S3 is one job's at a time. It is ours before its newest checkpoint is looked
+ * for, so that none is added behind our back. */
+static int take_lease(struct train_run *run, struct err *err)
+{
+    const char *const where = run->options->checkpoint;
+    struct lease_options options = {
+        .place = where, .host = run->comm->host, .cancel = &train_stop_asked};
+    char job[LEASE_JOB_CHARS];
+
+    if (where == NULL || !place_is_s3(where))
+        return 0;
+    lease_job(job);
+    options.job = job;
+    if (checkpoint_last_generation(where, &options.generation, err) == 0 &&
+        lease_take(&run->lease, &options, err) >= 0)
+        return 0;
+    return err_wrap(err, "--checkpoint");
+}
+
 /* A launch is a new generation, whatever it starts from: its checkpoints are newer than all that
  * are there. */
 static int begin_generation(struct train_run *run, struct err *err)
 {
-    const char *const folder = run->options->checkpoint;
+    const char *const where = run->options->checkpoint;
     int last = 0;
 
-    if (folder != NULL && checkpoint_last_generation(folder, &last, err) < 0)
+    if (where != NULL && run->lease == NULL && checkpoint_last_generation(where, &last, err) < 0)
         return -1;
-    if (folder != NULL)
-        checkpoint_clean(folder);
+    if (run->lease != NULL)
+        last = lease_generation(run->lease) - 1;
+    if (where != NULL)
+        checkpoint_clean(where);
     if (last < run->position.generation)
         last = run->position.generation;
     run->position.generation = last + 1;
+    if (run->lease != NULL)
+        lease_raise(run->lease, run->position.generation);
     return 0;
 }
 
@@ -123,9 +155,10 @@ static int open_outputs(struct train_run *run, struct err *err)
     int rc = 0;
 
     if (run->comm->rank == 0)
-        rc = check_folder("--model-dir", o->model_dir, err) < 0 ||
-                     check_folder("--report", o->report, err) < 0 ||
-                     check_folder("--checkpoint", o->checkpoint, err) < 0 ||
+        rc = check_place("--model-dir", o->model_dir, err) < 0 ||
+                     check_place("--report", o->report, err) < 0 ||
+                     check_place("--checkpoint", run->lease == NULL ? o->checkpoint : NULL, err) <
+                         0 ||
                      open_metrics(run, err) < 0 || begin_generation(run, err) < 0
                  ? -1
                  : 0;
@@ -216,15 +249,15 @@ static void tell_options(struct train_run *run)
     json_t *const options = json_object();
 
     if (run->comm->rank == 0)
-        train_options_warn(run->options);
+        train_hyperparameters_warn(set);
     for (size_t i = 0; i < set->count; i++) {
         struct buf text = {0};
 
         train_options_resolved(run->options, i, &text);
         json_object_set_new(options, set->specs[i].name, json_string(buf_text(&text)));
-        if (set->values[i].source > OPTION_DEFAULT)
+        if (set->values[i].origin != NULL)
             log_info("--%s %s (from %s)", set->specs[i].name, set->values[i].text,
-                     option_source_name(set->values[i].source));
+                     option_origin(set, i));
         buf_release(&text);
     }
     log_info("%s, %d classes, %d ranks x %d threads, %d micro-batches of up to %d images a step",
@@ -273,8 +306,11 @@ static int check_steps(struct train_run *run, struct err *err)
 
 static int load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
-    if (agree_on_numerics(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
-        check_ranks(run, err) < 0)
+    if (agree_on_numerics(run, err) < 0)
+        return -1;
+    if (train_share_outcome(run, run->comm->rank == 0 ? take_lease(run, err) : 0, err) < 0)
+        return -1;
+    if (train_resume_find(run, file, path, err) < 0 || check_ranks(run, err) < 0)
         return -1;
     choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)

@@ -6,7 +6,6 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "trainer/nn/threads.h"
 #include "trainer/tensors.h"
@@ -68,12 +67,14 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
         found = checkpoint_open_latest(o->checkpoint, file, path, err);
         return found < 0 ? err_wrap(err, "--checkpoint") : found;
     }
-    if (!file_is_folder(o->resume)) {
+    if (checkpoint_is_file(o->resume)) {
         if ((*path = strdup(o->resume)) == NULL)
             abort();
         return checkpoint_open(o->resume, file, err) < 0 ? err_wrap(err, "--resume") : 1;
     }
     found = checkpoint_open_latest(o->resume, file, path, err);
+    if (found < 0)
+        return err_wrap(err, "--resume");
     if (found == 0)
         return err_set(err, ERR_INPUT, "--resume: there is no whole checkpoint in '%s'", o->resume);
     return found;

@@ -7,10 +7,19 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
 #include "trainer/model_dir.h"
 
 #define BATCHES_BETWEEN_LINES 20 /* as the built-in algorithm prints */
+
+/* Also once in an epoch that has fewer: whoever charts the speed finds one. */
+static bool is_time_for_a_line(const struct train_run *run)
+{
+    const uint64_t steps = data_order_steps(&run->order), done = run->position.epoch_step;
+
+    return done % BATCHES_BETWEEN_LINES == 0 || (steps < BATCHES_BETWEEN_LINES && done == steps);
+}
 
 static void show_progress(struct train_run *run)
 {
@@ -29,14 +38,14 @@ static void show_progress(struct train_run *run)
                                                 .all_of = of * (uint64_t)run->options->epochs,
                                                 .loss = sum.loss,
                                                 .accuracy = report_accuracy(&sum)});
-    if (run->comm->rank == 0 && p->epoch_step % BATCHES_BETWEEN_LINES == 0)
+    if (run->comm->rank == 0 && is_time_for_a_line(run))
         report_line_batch((int)p->epoch, p->epoch_step,
                           report_progress_speed(&run->progress, p->samples), &sum);
 }
 
 /* Rank 0 saves between two steps while the others wait in the next one. A weight that is not finite
  * ends all ranks. */
-static int save_if(struct train_run *run, bool wanted, struct err *err)
+static int save_if(struct train_run *run, bool wanted, bool last, struct err *err)
 {
     bool saved = false;
 
@@ -44,19 +53,54 @@ static int save_if(struct train_run *run, bool wanted, struct err *err)
         return 0;
     if (run->saved && run->saved_step == run->position.step)
         return 0;
-    return train_save(run, &saved, err);
+    return train_save(run, last, &saved, err);
+}
+
+/* What a finished run leaves; also that of a run that was stopped, where a platform takes what is
+ * in the model folder for the result. */
+static int write_model(struct train_run *run, char hex[DIGEST_HEX_CHARS], struct err *err)
+{
+    if (train_check_finite(run, err) < 0)
+        return -1;
+    return train_model_dir_write(run->options, run->model, &run->dataset.train, run->position.step,
+                                 hex, err);
+}
+
+static int write_model_on_stop(struct train_run *run, struct err *err)
+{
+    const char *const wanted = getenv("CONVOY_MODEL_ON_STOP");
+    char hex[DIGEST_HEX_CHARS];
+
+    if (wanted == NULL || strcmp(wanted, "1") != 0 || run->position.step == 0)
+        return 0;
+    if (write_model(run, hex, err) < 0)
+        return -1;
+    log_info("the model of step %" PRIu64 " is in '%s'", run->position.step,
+             run->options->model_dir);
+    return 0;
+}
+
+/* Rank 0, asked to stop: all that is to be kept of the last whole step. A checkpoint that cannot be
+ * written is no reason to leave no model either. */
+static int keep_last_step(struct train_run *run, struct err *err)
+{
+    const bool trained = run->position.step > 0;
+
+    if (save_if(run, trained, true, err) < 0 || lease_lost(run->lease, err) ||
+        write_model_on_stop(run, err) < 0)
+        return -1;
+    if (run->options->checkpoint != NULL && trained && !run->saved)
+        return err_set(err, ERR_IO,
+                       "stopped at step %" PRIu64 ", and the checkpoint could not be written",
+                       run->position.step);
+    return 0;
 }
 
 /* The last whole step, before the run ends at a signal. */
 static int save_and_stop(struct train_run *run, struct err *err)
 {
-    int rc = save_if(run, run->position.step > 0, err);
+    const int rc = run->comm->rank == 0 ? keep_last_step(run, err) : 0;
 
-    if (rc == 0 && run->comm->rank == 0 && run->options->checkpoint != NULL &&
-        run->position.step > 0 && !run->saved)
-        rc = err_set(err, ERR_IO,
-                     "stopped at step %" PRIu64 ", and the checkpoint could not be written",
-                     run->position.step);
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     run->agreed = true;
@@ -80,7 +124,7 @@ static int train_epoch(struct train_run *run, struct err *err)
         if (stop)
             return save_and_stop(run, err);
         show_progress(run);
-        if (save_if(run, train_save_is_due(run), err) < 0)
+        if (save_if(run, train_save_is_due(run), false, err) < 0)
             return -1;
     }
     return 0;
@@ -93,7 +137,7 @@ static void tell_epoch(struct train_run *run)
 
     report_progress_end(&run->progress);
     if (run->comm->rank == 0)
-        report_line_train((int)p->epoch, &sum, p->epoch_s);
+        report_line_train(run->comm->host, (int)p->epoch, &sum, p->epoch_s);
     report_metrics_write(&run->metrics, "epoch",
                          json_pack("{s:i, s:I, s:f, s:f, s:I, s:f}", "epoch", (int)p->epoch, "step",
                                    (json_int_t)p->step, "loss", sum.loss, "accuracy",
@@ -166,7 +210,7 @@ static int train_epochs(struct train_run *run, struct err *err)
             return -1;
         if (run->position.step > begun) /* else it was told before the run was resumed */
             tell_epoch(run);
-        if (save_if(run, true, err) < 0)
+        if (save_if(run, true, false, err) < 0)
             return -1;
         if (validate(run, err) < 0)
             return stopped_evaluating(run, err);
@@ -229,10 +273,7 @@ static int finish(struct train_run *run, struct err *err)
             report_line_test(&sum);
     }
     if (run->comm->rank == 0) {
-        rc = train_check_finite(run, err);
-        if (rc == 0)
-            rc = train_model_dir_write(run->options, run->model, &run->dataset.train,
-                                       run->position.step, hex, err);
+        rc = lease_lost(run->lease, err) ? -1 : write_model(run, hex, err);
         if (rc == 0)
             report_line_weights(hex);
     }
@@ -249,6 +290,7 @@ static void release(struct train_run *run)
     free(run->momentum);
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
+    lease_release(run->lease);
 }
 
 static int run_all(struct train_run *run, struct err *err)

@@ -26,6 +26,7 @@ struct comm_exchange;
 struct data_batch;
 struct data_stream;
 struct err;
+struct lease;
 
 /* Where a run stands: what a checkpoint holds besides tensors. */
 struct train_position {
@@ -75,6 +76,7 @@ struct train_run {
     float *own_sum;
 
     struct train_truncated truncated; /* this rank's */
+    struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
     struct report_metrics metrics;
     struct report_progress progress;
     double began_s;      /* when this process began */
@@ -91,8 +93,9 @@ struct train_run {
  * report.
  *
  * Returns 0 at the end; -1 with err: ERR_STOPPED when asked to stop (the last whole step is
- * committed, where a folder for it is given). run->agreed tells whether all ranks returned with the
- * same error.
+ * committed, where a folder for it is given; with CONVOY_MODEL_ON_STOP=1 in the environment the
+ * model of that step is written too, once a step was trained). run->agreed tells whether all ranks
+ * returned with the same error.
  */
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err);
 
@@ -127,8 +130,9 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
 
 /** save.c, rank 0 only: commit a checkpoint of the last whole step. A failure is warned about;
  * ERR_INTERNAL only where the weights are not finite (then nothing is written). *saved tells
- * whether it is there. */
-int train_save(struct train_run *run, bool *saved, struct err *err);
+ * whether it is there. last: no later try will come, so a lease that could not be renewed just now
+ * is waited for. */
+int train_save(struct train_run *run, bool last, bool *saved, struct err *err);
 /** Weights, momentum and running statistics are finite numbers; else ERR_INTERNAL, naming the step.
  */
 int train_check_finite(const struct train_run *run, struct err *err);
@@ -136,7 +140,8 @@ int train_check_finite(const struct train_run *run, struct err *err);
 bool train_save_is_due(const struct train_run *run);
 
 /** step.c: buffers of the step, and one step at run->position. *dropped: asked to stop in the
- * middle, nothing changed. *stop: some rank was asked to stop. */
+ * middle, nothing changed. *stop: some rank was asked to stop. A lease that rank 0 lost is every
+ * rank's ERR_PEER. */
 int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);

@@ -10,9 +10,11 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "trainer/checkpoint/lease.h"
 #include "trainer/nn/threads.h"
 #include "trainer/tensors.h"
 
+#define LEASE_WAIT_S 20 /* for the lease, before the last save of a run that was asked to stop */
 #define RETRY_AFTER_S                                                                              \
     30 /* a save that failed is tried again so soon, or at its interval if that is shorter */
 
@@ -124,7 +126,7 @@ int train_check_finite(const struct train_run *run, struct err *err)
                    run->position.step, run->position.epoch);
 }
 
-static int commit(struct train_run *run, char **path, struct err *err)
+static int commit(struct train_run *run, bool last, char **path, struct err *err)
 {
     const struct checkpoint_name name = {.step = run->position.step,
                                          .generation = run->position.generation};
@@ -135,7 +137,8 @@ static int commit(struct train_run *run, char **path, struct err *err)
 
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
-    if (train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) == 0)
+    if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) == 0 &&
+        train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) == 0)
         rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,
                              metadata.count, run->options->keep, path, err);
     train_tensors_release(&tensors);
@@ -157,7 +160,7 @@ bool train_save_is_due(const struct train_run *run)
     return since >= (run->save_failed ? fmin(o->checkpoint_s, RETRY_AFTER_S) : o->checkpoint_s);
 }
 
-int train_save(struct train_run *run, bool *saved, struct err *err)
+int train_save(struct train_run *run, bool last, bool *saved, struct err *err)
 {
     const double begun = clock_now_s();
     struct err failure = {0};
@@ -166,7 +169,7 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
     *saved = false;
     if (train_check_finite(run, err) < 0)
         return -1;
-    *saved = commit(run, &path, &failure) == 0;
+    *saved = commit(run, last, &path, &failure) == 0;
     run->saved = *saved;
     run->save_failed = !*saved;
     run->saved_s = clock_now_s();
@@ -177,7 +180,7 @@ int train_save(struct train_run *run, bool *saved, struct err *err)
                              json_pack("{s:i, s:I, s:s, s:f}", "epoch", (int)run->position.epoch,
                                        "step", (json_int_t)run->position.step, "path", path,
                                        "checkpoint_s", run->saved_s - begun));
-    } else {
+    } else if (!lease_lost(run->lease, NULL)) { /* else the ranks end with that, together */
         log_warn("cannot save a checkpoint, training goes on and tries again: %s", failure.msg);
     }
     free(path);

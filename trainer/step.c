@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "comm/exchange.h"
+#include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
@@ -213,6 +214,10 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
 
     comm_tree_sum_begin(&run->tree, leaves, run->lanes);
     rc = train_lanes(run, images, &all, &times, err);
+    if (rc == 0 && lease_lost(run->lease, err)) {
+        rc = -1;
+        all.failed = 1;
+    }
     computed = clock_now_s();
     if (comm_sum_integers(run->comm, &all.images, sizeof all / sizeof(int64_t), err) < 0)
         return -1;

@@ -251,6 +251,25 @@ static void file_new_commit_fails_when_a_folder_is_in_the_way(void **state)
     assert_int_equal(entries(), 1);
 }
 
+static void file_new_in_memory_holds_what_is_written_and_leaves_nothing(void **state)
+{
+    struct file_new file = {.fd = -1};
+    char text[8] = "";
+
+    (void)state;
+    assert_int_equal(file_new_open_memory(&file, in_folder("f"), NULL), 0);
+    assert_int_equal(file_new_write(&file, "abc", 3, NULL), 0);
+    assert_int_equal(file_new_write(&file, "de", 2, NULL), 0);
+    assert_int_equal(pread(file.fd, text, sizeof text, 0), 5);
+    assert_memory_equal(text, "abcde", 5);
+    const int fd = file.fd;
+
+    file_new_release(&file);
+    assert_int_equal(close(fd), -1); /* it was closed */
+    file_new_release(&file);
+    assert_int_equal(entries(), 0);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, folder_make, folder_remove)
 
 int main(void)
@@ -268,6 +287,7 @@ int main(void)
         CASE(file_new_open_names_the_file_when_the_folder_is_missing),
         CASE(file_new_write_reports_a_full_disk),
         CASE(file_new_commit_fails_when_a_folder_is_in_the_way),
+        CASE(file_new_in_memory_holds_what_is_written_and_leaves_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

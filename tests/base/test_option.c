@@ -125,10 +125,59 @@ static void option_sources_outrank_each_other_in_order(void **state)
     assert_string_equal(option_text(set, "last-batch"), "drop");
     setenv("T_HP_GLOBAL_BATCH", "many", 1);
     assert_int_equal(option_set_environment(set, "T_HP_", &err), -1);
-    assert_non_null(strstr(err.msg, "T_HP_GLOBAL_BATCH in the environment: 'many'"));
+    assert_non_null(strstr(err.msg, "(T_HP_GLOBAL_BATCH): 'many'"));
     unsetenv("T_CHANNEL_B");
     unsetenv("T_HP_GLOBAL_BATCH");
     unsetenv("T_HP_LR");
+}
+
+static void option_decodes_hyperparameters_as_their_senders_wrote_them(void **state)
+{
+    static const char *const cases[][2] = {
+        {"64", "64"},
+        {" 64.0\r\n", "64.0"},
+        {"\"sgd\"", "sgd"},
+        {" \"10,20\" ", "10,20"},
+        {"\"\\\"twice\\\"\"", "\"twice\""},
+        {"\"a\\u00e9\"", "a\xc3\xa9"},
+        {"\"open", "\"open"},
+        {"\"a\" b", "\"a\" b"},
+        {"[10, 20]", "[10, 20]"},
+        {"", ""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *const text = option_decode(cases[i][0]);
+
+        assert_string_equal(text, cases[i][1]);
+        free(text);
+    }
+}
+
+static void option_takes_hyperparameters_with_either_dash_and_says_so(void **state)
+{
+    struct option_set *const set = *state;
+    struct err err = {0};
+    size_t i = 0;
+    char *text = NULL;
+
+    setenv("T_HP_GLOBAL-BATCH", "32.0", 1);
+    setenv("T_HP_A-B_C", "x", 1);
+    setenv("T_HP_BLANK", " \n", 1);
+    assert_int_equal(option_set_environment(set, "T_HP_", &err), 0);
+    assert_int_equal(option_integer(set, "global-batch"), 32);
+    while (strcmp(set->specs[i].name, "global-batch") != 0)
+        i++;
+    assert_string_equal(option_origin(set, i), "hyperparameter global_batch (T_HP_GLOBAL_BATCH)");
+    text = option_hyperparameter("T_HP_", "a_b-c");
+    assert_string_equal(text, "x");
+    free(text);
+    assert_null(option_hyperparameter("T_HP_", "a_b"));
+    assert_null(option_hyperparameter("T_HP_", "blank"));
+    unsetenv("T_HP_GLOBAL-BATCH");
+    unsetenv("T_HP_A-B_C");
+    unsetenv("T_HP_BLANK");
 }
 
 static void option_names_stray_hyperparameters_but_not_the_platforms(void **state)
@@ -172,6 +221,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(option_refuses_what_the_table_forbids, setup, teardown),
         cmocka_unit_test_setup_teardown(option_sources_outrank_each_other_in_order, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(option_decodes_hyperparameters_as_their_senders_wrote_them,
+                                        setup, teardown),
+        cmocka_unit_test_setup_teardown(option_takes_hyperparameters_with_either_dash_and_says_so,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(option_names_stray_hyperparameters_but_not_the_platforms,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(option_help_shows_every_entry_with_its_default, setup,

@@ -131,7 +131,8 @@ class Convoy(unittest.TestCase):
         self.assertEqual(env["OMPI_MCA_btl"], "self,tcp")
 
     def test_bad_launch_option_is_one_line_and_2(self):
-        for words in (["--ranks-per-host", "0"], ["--hosts", "a,b"], ["--threads"], ["--max-restarts", "1"]):
+        for words in (["--ranks-per-host", "0"], ["--hosts", "a,,b"], ["--hosts", "a:4"], ["--threads"],
+                      ["--hostfile", "/nonexistent"], ["--min-hosts", "2"], ["--max-restarts", "1"]):
             self.assertEqual(self.run_convoy("train", *words), 2)
             self.assertEqual(len(self.err.splitlines()), 1, self.err)
             self.assertIn(words[0], self.err)

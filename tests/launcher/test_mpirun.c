@@ -5,12 +5,14 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/err.h"
 #include "launcher/words.h"
 
 static const char *const variables[] = {
@@ -103,12 +105,67 @@ static void mpirun_words_export_the_variables_that_are_set(void **state)
     buf_release(&text);
 }
 
+static void mpirun_words_name_the_hosts_in_order_with_their_ranks(void **state)
+{
+    struct launch_words none = {0}, hosts = {0};
+    struct buf text = {0};
+    const char *line;
+
+    (void)state;
+    setenv("CONVOY_THREADS", "2", 1); /* each host has its own: none is exported */
+    for (int i = 10; i <= 12; i++) {
+        char name[16];
+
+        snprintf(name, sizeof name, "algo-%d", i);
+        launch_words_push(&hosts, name);
+    }
+    line = line_text(&text, &(struct launch_mpirun_line){.ranks = 2,
+                                                         .hosts = &hosts,
+                                                         .convoy = "/p/convoy",
+                                                         .more = &none,
+                                                         .program = "t",
+                                                         .args = &none});
+    assert_string_equal(line, "mpirun|--quiet|-np|6|--host|algo-10:2,algo-11:2,algo-12:2|--mca|plm|"
+                              "rsh|--mca|plm_rsh_agent|/p/convoy rsh|--mca|plm_rsh_no_tree_spawn|1|"
+                              "--map-by|slot:OVERSUBSCRIBE|--bind-to|none|t|train");
+    launch_words_release(&hosts);
+    buf_release(&text);
+}
+
+static void mpirun_network_gives_way_to_the_users(void **state)
+{
+    (void)state;
+    setenv("OMPI_MCA_oob_tcp_if_exclude", "docker0", 1);
+    unsetenv("OMPI_MCA_oob_tcp_if_include");
+    unsetenv("OMPI_MCA_btl_tcp_if_include");
+    launch_mpirun_network("10.0.0.0/24");
+    assert_string_equal(getenv("OMPI_MCA_btl_tcp_if_include"), "10.0.0.0/24");
+    assert_null(getenv("OMPI_MCA_oob_tcp_if_include"));
+    launch_mpirun_network("eth0");
+    assert_string_equal(getenv("OMPI_MCA_btl_tcp_if_include"), "10.0.0.0/24");
+    unsetenv("OMPI_MCA_oob_tcp_if_exclude");
+}
+
+static void mpirun_check_path_refuses_what_open_mpi_cuts(void **state)
+{
+    static const char *const bad[] = {"/a b/convoy", "/a:b/convoy", "/a,b", "/a'b"};
+
+    (void)state;
+    assert_int_equal(launch_mpirun_check_path("/usr/local/bin/convoy-1.2_x", NULL), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct err err = {0};
+
+        assert_int_equal(launch_mpirun_check_path(bad[i], &err), -1);
+        assert_non_null(strstr(err.msg, bad[i]));
+    }
+}
+
 static void mpirun_settings_leave_what_the_user_has_set(void **state)
 {
     (void)state;
     setenv("OMPI_MCA_btl", "self,tcp", 1);
     unsetenv("OMPI_MCA_mpi_yield_when_idle");
-    launch_mpirun_settings();
+    launch_mpirun_settings(false);
     assert_string_equal(getenv("OMPI_MCA_btl"), "self,tcp");
     assert_string_equal(getenv("OMPI_MCA_mpi_yield_when_idle"), "1");
 }
@@ -133,6 +190,10 @@ int main(void)
         cmocka_unit_test_setup(mpirun_words_keep_the_users_words_whole, clear_environment),
         cmocka_unit_test_setup(mpirun_words_export_the_variables_that_are_set, clear_environment),
         cmocka_unit_test_setup(mpirun_settings_leave_what_the_user_has_set, clear_environment),
+        cmocka_unit_test_setup(mpirun_words_name_the_hosts_in_order_with_their_ranks,
+                               clear_environment),
+        cmocka_unit_test(mpirun_network_gives_way_to_the_users),
+        cmocka_unit_test(mpirun_check_path_refuses_what_open_mpi_cuts),
         cmocka_unit_test(mpirun_exists_looks_through_path),
     };
 

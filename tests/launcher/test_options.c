@@ -121,17 +121,11 @@ static void options_read_refuses_bad_values_naming_the_option(void **state)
 static void options_check_refuses_what_cannot_be_done(void **state)
 {
     static const struct {
-        const char *words[WORDS_MAX], *sm_hosts, *part;
+        const char *words[WORDS_MAX], *part;
     } cases[] = {
-        {{"--hosts", "a,b"}, NULL, "--host a,b"},
-        {{"--hosts", "localhost", "--hostfile", "f"}, NULL, "--hostfile both"},
-        {{"--hosts", "a,,b"}, NULL, "--hosts: "},
-        {{"--hostfile", "/nonexistent/hosts"}, NULL, "/nonexistent/hosts"},
-        {{NULL}, "[\"algo-1\",\"algo-2\"]", "SM_HOSTS names several"},
-        {{NULL}, "[]", "SM_HOSTS"},
-        {{"--min-hosts", "2"}, NULL, "--min-hosts is 2"},
-        {{"--max-restarts", "1"}, NULL, "--max-restarts needs --checkpoint"},
-        {{"--max-restarts", "1", "--checkpoint", "c", "--resume=never"}, NULL, "--resume auto"},
+        {{"--hosts", "localhost", "--hostfile", "f"}, "--hostfile both"},
+        {{"--max-restarts", "1"}, "--max-restarts needs --checkpoint"},
+        {{"--max-restarts", "1", "--checkpoint", "c", "--resume=never"}, "--resume auto"},
     };
 
     (void)state;
@@ -139,36 +133,53 @@ static void options_check_refuses_what_cannot_be_done(void **state)
         struct launch_options options = {0};
         struct err err = {0};
 
-        unsetenv("SM_HOSTS");
-        if (cases[i].sm_hosts != NULL)
-            setenv("SM_HOSTS", cases[i].sm_hosts, 1);
         assert_int_equal(read_options(&options, cases[i].words, &err), 0);
         if (launch_options_check(&options, &err) != -1 || strstr(err.msg, cases[i].part) == NULL)
             fail_msg("case %zu: '%s' lacks '%s'", i, err.msg, cases[i].part);
         assert_int_not_equal(err.code, ERR_INTERNAL);
         launch_options_release(&options);
     }
-    unsetenv("SM_HOSTS");
 }
 
-static void options_check_takes_one_host_and_restarts_from_checkpoints(void **state)
+static void options_check_takes_restarts_from_checkpoints(void **state)
 {
     static const char *const words[WORDS_MAX] = {"--max-restarts=2", "--checkpoint=c", "--resume",
-                                                 "auto", "--min-hosts=1"};
-    static const char *const hosts[WORDS_MAX] = {"--hosts", "localhost"};
+                                                 "auto"};
     struct launch_options options = {0};
     struct err err = {0};
 
     (void)state;
-    setenv("SM_HOSTS", "[\"algo-1\"]", 1);
     assert_int_equal(read_options(&options, words, &err), 0);
     assert_int_equal(launch_options_check(&options, &err), 0);
     launch_options_release(&options);
-    setenv("SM_HOSTS", "[\"algo-1\",\"algo-2\"]", 1); /* the command line comes first */
-    assert_int_equal(read_options(&options, hosts, &err), 0);
-    assert_int_equal(launch_options_check(&options, &err), 0);
+}
+
+static void options_of_the_launcher_may_be_hyperparameters(void **state)
+{
+    static const char *const words[WORDS_MAX] = {"--threads=2"};
+    struct launch_options options = {0};
+    struct err err = {0};
+
+    (void)state;
+    setenv("SM_HP_RANKS_PER_HOST", "\"4\"", 1);
+    setenv("SM_HP_RENDEZVOUS-TIMEOUT", "60", 1);
+    setenv("SM_HP_THREADS", "9", 1); /* the command line comes first */
+    setenv("SM_HP_EPOCHS", "3", 1);
+    assert_int_equal(read_options(&options, words, &err), 0);
+    assert_int_equal(options.ranks, 4);
+    assert_int_equal(options.rendezvous_s, 60);
+    assert_int_equal(options.threads, 2);
+    assert_int_equal(options.port, -1);
+    assert_null(getenv("SM_HP_RANKS_PER_HOST")); /* convoy-train would call it unknown */
+    assert_null(getenv("SM_HP_RENDEZVOUS-TIMEOUT"));
+    assert_non_null(getenv("SM_HP_EPOCHS"));
     launch_options_release(&options);
-    unsetenv("SM_HOSTS");
+    setenv("SM_HP_PORT", "x", 1);
+    assert_int_equal(read_options(&options, words, &err), -1);
+    assert_non_null(strstr(err.msg, "SM_HP_PORT"));
+    launch_options_release(&options);
+    unsetenv("SM_HP_PORT");
+    unsetenv("SM_HP_EPOCHS");
 }
 
 static void options_name_what_is_idle_under_a_foreign_mpirun(void **state)
@@ -204,7 +215,8 @@ int main(void)
         cmocka_unit_test(options_leave_all_other_words_unchanged_and_in_order),
         cmocka_unit_test(options_read_refuses_bad_values_naming_the_option),
         cmocka_unit_test(options_check_refuses_what_cannot_be_done),
-        cmocka_unit_test(options_check_takes_one_host_and_restarts_from_checkpoints),
+        cmocka_unit_test(options_check_takes_restarts_from_checkpoints),
+        cmocka_unit_test(options_of_the_launcher_may_be_hyperparameters),
         cmocka_unit_test(options_name_what_is_idle_under_a_foreign_mpirun),
         cmocka_unit_test(options_notice_help_anywhere),
     };

@@ -61,9 +61,11 @@ class Inputs(Job):
     def test_no_data_at_all(self):
         self.refused(self.options(data=None), "--data", "--train")
 
-    def test_s3_address(self):
-        for option in ("--data", "--checkpoint", "--model-dir"):
-            self.at_once([f"{option}=s3://bucket/key"], option, "s3://bucket/key")
+    def test_address_of_no_use(self):
+        self.at_once(["--report=s3://bucket/key"], "--report", "s3://bucket/key")
+        for option in ("--data", "--train", "--val", "--test", "--checkpoint", "--resume", "--model-dir"):
+            self.at_once([f"{option}=s3:///key"], option, "s3:///key", "no bucket")
+            self.at_once([f"{option}=http://host/key"], option, "http://host/key")
 
     def test_val_and_val_split(self):
         self.at_once([f"--val={self.data}/val", "--val-split=0.5"], "--val-split", "--val ")

@@ -2,7 +2,6 @@
 #include "trainer/checkpoint/checkpoint.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -15,7 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/uri.h"
+#include "trainer/checkpoint/place.h"
 
 #define DATA_KEY "data_sha256" /* of the data section */
 #define HEADER_KEY                                                                                 \
@@ -68,61 +67,39 @@ static void list_add(struct list *list, struct checkpoint_name name)
     list->names[list->count++] = name;
 }
 
-/* A folder that is not there has no checkpoints. */
-static int list_folder(struct list *list, const char *folder, struct err *err)
+static void add_name(void *context, const char *text)
 {
-    DIR *dir = opendir(folder);
-    int why = 0;
+    struct checkpoint_name name;
 
-    if (dir == NULL && errno == ENOENT)
-        return 0;
-    if (dir == NULL)
-        return err_set_errno(err, errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
-                             "cannot read the folder '%s'", folder);
-    for (;;) {
-        struct checkpoint_name name;
-        const struct dirent *entry;
+    if (parse_name(text, &name))
+        list_add(context, name);
+}
 
-        errno = 0;
-        entry = readdir(dir);
-        if (entry == NULL) {
-            why = errno;
-            break;
-        }
-        if (parse_name(entry->d_name, &name))
-            list_add(list, name);
-    }
-    closedir(dir);
-    if (why != 0)
-        return err_set_errno(err, ERR_IO, why, "cannot read the folder '%s'", folder);
+/* The place's checkpoints, newest first. */
+static int list_place(struct list *list, const struct place *place, struct err *err)
+{
+    if (place_list(place, "step-", add_name, list, err) < 0)
+        return -1;
     if (list->count > 0)
         qsort(list->names, list->count, sizeof *list->names, newest_first);
     return 0;
 }
 
-static char *path_in(const char *folder, struct checkpoint_name name)
-{
-    char text[NAME_CHARS];
-
-    format_name(name, text);
-    return uri_join(folder, text);
-}
-
 /* What is too old goes; a file that cannot be removed costs room, not the checkpoint that was just
  * saved. */
-static void prune(const char *folder, struct checkpoint_name saved, int keep)
+static void prune(const struct place *place, struct checkpoint_name saved, int keep)
 {
     struct list list = {0};
     struct err err = {0};
 
-    if (list_folder(&list, folder, &err) < 0)
+    if (list_place(&list, place, &err) < 0)
         log_warn("cannot remove old checkpoints: %s", err.msg);
     for (size_t i = (size_t)keep; i < list.count; i++) {
-        char *path = path_in(folder, list.names[i]);
+        char text[NAME_CHARS];
 
-        if (newest_first(&list.names[i], &saved) != 0 && unlink(path) < 0 && errno != ENOENT)
-            log_warn("cannot remove the old checkpoint '%s': %s", path, strerror(errno));
-        free(path);
+        format_name(list.names[i], text);
+        if (newest_first(&list.names[i], &saved) != 0 && place_remove(place, text, &err) < 0)
+            log_warn("cannot remove an old checkpoint: %s", err.msg);
     }
     free(list.names);
 }
@@ -156,7 +133,8 @@ static void digest_header(const struct safetensors_entry *entries, size_t entry_
 }
 
 /* The file itself, digests first so that they can be read without knowing the rest. */
-static int write_file(const char *path, struct safetensors_entry *entries, size_t entry_count,
+static int write_file(const struct place *place, const char *name,
+                      struct safetensors_entry *entries, size_t entry_count,
                       const struct safetensors_pair *metadata, size_t metadata_count,
                       struct err *err)
 {
@@ -177,38 +155,39 @@ static int write_file(const char *path, struct safetensors_entry *entries, size_
         assert(strcmp(metadata[i].key, DATA_KEY) != 0 && strcmp(metadata[i].key, HEADER_KEY) != 0);
         pairs[i + 2] = metadata[i];
     }
-    if (file_new_open(&file, path, err) < 0)
+    if (place_begin(place, name, &file, err) < 0)
         goto out;
     if (safetensors_write(&file, entries, entry_count, pairs, metadata_count + 2, err) < 0)
         goto out;
-    rc = file_new_commit(&file, err);
+    rc = place_commit(place, name, &file, PLACE_NEW, err);
 out:
     file_new_release(&file);
     free(pairs);
     return rc;
 }
 
-int checkpoint_save(const char *folder, struct checkpoint_name name,
+int checkpoint_save(const char *where, struct checkpoint_name name,
                     struct safetensors_entry *entries, size_t entry_count,
                     const struct safetensors_pair *metadata, size_t metadata_count, int keep,
                     char **path_out, struct err *err)
 {
-    char *path;
+    struct place place = {0};
+    char text[NAME_CHARS];
+    int rc = -1;
 
     assert(keep >= 1 && name.generation >= 0);
-    if (file_make_folder(folder, err) < 0)
-        return err_wrap(err, "cannot save a checkpoint");
-    path = path_in(folder, name);
-    if (write_file(path, entries, entry_count, metadata, metadata_count, err) < 0) {
-        free(path);
-        return err_wrap(err, "cannot save a checkpoint");
+    format_name(name, text);
+    if (place_open(&place, where, err) == 0)
+        rc = write_file(&place, text, entries, entry_count, metadata, metadata_count, err);
+    if (rc < 0) {
+        err_wrap(err, "cannot save a checkpoint");
+    } else {
+        prune(&place, name, keep);
+        if (path_out != NULL)
+            *path_out = place_path(&place, text);
     }
-    prune(folder, name, keep);
-    if (path_out != NULL)
-        *path_out = path;
-    else
-        free(path);
-    return 0;
+    place_release(&place);
+    return rc;
 }
 
 static int verify(const struct safetensors *file, const char *path, struct err *err)
@@ -233,73 +212,133 @@ static int verify(const struct safetensors *file, const char *path, struct err *
     return 0;
 }
 
-int checkpoint_open(const char *path, struct safetensors *file, struct err *err)
+/* fd is closed in any case. */
+static int open_fd(struct safetensors *file, int fd, const char *path, struct err *err)
 {
-    if (safetensors_open(file, path, err) < 0)
-        return -1;
-    if (verify(file, path, err) < 0) {
+    int rc = safetensors_open_fd(file, fd, path, err);
+
+    close(fd);
+    if (rc == 0 && verify(file, path, err) < 0) {
         safetensors_close(file);
-        return -1;
+        rc = -1;
     }
-    return 0;
-}
-
-int checkpoint_open_latest(const char *folder, struct safetensors *file, char **path,
-                           struct err *err)
-{
-    struct list list = {0};
-    int rc = list_folder(&list, folder, err);
-
-    for (size_t i = 0; rc == 0 && i < list.count; i++) {
-        char *candidate = path_in(folder, list.names[i]);
-        struct err why = {0};
-
-        if (checkpoint_open(candidate, file, &why) == 0) {
-            *path = candidate;
-            rc = 1;
-            break;
-        }
-        free(candidate);
-        if (why.code !=
-            ERR_INPUT) { /* it may be whole: starting from an older one would lose work */
-            *err = why;
-            rc = -1;
-            break;
-        }
-        log_warn("passing over a checkpoint: %s", why.msg);
-    }
-    free(list.names);
     return rc;
 }
 
-int checkpoint_last_generation(const char *folder, int *generation, struct err *err)
+/* "FOLDER/NAME" cut in two; heap. */
+static char *split_path(const char *path, const char **name)
 {
+    const char *const slash = strrchr(path, '/');
+    char *const folder = slash == NULL   ? strdup(".")
+                         : slash == path ? strdup("/")
+                                         : strndup(path, (size_t)(slash - path));
+
+    if (folder == NULL)
+        abort();
+    *name = slash == NULL ? path : slash + 1;
+    return folder;
+}
+
+int checkpoint_open(const char *path, struct safetensors *file, struct err *err)
+{
+    const char *name;
+    char *const folder = split_path(path, &name);
+    struct place place = {0};
+    int fd = -1, rc = place_open(&place, folder, err) < 0 ? -1 : place_get(&place, name, &fd, err);
+
+    if (rc == 0)
+        rc = err_set(err, ERR_INPUT, "there is no '%s'", path);
+    else if (rc > 0)
+        rc = open_fd(file, fd, path, err);
+    place_release(&place);
+    free(folder);
+    return rc;
+}
+
+bool checkpoint_is_file(const char *text)
+{
+    const size_t chars = strlen(text), ending = sizeof SUFFIX - 1;
+
+    if (!place_is_s3(text))
+        return !file_is_folder(text);
+    return chars > ending && strcmp(text + chars - ending, SUFFIX) == 0;
+}
+
+/* 1: open; 0: passed over, with a warning; -1: it may be whole, and starting from an older one
+ * would lose work. */
+static int open_listed(const struct place *place, struct checkpoint_name name,
+                       struct safetensors *file, char **path, struct err *err)
+{
+    char text[NAME_CHARS], *candidate;
+    struct err why = {0};
+    int fd = -1, rc;
+
+    format_name(name, text);
+    rc = place_get(place, text, &fd, err);
+    if (rc < 0)
+        return -1;
+    candidate = place_path(place, text);
+    if (rc == 0)
+        err_set(&why, ERR_INPUT, "'%s' is gone", candidate);
+    else if (open_fd(file, fd, candidate, &why) == 0) {
+        *path = candidate;
+        return 1;
+    }
+    free(candidate);
+    if (why.code != ERR_INPUT) {
+        *err = why;
+        return -1;
+    }
+    log_warn("passing over a checkpoint: %s", why.msg);
+    return 0;
+}
+
+int checkpoint_open_latest(const char *where, struct safetensors *file, char **path,
+                           struct err *err)
+{
+    struct place place = {0};
     struct list list = {0};
-    const int rc = list_folder(&list, folder, err);
+    int rc = place_open(&place, where, err) < 0 ? -1 : list_place(&list, &place, err);
+
+    for (size_t i = 0; rc == 0 && i < list.count; i++)
+        rc = open_listed(&place, list.names[i], file, path, err);
+    free(list.names);
+    place_release(&place);
+    return rc;
+}
+
+int checkpoint_last_generation(const char *where, int *generation, struct err *err)
+{
+    struct place place = {0};
+    struct list list = {0};
+    const int rc = place_open(&place, where, err) < 0 ? -1 : list_place(&list, &place, err);
 
     if (rc == 0)
         *generation = list.count > 0 ? list.names[0].generation : 0;
     free(list.names);
+    place_release(&place);
     return rc;
+}
+
+static void remove_temporary(void *context, const char *name)
+{
+    static const char ending[] = ".sagemaker-ignore";
+    const size_t chars = strlen(name);
+    struct err err = {0};
+
+    if (strstr(name, SUFFIX ".tmp-") == NULL || chars < sizeof ending ||
+        strcmp(name + chars - (sizeof ending - 1), ending) != 0)
+        return;
+    if (place_remove(context, name, &err) < 0)
+        log_warn("%s", err.msg);
 }
 
 void checkpoint_clean(const char *folder)
 {
-    static const char ending[] = ".sagemaker-ignore";
-    DIR *dir = opendir(folder);
-    const struct dirent *entry;
+    struct place place = {0};
 
-    if (dir == NULL)
+    if (place_is_s3(folder) || place_open(&place, folder, NULL) < 0)
         return;
-    while ((entry = readdir(dir)) != NULL) {
-        const size_t chars = strlen(entry->d_name);
-
-        if (strncmp(entry->d_name, ".step-", 6) != 0 ||
-            strstr(entry->d_name, SUFFIX ".tmp-") == NULL || chars < sizeof ending ||
-            strcmp(entry->d_name + chars - (sizeof ending - 1), ending) != 0)
-            continue;
-        if (unlinkat(dirfd(dir), entry->d_name, 0) < 0)
-            log_warn("cannot remove '%s/%s': %s", folder, entry->d_name, strerror(errno));
-    }
-    closedir(dir);
+    (void)place_list(&place, ".step-", remove_temporary, &place, NULL);
+    place_release(&place);
 }

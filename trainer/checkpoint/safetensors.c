@@ -181,35 +181,24 @@ out:
 
 /* Reading. All of it is checked before anything of it is used: the file may come from anywhere. */
 
-static int map_file(struct safetensors *file, const char *path, struct err *err)
+static int map_file(struct safetensors *file, int fd, const char *path, struct err *err)
 {
-    /* Without O_NONBLOCK the open of a FIFO would wait for its writer. */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat info;
-    int rc = -1;
+    void *map;
 
-    if (fd < 0)
-        return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
-                             "cannot open '%s'", path);
-    if (fstat(fd, &info) < 0) {
-        err_set_errno(err, ERR_IO, errno, "cannot read '%s'", path);
-    } else if (!S_ISREG(info.st_mode)) {
-        err_set(err, ERR_INPUT, "'%s' is not a file", path);
-    } else if (info.st_size < LENGTH_BYTES) {
-        err_set(err, ERR_INPUT, "'%s' is cut short: %lld bytes", path, (long long)info.st_size);
-    } else {
-        void *map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-
-        if (map == MAP_FAILED) {
-            err_set_errno(err, ERR_IO, errno, "cannot map '%s'", path);
-        } else {
-            file->map = map;
-            file->map_bytes = (size_t)info.st_size;
-            rc = 0;
-        }
-    }
-    close(fd);
-    return rc;
+    if (fstat(fd, &info) < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot read '%s'", path);
+    if (!S_ISREG(info.st_mode))
+        return err_set(err, ERR_INPUT, "'%s' is not a file", path);
+    if (info.st_size < LENGTH_BYTES)
+        return err_set(err, ERR_INPUT, "'%s' is cut short: %lld bytes", path,
+                       (long long)info.st_size);
+    map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (map == MAP_FAILED)
+        return err_set_errno(err, ERR_IO, errno, "cannot map '%s'", path);
+    file->map = map;
+    file->map_bytes = (size_t)info.st_size;
+    return 0;
 }
 
 static int read_header(struct safetensors *file, const char *path, struct err *err)
@@ -391,14 +380,28 @@ static int read_entries(struct safetensors *file, const char *path, struct err *
     return check_no_holes(file, path, err);
 }
 
-int safetensors_open(struct safetensors *file, const char *path, struct err *err)
+int safetensors_open_fd(struct safetensors *file, int fd, const char *path, struct err *err)
 {
     *file = (struct safetensors){0};
-    if (map_file(file, path, err) == 0 && read_header(file, path, err) == 0 &&
+    if (map_file(file, fd, path, err) == 0 && read_header(file, path, err) == 0 &&
         read_entries(file, path, err) == 0)
         return 0;
     safetensors_close(file);
     return -1;
+}
+
+int safetensors_open(struct safetensors *file, const char *path, struct err *err)
+{
+    /* Without O_NONBLOCK the open of a FIFO would wait for its writer. */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int rc;
+
+    if (fd < 0)
+        return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
+                             "cannot open '%s'", path);
+    rc = safetensors_open_fd(file, fd, path, err);
+    close(fd);
+    return rc;
 }
 
 void safetensors_close(struct safetensors *file)

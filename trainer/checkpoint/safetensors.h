@@ -60,6 +60,9 @@ int safetensors_write(struct file_new *file, struct safetensors_entry *entries, 
  * shapes against offsets, no holes or overlaps, the data section exactly as long as the file.
  * ERR_INPUT names the file and what is wrong; a missing file too. */
 int safetensors_open(struct safetensors *file, const char *path, struct err *err);
+/** The same for a file that is open already; fd stays the caller's and may be closed at once. path
+ * names it in errors. */
+int safetensors_open_fd(struct safetensors *file, int fd, const char *path, struct err *err);
 void safetensors_close(struct safetensors *file);
 
 /** Look up; NULL if absent. */

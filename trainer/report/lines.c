@@ -27,11 +27,13 @@ void report_line_batch(int epoch, uint64_t batch, double images_per_s, const str
          (unsigned long long)batch, images_per_s, report_accuracy(sum));
 }
 
-void report_line_train(int epoch, const struct report_sum *sum, double seconds)
+void report_line_train(const char *host, int epoch, const struct report_sum *sum, double seconds)
 {
     line("Epoch[%d] Train-accuracy=%.6f", epoch, report_accuracy(sum));
     line("Epoch[%d] Train-loss=%.6f", epoch, sum->loss);
     line("Epoch[%d] Time cost=%.3f", epoch, seconds);
+    line("#quality_metric: host=%s, epoch=%d, train accuracy=%.6f", host, epoch,
+         report_accuracy(sum));
 }
 
 void report_line_validation(const char *host, int epoch, const struct report_sum *sum)

@@ -23,10 +23,10 @@ double report_accuracy(const struct report_sum *sum);
 void report_line_batch(int epoch, uint64_t batch, double images_per_s,
                        const struct report_sum *sum);
 /** "Epoch[3] Train-accuracy=0.980847", "Epoch[3] Train-loss=0.061234", "Epoch[3] Time cost=4.990"
- */
-void report_line_train(int epoch, const struct report_sum *sum, double seconds);
+ * and "#quality_metric: host=..., epoch=3, train accuracy=0.980847" */
+void report_line_train(const char *host, int epoch, const struct report_sum *sum, double seconds);
 /** "Epoch[3] Validation-accuracy=0.802083", "Epoch[3] Validation-loss=..." and "#quality_metric:
- * host=..., epoch=3, ..." */
+ * host=..., epoch=3, validation accuracy=0.802083" */
 void report_line_validation(const char *host, int epoch, const struct report_sum *sum);
 /** "Testing Loss: 0.557000", "Testing Accuracy: 0.855263" */
 void report_line_test(const struct report_sum *sum);

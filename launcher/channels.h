@@ -1,0 +1,29 @@
+/*
+ * launcher/channels.h -- the data channels of a SageMaker job: input/config/inputdataconfig.json
+ * and the folders below input/data.
+ *
+ * Source: Amazon SageMaker Developer Guide, "How Amazon SageMaker Provides Training Information",
+ * input data configuration.
+ */
+#ifndef LAUNCH_CHANNELS_H
+#define LAUNCH_CHANNELS_H
+
+#include <jansson.h>
+
+struct err;
+
+/**
+ * Check the channels and export SM_CHANNELS, SM_CHANNEL_<NAME> and SM_INPUT_DATA_CONFIG.
+ *
+ * base     the tree ("/opt/ml").
+ * folders  an object that gets a member for each channel: name to path.
+ *
+ * A channel is one that the file names, or a folder below input/data. Where the user's own
+ * SM_CHANNEL_<NAME> says something else (an s3:// URI, say), that stays and the folder does not
+ * matter. ERR_INPUT names file, channel and path: a name that cannot be, a mode other than File and
+ * FastFile, ShardedByS3Key, a channel without its folder or without a file in it. Blocks while
+ * folders are listed, each up to its first file.
+ */
+int launch_channels_export(const char *base, json_t *folders, struct err *err);
+
+#endif

@@ -1,0 +1,661 @@
+#include "launcher/leader.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/uri.h"
+#include "launcher/child.h"
+#include "launcher/crew.h"
+#include "launcher/family.h"
+#include "launcher/handover.h"
+#include "launcher/hosts.h"
+#include "launcher/mpirun.h"
+#include "launcher/options.h"
+#include "launcher/polls.h"
+#include "launcher/rsh.h"
+#include "launcher/sagemaker.h"
+#include "launcher/stop.h"
+#include "launcher/words.h"
+
+#define PORT_SAGEMAKER 7777
+/* A job that cannot begin waits this long for hosts that come late, so that they learn why. */
+#define STRAGGLERS_S   10.0
+/* From asking mpirun to end the ranks to killing all. */
+#define END_S          3.0
+/* What a host has to answer, it answers at once; one that does not is left behind. */
+#define ANSWER_S       10.0
+#define FLUSH_S        1.0
+/* mpirun notices within a second that a daemon of its ended; 4.1 may also wait for ever. */
+#define ORTED_S        5.0
+#define MISSING_SAY_S  15.0
+
+enum phase { PHASE_GATHER, PHASE_RUN, PHASE_OVER, PHASE_DONE, PHASE_LEAVE, PHASE_END };
+
+struct leader {
+    const struct launch_leader_job *job;
+    struct launch_outcome *outcome; /* code 0 while nothing speaks against success */
+    struct launch_polls polls;
+    int signal_fd;
+    struct launch_words others; /* the names of the crew's hosts */
+    struct launch_crew crew;
+    struct launch_rsh rsh;
+    struct launch_stop stop;
+    enum phase phase;
+    double phase_s, said_s;
+    pid_t ranks; /* mpirun, or the one rank; 0: ended */
+    int status;  /* of the ranks, as waitpid gives it */
+    pid_t orted; /* ours, where mpirun asks for one on this host; 0: none */
+    bool ready;
+    int start;                          /* generations so far */
+    char failure[LAUNCH_FAILURE_BYTES]; /* what the first rank to fail said */
+    double end_s;                       /* when the ranks were asked to end at once; 0: not */
+    double orted_s;                     /* when a daemon ended before the ranks did; 0: none */
+    char orted_host[256];
+};
+
+static int hosts_count(const struct leader *leader)
+{
+    return (int)leader->job->hosts->names.count;
+}
+
+static bool several(const struct leader *leader)
+{
+    return leader->job->hosts->kind != LAUNCH_HOSTS_ONE;
+}
+
+static void enter(struct leader *leader, enum phase phase)
+{
+    leader->phase = phase;
+    leader->phase_s = clock_now_s();
+}
+
+/* The ranks. */
+
+static void push_rank_words(const struct leader *leader, struct launch_words *words)
+{
+    const struct launch_options *options = leader->job->options;
+
+    if (options->ranks == 1 && !several(leader)) { /* MPI_Init makes a job of one by itself */
+        launch_words_push(words, leader->job->program);
+        launch_words_push(words, "train");
+        launch_words_push_all(words, &options->train);
+        return;
+    }
+    launch_mpirun_words(
+        &(struct launch_mpirun_line){.ranks = options->ranks,
+                                     .hosts = several(leader) ? &leader->job->hosts->names : NULL,
+                                     .convoy = leader->job->local->program,
+                                     .root = geteuid() == 0,
+                                     .more = &options->mpirun,
+                                     .program = leader->job->program,
+                                     .args = &options->train},
+        words);
+}
+
+static bool under_mpirun(const struct leader *leader)
+{
+    return several(leader) || leader->job->options->ranks > 1;
+}
+
+static void start_ranks(struct leader *leader)
+{
+    struct launch_words words = {0};
+
+    launch_local_clear(leader->job->local);
+    leader->ready = false;
+    leader->failure[0] = '\0';
+    leader->end_s = leader->orted_s = 0;
+    leader->start++;
+    push_rank_words(leader, &words);
+    leader->ranks = launch_child_start(words.at, true, leader->job->signals);
+    launch_words_release(&words);
+    if (leader->ranks < 0) {
+        launch_outcome_set(leader->outcome, 1, "cannot start the ranks: %s", strerror(errno));
+        leader->ranks = 0;
+    }
+    enter(leader, PHASE_RUN);
+}
+
+/* End the ranks now: orderly first, so that their shared memory is removed. */
+static void end_ranks(struct leader *leader)
+{
+    if (leader->end_s != 0)
+        return;
+    leader->end_s = clock_now_s();
+    if (leader->ranks > 0)
+        kill(leader->ranks, under_mpirun(leader) ? SIGTERM : SIGKILL);
+    if (leader->orted > 0)
+        kill(leader->orted, SIGTERM);
+}
+
+/* Everything below us but the connections to other hosts. */
+static void kill_ranks(struct leader *leader)
+{
+    pid_t *keep = calloc(leader->crew.count + 1, sizeof *keep);
+    size_t count = 0;
+
+    if (keep == NULL)
+        abort();
+    for (size_t i = 0; i < leader->crew.count; i++)
+        if (leader->crew.at[i].ssh.child > 0)
+            keep[count++] = leader->crew.at[i].ssh.child;
+    launch_family_signal(SIGKILL, keep, count);
+    if (leader->ranks == 0)
+        launch_family_end(keep, count);
+    free(keep);
+}
+
+static void reap(struct leader *leader)
+{
+    pid_t child;
+    int status;
+
+    while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (child == leader->ranks) {
+            leader->ranks = 0;
+            leader->status = status;
+        } else if (child == leader->orted) {
+            leader->orted = 0;
+            leader->orted_s = clock_now_s();
+            snprintf(leader->orted_host, sizeof leader->orted_host, "%s",
+                     leader->job->hosts->names.at[leader->job->hosts->own]);
+        } else {
+            launch_crew_reap(&leader->crew, child, status); /* else an orphan: we are its parent */
+        }
+    }
+}
+
+static void take_signals(struct leader *leader)
+{
+    struct signalfd_siginfo signal;
+
+    while (read(leader->signal_fd, &signal, sizeof signal) == sizeof signal)
+        if (signal.ssi_signo != SIGCHLD)
+            launch_stop_take(&leader->stop, (int)signal.ssi_signo, NULL, clock_now_s());
+    reap(leader);
+}
+
+/* What the other hosts say. */
+
+static const char *text_of(const json_t *message, const char *key)
+{
+    const char *text = json_string_value(json_object_get(message, key));
+
+    return text == NULL ? "" : text;
+}
+
+static int integer_of(const json_t *message, const char *key)
+{
+    return (int)json_integer_value(json_object_get(message, key));
+}
+
+static void take_message(struct leader *leader, struct launch_peer *peer, const json_t *message)
+{
+    const char *type = text_of(message, "type");
+
+    if (strcmp(type, "failed") == 0) {
+        launch_outcome_set(leader->outcome,
+                           integer_of(message, "code") > 0 ? integer_of(message, "code") : 1, "%s",
+                           text_of(message, "reason"));
+        log_error("host '%s' cannot take part: %s", peer->host, text_of(message, "reason"));
+    } else if (strcmp(type, "started") == 0) {
+        launch_rsh_answer(&leader->rsh, integer_of(message, "number"), text_of(message, "reason"));
+    } else if (strcmp(type, "orted") == 0 && leader->orted_s == 0) {
+        leader->orted_s = clock_now_s();
+        snprintf(leader->orted_host, sizeof leader->orted_host, "%s", peer->host);
+    } else if (strcmp(type, "ready") == 0) {
+        leader->ready = true;
+    } else if (strcmp(type, "failure") == 0 && leader->failure[0] == '\0') {
+        launch_local_clean(leader->failure, text_of(message, "reason"),
+                           strlen(text_of(message, "reason")));
+    } else if (strcmp(type, "stop") == 0) {
+        launch_stop_take(&leader->stop, integer_of(message, "signal"), peer->host, clock_now_s());
+    } else if (strcmp(type, "over") == 0 || strcmp(type, "done") == 0) {
+        peer->answered = true;
+    }
+}
+
+static void welcome(struct leader *leader, struct launch_peer *peer)
+{
+    launch_channel_send(peer->channel,
+                        json_pack("{s:s, s:s, s:i}", "type", "welcome", "job", leader->job->job,
+                                  "hosts", hosts_count(leader)),
+                        NULL);
+    log_debug("host '%s' is here, by the network %s", peer->host, peer->network);
+}
+
+static void lose(struct leader *leader, const struct launch_peer *peer, const char *reason)
+{
+    if (leader->phase >= PHASE_LEAVE)
+        return;
+    if (leader->phase == PHASE_DONE) {
+        log_warn("host '%s' was lost at the very end: %s", peer->host, reason);
+        return;
+    }
+    if (leader->outcome->code == 0)
+        log_error("host '%s' is lost: %s; the job ends", peer->host, reason);
+    launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER, "host '%s' is lost: %s", peer->host,
+                       reason);
+}
+
+static void hear(struct leader *leader)
+{
+    struct launch_crew_event event;
+
+    while (launch_crew_next(&leader->crew, &event)) {
+        switch (event.kind) {
+        case LAUNCH_CREW_HERE:
+            welcome(leader, event.peer);
+            break;
+        case LAUNCH_CREW_MESSAGE:
+            take_message(leader, event.peer, event.message);
+            json_decref(event.message);
+            break;
+        case LAUNCH_CREW_LOST:
+            lose(leader, event.peer, event.reason);
+            break;
+        case LAUNCH_CREW_WRONG:
+            if (leader->phase == PHASE_GATHER && event.peer != NULL && event.peer->channel == NULL)
+                launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER, "%s", event.reason);
+            break;
+        }
+    }
+    launch_crew_beat(&leader->crew, clock_now_s());
+}
+
+/* What mpirun asks for. */
+
+static void start_own_orted(struct leader *leader, const struct launch_rsh_request *request)
+{
+    const int number = request->number;
+    struct err err = {0};
+
+    leader->orted = launch_local_orted(leader->job->local, &request->words, &err);
+    if (leader->orted < 0)
+        leader->orted = 0;
+    launch_rsh_answer(&leader->rsh, number, err.msg);
+}
+
+static void pass_on(struct leader *leader, const struct launch_rsh_request *request,
+                    struct launch_peer *peer)
+{
+    const int number = request->number;
+    json_t *words = json_array();
+    struct err err = {0};
+
+    for (size_t i = 0; i < request->words.count; i++)
+        json_array_append_new(words, json_string(request->words.at[i]));
+    if (launch_channel_send(
+            peer->channel,
+            json_pack("{s:s, s:i, s:o}", "type", "run", "number", number, "words", words),
+            &err) < 0)
+        launch_rsh_answer(&leader->rsh, number, err.msg);
+}
+
+static void serve_rsh(struct leader *leader)
+{
+    const struct launch_hosts *hosts = leader->job->hosts;
+    const struct launch_rsh_request *request;
+
+    while ((request = launch_rsh_next(&leader->rsh)) != NULL) {
+        struct launch_peer *peer = launch_crew_find(&leader->crew, request->host);
+
+        if (leader->phase != PHASE_RUN || leader->outcome->code != 0)
+            launch_rsh_answer(&leader->rsh, request->number, "the job is ending");
+        else if (peer != NULL && peer->channel != NULL)
+            pass_on(leader, request, peer);
+        else if (hosts->own >= 0 && strcmp(hosts->names.at[hosts->own], request->host) == 0)
+            start_own_orted(leader, request);
+        else
+            launch_rsh_answer(&leader->rsh, request->number, "this host is not one of the job's");
+    }
+}
+
+/* Open MPI's networks: the interface that was named, else the network by which the hosts reached
+ * each other, unless the user chose. */
+static void choose_network(const struct leader *leader)
+{
+    const struct launch_options *options = leader->job->options;
+    const char *name = options->interface;
+    char cover[LAUNCH_ADDRESS_CHARS] = "", own[LAUNCH_ADDRESS_CHARS];
+
+    if (name == NULL && leader->job->sagemaker != NULL)
+        name = leader->job->sagemaker->interface;
+    if (name != NULL && if_nametoindex(name) != 0) {
+        launch_mpirun_network(name);
+        return;
+    }
+    if (name != NULL)
+        log_warn("this host has no network interface '%s'", name);
+    for (size_t i = 0; i < leader->crew.count; i++) {
+        launch_network_of(launch_channel_fd(leader->crew.at[i].channel), own);
+        if (!launch_network_cover(cover, own) ||
+            !launch_network_cover(cover, leader->crew.at[i].network))
+            return;
+    }
+    log_debug("the ranks' network is %s", cover);
+    launch_mpirun_network(cover);
+}
+
+/* The phases. */
+
+static void begin_run(struct leader *leader)
+{
+    const int ranks = leader->job->options->ranks;
+
+    if (several(leader)) {
+        choose_network(leader);
+        log_info("all %d hosts are here; starting %d rank%s on each", hosts_count(leader), ranks,
+                 ranks == 1 ? "" : "s");
+    }
+    start_ranks(leader);
+}
+
+static void over(struct leader *leader)
+{
+    launch_crew_tell(&leader->crew, json_pack("{s:s}", "type", "over"));
+    enter(leader, PHASE_OVER);
+}
+
+static void gather(struct leader *leader)
+{
+    const double now_s = clock_now_s(), waited_s = now_s - leader->phase_s;
+    const int limit_s = leader->job->options->rendezvous_s;
+    const bool here = launch_crew_all_here(&leader->crew);
+    char missing[600];
+
+    launch_crew_missing(&leader->crew, missing, sizeof missing);
+    if (leader->stop.asked)
+        launch_outcome_set(leader->outcome, LAUNCH_EXIT_STOPPED,
+                           "stopped before all hosts were here");
+    else if (!here && waited_s > limit_s)
+        launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER,
+                           "the first host waited %d s (--rendezvous-timeout) in vain for: %s",
+                           limit_s, missing);
+    if (leader->outcome->code == 0) {
+        if (here)
+            begin_run(leader);
+        else if (now_s - leader->said_s > MISSING_SAY_S) {
+            log_info("waiting for: %s", missing);
+            leader->said_s = now_s;
+        }
+        return;
+    }
+    if (leader->end_s == 0)
+        leader->end_s = now_s;
+    if (here || leader->job->hosts->kind == LAUNCH_HOSTS_SSH || waited_s > limit_s ||
+        now_s - leader->end_s > (leader->stop.asked ? END_S : STRAGGLERS_S))
+        over(leader);
+}
+
+static void watch_files(struct leader *leader)
+{
+    leader->ready = leader->ready || launch_local_ready(leader->job->local);
+    if (leader->failure[0] == '\0')
+        launch_local_failure(leader->job->local, leader->failure);
+}
+
+static void act_on_stop(struct leader *leader)
+{
+    switch (launch_stop_next(&leader->stop, leader->ready, clock_now_s())) {
+    case LAUNCH_STOP_NOTHING:
+        break;
+    case LAUNCH_STOP_ASK:
+        if (leader->ranks > 0)
+            kill(leader->ranks, SIGUSR1);
+        break;
+    case LAUNCH_STOP_END:
+        end_ranks(leader);
+        break;
+    case LAUNCH_STOP_KILL:
+        kill_ranks(leader);
+        break;
+    }
+}
+
+static void run(struct leader *leader)
+{
+    const double now_s = clock_now_s();
+
+    watch_files(leader);
+    if (leader->ranks == 0) {
+        over(leader);
+        return;
+    }
+    act_on_stop(leader);
+    if (leader->orted_s != 0 && now_s - leader->orted_s > ORTED_S)
+        launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER,
+                           "Open MPI's daemon on host '%s' ended before the job did",
+                           leader->orted_host);
+    if (leader->outcome->code != 0)
+        end_ranks(leader);
+    if (leader->end_s != 0 && now_s - leader->end_s > END_S)
+        kill_ranks(leader);
+}
+
+/* The ranks' status, as one generation's result. */
+static void judge(struct leader *leader)
+{
+    struct launch_outcome *outcome = leader->outcome;
+    const bool spoken = leader->failure[0] != '\0';
+    int code = launch_child_exit_code(leader->status);
+
+    if (leader->stop.interrupted)
+        code = 128 + SIGINT;
+    else if (leader->stop.forced)
+        code = LAUNCH_EXIT_STOPPED;
+    else if (several(leader))
+        code = launch_outcome_code(code, spoken);
+    outcome->code = code;
+    if (spoken)
+        memcpy(outcome->failure, leader->failure, sizeof outcome->failure);
+    else if (code != 0)
+        launch_outcome_describe(outcome);
+    if (leader->stop.forced || leader->stop.interrupted || code <= 128 || code > 128 + 64)
+        return;
+    log_error("%s died by signal %d (%s)%s; the job has ended",
+              !under_mpirun(leader)         ? "rank 0"
+              : WIFSIGNALED(leader->status) ? "mpirun"
+                                            : "a rank",
+              code - 128, strsignal(code - 128),
+              code - 128 == SIGKILL ? ", as the kernel does when memory runs out" : "");
+}
+
+/* 0: done; 2: the user's to mend; 75: stopped as asked. After anything else another try may do
+ * better. */
+static bool may_restart(const struct leader *leader, bool lost)
+{
+    const int code = leader->outcome->code;
+
+    return !lost && code != 0 && code != 2 && code != LAUNCH_EXIT_STOPPED && !leader->stop.asked &&
+           leader->start <= leader->job->options->restarts_max;
+}
+
+/* SageMaker: a job that was asked to end and has a model has done what it could. */
+static void forgive_stop(struct leader *leader)
+{
+    const struct launch_sagemaker *sagemaker = leader->job->sagemaker;
+    const char *folder = getenv("SM_MODEL_DIR");
+    char *model;
+
+    if (leader->outcome->code != LAUNCH_EXIT_STOPPED || !leader->stop.asked || sagemaker == NULL ||
+        !sagemaker->active || folder == NULL)
+        return;
+    model = uri_join(folder, "model.safetensors");
+    if (file_exists(model)) {
+        log_info("stopped as asked, and '%s' is there", model);
+        *leader->outcome = (struct launch_outcome){0};
+    }
+    free(model);
+}
+
+static void done(struct leader *leader)
+{
+    struct launch_outcome *outcome = leader->outcome;
+
+    forgive_stop(leader);
+    if (outcome->code != 0 && leader->job->sagemaker != NULL)
+        launch_sagemaker_fail(leader->job->sagemaker, outcome->failure);
+    launch_crew_tell(&leader->crew, json_pack("{s:s, s:i, s:s}", "type", "done", "code",
+                                              outcome->code, "reason", outcome->failure));
+    enter(leader, PHASE_DONE);
+}
+
+static bool answered(const struct leader *leader, const char *what)
+{
+    if (launch_crew_all_answered(&leader->crew))
+        return true;
+    if (clock_now_s() - leader->phase_s < ANSWER_S)
+        return false;
+    log_warn("not every host has answered within %.0f s that %s", ANSWER_S, what);
+    return true;
+}
+
+static void finish_over(struct leader *leader)
+{
+    const bool decided = leader->outcome->code != 0; /* by something else than the ranks' status */
+
+    if (!answered(leader, "its ranks have ended"))
+        return;
+    if (leader->orted == 0 || clock_now_s() - leader->phase_s > END_S) {
+        kill_ranks(leader);
+        leader->orted = 0;
+    } else {
+        return;
+    }
+    watch_files(leader);
+    if (!decided && leader->start > 0)
+        judge(leader);
+    if (may_restart(leader, decided)) {
+        log_warn("the ranks ended with status %d; starting them again, restart %d of at most %d",
+                 leader->outcome->code, leader->start, leader->job->options->restarts_max);
+        *leader->outcome = (struct launch_outcome){0};
+        start_ranks(leader);
+        return;
+    }
+    done(leader);
+}
+
+static bool all_left(const struct leader *leader)
+{
+    for (size_t i = 0; i < leader->crew.count; i++)
+        if (leader->crew.at[i].ssh.child > 0)
+            return false;
+    return launch_crew_all_flushed(&leader->crew);
+}
+
+static void advance_once(struct leader *leader)
+{
+    switch (leader->phase) {
+    case PHASE_GATHER:
+        gather(leader);
+        break;
+    case PHASE_RUN:
+        run(leader);
+        break;
+    case PHASE_OVER:
+        finish_over(leader);
+        break;
+    case PHASE_DONE:
+        if (!answered(leader, "it knows how the job ended"))
+            break;
+        launch_crew_tell(&leader->crew, json_pack("{s:s}", "type", "leave"));
+        enter(leader, PHASE_LEAVE);
+        break;
+    case PHASE_LEAVE:
+        if (all_left(leader) || clock_now_s() - leader->phase_s > FLUSH_S)
+            enter(leader, PHASE_END);
+        break;
+    case PHASE_END:
+        break;
+    }
+}
+
+static void advance(struct leader *leader)
+{
+    enum phase before;
+
+    do {
+        before = leader->phase;
+        advance_once(leader);
+    } while (leader->phase != before);
+}
+
+static void sleep_until_something(struct leader *leader)
+{
+    launch_polls_add(&leader->polls, leader->signal_fd, POLLIN);
+    launch_crew_polls(&leader->crew, &leader->polls);
+    if (leader->rsh.fd > 0)
+        launch_polls_add(&leader->polls, leader->rsh.fd, POLLIN);
+    for (int i = 0; i < leader->rsh.count; i++)
+        if (!leader->rsh.at[i].whole)
+            launch_polls_add(&leader->polls, leader->rsh.at[i].fd, POLLIN);
+    launch_polls_wait(&leader->polls);
+}
+
+/* Listen, and over ssh start the agents. */
+static int call_crew(struct leader *leader, struct err *err)
+{
+    const struct launch_leader_job *job = leader->job;
+    const bool ssh = job->hosts->kind == LAUNCH_HOSTS_SSH;
+    const int port = job->options->port >= 0 ? job->options->port : ssh ? 0 : PORT_SAGEMAKER;
+
+    for (size_t i = 0; i < job->hosts->names.count; i++)
+        if ((int)i != job->hosts->own)
+            launch_words_push(&leader->others, job->hosts->names.at[i]);
+    if (launch_crew_open(&leader->crew, leader->others.at, leader->others.count, port, job->key,
+                         err) < 0 ||
+        launch_rsh_open(&leader->rsh, job->local->rsh, err) < 0)
+        return -1;
+    leader->crew.job = job->job;
+    setenv("CONVOY_RSH", job->local->rsh, 1);
+    for (size_t i = 0; ssh && i < leader->crew.count; i++)
+        if (launch_handover_start(&leader->crew.at[i], job, leader->crew.port.number, err) < 0)
+            return -1;
+    log_info("%s %zu other host%s%s, port %d", ssh ? "starting" : "waiting for",
+             leader->others.count, leader->others.count == 1 ? "" : "s", ssh ? " over ssh" : "",
+             leader->crew.port.number);
+    return 0;
+}
+
+int launch_leader_run(const struct launch_leader_job *job, struct launch_outcome *outcome,
+                      struct err *err)
+{
+    const bool limited = job->sagemaker != NULL && job->sagemaker->active;
+    struct leader leader = {.job = job, .outcome = outcome, .said_s = clock_now_s()};
+    int rc = -1;
+
+    leader.stop = (struct launch_stop){.ready_s = several(&leader) ? LAUNCH_STOP_READY_HOSTS_S
+                                                                   : LAUNCH_STOP_READY_S,
+                                       .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
+    launch_family_adopt();
+    leader.signal_fd = signalfd(-1, &job->signals->waited, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (several(&leader) && call_crew(&leader, err) < 0)
+        goto out;
+    enter(&leader, PHASE_GATHER);
+    for (advance(&leader); leader.phase != PHASE_END; advance(&leader)) {
+        sleep_until_something(&leader);
+        take_signals(&leader);
+        hear(&leader);
+        serve_rsh(&leader);
+    }
+    rc = 0;
+out:
+    launch_rsh_close(&leader.rsh);
+    kill_ranks(&leader);
+    launch_crew_close(&leader.crew);
+    launch_words_release(&leader.others);
+    close(leader.signal_fd);
+    return rc;
+}

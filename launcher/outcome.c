@@ -1,0 +1,53 @@
+#include "launcher/outcome.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define SIGNALS_MAX 64
+
+void launch_outcome_set(struct launch_outcome *outcome, int code, const char *fmt, ...)
+{
+    char text[4 * LAUNCH_FAILURE_BYTES];
+    va_list args;
+
+    if (outcome->code != 0)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    outcome->code = code;
+    launch_local_clean(outcome->failure, text, strlen(text));
+}
+
+int launch_outcome_code(int mpirun_code, bool spoken)
+{
+    const bool made_up = mpirun_code > 128 + SIGNALS_MAX || mpirun_code == 17 || mpirun_code == 1;
+
+    if (!made_up || spoken)
+        return mpirun_code;
+    log_error("mpirun ended with status %d and no rank said why: a host or the network failed",
+              mpirun_code);
+    return LAUNCH_EXIT_PEER;
+}
+
+void launch_outcome_describe(struct launch_outcome *outcome)
+{
+    const int number = outcome->code - 128;
+    char text[256];
+
+    if (outcome->code == LAUNCH_EXIT_STOPPED)
+        snprintf(text, sizeof text, "stopped before the model was written");
+    else if (number > 0 && number <= SIGNALS_MAX)
+        snprintf(text, sizeof text, "a rank died by signal %d (%s)%s", number, strsignal(number),
+                 number == SIGKILL ? ", as the kernel does when memory runs out" : "");
+    else
+        snprintf(text, sizeof text, "the ranks ended with status %d%s", outcome->code,
+                 outcome->code == LAUNCH_EXIT_PEER
+                     ? ": a rank or host is gone, or the network failed"
+                     : "");
+    launch_local_clean(outcome->failure, text, strlen(text));
+}

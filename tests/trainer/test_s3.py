@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+"""Checkpoints and the model in S3: the bits of a local run, whatever is killed, damaged or away meanwhile; one job at a
+time on a prefix; what is refused is one line. With a real S3 server."""
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import s3  # noqa: E402
+from job import BIN, CONVOY, Job, descendants, wait_until  # noqa: E402
+
+TRAIN = os.path.join(BIN, "convoy-train")
+BUCKET = "state"
+
+
+class Proxy:
+    """Between a run and the server, so that the server can be away: connections end, and new ones are refused."""
+
+    def __init__(self, url):
+        self.target = (url.hostname, url.port)
+        self.threads, self.connections, self.listener = [], [], None
+        self.port = 0
+        self.begin()
+
+    def begin(self):
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.listen(64)
+        self.port = self.listener.getsockname()[1]
+        self.thread(self.accept, self.listener)
+
+    def thread(self, target, *args):
+        thread = threading.Thread(target=target, args=args, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def accept(self, listener):
+        while True:
+            try:
+                client = listener.accept()[0]
+                server = socket.create_connection(self.target)
+            except OSError:
+                return
+            self.connections += [client, server]
+            self.thread(self.carry, client, server)
+
+    @staticmethod
+    def carry(client, server):
+        try:
+            while True:
+                for end in select.select([client, server], [], [])[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    (server if end is client else client).sendall(data)
+        except (OSError, ValueError):
+            pass
+        finally:
+            client.close()
+            server.close()
+
+    def end(self):
+        for end in [self.listener, *self.connections]:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.listener.close()
+        self.connections = []
+        for thread in self.threads:
+            thread.join(5)
+        self.threads = []
+
+
+class S3(Job):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = s3.Server()
+        cls.addClassCleanup(cls.server.stop)
+        cls.client = cls.server.client()
+        cls.client.make_bucket(BUCKET)
+
+    def setUp(self):
+        super().setUp()
+        self.env = {**self.server.env(), **{k: v for k, v in self.env.items() if not k.startswith("AWS_")}}
+        self.env.update({k: v for k, v in self.server.env().items() if k.startswith("AWS_")})
+        self.prefix = self.id().rsplit(".", 1)[1]
+        self.place = f"s3://{BUCKET}/{self.prefix}"
+
+    def keys(self, below=""):
+        """Names below the case's prefix."""
+        start = f"{self.prefix}/{below}"
+        return [item.key.decode()[len(start):] for item in self.client.list(BUCKET, start)]
+
+    def saved(self):
+        """(generation, step) of the committed checkpoints, oldest first."""
+        found = (re.fullmatch(r"step-(\d+)-g(\d+)\.safetensors", name) for name in self.keys())
+        return sorted((int(match[2]), int(match[1])) for match in found if match)
+
+    def lease(self):
+        return json.loads(self.client.get(BUCKET, f"{self.prefix}/convoy-lease.json"))
+
+    def words(self, **more):
+        return self.options(**{"checkpoint": self.place, "checkpoint_every": 1, **more})
+
+    def long(self, **more):
+        """Nobody waits for its end: steps of a few ms, saved twice a second."""
+        return self.words(**{"epochs": 100000, "checkpoint_every": "0.5s", **more})
+
+    def undisturbed(self, **more):
+        words = self.options(**{"model_dir": "plain", "report": "plain", **more})
+        self.assertEqual(self.convoy(1, *words), 0, self.err)
+        return self.sha256()
+
+    def rank_of(self, process):
+        for pid in [process.pid, *descendants(process.pid)]:
+            with open(f"/proc/{pid}/comm") as comm:
+                if comm.read().strip() == "convoy-train":
+                    return pid
+        raise AssertionError("no rank")
+
+    def killed(self, **more):
+        """A run that was killed without a word after its second checkpoint."""
+        process = self.start(CONVOY, "train", *self.long(**more))
+        wait_until(lambda: len(self.saved()) >= 2)
+        os.kill(self.rank_of(process), signal.SIGKILL)
+        self.assertEqual(self.wait(process), 137, self.err)
+        self.assertFalse(self.lease()["released"])
+        os.rename(self.path("report"), self.path("killed"))
+
+    def stop(self, process):
+        process.send_signal(signal.SIGTERM)
+        return self.wait(process)
+
+    # --- the same bits ---
+
+    def test_run_with_its_state_in_s3_leaves_what_a_local_one_does(self):
+        whole = self.undisturbed(epochs=2)
+        for ranks in (1, 2):
+            self.assertEqual(self.convoy(ranks, *self.words(epochs=2, model_dir=f"{self.place}/model", keep=2,
+                                                            resume="never")), 0, self.err)
+            self.assertEqual(self.sha256(), whole)
+            self.assertEqual(self.keys("model/"), ["class_labels.json", "config.json", "model.safetensors"])
+            for name in self.keys("model/"):
+                with open(self.path("plain", name), "rb") as file:
+                    self.assertEqual(self.client.get(BUCKET, f"{self.prefix}/model/{name}"), file.read(), name)
+            self.assertEqual(self.saved(), [(ranks, 3), (ranks, 4)])
+            self.assertTrue(self.lease()["released"])
+        self.assertFalse(os.path.exists(self.path("model")))
+        self.assertEqual(self.client.uploads(BUCKET), [])
+
+    def test_max_restarts_goes_on_at_once(self):
+        whole = self.undisturbed(epochs=40)
+        self.env["CONVOY_JOB"] = "one-launch"
+        process = self.start(CONVOY, "train", "--max-restarts=1", *self.words(epochs=40, keep=9))
+        wait_until(lambda: len(self.saved()) >= 3)
+        os.kill(self.rank_of(process), signal.SIGKILL)
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertNotIn("waiting", self.err)
+        self.assertRegex(self.err, r"resuming at step [1-9]")
+        self.assertEqual(self.sha256(), whole)
+        self.assertEqual({generation for generation, _ in self.saved()}, {2})
+
+    def test_kill_then_resume_by_another_job_waits_for_the_lease_to_lapse(self):  # the one slow case
+        whole = self.undisturbed(epochs=100000, max_steps=400)
+        self.killed(max_steps=400)
+        begun = time.monotonic()
+        self.assertEqual(self.convoy(2, *self.long(max_steps=400)), 0, self.err)
+        self.assertLess(time.monotonic() - begun, 60)
+        self.assertRegex(self.err, rf"'{self.place}' is the job '[0-9a-f]+''s on \S+: waiting up to \d+ s")
+        self.assertRegex(self.err, r"resuming at step [1-9]")
+        self.assertEqual(self.sha256(), whole)
+        self.assertEqual(self.lease()["generation"], 2)
+
+    def test_stop_then_resume_from_what_resume_names(self):
+        process = self.start(CONVOY, "train", *self.long())
+        wait_until(lambda: self.saved())
+        self.assertEqual(self.stop(process), 75, self.err)
+        generation, step = self.saved()[-1]
+        self.assertEqual(self.events("step")[-1]["step"], step)
+        self.assertTrue(self.lease()["released"])
+        name = f"step-{step:012}-g{generation}.safetensors"
+        for resume in (f"{self.place}/{name}", f"{self.place}/", self.place):
+            self.assertEqual(self.convoy(1, *self.options(epochs=100000, resume=resume, max_steps=step + 1)), 0, self.err)
+            self.assertIn(f"resuming at step {step} (epoch", self.err)
+            self.assertIn(f"'{self.place}/{name}'", self.err)
+        self.assertNotIn("waiting", self.err)
+
+    def test_damaged_newest_object_gives_way_to_the_one_before(self):
+        whole = self.undisturbed(epochs=2)
+        self.assertEqual(self.convoy(1, *self.words(epochs=2)), 0, self.err)
+        key = f"{self.prefix}/step-000000000004-g1.safetensors"
+        good = self.client.get(BUCKET, key)
+        self.client.put(BUCKET, key, good[:-5] + b"xxxxx")
+        self.assertEqual(self.convoy(2, *self.words(epochs=2)), 0, self.err)
+        warnings = [line for line in self.err.splitlines() if "warning: passing over a checkpoint" in line]
+        self.assertEqual(len(warnings), 1, self.err)
+        self.assertIn(key, warnings[0])
+        self.assertIn("resuming at step 3 ", self.err)
+        self.assertEqual(self.sha256(), whole)
+
+    # --- one job at a time ---
+
+    def test_second_job_on_a_prefix_is_refused_and_the_first_unharmed(self):
+        self.env["CONVOY_JOB"] = "first"
+        first = self.start(TRAIN, "train", *self.long())
+        wait_until(lambda: self.saved())
+        os.mkdir(self.path("second"))
+        second = subprocess.run([TRAIN, "train", *self.long(model_dir="model")], cwd=self.path("second"), text=True,
+                                env={**self.env, "CONVOY_JOB": "second"}, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(second.returncode, 2, second.stderr)
+        errors = [line for line in second.stderr.splitlines() if "error: " in line]
+        self.assertEqual(len(errors), 1, second.stderr)
+        for word in ("--checkpoint", self.place, "'first'", socket.gethostname()):
+            self.assertIn(word, errors[0])
+        self.assertEqual(os.listdir(self.path("second")), [])
+        before = self.saved()[-1]
+        wait_until(lambda: self.saved()[-1] > before)
+        self.assertEqual(self.stop(first), 75, self.err)
+        self.assertNotIn("warning: cannot", self.err)
+        self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
+
+    def test_half_that_was_cut_off_loses_the_lease_and_ends(self):
+        self.env["CONVOY_JOB"] = "job"
+        process = self.start(CONVOY, "train", "--ranks-per-host=2", *self.long())
+        wait_until(lambda: self.saved())
+        with open(self.path("other"), "w") as log:
+            other = subprocess.Popen([TRAIN, "train", *self.long(report="other-report")], cwd=self.folder, env=self.env,
+                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.addCleanup(self.end_of, other)
+        self.assertEqual(self.wait(process), 3, self.err)
+        self.assert_one_error(self.place, "lease", "generation 2")
+        wait_until(lambda: self.saved()[-1][0] == 2)
+        other.send_signal(signal.SIGTERM)
+        self.assertEqual(other.wait(60), 75, self.text("other"))
+        self.assertIn("resuming at step", self.text("other"))
+
+    # --- what goes wrong ---
+
+    def refused(self, words, *said, status=2):
+        self.assertEqual(self.convoy(1, *words), status, self.err)
+        self.assert_one_error(*said)
+
+    def test_read_only_keys(self):
+        allow = {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/other"]},
+                 "Action": ["s3:GetObject", "s3:ListBucket"],
+                 "Resource": [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]}).encode()
+        self.client.request("PUT", f"/{BUCKET}", {"policy": ""}, policy)
+        self.env.update({k: v for k, v in self.server.env("other").items() if k.startswith("AWS_")})
+        self.refused(self.words(), "--checkpoint", self.place, "403", "s3:PutObject")
+        self.refused(self.options(model_dir=self.place), "--model-dir", self.place, "403", "s3:PutObject")
+        self.assertEqual(self.keys(), [])
+
+    def test_bucket_or_object_that_is_not_there(self):
+        self.refused(self.words(checkpoint="s3://nosuch/prefix"), "--checkpoint", "s3://nosuch")
+        self.refused(self.options(model_dir="s3://nosuch/prefix"), "--model-dir", "s3://nosuch")
+        self.refused(self.options(resume=f"{self.place}/nosuch.safetensors"), "--resume", "nosuch.safetensors")
+        self.refused(self.options(resume=f"{self.place}/nosuch"), "--resume", f"'{self.place}/nosuch'")
+
+    def test_server_that_is_away_for_a_while(self):
+        whole = self.undisturbed(epochs=100000, max_steps=1500)
+        proxy = Proxy(urllib.parse.urlsplit(self.server.http_url))
+        self.addCleanup(proxy.end)
+        self.env.update(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{proxy.port}", AWS_MAX_ATTEMPTS="2")
+        process = self.start(CONVOY, "train", *self.long(max_steps=1500, model_dir=f"{self.place}/model"))
+        wait_until(lambda: self.saved())
+        proxy.end()
+        wait_until(lambda: self.text("stderr").count("warning: cannot save a checkpoint") >= 2)
+        step = self.events("step")[-1]["step"]
+        wait_until(lambda: self.events("step")[-1]["step"] > step)
+        proxy.begin()
+        saved = self.saved()[-1]
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertGreater(self.saved()[-1], saved)
+        self.assertEqual(self.sha256(), whole)
+        self.assertTrue(self.lease()["released"])
+
+    # --- what a platform wants ---
+
+    def test_model_on_stop(self):
+        self.env["CONVOY_MODEL_ON_STOP"] = "1"
+        for model_dir in ("model", f"{self.place}/model"):
+            process = self.start(CONVOY, "train", "--ranks-per-host=2", *self.long(model_dir=model_dir))
+            steps = len(self.events("step"))
+            wait_until(lambda: len(self.events("step")) > steps + 3)
+            self.assertEqual(self.stop(process), 75, self.err)
+            self.assertEqual(self.out.splitlines()[-1].split("=")[0], "stopped epoch")
+            self.assertNotIn("sha256", self.out)
+            self.assertIn(f"the model of step {self.events('step')[-1]['step']} is in '{model_dir}'", self.err)
+        self.assertEqual(sorted(os.listdir(self.path("model"))), self.keys("model/"))
+        self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
+
+    def test_no_model_on_a_stop_before_the_first_step(self):
+        self.env["CONVOY_MODEL_ON_STOP"] = "1"
+        process = self.start(CONVOY, "train", *self.options(model="resnet50", image_size=224, global_batch=32,
+                                                            micro_batch=8, epochs=2))
+        wait_until(lambda: self.events("generation"))
+        self.assertEqual(self.stop(process), 75, self.err)
+        self.assertEqual(os.listdir(self.path("model")), [])
+
+    def test_failure_file(self):
+        self.env["CONVOY_FAILURE"] = self.path("failure")
+        cases = ((1, 2, self.words(checkpoint="s3://nosuch/prefix"), r"\[0/1 \S+\] --checkpoint: .*nosuch.*\n"),
+                 (2, 2, self.options(data="nosuch"), r"\[0/2 \S+\] .*'nosuch'.*\n"),
+                 (1, 2, self.options(epochs="x"), r"convoy: --epochs: .*\n"))
+        for ranks, status, words, want in cases:
+            self.assertEqual(self.convoy(ranks, *words), status, self.err)
+            self.assertRegex(self.text("failure"), want)
+            first = self.text("failure")
+            self.assertEqual(self.convoy(1, *self.options(data="another")), 2)
+            self.assertEqual(self.text("failure"), first)  # the first stays
+            os.remove(self.path("failure"))
+        process = self.start(CONVOY, "train", *self.long(checkpoint=None))
+        wait_until(lambda: self.events("step"))
+        self.assertEqual(self.stop(process), 75, self.err)
+        self.assertEqual(self.convoy(1, *self.options()), 0, self.err)
+        self.assertFalse(os.path.exists(self.path("failure")))  # neither is a failure
+
+    def test_checkpoint_of_the_environment(self):
+        self.env["CONVOY_CHECKPOINT"] = self.place
+        self.assertEqual(self.convoy(1, *self.options()), 0, self.err)
+        self.assertEqual(self.saved(), [(1, 2)])
+
+
+if __name__ == "__main__":
+    import unittest
+
+    s3.require()
+    unittest.main(verbosity=2)

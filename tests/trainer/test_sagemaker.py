@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""The contract of a SageMaker training container, one host, with the real programs: a tree in place of /opt/ml, what a
+job's authors may write into it, and what the platform finds afterwards."""
+import json
+import os
+import re
+import shutil
+import signal
+import unittest
+
+from job import CONVOY, Job, wait_until
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DEFINITIONS = os.path.join(HERE, "..", "..", "launcher", "container", "metric-definitions.json")
+
+# A run of a second, as a job's author would ask for it.
+SMALL = {"num_layers": "20", "epochs": "1", "mini_batch_size": "16", "micro_batch": "8"}
+
+
+class SageMaker(Job):
+    def setUp(self):
+        super().setUp()
+        for name in [name for name in self.env if name.startswith(("TRAINING_JOB", "SAGEMAKER_"))]:
+            del self.env[name]
+        self.tree = self.path("opt-ml")
+        self.env["SAGEMAKER_BASE_DIR"] = self.tree
+        self.env["TMPDIR"] = self.path("tmp")
+        os.mkdir(self.env["TMPDIR"])
+
+    def put(self, name, content):
+        path = os.path.join(self.tree, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content if isinstance(content, bytes) else json.dumps(content).encode())
+
+    def job(self, hyperparameters=SMALL, channels=("training", "validation"), host="algo-1", **resources):
+        """The tree of a job on one host."""
+        self.put("input/config/resourceconfig.json", {"current_host": host, "hosts": [host], **resources})
+        self.put("input/config/hyperparameters.json", hyperparameters)
+        self.put("input/config/inputdataconfig.json",
+                 {channel: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"} for channel in channels})
+        for channel in channels:
+            part = "val" if channel.startswith("val") else "train"
+            shutil.copytree(os.path.join(self.data, part), os.path.join(self.tree, "input", "data", channel))
+
+    def container(self, *words):
+        """`docker run IMAGE WORDS`."""
+        return self.wait(self.start(CONVOY, *words))
+
+    def left(self, *names):
+        path = os.path.join(self.tree, *names)
+        if not os.path.exists(path):
+            return None
+        with open(path) as file:
+            return file.read()
+
+    def model(self):
+        """When it was written."""
+        path = os.path.join(self.tree, "model", "model.safetensors")
+        return os.stat(path).st_mtime_ns if os.path.exists(path) else None
+
+    def hyperparameters(self):
+        """What the model says it was trained with."""
+        return json.loads(self.left("model", "config.json"))["hyperparameters"]
+
+    def succeeds(self, *words):
+        self.assertEqual(self.container(*words), 0, self.err)
+        self.assertIsNone(self.left("output", "failure"))
+        self.assertEqual(sorted(os.listdir(os.path.join(self.tree, "model"))),
+                         ["class_labels.json", "config.json", "model.safetensors"])
+        self.assertEqual([name for name in os.listdir(self.env["TMPDIR"]) if name.startswith("convoy")], [])
+
+    def fails(self, words, *said, status=2):
+        """One line says it, and the platform's file says the same."""
+        model = self.model()  # of a run before
+        self.assertEqual(self.container(*words), status, self.err)
+        self.assert_one_error(*said)
+        failure = self.left("output", "failure")
+        self.assertIsNotNone(failure, self.err)
+        self.assertLessEqual(len(failure), 1024)
+        for word in said:
+            self.assertIn(word, failure)
+        self.assertEqual(model, self.model())
+        self.assertEqual([name for name in os.listdir(self.env["TMPDIR"]) if name.startswith("convoy")], [])
+        return failure
+
+    # --- what the tree says ---
+
+    def test_job_without_channels_and_hyperparameters_fails_in_one_line(self):
+        self.job(hyperparameters={}, channels=())
+        self.assertIn("algo-1", self.fails(["train"], "no training pictures", "training"))
+
+    def test_job_leaves_model_metrics_and_checkpoints_where_the_platform_takes_them(self):
+        self.job(host="algo-1-ab12c")
+        self.env["SM_CURRENT_HOST"] = "algo-7"  # wrong on purpose: the file wins
+        self.succeeds("train")
+        self.assertIsNotNone(self.left("output", "data", "metrics.jsonl"))
+        self.assertNotEqual(os.listdir(os.path.join(self.tree, "checkpoints")), [])
+        self.assertIn("#quality_metric: host=algo-1-ab12c, epoch=0, train accuracy=", self.out)
+        self.assertIn("[0/1 algo-1-ab12c]", self.err)
+        for line in ("--model resnet20 (from hyperparameter num_layers (SM_HP_NUM_LAYERS))",
+                     "--train " + os.path.join(self.tree, "input/data/training") + " (from SM_CHANNEL_TRAINING"):
+            self.assertIn(line, self.err)
+        self.assertFalse(os.path.exists(self.path("model")) or os.path.exists(self.path("report")))
+
+    def test_hyperparameters_in_every_spelling_that_submitters_use(self):
+        text = json.dumps({"num_layers": "\"20\"", "batch-size": "\"16\"", "micro_batch": " 8.0 ", "epochs": 1,
+                           "learning_rate": "\"1e-3\"", "lr_scheduler_step": "\"10,20\"", "use_pretrained_model": "0",
+                           "_tuning_objective_metric": "validation:accuracy", "sagemaker_job_name": "\"dogs\"",
+                           "sagemaker_program": "\"train\"", "colour": "blue", "notes": "n" * 2500}, indent=1)
+        self.job()
+        self.put("input/config/hyperparameters.json", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+        self.succeeds("train")
+        taken = self.hyperparameters()
+        self.assertEqual([taken[name] for name in ("model", "global-batch", "micro-batch", "epochs", "lr", "lr-schedule")],
+                         ["resnet20", "16", "8.0", "1", "1e-3", "step"])
+        warnings = [line for line in self.err.splitlines() if "warning: " in line]
+        self.assertEqual(len(warnings), 2, self.err)
+        self.assertIn("SM_HP_COLOUR", warnings[0] + warnings[1])
+        self.assertIn("SM_HP_NOTES", warnings[0] + warnings[1])
+        self.fails(["train", "--strict"], "SM_HP_")
+
+    def test_only_channel_of_any_name_with_all_splits_in_it(self):
+        self.job(channels=())
+        shutil.copytree(self.data, os.path.join(self.tree, "input", "data", "dogs.1"))
+        self.succeeds("train")
+        self.assertIn("Validation-accuracy=", self.out)
+
+    def test_variable_of_the_user_comes_before_the_tree(self):
+        self.job(channels=("training",))
+        self.env.update(SM_CHANNEL_TRAINING=self.path("elsewhere"), SM_CHANNEL_VALIDATION="", SM_HP_EPOCHS="2")
+        self.fails(["train"], self.path("elsewhere"))
+        os.remove(os.path.join(self.tree, "output", "failure"))
+        self.env["SM_CHANNEL_TRAINING"] = ""  # says nothing
+        self.succeeds("train")
+        self.assertEqual(self.hyperparameters()["epochs"], "2")
+
+    # --- words of the container ---
+
+    def test_words_stand_for_train(self):
+        self.job()
+        self.succeeds()  # no word at all
+        for name in ("model", "checkpoints"):
+            shutil.rmtree(os.path.join(self.tree, name))
+        self.succeeds("--seed", "5", "--val-split=0")  # ContainerArguments in place of `train`
+        self.assertEqual(self.hyperparameters()["seed"], "5")
+
+    def test_wrong_words_are_the_jobs_failure(self):
+        self.job()
+        for words, said in ((["serve"], "serve"), (["python", "train.py"], "python"), (["train", "more"], "more"),
+                            (["--frob"], "--frob"), (["train", "--epochs=x"], "--epochs"),
+                            (["train", "--ranks-per-host=x"], "--ranks-per-host")):
+            with self.subTest(words):
+                self.fails(words, said)
+                os.remove(os.path.join(self.tree, "output", "failure"))
+
+    # --- failures ---
+
+    def test_bad_trees_are_named(self):
+        self.job()
+        cases = [("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1", "algo-2"]}, "algo-3"),
+                 ("resourceconfig", {"hosts": ["algo-1"]}, "current_host"),
+                 ("hyperparameters", b'{"epochs": ', "hyperparameters.json"),
+                 ("hyperparameters", dict(SMALL, optimizer='"adam"'), "optimizer"),
+                 ("hyperparameters", dict(SMALL, num_classes="133"), "num_classes"),
+                 ("inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}}, "'training'"),
+                 ("inputdataconfig", {"training": {"S3DistributionType": "ShardedByS3Key"}}, "FullyReplicated"),
+                 ("inputdataconfig", {"breeds": {}}, "channel 'breeds' has no folder"),
+                 ("checkpointconfig", {"LocalPath": 3}, "LocalPath")]
+        for name, content, said in cases:
+            with self.subTest(said):
+                kept = self.left("input", "config", f"{name}.json")
+                self.put(f"input/config/{name}.json", content)
+                self.fails(["train"], said)
+                os.remove(os.path.join(self.tree, "output", "failure"))
+                if kept is None:
+                    os.remove(os.path.join(self.tree, "input", "config", f"{name}.json"))
+                else:
+                    self.put(f"input/config/{name}.json", kept.encode())
+
+    def test_empty_channel_is_named(self):
+        self.job()
+        shutil.rmtree(os.path.join(self.tree, "input/data/training"))
+        os.makedirs(os.path.join(self.tree, "input/data/training/001.Affenpinscher"))
+        self.fails(["train"], "channel 'training' is empty")
+
+    def test_failure_of_a_rank_is_the_rank_s_line(self):
+        self.job()
+        picture = sorted(self.pictures_of(os.path.join(self.tree, "input/data/training")))[3]
+        with open(picture, "w") as file:
+            file.write("<html>404</html>")
+        self.fails(["train"], os.path.basename(picture), "neither a JPEG nor a PNG", "algo-1")
+
+    def test_failure_that_is_there_stays(self):
+        self.job(hyperparameters=dict(SMALL, optimizer="adam"))
+        self.put("output/failure", b"somebody else was first")
+        self.assertEqual(self.container("train"), 2)
+        self.assertEqual(self.left("output", "failure"), "somebody else was first")
+
+    # --- again, stopped, under another's mpirun ---
+
+    def test_job_that_starts_again_keeps_its_batch_whatever_the_hosts_would_make_of_it(self):
+        self.job(hyperparameters=dict(SMALL, mini_batch_size="32"))
+        self.succeeds("train")
+        first = self.sha256()
+        self.put("input/config/hyperparameters.json", SMALL)  # half as much, as on half as many hosts
+        self.succeeds("train")
+        self.assertEqual(self.sha256(), first)
+        self.assertEqual(self.hyperparameters()["global-batch"], "32")
+        self.assertRegex(self.err, "warning: hyperparameter mini_batch_size .* but the checkpoint's 32 stays")
+
+    def test_ranks_of_a_foreign_mpirun_read_the_tree_too(self):
+        self.job()
+        self.assertEqual(self.wait(self.start(*self.foreign(2))), 0, self.err)
+        self.assertIsNotNone(self.model())
+        shutil.rmtree(os.path.join(self.tree, "input/data/training"))
+        self.assertEqual(self.wait(self.start(*self.foreign(2))), 2, self.err)
+        self.assertIn("channel 'training' has no folder", self.left("output", "failure"))
+
+    def test_stopped_job_leaves_its_model_and_succeeds(self):
+        self.job(hyperparameters=dict(SMALL, epochs="100000"))
+        process = self.start(CONVOY, "train")
+        wait_until(lambda: "Epoch[1] Train-accuracy" in self.text("stdout"))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertRegex(self.out.splitlines()[-1], r"^stopped epoch=\d+ of=100000$")
+        self.assertIsNotNone(self.model())
+        self.assertIsNone(self.left("output", "failure"))
+
+    # --- metrics ---
+
+    def test_every_metric_definition_finds_its_lines_and_only_them(self):
+        self.job(hyperparameters=dict(SMALL, epochs="2"), channels=("training", "validation", "test"))
+        self.succeeds("train")
+        with open(DEFINITIONS) as file:
+            definitions = {d["Name"]: d["Regex"] for d in json.load(file)}
+        self.assertLessEqual(len(definitions), 40)
+        lines = self.out.splitlines() + self.err.splitlines()  # the platform searches both
+        found = {name: [m[1] for m in (re.search(regex, line) for line in lines) if m] for name, regex in definitions.items()}
+        for name, values in found.items():
+            self.assertLessEqual(len(definitions[name]), 500)
+            self.assertEqual(len(values), 1 if name.startswith("test:") else 2, name)
+            for value in values:
+                self.assertRegex(value, r"^[0-9]+\.[0-9]{3,}$")
+        for name in ("train:accuracy", "train:loss", "validation:accuracy", "validation:loss", "speed", "test:loss",
+                     "test:accuracy"):
+            self.assertIn(name, found)
+        accuracies = [e["accuracy"] for e in map(json.loads, self.left("output", "data", "metrics.jsonl").splitlines())
+                      if e["event"] == "epoch"]
+        for value, want in zip(found["train:accuracy"], accuracies):
+            self.assertAlmostEqual(float(value), want, places=5)
+
+    def test_lines_have_the_built_in_algorithms_shape(self):
+        self.job(channels=("training", "validation", "test"))
+        self.succeeds("train")
+        number = r"[0-9]+\.[0-9]+"
+        for shape in (rf"#quality_metric: host=algo-1, epoch=0, train accuracy={number}",
+                      rf"Epoch\[0\] Batch \[[0-9]+\]\tSpeed: {number} samples/sec\taccuracy={number}",
+                      rf"Epoch\[0\] Train-accuracy={number}", rf"Epoch\[0\] Time cost={number}",
+                      rf"Epoch\[0\] Validation-accuracy={number}", rf"Testing Loss: {number}",
+                      rf"Testing Accuracy: {number}"):
+            self.assertEqual(len(re.findall(f"^{shape}$", self.out, re.M)), 1, shape)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
