@@ -1,10 +1,24 @@
 #include "s3io/config.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/err.h"
 #include "s3io/client.h"
+#include "s3io/ini.h"
+
+#define ATTEMPTS_MAX     1000
+#define REGION_CHARS_MAX 63 /* it becomes a label of a host name */
+
+/* A setting and where it stands, for the message if it is wrong. */
+struct setting {
+    const char *text; /* NULL: nowhere */
+    const char *name; /* of the option, variable or key */
+    const char *path; /* the file's; NULL: no file */
+    int line;
+};
 
 static char *copy(const char *text)
 {
@@ -15,19 +29,274 @@ static char *copy(const char *text)
     return out;
 }
 
-/* An empty variable is as good as none. */
-static const char *variable(const char *name)
+/* An empty variable or option is as good as none. */
+static bool from_option(struct setting *setting, const char *name, const char *text)
 {
-    const char *value = getenv(name);
-
-    return value != NULL && value[0] != '\0' ? value : NULL;
+    if (text == NULL || text[0] == '\0')
+        return false;
+    *setting = (struct setting){.text = text, .name = name};
+    return true;
 }
 
-static const char *first(const char *option, const char *name, const char *other)
+static bool from_variable(struct setting *setting, const char *name)
 {
-    if (option != NULL)
-        return option;
-    return variable(name) != NULL ? variable(name) : variable(other);
+    return from_option(setting, name, getenv(name));
+}
+
+static bool from_section(struct setting *setting, const struct s3_config *config,
+                         enum s3_ini_kind kind, const char *section, const char *key)
+{
+    for (int file = 0; file < S3_INI_FILES; file++) {
+        struct s3_ini_value value;
+
+        if (s3_ini_find(config->files, (enum s3_ini_file)file, kind, section, key, &value) &&
+            value.text[0] != '\0') {
+            *setting = (struct setting){value.text, key, value.path, value.line};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool from_profile(struct setting *setting, const struct s3_config *config, const char *key)
+{
+    return from_section(setting, config, S3_INI_PROFILE, config->profile, key);
+}
+
+/* "NAME: why", or "'FILE' line N: NAME: why". */
+static int refuse(const struct setting *setting, struct err *err, const char *why)
+{
+    if (setting->path != NULL)
+        return err_set(err, ERR_INPUT, "'%s' line %d: %s %s", setting->path, setting->line,
+                       setting->name, why);
+    return err_set(err, ERR_USAGE, "%s %s", setting->name, why);
+}
+
+static int as_bool(const struct setting *setting, bool *out, struct err *err)
+{
+    if (strcasecmp(setting->text, "true") == 0)
+        *out = true;
+    else if (strcasecmp(setting->text, "false") == 0)
+        *out = false;
+    else
+        return refuse(setting, err, "must be true or false");
+    return 0;
+}
+
+static int read_profile(struct s3_config *config, const struct s3_client_options *options,
+                        struct err *err)
+{
+    struct setting setting = {.text = "default"};
+    const bool named = from_option(&setting, "the option for a profile", options->profile) ||
+                       from_variable(&setting, "AWS_PROFILE") ||
+                       from_variable(&setting, "AWS_DEFAULT_PROFILE");
+    const char *paths[S3_INI_FILES];
+
+    config->profile = copy(setting.text);
+    config->profile_explicit = options->profile != NULL && options->profile[0] != '\0';
+    config->files = s3_ini_read(err);
+    if (config->files == NULL)
+        return -1;
+    for (int file = 0; file < S3_INI_FILES; file++) {
+        paths[file] = s3_ini_path(config->files, (enum s3_ini_file)file);
+        if (!named || s3_ini_find(config->files, (enum s3_ini_file)file, S3_INI_PROFILE,
+                                  setting.text, NULL, NULL))
+            return 0;
+    }
+    if (s3_ini_find(config->files, S3_INI_CONFIG, S3_INI_OTHER, setting.text, NULL, NULL))
+        return err_set(err, ERR_INPUT,
+                       "no profile '%s' (%s): in '%s' its section must be called '[profile %s]'",
+                       setting.text, setting.name, paths[S3_INI_CONFIG], setting.text);
+    return err_set(err, ERR_INPUT, "no profile '%s' (%s) in '%s' or '%s'", setting.text,
+                   setting.name, paths[0] != NULL ? paths[0] : "~/.aws/credentials",
+                   paths[1] != NULL ? paths[1] : "~/.aws/config");
+}
+
+/* A region becomes part of a host's name and of a header. */
+static bool is_region(const char *text)
+{
+    const size_t n =
+        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-");
+
+    return text[n] == '\0' && n <= REGION_CHARS_MAX && text[0] != '-' && text[n - 1] != '-';
+}
+
+static int read_region(struct s3_config *config, const struct s3_client_options *options,
+                       struct err *err)
+{
+    struct setting setting = {0};
+
+    if (!from_option(&setting, "the option for a region", options->region) &&
+        !from_variable(&setting, "AWS_REGION") && !from_variable(&setting, "AWS_DEFAULT_REGION") &&
+        !from_profile(&setting, config, "region"))
+        return 0;
+    if (!is_region(setting.text))
+        return refuse(&setting, err, "is no region's name ('eu-west-1', for example)");
+    config->region = copy(setting.text);
+    return 0;
+}
+
+/* "http[s]://HOST[:PORT][/PATH]". The host is not looked at further: the resolver says what is
+ * wrong with it. A name and password before it would end in messages: refused. */
+static bool is_endpoint(const char *text)
+{
+    const char *host, *end, *port;
+
+    if (strncmp(text, "http://", 7) == 0)
+        host = text + 7;
+    else if (strncmp(text, "https://", 8) == 0)
+        host = text + 8;
+    else
+        return false;
+    for (const char *c = host; *c != '\0'; c++)
+        if (!isgraph((unsigned char)*c) || strchr("?#@\\\"<>", *c) != NULL)
+            return false;
+    end = host + strcspn(host, "/");
+    port = host[0] == '[' ? memchr(host, ']', (size_t)(end - host)) : host;
+    if (port == NULL || end == host)
+        return false;
+    port = memchr(port, ':', (size_t)(end - port));
+    if (port == host)
+        return false;
+    return port == NULL ||
+           (port + 1 < end && strspn(port + 1, "0123456789") >= (size_t)(end - port - 1));
+}
+
+static int is_ignored(const struct s3_config *config, bool *ignored, struct err *err)
+{
+    struct setting setting = {0};
+
+    if (!from_variable(&setting, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") &&
+        !from_profile(&setting, config, "ignore_configured_endpoint_urls"))
+        return 0;
+    return as_bool(&setting, ignored, err);
+}
+
+/* The profile's own, of its [services] section or of itself. 1: found; 0: not; -1. */
+static int find_profile_endpoint(struct setting *setting, const struct s3_config *config,
+                                 struct err *err)
+{
+    struct setting services = {0};
+
+    if (from_profile(&services, config, "services")) {
+        if (!s3_ini_find(config->files, S3_INI_CONFIG, S3_INI_SERVICES, services.text, NULL, NULL))
+            return refuse(&services, err, "names a '[services ...]' section that is not there");
+        if (from_section(setting, config, S3_INI_SERVICES, services.text, "s3.endpoint_url"))
+            return 1;
+    }
+    return from_profile(setting, config, "endpoint_url");
+}
+
+static int find_endpoint(struct setting *setting, const struct s3_config *config, struct err *err)
+{
+    int found;
+
+    if (from_variable(setting, "AWS_ENDPOINT_URL_S3") || from_variable(setting, "AWS_ENDPOINT_URL"))
+        return 1;
+    found = find_profile_endpoint(setting, config, err);
+    return found != 0 ? found : from_variable(setting, "S3_ENDPOINT_URL");
+}
+
+static int read_endpoint(struct s3_config *config, const struct s3_client_options *options,
+                         struct err *err)
+{
+    struct setting setting = {0};
+    bool ignored = false;
+    int found = from_option(&setting, "the option for an endpoint", options->endpoint);
+    size_t n;
+
+    if (!found && is_ignored(config, &ignored, err) < 0)
+        return -1;
+    if (!found && !ignored)
+        found = find_endpoint(&setting, config, err);
+    if (found <= 0)
+        return found;
+    if (!is_endpoint(setting.text))
+        return refuse(&setting, err,
+                      "must be 'http://HOST', 'https://HOST' or one of these with "
+                      "':PORT' and '/PATH'");
+    config->endpoint = copy(setting.text);
+    n = strlen(config->endpoint);
+    while (config->endpoint[n - 1] == '/')
+        config->endpoint[--n] = '\0';
+    return 0;
+}
+
+static int read_addressing(struct s3_config *config, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum s3_addressing style;
+    } styles[] = {
+        {"auto", S3_ADDRESS_AUTO}, {"path", S3_ADDRESS_PATH}, {"virtual", S3_ADDRESS_VIRTUAL}};
+    struct setting setting = {0};
+
+    if (!from_profile(&setting, config, "s3.addressing_style"))
+        return 0;
+    for (size_t i = 0; i < sizeof styles / sizeof *styles; i++)
+        if (strcmp(setting.text, styles[i].name) == 0) {
+            config->addressing = styles[i].style;
+            return 0;
+        }
+    return refuse(&setting, err, "must be auto, path or virtual");
+}
+
+static int read_attempts(struct s3_config *config, struct err *err)
+{
+    struct setting setting = {0};
+    char *end;
+    long number;
+
+    config->attempts = S3_ATTEMPTS;
+    if (!from_variable(&setting, "AWS_MAX_ATTEMPTS") &&
+        !from_profile(&setting, config, "max_attempts"))
+        return 0;
+    number = strtol(setting.text, &end, 10);
+    if (!isdigit((unsigned char)setting.text[0]) || *end != '\0' || number < 1 ||
+        number > ATTEMPTS_MAX)
+        return refuse(&setting, err, "must be a number from 1 to 1000");
+    config->attempts = (int)number;
+    return 0;
+}
+
+static int read_sse(struct s3_config *config, const struct s3_client_options *options,
+                    struct err *err)
+{
+    struct setting sse = {0}, key = {0};
+    const bool sse_option = from_option(&sse, "the option for encryption", options->sse);
+    const bool key_option = from_option(&key, "the option for a KMS key", options->sse_key_id);
+
+    /* An option for one of the two goes before both variables. */
+    if (!sse_option && !key_option)
+        from_variable(&sse, "CONVOY_SSE");
+    if (!key_option && !(sse_option && strcmp(sse.text, "aws:kms") != 0))
+        from_variable(&key, "CONVOY_SSE_KMS_KEY_ID");
+    if (sse.text != NULL && strcmp(sse.text, "aws:kms") != 0 && strcmp(sse.text, "AES256") != 0)
+        return refuse(&sse, err, "must be aws:kms or AES256");
+    if (sse.text != NULL && key.text != NULL && strcmp(sse.text, "aws:kms") != 0)
+        return refuse(&sse, err, "is AES256, which takes no KMS key: set aws:kms, or no key");
+    for (const char *c = key.text; c != NULL && *c != '\0'; c++)
+        if (!isgraph((unsigned char)*c))
+            return refuse(&key, err, "must be a key's ID, alias or ARN");
+    config->sse = copy(key.text != NULL ? "aws:kms" : sse.text);
+    config->sse_key_id = copy(key.text);
+    return 0;
+}
+
+static int read_flags(struct s3_config *config, struct err *err)
+{
+    struct setting setting = {0};
+
+    if ((from_variable(&setting, "AWS_USE_DUALSTACK_ENDPOINT") ||
+         from_profile(&setting, config, "use_dualstack_endpoint") ||
+         from_profile(&setting, config, "s3.use_dualstack_endpoint")) &&
+        as_bool(&setting, &config->dualstack, err) < 0)
+        return -1;
+    if ((from_variable(&setting, "AWS_USE_FIPS_ENDPOINT") ||
+         from_profile(&setting, config, "use_fips_endpoint")) &&
+        as_bool(&setting, &config->fips, err) < 0)
+        return -1;
+    return 0;
 }
 
 int s3_config_read(struct s3_config *config, const struct s3_client_options *options,
@@ -35,28 +304,25 @@ int s3_config_read(struct s3_config *config, const struct s3_client_options *opt
 {
     static const struct s3_client_options none;
     const struct s3_client_options *o = options != NULL ? options : &none;
-    const char *endpoint = first(o->endpoint, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
+    struct setting bundle;
 
-    (void)err;
-    *config = (struct s3_config){.attempts = S3_ATTEMPTS};
-    config->profile_explicit = o->profile != NULL;
-    config->profile = copy(first(o->profile, "AWS_PROFILE", "AWS_DEFAULT_PROFILE"));
-    if (config->profile == NULL)
-        config->profile = copy("default");
-    config->region = copy(first(o->region, "AWS_REGION", "AWS_DEFAULT_REGION"));
-    config->endpoint = copy(endpoint != NULL ? endpoint : variable("S3_ENDPOINT_URL"));
-    config->ca_bundle = copy(variable("AWS_CA_BUNDLE"));
-    config->sse = copy(first(o->sse, "CONVOY_SSE", "CONVOY_SSE"));
-    config->sse_key_id =
-        copy(first(o->sse_key_id, "CONVOY_SSE_KMS_KEY_ID", "CONVOY_SSE_KMS_KEY_ID"));
-    if (config->sse_key_id != NULL && config->sse == NULL)
-        config->sse = copy("aws:kms");
+    *config = (struct s3_config){0};
+    if (read_profile(config, o, err) < 0 || read_region(config, o, err) < 0 ||
+        read_endpoint(config, o, err) < 0 || read_addressing(config, err) < 0 ||
+        read_attempts(config, err) < 0 || read_sse(config, o, err) < 0 ||
+        read_flags(config, err) < 0) {
+        s3_config_release(config);
+        return -1;
+    }
+    if (from_variable(&bundle, "AWS_CA_BUNDLE") || from_profile(&bundle, config, "ca_bundle"))
+        config->ca_bundle = copy(bundle.text);
     return 0;
 }
 
 void s3_config_release(struct s3_config *config)
 {
     free(config->profile);
+    s3_ini_free(config->files);
     free(config->region);
     free(config->endpoint);
     free(config->ca_bundle);
@@ -67,7 +333,7 @@ void s3_config_release(struct s3_config *config)
 
 const char *s3_config_profile_value(const struct s3_config *config, const char *key)
 {
-    (void)config;
-    (void)key;
-    return NULL;
+    struct setting setting = {0};
+
+    return from_profile(&setting, config, key) ? setting.text : NULL;
 }

@@ -4,7 +4,9 @@
  * Source: AWS General Reference, "Create a signed AWS API request"; for S3 "Authenticating
  * Requests: Using the Authorization Header (AWS Signature Version 4)" in the Amazon S3 API
  * Reference. S3 differs from other services: the path is neither normalised nor encoded twice, and
- * x-amz-content-sha256 is always sent.
+ * x-amz-content-sha256 is always sent. Nothing is added to the headers: Host, X-Amz-Date
+ * (s3_sign_time of the same time), X-Amz-Content-Sha256 and, with a session token,
+ * X-Amz-Security-Token are the caller's to give and to send.
  */
 #ifndef S3IO_SIGN_H
 #define S3IO_SIGN_H

@@ -94,11 +94,11 @@ int s3_xml_read(const void *data, size_t bytes, s3_xml_visit *visit, void *conte
     XML_SetStartDoctypeDeclHandler(reader.parser, on_doctype);
     status = XML_Parse(reader.parser, bytes == 0 ? "" : data, (int)bytes, XML_TRUE);
     if (reader.rc == 0 && status != XML_STATUS_OK)
-        reader.rc = err_set(err, ERR_NET, "the answer is not the XML that was expected: %s (byte %lld)",
-                            reader.refusal != NULL
-                                ? reader.refusal
-                                : XML_ErrorString(XML_GetErrorCode(reader.parser)),
-                            (long long)XML_GetCurrentByteIndex(reader.parser));
+        reader.rc =
+            err_set(err, ERR_NET, "the answer is not the XML that was expected: %s (byte %lld)",
+                    reader.refusal != NULL ? reader.refusal
+                                           : XML_ErrorString(XML_GetErrorCode(reader.parser)),
+                    (long long)XML_GetCurrentByteIndex(reader.parser));
     XML_ParserFree(reader.parser);
     buf_release(&reader.path);
     for (int i = 0; i < S3_XML_DEPTH_MAX; i++)

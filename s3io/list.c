@@ -1,0 +1,226 @@
+#include "s3io/list.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "s3io/date.h"
+#include "s3io/object.h"
+#include "s3io/request.h"
+#include "s3io/xml.h"
+
+struct entry {
+    struct s3_listed listed;
+    char *key, *etag;
+};
+
+struct page {
+    struct entry *entries; /* the last one (entries[count]) is being filled */
+    size_t count, capacity;
+    struct buf next; /* NextContinuationToken */
+    bool truncated;
+};
+
+static char *copy(const char *text)
+{
+    char *out = strdup(text);
+
+    if (out == NULL)
+        abort();
+    return out;
+}
+
+static void entry_clear(struct entry *entry)
+{
+    free(entry->key);
+    free(entry->etag);
+    *entry = (struct entry){0};
+}
+
+static void page_clear(struct page *page)
+{
+    for (size_t i = 0; i <= page->count && i < page->capacity; i++)
+        entry_clear(&page->entries[i]);
+    page->count = 0;
+    page->truncated = false;
+    page->next.bytes = 0;
+}
+
+static struct entry *page_last(struct page *page)
+{
+    if (page->count == page->capacity) {
+        const size_t capacity = page->capacity == 0 ? 64 : page->capacity * 2;
+        struct entry *entries = realloc(page->entries, capacity * sizeof *entries);
+
+        if (entries == NULL)
+            abort();
+        memset(entries + page->capacity, 0, (capacity - page->capacity) * sizeof *entries);
+        page->entries = entries;
+        page->capacity = capacity;
+    }
+    return &page->entries[page->count];
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* encoding-type=url: as in a form, so that '+' may stand for a blank (AWS) beside %20 (others).
+ * NULL: an escape that is none, or a NUL. */
+static char *decode(const char *text)
+{
+    char *out = copy(text), *to = out;
+
+    for (; *text != '\0'; text++) {
+        int high, low;
+
+        if (*text != '%') {
+            *to++ = *text == '+' ? ' ' : *text;
+            continue;
+        }
+        high = hex_digit(text[1]);
+        low = high < 0 ? -1 : hex_digit(text[2]);
+        if (low < 0 || high + low == 0) {
+            free(out);
+            return NULL;
+        }
+        *to++ = (char)(high * 16 + low);
+        text += 2;
+    }
+    *to = '\0';
+    return out;
+}
+
+static int take_key(struct page *page, const char *text, struct err *err)
+{
+    struct entry *entry = page_last(page);
+
+    free(entry->key);
+    entry->key = decode(text);
+    if (entry->key == NULL)
+        return err_set(err, ERR_NET, "a key in the listing is not encoded as it should be: '%s'",
+                       text);
+    return 0;
+}
+
+static int take_bytes(struct page *page, const char *text, struct err *err)
+{
+    char *end;
+
+    errno = 0;
+    page_last(page)->listed.bytes = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0)
+        return err_set(err, ERR_NET, "the listing has '%s' in a size's place", text);
+    return 0;
+}
+
+static int take_entry(struct page *page, bool is_prefix, struct err *err)
+{
+    struct entry *entry = page_last(page);
+
+    if (entry->key == NULL)
+        return err_set(err, ERR_NET, "the listing has an entry without a key");
+    if (entry->etag == NULL)
+        entry->etag = copy("");
+    entry->listed.key = entry->key;
+    entry->listed.etag = entry->etag;
+    entry->listed.is_prefix = is_prefix;
+    page->count++;
+    return 0;
+}
+
+static int take(void *context, const char *path, const char *text, struct err *err)
+{
+    struct page *page = context;
+    const char *name = strchr(path, '/');
+
+    name = name == NULL ? "" : name + 1;
+    if (strcmp(name, "Contents/Key") == 0 || strcmp(name, "CommonPrefixes/Prefix") == 0)
+        return take_key(page, text, err);
+    if (strcmp(name, "Contents/Size") == 0)
+        return take_bytes(page, text, err);
+    if (strcmp(name, "Contents/ETag") == 0) {
+        free(page_last(page)->etag);
+        page->entries[page->count].etag = copy(text);
+    } else if (strcmp(name, "Contents/LastModified") == 0) {
+        page_last(page)->listed.modified_s = s3_date_iso(text);
+    } else if (strcmp(name, "Contents") == 0 || strcmp(name, "CommonPrefixes") == 0) {
+        return take_entry(page, name[2] == 'm', err);
+    } else if (strcmp(name, "IsTruncated") == 0) {
+        page->truncated = strcmp(text, "true") == 0;
+    } else if (strcmp(name, "NextContinuationToken") == 0) {
+        page->next.bytes = 0;
+        buf_append(&page->next, text, strlen(text));
+    }
+    return 0;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
+}
+
+/* One page: asked for and read whole before anybody sees a key of it. */
+static int page_fetch(struct page *page, struct s3_client *client, const char *bucket,
+                      const char *prefix, bool delimiter, const char *token, struct err *err)
+{
+    struct s3_pair query[6] = {
+        {"list-type", "2"}, {"encoding-type", "url"}, {"max-keys", "1000"}, {"prefix", prefix}};
+    struct s3_request request = {.method = "GET",
+                                 .bucket = bucket,
+                                 .query = query,
+                                 .query_count = 4,
+                                 .permission = "s3:ListBucket",
+                                 .root = "ListBucketResult"};
+    struct s3_tries tries = {0};
+    int status, rc = -1;
+
+    if (delimiter)
+        query[request.query_count++] = (struct s3_pair){"delimiter", "/"};
+    if (token != NULL)
+        query[request.query_count++] = (struct s3_pair){"continuation-token", token};
+    status = s3_request_send(client, &request, &tries, err);
+    if (status / 100 == 2)
+        rc = s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take, page, err);
+    else if (status > 0)
+        s3_request_fail(client, &request, &tries, err);
+    if (rc == 0 && page->truncated &&
+        (page->next.bytes == 0 || (token != NULL && strcmp(token, buf_text(&page->next)) == 0)))
+        rc = err_set(err, ERR_NET, "the listing goes on, but does not say from where");
+    s3_tries_release(&tries);
+    return rc;
+}
+
+int s3_list(struct s3_client *client, const char *bucket, const char *prefix, bool delimiter,
+            s3_list_visit *visit, void *context, struct err *err)
+{
+    struct page page = {0};
+    char *token = NULL;
+    int rc = 0;
+
+    do {
+        page_clear(&page);
+        if (page_fetch(&page, client, bucket, prefix, delimiter, token, err) < 0) {
+            rc = err_wrap(err, "cannot list 's3://%s/%s'", bucket, prefix);
+            break;
+        }
+        /* A page has keys and prefixes apart, each in order. */
+        if (page.count > 1)
+            qsort(page.entries, page.count, sizeof *page.entries, by_key);
+        for (size_t i = 0; i < page.count && rc == 0; i++)
+            rc = visit(context, &page.entries[i].listed, err);
+        free(token);
+        token = page.truncated ? copy(buf_text(&page.next)) : NULL;
+    } while (rc == 0 && token != NULL);
+    page_clear(&page);
+    free(page.entries);
+    buf_release(&page.next);
+    free(token);
+    return rc;
+}

@@ -1,0 +1,227 @@
+#include "s3io/object.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "s3io/put.h"
+#include "s3io/request.h"
+#include "s3io/stream.h"
+
+#define PUT_BYTES_MAX ((uint64_t)5 << 30)
+
+static int into_memory(void *context, uint64_t offset, const void *data, size_t bytes,
+                       const struct s3_object *object, struct err *err)
+{
+    (void)object, (void)err;
+    memcpy((unsigned char *)context + offset, data, bytes);
+    return 0;
+}
+
+/* No range of bytes can say "none of them". */
+static int read_nothing(struct s3_client *client, const struct s3_get *get,
+                        struct s3_object *object, struct err *err)
+{
+    const int rc = s3_object_head(client, get->bucket, get->key, object, err);
+
+    if (rc == S3_YES && get->if_match != NULL && strcmp(get->if_match, object->etag) != 0)
+        return err_set(err, ERR_INPUT, "'s3://%s/%s' was replaced while it was read", get->bucket,
+                       get->key);
+    if (rc == S3_YES && get->offset > object->bytes)
+        return err_set(err, ERR_INPUT, "'s3://%s/%s' has no byte %" PRIu64, get->bucket, get->key,
+                       get->offset);
+    return rc;
+}
+
+int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out,
+                   struct s3_object *object, struct err *err)
+{
+    struct s3_object unseen;
+    int rc;
+
+    assert(!get->whole);
+    object = object == NULL ? &unseen : object;
+    if (get->bytes == 0)
+        return read_nothing(client, get, object, err);
+    rc = s3_stream_read(client, get, into_memory, out, object, err);
+    if (rc < 0)
+        err_wrap(err, "cannot get 's3://%s/%s'", get->bucket, get->key);
+    return rc;
+}
+
+struct load {
+    struct buf *out;
+    size_t begin, bytes_max;
+};
+
+static int into_buf(void *context, uint64_t offset, const void *data, size_t bytes,
+                    const struct s3_object *object, struct err *err)
+{
+    struct load *load = context;
+
+    if (object->bytes > load->bytes_max)
+        return err_set(err, ERR_INPUT, "it has %" PRIu64 " bytes, at most %zu are read",
+                       object->bytes, load->bytes_max);
+    if (offset == 0 && buf_reserve(load->out, (size_t)object->bytes, err) < 0)
+        return -1;
+    assert(load->out->bytes == load->begin + offset);
+    buf_append(load->out, data, bytes);
+    return 0;
+}
+
+int s3_object_load(struct s3_client *client, const char *bucket, const char *key, size_t bytes_max,
+                   struct buf *out, struct s3_object *object, struct err *err)
+{
+    const struct s3_get get = {.bucket = bucket, .key = key, .whole = true};
+    struct load load = {.out = out, .begin = out->bytes, .bytes_max = bytes_max};
+    struct s3_object unseen;
+    int rc;
+
+    rc = s3_stream_read(client, &get, into_buf, &load, object == NULL ? &unseen : object, err);
+    if (rc != S3_YES)
+        out->bytes = load.begin;
+    if (rc < 0)
+        err_wrap(err, "cannot get 's3://%s/%s'", bucket, key);
+    return rc;
+}
+
+int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
+                   struct s3_object *object, struct err *err)
+{
+    const struct s3_request request = {
+        .method = "HEAD", .bucket = bucket, .key = key, .permission = "s3:GetObject"};
+    struct s3_tries tries = {0};
+    const int status = s3_request_send(client, &request, &tries, err);
+    int rc = -1;
+
+    if (status / 100 == 2) {
+        struct s3_object unseen;
+
+        s3_stream_object(object == NULL ? &unseen : object, &tries.answer);
+        rc = S3_YES;
+    } else if (status == 404) {
+        rc = S3_NO;
+    } else if (status > 0) {
+        s3_request_fail(client, &request, &tries, err);
+    }
+    if (rc < 0)
+        err_wrap(err, "cannot look at 's3://%s/%s'", bucket, key);
+    s3_tries_release(&tries);
+    return rc;
+}
+
+size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers)
+{
+    size_t count = 0;
+
+    if (put->if_none)
+        headers[count++] = (struct s3_pair){"if-none-match", "*"};
+    if (put->if_match != NULL)
+        headers[count++] = (struct s3_pair){"if-match", put->if_match};
+    return count;
+}
+
+size_t s3_put_kind(const struct s3_put *put, const struct s3_config *config,
+                   struct s3_pair *headers)
+{
+    size_t count = 0;
+
+    headers[count++] = (struct s3_pair){
+        "content-type", put->content_type != NULL ? put->content_type : "application/octet-stream"};
+    if (config->sse != NULL)
+        headers[count++] = (struct s3_pair){"x-amz-server-side-encryption", config->sse};
+    if (config->sse_key_id != NULL)
+        headers[count++] =
+            (struct s3_pair){"x-amz-server-side-encryption-aws-kms-key-id", config->sse_key_id};
+    return count;
+}
+
+/* The condition did not hold, but the answer to an earlier try was lost: what is there now may be
+ * ours. */
+static int was_ours(struct s3_client *client, const struct s3_put *put, struct s3_object *object,
+                    struct err *err)
+{
+    struct s3_get get = {.bucket = put->bucket, .key = put->key, .bytes = put->bytes};
+    void *data;
+    int rc;
+
+    rc = s3_object_head(client, put->bucket, put->key, object, err);
+    if (rc != S3_YES || object->bytes != put->bytes)
+        return rc == S3_YES ? S3_NO : rc;
+    if (put->bytes == 0)
+        return S3_YES;
+    data = malloc(put->bytes);
+    if (data == NULL)
+        return err_set(err, ERR_MEMORY, "out of memory for the %zu bytes of 's3://%s/%s'",
+                       put->bytes, put->bucket, put->key);
+    get.if_match = object->etag;
+    rc = s3_object_read(client, &get, data, NULL, err);
+    if (rc == S3_YES && memcmp(data, put->data, put->bytes) != 0)
+        rc = S3_NO;
+    free(data);
+    return rc;
+}
+
+int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_object *object,
+                  struct err *err)
+{
+    const bool conditional = put->if_none || put->if_match != NULL;
+    struct s3_pair headers[S3_REQUEST_HEADERS_MAX];
+    struct s3_request request = {.method = "PUT",
+                                 .bucket = put->bucket,
+                                 .key = put->key,
+                                 .headers = headers,
+                                 .body = put->data,
+                                 .body_bytes = put->bytes,
+                                 .permission = "s3:PutObject"};
+    struct s3_tries tries = {0};
+    struct s3_object unseen;
+    int status, rc = -1;
+
+    object = object == NULL ? &unseen : object;
+    if (put->bytes > PUT_BYTES_MAX)
+        return err_set(err, ERR_INPUT, "'s3://%s/%s': one request takes at most 5 GiB", put->bucket,
+                       put->key);
+    request.header_count = s3_put_kind(put, &client->config, headers);
+    request.header_count += s3_put_conditions(put, headers + request.header_count);
+    status = s3_request_send(client, &request, &tries, err);
+    if (status / 100 == 2) {
+        s3_stream_object(object, &tries.answer);
+        object->bytes = put->bytes;
+        rc = S3_YES;
+    } else if (conditional && (status == 412 || status == 409 || status == 404)) {
+        rc = tries.lost ? was_ours(client, put, object, err) : S3_NO;
+    } else if (status > 0) {
+        s3_request_fail(client, &request, &tries, err);
+    }
+    if (rc < 0)
+        err_wrap(err, "cannot put 's3://%s/%s'", put->bucket, put->key);
+    s3_tries_release(&tries);
+    return rc;
+}
+
+int s3_object_delete(struct s3_client *client, const char *bucket, const char *key, struct err *err)
+{
+    const struct s3_request request = {
+        .method = "DELETE", .bucket = bucket, .key = key, .permission = "s3:DeleteObject"};
+    struct s3_tries tries = {0};
+    const int status = s3_request_send(client, &request, &tries, err);
+    int rc = -1;
+
+    if (status / 100 == 2 || status == 404)
+        rc = S3_YES;
+    else if (status > 0)
+        s3_request_fail(client, &request, &tries, err);
+    if (rc < 0)
+        err_wrap(err, "cannot delete 's3://%s/%s'", bucket, key);
+    s3_tries_release(&tries);
+    return rc;
+}
+
+int s3_object_missing(const char *bucket, const char *key, struct err *err)
+{
+    return err_set(err, ERR_INPUT, "'s3://%s/%s': no such key", bucket, key);
+}

@@ -1,0 +1,443 @@
+#include "s3io/request.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "s3io/address.h"
+#include "s3io/credentials.h"
+#include "s3io/xml.h"
+
+#define HOPS_MAX         2 /* redirects followed */
+#define WAIT_SLICE_S     0.1
+#define OWN_HEADERS      6 /* host, date, payload, token, authorization, a probe's range */
+#define KEY_BYTES_MAX    1024
+#define BUCKET_CHARS_MAX 255
+#define EMPTY_SHA256     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+/* What one try sends. */
+struct shot {
+    const char *method;
+    struct s3_keys keys;
+    struct s3_address address;
+    struct buf url, authorization;
+    char time[S3_SIGN_TIME_CHARS];
+    struct s3_pair headers[S3_REQUEST_HEADERS_MAX + OWN_HEADERS];
+    size_t header_count;
+};
+
+/* Where the body of an answer goes, counted on its way. */
+struct tap {
+    const struct s3_request *request;
+    unsigned long long bytes;
+};
+
+static char *copy(const char *text)
+{
+    char *out = strdup(text);
+
+    if (out == NULL)
+        abort();
+    return out;
+}
+
+void s3_tries_release(struct s3_tries *tries)
+{
+    s3_http_answer_release(&tries->answer);
+    free(tries->payload_sha256);
+    free(tries->origin);
+    free(tries->region);
+    *tries = (struct s3_tries){0};
+}
+
+static void shot_release(struct shot *shot)
+{
+    s3_keys_release(&shot->keys);
+    s3_address_release(&shot->address);
+    buf_release(&shot->url);
+    buf_release(&shot->authorization);
+}
+
+static void shot_header(struct shot *shot, const char *name, const char *value)
+{
+    assert(shot->header_count < sizeof shot->headers / sizeof *shot->headers);
+    shot->headers[shot->header_count++] = (struct s3_pair){.name = name, .value = value};
+}
+
+/* What holds for all tries: the hash of the body is computed once. */
+static void tries_begin(struct s3_client *client, const struct s3_request *request,
+                        struct s3_tries *tries)
+{
+    unsigned char sha[DIGEST_SHA256_BYTES];
+    char hex[DIGEST_HEX_CHARS] = EMPTY_SHA256;
+
+    if (tries->payload_sha256 == NULL) {
+        if (request->body_bytes > 0) {
+            digest_sha256(request->body, request->body_bytes, sha);
+            digest_hex(sha, hex);
+        }
+        tries->payload_sha256 = copy(hex);
+    }
+    if (tries->region == NULL)
+        tries->region = s3_client_region(client, request->bucket);
+}
+
+static int names_check(const struct s3_request *request, struct err *err)
+{
+    const size_t bucket = strlen(request->bucket);
+    const size_t key = request->key == NULL ? 1 : strlen(request->key);
+
+    if (bucket == 0 || bucket > BUCKET_CHARS_MAX || strchr(request->bucket, '/') != NULL)
+        return err_set(err, ERR_INPUT, "'%.64s' cannot be the name of a bucket", request->bucket);
+    if (key == 0 || key > KEY_BYTES_MAX)
+        return err_set(err, ERR_INPUT, "a key has 1 to %d bytes, this one %zu", KEY_BYTES_MAX, key);
+    return 0;
+}
+
+/* Address, headers and signature of one try. */
+static int shot_load(struct shot *shot, struct s3_client *client, const struct s3_request *request,
+                     struct s3_tries *tries, struct err *err)
+{
+    struct s3_sign sign;
+
+    if (s3_credentials_get(client->credentials, &shot->keys, err) < 0)
+        return -1;
+    pthread_mutex_lock(&client->mutex);
+    tries->signed_s = clock_wall_s() + client->clock_ahead_s;
+    pthread_mutex_unlock(&client->mutex);
+    s3_sign_time((time_t)tries->signed_s, shot->time);
+    s3_address_make(&shot->address, &client->config, tries->region, request->bucket, request->key,
+                    tries->origin);
+    shot->method = tries->probe ? "GET" : request->method;
+
+    assert(request->header_count <= S3_REQUEST_HEADERS_MAX);
+    for (size_t i = 0; i < request->header_count; i++)
+        shot_header(shot, request->headers[i].name, request->headers[i].value);
+    if (tries->probe)
+        shot_header(shot, "range", "bytes=0-0");
+    shot_header(shot, "host", buf_text(&shot->address.host));
+    shot_header(shot, "x-amz-date", shot->time);
+    shot_header(shot, "x-amz-content-sha256", tries->payload_sha256);
+    if (shot->keys.token != NULL)
+        shot_header(shot, "x-amz-security-token", shot->keys.token);
+    sign = (struct s3_sign){.method = shot->method,
+                            .path = buf_text(&shot->address.path),
+                            .query = request->query,
+                            .query_count = request->query_count,
+                            .headers = shot->headers,
+                            .header_count = shot->header_count,
+                            .payload_sha256 = tries->payload_sha256,
+                            .region = tries->region,
+                            .service = "s3",
+                            .time = (time_t)tries->signed_s};
+    s3_sign_request(&sign, &shot->keys, NULL, NULL, &shot->authorization);
+    shot_header(shot, "authorization", buf_text(&shot->authorization));
+
+    buf_printf(&shot->url, "%s%s", buf_text(&shot->address.origin), sign.path);
+    if (request->query_count > 0) {
+        buf_append(&shot->url, "?", 1);
+        s3_sign_query(&shot->url, request->query, request->query_count);
+    }
+    return 0;
+}
+
+static int tap_body(void *context, const void *data, size_t bytes)
+{
+    struct tap *tap = context;
+
+    tap->bytes += bytes;
+    return tap->request->sink(tap->request->context, data, bytes);
+}
+
+static int shot_fire(struct shot *shot, struct s3_client *client, const struct s3_request *request,
+                     struct s3_tries *tries, struct err *err)
+{
+    struct tap tap = {.request = request};
+    const struct s3_http_call call = {
+        .method = shot->method,
+        .url = buf_text(&shot->url),
+        .headers = shot->headers,
+        .header_count = shot->header_count,
+        .body = request->body,
+        .body_bytes = request->body_bytes,
+        .stall_s = request->stall_s > 0 ? request->stall_s : client->stall_s,
+        .sink = request->sink != NULL && !tries->probe ? tap_body : NULL,
+        .context = &tap,
+        .cancel = request->ignore_cancel ? NULL : client->cancel,
+    };
+    const int rc = s3_http_send(client->http, &call, &tries->answer, err);
+
+    pthread_mutex_lock(&client->mutex);
+    client->stats.requests++;
+    client->stats.bytes_in += tap.bytes + tries->answer.body.bytes;
+    client->stats.bytes_out += rc == 0 ? request->body_bytes : 0;
+    pthread_mutex_unlock(&client->mutex);
+    return rc;
+}
+
+static bool cancelled(const struct s3_client *client, const struct s3_request *request)
+{
+    return !request->ignore_cancel && client->cancel != NULL && *client->cancel;
+}
+
+/* Full jitter: anything from nothing to all of it. */
+static double random_share(void)
+{
+    unsigned int r = 0;
+
+    if (getrandom(&r, sizeof r, 0) != sizeof r)
+        return 1;
+    return (double)r / 4294967296.0;
+}
+
+int s3_request_again(struct s3_client *client, const struct s3_request *request,
+                     struct s3_tries *tries, struct err *err)
+{
+    const int attempts = request->attempts > 0 ? request->attempts : client->config.attempts;
+    double wait_s, until;
+
+    tries->count++;
+    if (tries->count >= attempts)
+        return err_wrap(err, "gave up after %d %s", tries->count,
+                        tries->count == 1 ? "try" : "tries");
+    wait_s =
+        random_share() * fmin(client->backoff_max_s,
+                              ldexp(client->backoff_s, tries->count < 30 ? tries->count - 1 : 30));
+    wait_s = fmax(wait_s, tries->fault.retry_after_s);
+    log_debug("s3: try %d of %d in %.2f s: %s", tries->count + 1, attempts, wait_s,
+              err != NULL ? err->msg : "");
+    for (until = clock_now_s() + wait_s; clock_now_s() < until && !cancelled(client, request);)
+        clock_sleep_s(fmin(WAIT_SLICE_S, until - clock_now_s()));
+    if (cancelled(client, request))
+        return err_set(err, ERR_STOPPED, "stopped while waiting to try again");
+    pthread_mutex_lock(&client->mutex);
+    client->stats.retries++;
+    pthread_mutex_unlock(&client->mutex);
+    return 0;
+}
+
+int s3_request_fail(struct s3_client *client, const struct s3_request *request,
+                    const struct s3_tries *tries, struct err *err)
+{
+    struct s3_address address = {0};
+    struct s3_fault_place place = {
+        .bucket = request->bucket,
+        .region = tries->region,
+        .permission = request->permission,
+        .source = s3_credentials_source(client->credentials),
+        .clock_s = tries->signed_s,
+    };
+
+    s3_address_make(&address, &client->config, tries->region, request->bucket, NULL, tries->origin);
+    place.host = buf_text(&address.host);
+    s3_fault_line(&tries->fault, &place, err);
+    s3_address_release(&address);
+    return -1;
+}
+
+/* No answer came. 0: try again. */
+static int judge_failure(struct s3_client *client, const struct s3_request *request,
+                         struct s3_tries *tries, struct err *err)
+{
+    tries->fault = (struct s3_fault){0};
+    switch (tries->answer.failure) {
+    case S3_HTTP_STALE:
+        tries->lost = true;
+        if (!tries->stale) { /* a kept connection had been closed: no attempt was made yet */
+            tries->stale = true;
+            return 0;
+        }
+        break;
+    case S3_HTTP_BROKEN:
+        tries->lost = true;
+        break;
+    case S3_HTTP_CONNECT:
+        break;
+    case S3_HTTP_ANSWERED:
+    case S3_HTTP_CERTIFICATE:
+    case S3_HTTP_ABORTED:
+    case S3_HTTP_OTHER:
+        return -1;
+    }
+    return s3_request_again(client, request, tries, err);
+}
+
+static bool has_scheme(const char *origin, const char *scheme)
+{
+    return strncmp(origin, scheme, strlen(scheme)) == 0;
+}
+
+/* The bucket is in another region or at another host. At AWS the region makes the host, but a 307
+ * names a host to use meanwhile; elsewhere the Location is all there is. Never from https to http.
+ */
+static int follow(struct s3_client *client, const struct s3_request *request,
+                  struct s3_tries *tries, struct err *err)
+{
+    const struct s3_fault *fault = &tries->fault;
+    const char *endpoint = client->config.endpoint;
+    const bool secure = endpoint == NULL || has_scheme(endpoint, "https:");
+    const bool region = fault->region[0] != '\0' && strcmp(fault->region, tries->region) != 0;
+    const bool origin = fault->origin[0] != '\0' &&
+                        (!secure || has_scheme(fault->origin, "https:")) &&
+                        (!region || endpoint != NULL || fault->status == 307);
+
+    if (tries->hops == HOPS_MAX || (!region && !origin))
+        return s3_request_fail(client, request, tries, err);
+    tries->hops++;
+    if (region) {
+        s3_client_learn_region(client, request->bucket, fault->region);
+        free(tries->region);
+        tries->region = copy(fault->region);
+    }
+    if (origin) {
+        free(tries->origin);
+        tries->origin = copy(fault->origin);
+    }
+    return 0;
+}
+
+static int set_clock(struct s3_client *client, const struct s3_request *request,
+                     struct s3_tries *tries, struct err *err)
+{
+    if (tries->clock_set || tries->fault.server_s <= 0)
+        return s3_request_fail(client, request, tries, err);
+    tries->clock_set = true;
+    pthread_mutex_lock(&client->mutex);
+    client->clock_ahead_s = tries->fault.server_s - clock_wall_s();
+    pthread_mutex_unlock(&client->mutex);
+    return 0;
+}
+
+/* tries->fault says what is wrong. The status, 0 to try again, or -1. */
+static int judge_fault(struct s3_client *client, const struct s3_request *request,
+                       struct s3_tries *tries, const struct shot *shot, struct err *err)
+{
+    switch (s3_fault_remedy(&tries->fault)) {
+    case S3_REMEDY_WAIT:
+        tries->lost = true;
+        s3_request_fail(client, request, tries, err);
+        return s3_request_again(client, request, tries, err);
+    case S3_REMEDY_KEYS:
+        if (tries->renewed)
+            return s3_request_fail(client, request, tries, err);
+        tries->renewed = true;
+        s3_credentials_refused(client->credentials, &shot->keys);
+        return 0;
+    case S3_REMEDY_CLOCK:
+        return set_clock(client, request, tries, err);
+    case S3_REMEDY_ELSEWHERE:
+        return follow(client, request, tries, err);
+    case S3_REMEDY_CALLER:
+        s3_client_see_bucket(client, request->bucket);
+        return tries->fault.status;
+    case S3_REMEDY_NONE:
+        break;
+    }
+    return s3_request_fail(client, request, tries, err);
+}
+
+static int root_take(void *context, const char *path, const char *text, struct err *err)
+{
+    (void)text, (void)err;
+    if (strchr(path, '/') == NULL)
+        snprintf(context, 64, "%s", path);
+    return 0;
+}
+
+/* A success with a document: some begin their 200 before they know the end, and an <Error> follows.
+ */
+static int judge_document(struct s3_client *client, const struct s3_request *request,
+                          struct s3_tries *tries, const struct shot *shot, struct err *err)
+{
+    const struct s3_http_answer *answer = &tries->answer;
+    char root[64] = "";
+
+    if (s3_xml_read(answer->body.data, answer->body.bytes, root_take, root, err) < 0) {
+        tries->lost = true;
+        return s3_request_again(client, request, tries, err);
+    }
+    if (strcmp(root, request->root) == 0)
+        return answer->status;
+    s3_fault_read(&tries->fault, answer);
+    if (tries->fault.document)
+        return judge_fault(client, request, tries, shot, err);
+    return err_set(err, ERR_INPUT,
+                   "the answer is a document <%s> in the place of <%s>: is this an "
+                   "S3 endpoint?",
+                   root, request->root);
+}
+
+/* The answer to HEAD has no document, so most of what is wrong can only be guessed at: the same by
+ * GET, for which the same permission is needed, says it. A missing key in a bucket that is known
+ * to be there needs no second question. */
+static int judge_head(struct s3_client *client, const struct s3_request *request,
+                      struct s3_tries *tries)
+{
+    if (tries->answer.status == 404 && s3_client_bucket_seen(client, request->bucket))
+        return 404;
+    tries->probe = true;
+    return 0;
+}
+
+static int judge_answer(struct s3_client *client, const struct s3_request *request,
+                        struct s3_tries *tries, const struct shot *shot, struct err *err)
+{
+    const int status = tries->answer.status;
+
+    if (tries->probe) {
+        tries->probe = false;
+        s3_fault_read(&tries->fault, &tries->answer);
+        if (status / 100 == 2 || status == 416) { /* it has come to be there meanwhile */
+            err_set(err, ERR_NET, "HEAD and GET do not agree");
+            return s3_request_again(client, request, tries, err);
+        }
+        return judge_fault(client, request, tries, shot, err);
+    }
+    if (status / 100 == 2) {
+        s3_client_see_bucket(client, request->bucket);
+        tries->fault = (struct s3_fault){.status = status};
+        return request->root == NULL ? status : judge_document(client, request, tries, shot, err);
+    }
+    if (strcmp(request->method, "HEAD") == 0 && status < 500)
+        return judge_head(client, request, tries);
+    s3_fault_read(&tries->fault, &tries->answer);
+    return judge_fault(client, request, tries, shot, err);
+}
+
+int s3_request_try(struct s3_client *client, const struct s3_request *request,
+                   struct s3_tries *tries, struct err *err)
+{
+    struct shot shot = {0};
+    int rc;
+
+    if (names_check(request, err) < 0)
+        return -1;
+    tries_begin(client, request, tries);
+    rc = shot_load(&shot, client, request, tries, err);
+    if (rc == 0) {
+        if (shot_fire(&shot, client, request, tries, err) < 0)
+            rc = judge_failure(client, request, tries, err);
+        else
+            rc = judge_answer(client, request, tries, &shot, err);
+    }
+    shot_release(&shot);
+    return rc < 0 ? -1 : rc;
+}
+
+int s3_request_send(struct s3_client *client, const struct s3_request *request,
+                    struct s3_tries *tries, struct err *err)
+{
+    int status;
+
+    while ((status = s3_request_try(client, request, tries, err)) == 0)
+        ;
+    return status;
+}

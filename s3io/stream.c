@@ -1,0 +1,219 @@
+#include "s3io/stream.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "s3io/date.h"
+#include "s3io/object.h"
+#include "s3io/request.h"
+
+#define UNKNOWN UINT64_MAX
+
+struct stream {
+    const struct s3_get *get;
+    s3_stream_sink *sink;
+    void *context;
+    struct s3_tries tries;
+    struct s3_object *object;
+    uint64_t want, reached; /* bytes; want is UNKNOWN until the length of a whole object is */
+    bool ranged;            /* this try asked for a range */
+    bool checked;           /* this try's headers were */
+    struct err why;         /* code ERR_NONE, or why we ended a try ourselves */
+    char range[64], if_match[S3_ETAG_CHARS];
+};
+
+/* A decimal number that ends where `end` stands; UNKNOWN if it is none. */
+static uint64_t number(const char *text, char end, const char **rest)
+{
+    char *stop;
+    unsigned long long n;
+
+    if (*text < '0' || *text > '9')
+        return UNKNOWN;
+    n = strtoull(text, &stop, 10);
+    if (*stop != end)
+        return UNKNOWN;
+    if (rest != NULL)
+        *rest = stop + (end != '\0');
+    return n;
+}
+
+void s3_stream_object(struct s3_object *object, const struct s3_http_answer *answer)
+{
+    char value[256];
+
+    *object = (struct s3_object){0};
+    s3_http_header(answer, "etag", object->etag, sizeof object->etag);
+    if (s3_http_header(answer, "content-length", value, sizeof value))
+        object->bytes = number(value, '\0', NULL);
+    if (s3_http_header(answer, "last-modified", value, sizeof value))
+        object->modified_s = s3_date_http(value);
+    if (s3_http_header(answer, "date", value, sizeof value))
+        object->server_s = s3_date_http(value);
+}
+
+/* "bytes 10-19/1000". False if it is not there or not of this form. */
+static bool content_range(const struct s3_http_answer *answer, uint64_t *first, uint64_t *last,
+                          uint64_t *total)
+{
+    const char *rest = NULL;
+    char value[128];
+
+    if (!s3_http_header(answer, "content-range", value, sizeof value) ||
+        strncmp(value, "bytes ", 6) != 0)
+        return false;
+    *first = number(value + 6, '-', &rest);
+    *last = *first == UNKNOWN ? UNKNOWN : number(rest, '/', &rest);
+    *total = *last == UNKNOWN ? UNKNOWN : number(rest, '\0', NULL);
+    return *total != UNKNOWN && *first <= *last && *last < *total;
+}
+
+static int too_short(const struct stream *stream, uint64_t total, struct err *err)
+{
+    return err_set(err, ERR_INPUT,
+                   "it has %" PRIu64 " bytes, bytes %" PRIu64 " to %" PRIu64 " were asked for",
+                   total, stream->get->offset, stream->get->offset + stream->get->bytes - 1);
+}
+
+/* The answer to a request for a range: the range that was asked for, or an error. */
+static int check_range(struct stream *stream, struct s3_object *now, struct err *err)
+{
+    const uint64_t begin = (stream->get->whole ? 0 : stream->get->offset) + stream->reached;
+    const uint64_t end = begin + stream->want - stream->reached;
+    uint64_t first, last, total;
+
+    if (!content_range(&stream->tries.answer, &first, &last, &total))
+        return err_set(err, ERR_INPUT,
+                       "bytes %" PRIu64 " to %" PRIu64
+                       " were asked for, and the answer (HTTP %d) does not say "
+                       "which it has",
+                       begin, end - 1, stream->tries.answer.status);
+    now->bytes = total;
+    if (total < end)
+        return too_short(stream, total, err);
+    if (first != begin || last != end - 1)
+        return err_set(err, ERR_INPUT,
+                       "bytes %" PRIu64 " to %" PRIu64 " were asked for, %" PRIu64 " to %" PRIu64
+                       " came",
+                       begin, end - 1, first, last);
+    return 0;
+}
+
+/* Before a byte of this try counts. */
+static int check(struct stream *stream, struct err *err)
+{
+    struct s3_object now;
+
+    stream->checked = true;
+    s3_stream_object(&now, &stream->tries.answer);
+    if (stream->ranged) {
+        if (check_range(stream, &now, err) < 0)
+            return -1;
+    } else {
+        char length[32];
+
+        if (!s3_http_header(&stream->tries.answer, "content-length", length, sizeof length) ||
+            now.bytes == UNKNOWN)
+            return err_set(err, ERR_NET, "the answer does not say how long the object is");
+        stream->want = now.bytes;
+    }
+    if (stream->if_match[0] != '\0' && now.etag[0] != '\0' &&
+        strcmp(stream->if_match, now.etag) != 0)
+        return err_set(err, ERR_INPUT, "it was replaced while it was read");
+    if (stream->if_match[0] == '\0')
+        snprintf(stream->if_match, sizeof stream->if_match, "%s", now.etag);
+    *stream->object = now;
+    return 0;
+}
+
+static int on_body(void *context, const void *data, size_t bytes)
+{
+    struct stream *stream = context;
+
+    if (!stream->checked && check(stream, &stream->why) < 0)
+        return -1;
+    if (bytes > stream->want - stream->reached)
+        return err_set(&stream->why, ERR_NET, "more bytes came than the answer announced");
+    if (stream->sink(stream->context, stream->reached, data, bytes, stream->object, &stream->why) <
+        0)
+        return -1;
+    stream->reached += bytes;
+    return 0;
+}
+
+/* One try. Its status, 0 to be called again, or -1. */
+static int stream_try(struct stream *stream, struct s3_client *client,
+                      const struct s3_request *request, struct err *err)
+{
+    const struct s3_get *get = stream->get;
+    const uint64_t begin = (get->whole ? 0 : get->offset) + stream->reached;
+    struct s3_pair headers[2];
+    struct s3_request now = *request;
+    int status;
+
+    stream->ranged = !get->whole || stream->reached > 0;
+    stream->checked = false;
+    stream->why.code = ERR_NONE;
+    now.headers = headers;
+    if (stream->ranged) {
+        snprintf(stream->range, sizeof stream->range, "bytes=%" PRIu64 "-%" PRIu64, begin,
+                 begin + stream->want - stream->reached - 1);
+        headers[now.header_count++] = (struct s3_pair){"range", stream->range};
+    }
+    if (stream->if_match[0] != '\0')
+        headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
+    status = s3_request_try(client, &now, &stream->tries, err);
+    if (status < 0 && stream->why.code != ERR_NONE) {
+        *err = stream->why;
+        return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
+    }
+    if (status / 100 != 2)
+        return status;
+    /* Whole as far as HTTP goes; an empty one has not been looked at yet. */
+    if ((stream->checked || check(stream, err) == 0) && stream->reached == stream->want)
+        return status;
+    if (stream->checked && stream->reached < stream->want)
+        err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes",
+                stream->reached, stream->want);
+    return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
+}
+
+int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream_sink *sink,
+                   void *context, struct s3_object *object, struct err *err)
+{
+    struct stream stream = {.get = get, .sink = sink, .context = context, .object = object};
+    const struct s3_request request = {.method = "GET",
+                                       .bucket = get->bucket,
+                                       .key = get->key,
+                                       .sink = on_body,
+                                       .context = &stream,
+                                       .permission = "s3:GetObject"};
+    struct err unseen = {0};
+    int status, rc = -1;
+
+    err = err == NULL ? &unseen : err;
+    stream.want = get->whole ? UNKNOWN : get->bytes;
+    if (get->if_match != NULL)
+        snprintf(stream.if_match, sizeof stream.if_match, "%s", get->if_match);
+    /* A whole object all of whose bytes came needs no further try, even if the last one broke. */
+    while ((status = stream_try(&stream, client, &request, err)) == 0 &&
+           stream.reached != stream.want)
+        ;
+    if (status / 100 == 2 || (status == 0 && stream.reached == stream.want))
+        rc = S3_YES;
+    else if (status == 404)
+        rc = S3_NO;
+    else if (status == 412)
+        err_set(err, ERR_INPUT, "it was replaced while it was read (HTTP 412, it is no longer %s)",
+                stream.if_match);
+    else if (status == 416 && !get->whole)
+        err_set(err, ERR_INPUT, "it ends before bytes %" PRIu64 " to %" PRIu64, get->offset,
+                get->offset + get->bytes - 1);
+    else if (status > 0)
+        s3_request_fail(client, &request, &stream.tries, err);
+    s3_tries_release(&stream.tries);
+    return rc;
+}
