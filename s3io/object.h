@@ -42,9 +42,9 @@ struct s3_get {
     uint64_t bytes;  /* how many; all of them must be there (else ERR_INPUT) */
     bool whole;      /* the whole object, whatever its length: offset and bytes are not looked at */
     const char *if_match; /* an ETag the object must still have; NULL: any */
-    /* Ends this call as the client's cancel would; for who gives up reading while others of the
-     * process go on. May be NULL. */
-    const volatile sig_atomic_t *cancel;
+    const volatile sig_atomic_t
+        *cancel; /* looked at instead of the client's: for who gives up
+                    reading while others of the process go on; may be NULL */
 };
 
 /** Read into `out` (get->bytes of room). Not for whole. An object that no longer has the ETag is
