@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/option.h"
 #include "comm/comm.h"
+#include "s3io/client.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
 #include "trainer/options.h"
@@ -204,6 +205,7 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
         rc = is_synth ? synth(argv[0], &set, &err) : pack(argv[0], argv[1], &set, &err);
     }
     option_set_release(&set);
+    s3_client_shared_close();
     return rc < 0 ? fail(&err) : 0;
 }
 

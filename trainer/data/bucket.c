@@ -15,7 +15,8 @@
 
 /* A class as it was met in the listing. Most servers list bytewise, so that a class's keys come
  * together; where they do not, it is met several times. */
-struct class {
+struct class
+{
     char *name;
     size_t pictures;
 };
@@ -137,9 +138,8 @@ static int label_samples(struct reading *reading, struct err *err)
     if (labels == NULL || pictures == NULL)
         abort();
     for (size_t i = 0; i < reading->count; i++) {
-        char *const *found =
-            bsearch(&reading->classes[i].name, index->class_names, (size_t)index->classes,
-                    sizeof *index->class_names, by_name);
+        char *const *found = bsearch(&reading->classes[i].name, index->class_names,
+                                     (size_t)index->classes, sizeof *index->class_names, by_name);
 
         labels[i] = (int32_t)(found - index->class_names);
         pictures[labels[i]] += reading->classes[i].pictures;

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/digest.h"
@@ -28,9 +29,11 @@
 #include "trainer/data/place.h"
 #include "trainer/data/plan.h"
 
-#define RANGE_BYTES_MAX ((uint64_t)8 << 20) /* two chunks: a longer request is no cheaper a byte */
-#define SCRATCH_SHARE   4                   /* at most this part of the memory is for ranges under way */
-#define WINDOW_CHUNKS   16                  /* of an evaluation's group */
+#define RANGE_BYTES_MAX ((uint64_t)8 << 20) /* two chunks: a longer request is no cheaper a byte   \
+                                             */
+#define SCRATCH_SHARE   4 /* at most this part of the memory is for ranges under way */
+#define WAIT_SLICE_NS   50000000
+#define WINDOW_CHUNKS   16 /* of an evaluation's group */
 
 enum range_state { RANGE_PLANNED, RANGE_BEGUN, RANGE_READ, RANGE_FAILED };
 
@@ -193,9 +196,8 @@ static bool lane_next_range(const struct data_fetch *fetch, struct lane *lane, s
             continue;
         if (lane->held > 0 && lane->held + range->bytes > fetch->lane_bytes)
             return false;
-        *job = (struct job){
-            lane, group, group->begun,
-            urgency_of(fetch, lane, group->epoch, group->begin + range->need)};
+        *job = (struct job){lane, group, group->begun,
+                            urgency_of(fetch, lane, group->epoch, group->begin + range->need)};
         return true;
     }
     return false;
@@ -466,15 +468,25 @@ static void share_memory(struct data_fetch *fetch)
                         : WINDOW_CHUNKS * data_index_chunk_samples(fetch->options.index);
 }
 
+static void init_locks(struct data_fetch *fetch)
+{
+    pthread_condattr_t monotonic;
+
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&fetch->mutex, NULL);
+    pthread_cond_init(&fetch->work, NULL);
+    pthread_cond_init(&fetch->arrived, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 struct data_fetch *data_fetch_new(const struct data_fetch_options *options, struct err *err)
 {
     struct data_fetch *fetch = calloc(1, sizeof *fetch);
 
     if (fetch == NULL)
         abort();
-    pthread_mutex_init(&fetch->mutex, NULL);
-    pthread_cond_init(&fetch->work, NULL);
-    pthread_cond_init(&fetch->arrived, NULL);
+    init_locks(fetch);
     fetch->options = *options;
     fetch->options.bytes = options->bytes > 0 ? options->bytes : DATA_FETCH_BYTES;
     fetch->options.threads = options->threads > 0 ? options->threads : DATA_FETCH_THREADS;
@@ -569,11 +581,35 @@ static int check_crc(const struct data_index *index, uint64_t sample, const stru
     return -1;
 }
 
+/* Under the mutex: sleep until a range was read; a little at most where cancel is to be looked at.
+ */
+static void wait_slice(struct data_fetch *fetch)
+{
+    struct timespec until;
+
+    if (fetch->options.cancel == NULL) {
+        pthread_cond_wait(&fetch->arrived, &fetch->mutex);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_SLICE_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
+}
+
+static bool stopped(const struct data_fetch *fetch)
+{
+    return fetch->stop || (fetch->options.cancel != NULL && *fetch->options.cancel);
+}
+
 /* Under the mutex: wait for the place's range; NULL when stopped. */
 static struct range *wait_for(struct data_fetch *fetch, const struct lane *lane, uint32_t epoch,
                               uint64_t place, struct group **group)
 {
-    while (!fetch->stop) {
+    while (!stopped(fetch)) {
         *group = lane_find(lane, epoch, place);
         if (*group != NULL) {
             struct range *range = &(*group)->ranges[(*group)->range_of[place - (*group)->begin]];
@@ -581,7 +617,7 @@ static struct range *wait_for(struct data_fetch *fetch, const struct lane *lane,
             if (range->state == RANGE_READ || range->state == RANGE_FAILED)
                 return range;
         }
-        pthread_cond_wait(&fetch->arrived, &fetch->mutex);
+        wait_slice(fetch);
     }
     return NULL;
 }

@@ -13,6 +13,7 @@
 #ifndef DATA_FETCH_H
 #define DATA_FETCH_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,7 @@ struct data_index;
 struct data_order;
 struct err;
 
-#define DATA_FETCH_BYTES ((uint64_t)512 << 20)
+#define DATA_FETCH_BYTES   ((uint64_t)512 << 20)
 /* A small request waits some 20 to 50 ms for its first byte at AWS: 16 at once are 300 to 800
  * pictures a second where each has an object of its own. */
 #define DATA_FETCH_THREADS 16
@@ -40,6 +41,8 @@ struct data_fetch_options {
      * divided by the lanes) is read nevertheless, alone. */
     uint64_t bytes;
     int threads; /* requests at a time; 0: DATA_FETCH_THREADS */
+    /* Ends a wait in data_fetch_take when it becomes non-zero; may be NULL. */
+    const volatile sig_atomic_t *cancel;
 };
 
 /** Start the threads and begin to read. NULL: ERR_INPUT, ERR_USAGE (settings of S3), ERR_MEMORY. */

@@ -68,7 +68,8 @@ int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, s
         return 0;
     path = uri_join(root, key);
     err_set(err, ERR_INPUT,
-            bytes == 0 ? "picture '%s' is empty: it has 0 bytes" : "picture '%s' is larger than 2 GiB",
+            bytes == 0 ? "picture '%s' is empty: it has 0 bytes"
+                       : "picture '%s' is larger than 2 GiB",
             path);
     free(path);
     return -1;

@@ -203,7 +203,7 @@ int data_index_open(struct data_index *index, const char *root, char *const *cla
     int rc = -1;
 
     opened.root = copy_text(root);
-    if (data_root_look(root, &kind, err) < 0)
+    if (data_root_look(root, &kind, cancel, err) < 0)
         goto out;
     if (kind == DATA_ROOT_SHARDS)
         rc = read_shards(&opened, cancel, err);

@@ -152,25 +152,3 @@ int data_place_load(const char *path, size_t bytes_max, struct buf *out, struct 
     data_place_release(&place);
     return rc < 0 ? -1 : 0;
 }
-
-int data_place_store(const char *path, const void *data, size_t bytes, struct err *err)
-{
-    struct s3_client *client;
-    struct data_place place = {0};
-    struct s3_put put = {.data = data, .bytes = bytes, .if_none = true};
-    int rc;
-
-    if (!data_place_is_remote(path))
-        return file_replace(path, data, bytes, err);
-    client = s3_client_shared(err);
-    if (client == NULL || data_place_object(&place, path, err) < 0)
-        return -1;
-    put.bucket = place.bucket;
-    put.key = place.key;
-    rc = s3_object_put(client, &put, NULL, err);
-    if (rc == S3_NO)
-        rc = err_set(err, ERR_INPUT, "'%s' is there already: who else writes to this prefix?",
-                     path);
-    data_place_release(&place);
-    return rc < 0 ? -1 : 0;
-}

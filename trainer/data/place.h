@@ -53,7 +53,4 @@ int data_place_exists(const char *folder, bool *exists, struct err *err);
 /** Append a whole file or object to `out`. ERR_INPUT names it: missing, or more than bytes_max. */
 int data_place_load(const char *path, size_t bytes_max, struct buf *out, struct err *err);
 
-/** Write one as a whole. In a bucket only where there is none of that name: ERR_INPUT. */
-int data_place_store(const char *path, const void *data, size_t bytes, struct err *err);
-
 #endif

@@ -53,8 +53,8 @@ struct data_stream {
     struct data_order order; /* a copy: options.order points here, or is NULL */
     struct data_reader *reader;
     struct data_fetch *fetch; /* instead of the reader where the pictures are in S3, else NULL */
-    struct slot *slots; /* (depth) */
-    int *line;          /* (depth) numbers of slots from line_begin on, round and round */
+    struct slot *slots;       /* (depth) */
+    int *line;                /* (depth) numbers of slots from line_begin on, round and round */
     pthread_t *threads;
     int threads_running;
 
@@ -148,9 +148,8 @@ static int stream_read(struct data_stream *stream, const struct data_batch *batc
 
     if (stream->fetch == NULL)
         return data_reader_get(stream->reader, batch->samples[i], bytes, err);
-    place = o->order != NULL
-                ? data_order_place(o->order, batch->step, batch->lane, (uint32_t)i)
-                : batch->samples[i] - o->sample_begin;
+    place = o->order != NULL ? data_order_place(o->order, batch->step, batch->lane, (uint32_t)i)
+                             : batch->samples[i] - o->sample_begin;
     return data_fetch_take(stream->fetch, batch->epoch, batch->lane, place, bytes, err);
 }
 
