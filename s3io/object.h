@@ -14,6 +14,7 @@
 #ifndef S3IO_OBJECT_H
 #define S3IO_OBJECT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,6 +42,9 @@ struct s3_get {
     uint64_t bytes;  /* how many; all of them must be there (else ERR_INPUT) */
     bool whole;      /* the whole object, whatever its length: offset and bytes are not looked at */
     const char *if_match; /* an ETag the object must still have; NULL: any */
+    const volatile sig_atomic_t
+        *cancel; /* looked at instead of the client's: for who gives up
+                    reading while others of the process go on; may be NULL */
 };
 
 /** Read into `out` (get->bytes of room). Not for whole. An object that no longer has the ETag is

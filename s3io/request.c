@@ -157,6 +157,21 @@ static int tap_body(void *context, const void *data, size_t bytes)
     return tap->request->sink(tap->request->context, data, bytes);
 }
 
+static const volatile sig_atomic_t *cancel_of(const struct s3_client *client,
+                                              const struct s3_request *request)
+{
+    if (request->ignore_cancel)
+        return NULL;
+    return request->cancel != NULL ? request->cancel : client->cancel;
+}
+
+static bool cancelled(const struct s3_client *client, const struct s3_request *request)
+{
+    const volatile sig_atomic_t *cancel = cancel_of(client, request);
+
+    return cancel != NULL && *cancel;
+}
+
 static int shot_fire(struct shot *shot, struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
@@ -171,7 +186,7 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
         .stall_s = request->stall_s > 0 ? request->stall_s : client->stall_s,
         .sink = request->sink != NULL && !tries->probe ? tap_body : NULL,
         .context = &tap,
-        .cancel = request->ignore_cancel ? NULL : client->cancel,
+        .cancel = cancel_of(client, request),
     };
     const int rc = s3_http_send(client->http, &call, &tries->answer, err);
 
@@ -181,11 +196,6 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
     client->stats.bytes_out += rc == 0 ? request->body_bytes : 0;
     pthread_mutex_unlock(&client->mutex);
     return rc;
-}
-
-static bool cancelled(const struct s3_client *client, const struct s3_request *request)
-{
-    return !request->ignore_cancel && client->cancel != NULL && *client->cancel;
 }
 
 /* Full jitter: anything from nothing to all of it. */

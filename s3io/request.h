@@ -58,8 +58,9 @@ struct s3_request {
     const char *permission; /* the action that a 403 means, "s3:GetObject" */
     const char *root; /* a 2xx answer must be a document with this root element; NULL: it is none */
     double stall_s;   /* 0: the client's */
-    bool ignore_cancel; /* for cleaning up after a cancel */
-    int attempts;       /* 0: the client's */
+    const volatile sig_atomic_t *cancel; /* instead of the client's; NULL: that one */
+    bool ignore_cancel;                  /* for cleaning up after a cancel */
+    int attempts;                        /* 0: the client's */
 };
 #define S3_REQUEST_HEADERS_MAX 12
 

@@ -190,7 +190,8 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                                        .key = get->key,
                                        .sink = on_body,
                                        .context = &stream,
-                                       .permission = "s3:GetObject"};
+                                       .permission = "s3:GetObject",
+                                       .cancel = get->cancel};
     struct err unseen = {0};
     int status, rc = -1;
 

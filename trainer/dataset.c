@@ -32,7 +32,7 @@ static int look_below(struct places *places, const char *root, struct err *err)
 {
     enum data_root_kind kind = DATA_ROOT_EMPTY;
 
-    if (data_root_look(root, &kind, err) < 0)
+    if (data_root_look(root, &kind, &train_stop_asked, err) < 0)
         return -1;
     if (kind != DATA_ROOT_SPLITS) {
         places->train = copy(root);

@@ -28,7 +28,10 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                           .sample_end = end,
                                           .micro_batch = o->micro_batch,
                                           .threads = o->decode_threads,
-                                          .depth = 2};
+                                          .depth = 2,
+                                          .fetch_bytes =
+                                              o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
+                                          .fetch_threads = o->fetch_threads};
 
     options.transform.kind =
         nn_model_default_image_size(o->model) == 32 ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER;

@@ -228,6 +228,7 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
         rc = is_synth ? synth(argv[0], &set, &err) : pack(argv[0], argv[1], &set, &err);
     }
     option_set_release(&set);
+    s3_client_shared_close();
     return rc < 0 ? fail(&err) : 0;
 }
 

@@ -217,6 +217,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->max_steps = (uint64_t)option_integer(set, "max-steps");
     o->threads = integer_or(set, "threads", 0);
     o->decode_threads = integer_or(set, "decode-threads", 0);
+    o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
+    o->fetch_threads = (int)option_integer(set, "fetch-threads");
     o->bucket_bytes = (size_t)option_integer(set, "bucket-bytes") & ~(size_t)3; /* whole floats */
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);

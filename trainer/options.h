@@ -50,6 +50,8 @@ struct train_options {
     double max_run_s;   /* 0: no limit */
 
     int threads, decode_threads; /* 0: to be chosen */
+    uint64_t prefetch_bytes;
+    int fetch_threads;
     size_t bucket_bytes;
     bool check_options;
     int bench_steps; /* 0: train */

@@ -230,7 +230,11 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
                                           .step = run->position.epoch_step,
                                           .micro_batch = o->micro_batch,
                                           .threads = o->decode_threads,
-                                          .depth = BATCHES_AHEAD};
+                                          .depth = BATCHES_AHEAD,
+                                          .fetch_bytes = o->prefetch_bytes -
+                                                         o->prefetch_bytes /
+                                                             TRAIN_PREFETCH_EVALUATION,
+                                          .fetch_threads = o->fetch_threads};
 
     options.transform.kind = o->augment
                                  ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)

@@ -101,6 +101,9 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 
 /* --- parts (each collective unless said otherwise) --- */
 
+/* How --prefetch-bytes falls to the two streams that a rank has during an evaluation. */
+#define TRAIN_PREFETCH_EVALUATION 4 /* a 4th part; the rest is the training stream's */
+
 /** Hand rank 0's outcome to every rank: the same return value and err everywhere, and run->agreed
  * when it is a failure. */
 int train_share_outcome(struct train_run *run, int rc, struct err *err);

@@ -19,7 +19,7 @@ static enum data_root_kind look(const char *name)
     enum data_root_kind kind;
     struct err err = {0};
 
-    assert_int_equal(data_root_look(tree_path(name), &kind, &err), 0);
+    assert_int_equal(data_root_look(tree_path(name), &kind, NULL, &err), 0);
     return kind;
 }
 
@@ -68,7 +68,7 @@ static void root_names_the_folder_when_it_is_missing(void **state)
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(data_root_look(tree_path("nowhere"), &kind, &err), -1);
+    assert_int_equal(data_root_look(tree_path("nowhere"), &kind, NULL, &err), -1);
     assert_int_equal(err.code, ERR_INPUT);
     assert_non_null(strstr(err.msg, "nowhere"));
 }

@@ -10,11 +10,10 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/entry.h"
 #include "trainer/data/index.h"
-
-#define PICTURE_BYTES_MAX INT32_MAX
 
 static int by_name(const void *a, const void *b)
 {
@@ -61,6 +60,34 @@ struct class_folder {
     int32_t label;
 };
 
+int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, struct err *err)
+{
+    char *path;
+
+    if (bytes > 0 && bytes <= INT32_MAX)
+        return 0;
+    path = uri_join(root, key);
+    err_set(err, ERR_INPUT,
+            bytes == 0 ? "picture '%s' is empty: it has 0 bytes"
+                       : "picture '%s' is larger than 2 GiB",
+            path);
+    free(path);
+    return -1;
+}
+
+int data_folder_check_class(const char *root, const char *class, struct err *err)
+{
+    char *path;
+
+    if (strcmp(class, "lost+found") == 0)
+        return 0;
+    path = uri_join(root, class);
+    err_set(err, ERR_INPUT,
+            "class folder '%s' holds no pictures (.jpg, .jpeg or .png, directly in it)", path);
+    free(path);
+    return -1;
+}
+
 /* Add one file. What is named like a picture and is no file (a folder, a pipe) counts as ignored.
  */
 static int add_file(struct data_index *index, struct data_builder *builder,
@@ -77,14 +104,10 @@ static int add_file(struct data_index *index, struct data_builder *builder,
         index->ignored++;
         return 0;
     }
-    if (stat.st_size == 0)
-        return err_set(err, ERR_INPUT, "picture '%s/%s/%s' is empty: it has 0 bytes", class->root,
-                       class->name, name);
-    if (stat.st_size > PICTURE_BYTES_MAX)
-        return err_set(err, ERR_INPUT, "picture '%s/%s/%s' is larger than 2 GiB", class->root,
-                       class->name, name);
-    sample.bytes = (uint32_t)stat.st_size;
     snprintf(key, sizeof key, "%s/%s", class->name, name);
+    if (data_folder_check_bytes(class->root, key, (uint64_t)stat.st_size, err) < 0)
+        return -1;
+    sample.bytes = (uint32_t)stat.st_size;
     return data_builder_add(builder, &sample, key, err);
 }
 
@@ -129,42 +152,9 @@ static int read_class(struct data_index *index, struct data_builder *builder, in
     }
     rc = read_entries(index, builder, &class, cancel, err);
     closedir(class.dir);
-    if (rc == 0 && builder->samples.bytes == before && strcmp(class.name, "lost+found") != 0)
-        rc = err_set(err, ERR_INPUT,
-                     "class folder '%s/%s' holds no pictures (.jpg, .jpeg or .png, directly in it)",
-                     class.root, class.name);
+    if (rc == 0 && builder->samples.bytes == before)
+        rc = data_folder_check_class(class.root, class.name, err);
     return rc;
-}
-
-struct sorted {
-    unsigned char sha256[DIGEST_SHA256_BYTES];
-    struct data_sample sample;
-};
-
-static int by_digest(const void *a, const void *b)
-{
-    return memcmp(((const struct sorted *)a)->sha256, ((const struct sorted *)b)->sha256,
-                  DIGEST_SHA256_BYTES);
-}
-
-/* Index order. A directory lists its files in any order, and by name all of a class would stand
- * together. */
-static int sort_by_digest(struct data_index *index, struct err *err)
-{
-    struct sorted *sorted = calloc(index->count, sizeof *sorted);
-
-    if (sorted == NULL)
-        return err_set(err, ERR_MEMORY, "no memory to sort the %zu pictures of '%s'", index->count,
-                       index->root);
-    for (size_t i = 0; i < index->count; i++) {
-        sorted[i].sample = index->samples[i];
-        digest_sha256(sorted[i].sample.key, strlen(sorted[i].sample.key), sorted[i].sha256);
-    }
-    qsort(sorted, index->count, sizeof *sorted, by_digest);
-    for (size_t i = 0; i < index->count; i++)
-        index->samples[i] = sorted[i].sample;
-    free(sorted);
-    return 0;
 }
 
 int data_folder_read(struct data_index *index, const volatile sig_atomic_t *cancel, struct err *err)
@@ -183,7 +173,7 @@ int data_folder_read(struct data_index *index, const volatile sig_atomic_t *canc
         if (read_class(index, &builder, root_fd, label, cancel, err) < 0)
             goto out;
     data_builder_finish(&builder, index);
-    rc = sort_by_digest(index, err);
+    rc = 0;
 out:
     if (root_fd >= 0)
         close(root_fd);

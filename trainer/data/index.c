@@ -8,8 +8,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/uri.h"
+#include "trainer/data/bucket.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/folder.h"
+#include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/shards.h"
 
@@ -150,10 +152,44 @@ static int read_shards(struct data_index *index, const volatile sig_atomic_t *ca
     return 0;
 }
 
+struct sorted {
+    unsigned char sha256[DIGEST_SHA256_BYTES];
+    struct data_sample sample;
+};
+
+static int by_digest(const void *a, const void *b)
+{
+    return memcmp(((const struct sorted *)a)->sha256, ((const struct sorted *)b)->sha256,
+                  DIGEST_SHA256_BYTES);
+}
+
+/* Index order of a folder. A directory lists its files in any order, and by name all of a class
+ * would stand together. */
+static int sort_by_digest(struct data_index *index, struct err *err)
+{
+    struct sorted *sorted = calloc(index->count + 1, sizeof *sorted);
+
+    if (sorted == NULL)
+        return err_set(err, ERR_MEMORY, "no memory to sort the %zu pictures of '%s'", index->count,
+                       index->root);
+    for (size_t i = 0; i < index->count; i++) {
+        sorted[i].sample = index->samples[i];
+        digest_sha256(sorted[i].sample.key, strlen(sorted[i].sample.key), sorted[i].sha256);
+    }
+    qsort(sorted, index->count, sizeof *sorted, by_digest);
+    for (size_t i = 0; i < index->count; i++)
+        index->samples[i] = sorted[i].sample;
+    free(sorted);
+    return 0;
+}
+
 static int read_folder(struct data_index *index, const volatile sig_atomic_t *cancel,
                        struct err *err)
 {
-    if (data_folder_read(index, cancel, err) < 0)
+    const int rc = data_place_is_remote(index->root) ? data_bucket_read(index, cancel, err)
+                                                     : data_folder_read(index, cancel, err);
+
+    if (rc < 0 || sort_by_digest(index, err) < 0)
         return -1;
     seal(index);
     return 0;
@@ -167,7 +203,7 @@ int data_index_open(struct data_index *index, const char *root, char *const *cla
     int rc = -1;
 
     opened.root = copy_text(root);
-    if (data_root_look(root, &kind, err) < 0)
+    if (data_root_look(root, &kind, cancel, err) < 0)
         goto out;
     if (kind == DATA_ROOT_SHARDS)
         rc = read_shards(&opened, cancel, err);
@@ -199,6 +235,7 @@ void data_index_release(struct data_index *index)
     free(index->samples);
     free_names(index->class_names, (size_t)index->classes);
     free_names(index->file_names, index->files);
+    free_names(index->file_etags, index->files);
     free(index->keys);
     *index = (struct data_index){0};
 }
@@ -222,6 +259,8 @@ static int select_marked(const struct data_index *whole, const bool *marks, bool
         .class_names = copy_names(whole->class_names, (size_t)whole->classes),
         .files = whole->files,
         .file_names = copy_names(whole->file_names, whole->files),
+        .file_etags =
+            whole->file_etags != NULL ? copy_names(whole->file_etags, whole->files) : NULL,
     };
     data_builder_finish(&builder, part);
     seal(part);
@@ -300,7 +339,7 @@ size_t data_index_chunk_samples(const struct data_index *index)
 /* What goes ahead of the texts and samples. Both ends are the same build: native bytes will do. */
 struct encoded {
     uint64_t count, files, bytes, ignored;
-    int32_t classes, sharded;
+    int32_t classes, sharded, etags;
     unsigned char fingerprint[DIGEST_SHA256_BYTES];
 };
 
@@ -318,6 +357,7 @@ void data_index_encode(const struct data_index *index, struct buf *out)
         .ignored = index->ignored,
         .classes = index->classes,
         .sharded = index->sharded,
+        .etags = index->file_etags != NULL,
     };
 
     memcpy(head.fingerprint, index->fingerprint, sizeof head.fingerprint);
@@ -327,6 +367,8 @@ void data_index_encode(const struct data_index *index, struct buf *out)
         append_text(out, index->class_names[i]);
     for (size_t i = 0; i < index->files; i++)
         append_text(out, index->file_names[i]);
+    for (size_t i = 0; index->file_etags != NULL && i < index->files; i++)
+        append_text(out, index->file_etags[i]);
     for (size_t i = 0; i < index->count; i++) {
         struct data_sample sample = index->samples[i];
 
@@ -410,7 +452,7 @@ int data_index_decode(struct data_index *index, const void *data, size_t bytes, 
     struct data_index decoded = {0};
     struct encoded head;
     const char *root;
-    size_t classes = 0;
+    size_t classes = 0, etags = 0;
     bool whole;
 
     whole = take(&rest, &head, sizeof head) && (root = take_text(&rest)) != NULL;
@@ -423,6 +465,8 @@ int data_index_decode(struct data_index *index, const void *data, size_t bytes, 
         whole = take_names(&rest, (size_t)head.classes, &decoded.class_names, &classes);
         decoded.classes = (int)classes;
         whole = whole && take_names(&rest, head.files, &decoded.file_names, &decoded.files);
+        if (whole && head.etags != 0)
+            whole = take_names(&rest, head.files, &decoded.file_etags, &etags);
     }
     if (!whole || take_samples(&rest, &head, &decoded, err) < 0) {
         if (!whole)

@@ -2,7 +2,8 @@
  * trainer/data/index.h -- which pictures there are: one entry a sample, in index order.
  *
  * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), or a folder of tar
- * shards written by `convoy pack` (README.md of this folder describes the files). Index order: for
+ * shards written by `convoy pack` (README.md of this folder describes the files); either may lie in
+ * a bucket, ROOT is s3://BUCKET/PREFIX then (place.h), and is the same index. Index order: for
  * a folder per class, samples sorted by the SHA-256 of their key "CLASS/x.jpg"; shards are written
  * in that order and keep it. Hence a folder and the shards packed from it are the same index, up to
  * where the bytes lie.
@@ -24,13 +25,13 @@ struct data_sample {
     const char *key; /* "CLASS/x.jpg" */
     uint64_t offset; /* where its bytes begin in the file */
     uint32_t bytes;
-    uint32_t crc32c; /* shards only */
+    uint32_t crc32c; /* shards: of its bytes; a folder in S3: of its ETag's text (0: it has none) */
     uint32_t file;   /* number of the shard; folders have a file per sample and leave it 0 */
     int32_t label;
 };
 
 struct data_index {
-    char *root; /* the folder */
+    char *root; /* the folder, or s3://BUCKET/PREFIX */
     bool sharded;
     size_t count; /* samples */
     struct data_sample *samples;
@@ -38,6 +39,7 @@ struct data_index {
     char **class_names; /* (classes) by bytewise order of names: label = place */
     size_t files;       /* shards: tar files */
     char **file_names;  /* (files) relative to root */
+    char **file_etags;  /* (files) in S3, as listed; NULL elsewhere */
     uint64_t bytes;     /* of all samples */
     size_t ignored;     /* files in class folders that are no pictures by their name */
     unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* over (key, label, bytes) of every sample in
@@ -53,7 +55,7 @@ struct data_index {
  * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be
  * NULL; when it becomes non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty,
  * one class only, no pictures, a shard whose length or index does not match, tar files without an
- * index.
+ * index; in S3 also what s3_list and s3_object_load say.
  */
 int data_index_open(struct data_index *index, const char *root, char *const *class_names,
                     int classes, const volatile sig_atomic_t *cancel, struct err *err);
@@ -70,7 +72,7 @@ int data_index_split(struct data_index *whole, double share, struct data_index *
 void data_index_encode(const struct data_index *index, struct buf *out);
 int data_index_decode(struct data_index *index, const void *data, size_t bytes, struct err *err);
 
-/** The file that holds a sample's bytes; heap, the caller frees. */
+/** The file or object that holds a sample's bytes; heap, the caller frees. */
 char *data_index_path(const struct data_index *index, size_t sample);
 
 /** Samples a chunk (DESIGN: about 4 MB by the mean size, 1 .. 256). */

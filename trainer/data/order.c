@@ -155,25 +155,50 @@ static uint64_t sequence_sample(const struct data_order *order, uint32_t epoch, 
     return data_permute(place / size, chunks, key) * size + place % size;
 }
 
-uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step,
-                           uint32_t lane, uint32_t i)
+uint64_t data_order_window_places(const struct data_order *order)
 {
-    const uint64_t full = full_steps(order), last = last_images(order);
-    const uint32_t lanes = order->lanes;
-    const uint64_t lane_step = share_of(order->batch, lanes, lane); /* images of a full step */
-    const uint64_t lane_begin =
-        full * share_before(order->batch, lanes, lane) + share_before(last, lanes, lane);
-    const uint64_t lane_count = full * lane_step + share_of(last, lanes, lane);
-    const uint64_t place = step * lane_step + i; /* in the lane: only full steps come before */
-    const uint64_t window_size = WINDOW_CHUNKS * order->chunk_samples;
+    return WINDOW_CHUNKS * order->chunk_samples;
+}
+
+uint64_t data_order_lane_places(const struct data_order *order, uint32_t lane)
+{
+    return full_steps(order) * share_of(order->batch, order->lanes, lane) +
+           share_of(last_images(order), order->lanes, lane);
+}
+
+/* Only full steps come before any place. */
+uint64_t data_order_place(const struct data_order *order, uint64_t step, uint32_t lane, uint32_t i)
+{
+    return step * share_of(order->batch, order->lanes, lane) + i;
+}
+
+uint64_t data_order_place_step(const struct data_order *order, uint32_t lane, uint64_t place)
+{
+    return place / share_of(order->batch, order->lanes, lane);
+}
+
+uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch, uint32_t lane,
+                                 uint64_t place)
+{
+    const uint64_t lane_begin = full_steps(order) * share_before(order->batch, order->lanes, lane) +
+                                share_before(last_images(order), order->lanes, lane);
+    const uint64_t lane_count = data_order_lane_places(order, lane);
+    const uint64_t window_size = data_order_window_places(order);
     const uint64_t window = place / window_size, window_begin = window * window_size;
     const uint64_t rest = lane_count - window_begin;
     uint32_t key[2];
 
-    assert(i < data_order_lane_images(order, step, lane));
-    derive_key(order->seed, 1 + window * lanes + lane, epoch, key);
+    assert(place < lane_count);
+    derive_key(order->seed, 1 + window * order->lanes + lane, epoch, key);
     return sequence_sample(
         order, epoch,
         lane_begin + window_begin +
             data_permute(place - window_begin, rest < window_size ? rest : window_size, key));
+}
+
+uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step,
+                           uint32_t lane, uint32_t i)
+{
+    assert(i < data_order_lane_images(order, step, lane));
+    return data_order_place_sample(order, epoch, lane, data_order_place(order, step, lane, i));
 }

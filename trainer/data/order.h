@@ -48,6 +48,22 @@ uint32_t data_order_lane_images(const struct data_order *order, uint64_t step, u
 uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step,
                            uint32_t lane, uint32_t i);
 
+/*
+ * The same by lanes, for who reads ahead: the places of a lane are numbered through an epoch in the
+ * order in which its micro-batches take them.
+ */
+/** Places of a lane in an epoch. */
+uint64_t data_order_lane_places(const struct data_order *order, uint32_t lane);
+/** The place of image i of micro-batch (step, lane) in its lane. */
+uint64_t data_order_place(const struct data_order *order, uint64_t step, uint32_t lane, uint32_t i);
+/** The step that takes a place. */
+uint64_t data_order_place_step(const struct data_order *order, uint32_t lane, uint64_t place);
+/** The index place of the sample at a place of a lane. place < data_order_lane_places(). */
+uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch, uint32_t lane,
+                                 uint64_t place);
+/** Places of a window: 16 G. Windows begin at multiples of it. */
+uint64_t data_order_window_places(const struct data_order *order);
+
 /** A keyed permutation of [0, n): exposed for tests and for who shuffles elsewhere. x < n. */
 uint64_t data_permute(uint64_t x, uint64_t n, const uint32_t key[2]);
 uint64_t data_unpermute(uint64_t y, uint64_t n, const uint32_t key[2]);

@@ -1,13 +1,10 @@
 #include "trainer/data/pack.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -19,56 +16,30 @@
 #include "trainer/data/codec.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
+#include "trainer/data/pictures.h"
+#include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/shard.h"
 #include "trainer/data/tar.h"
+#include "trainer/data/target.h"
 
 #define BAR_EVERY_S 0.2
-
-/* What has appeared below the target, in that order: a failure takes it back. */
-struct written {
-    char **paths;
-    size_t count, capacity;
-};
-
-static void written_add(struct written *written, const char *path)
-{
-    if (written->count == written->capacity) {
-        written->capacity = written->capacity * 2 + 16;
-        written->paths = reallocarray(written->paths, written->capacity, sizeof *written->paths);
-        if (written->paths == NULL)
-            abort();
-    }
-    written->paths[written->count] = strdup(path);
-    if (written->paths[written->count++] == NULL)
-        abort();
-}
-
-/* Removes files, and folders if they are empty: a folder of ours may hold what another put there
- * meanwhile. */
-static void written_release(struct written *written, bool undo)
-{
-    for (size_t i = written->count; i-- > 0;) {
-        if (undo)
-            remove(written->paths[i]);
-        free(written->paths[i]);
-    }
-    free(written->paths);
-    *written = (struct written){0};
-}
 
 /* One folder per class on its way into shards. */
 struct split {
     const struct data_pack_options *options;
-    struct written *written;
-    const char *target;
+    struct data_target *target;
+    const char *folder; /* below the target */
     struct data_index index;
-    json_t *shards;      /* of the top index; a member for every shard that is finished */
-    struct data_tar tar; /* the shard in hand */
+    struct data_pictures pictures;
+    struct data_index packed; /* where the samples went: keys are those of `index` */
+    json_t *shards;           /* of the top index; a member for every shard that is finished */
+    struct data_tar tar;      /* the shard in hand */
     struct data_shard shard;
-    char *tar_path;
+    char *tar_path, *draft;
     uint64_t shard_bytes; /* its pictures */
     struct buf picture;
+    uint64_t bytes; /* done, for the bar */
     double bar_s;
 };
 
@@ -77,21 +48,47 @@ static void split_release(struct split *split)
     data_tar_release(&split->tar);
     data_shard_release(&split->shard);
     free(split->tar_path);
+    free(split->draft);
     buf_release(&split->picture);
     json_decref(split->shards);
+    data_pictures_close(&split->pictures);
+    data_index_release(&split->packed);
     data_index_release(&split->index);
+}
+
+static bool bar_is_due(struct split *split)
+{
+    const double now = clock_now_s();
+
+    if (now - split->bar_s < BAR_EVERY_S)
+        return false;
+    split->bar_s = now;
+    return true;
 }
 
 static void show(struct split *split, const char *what, size_t done)
 {
-    const double now = clock_now_s();
     char line[256];
 
-    if (now - split->bar_s < BAR_EVERY_S)
+    split->bytes = done == 1 ? 0 : split->bytes;
+    split->bytes += split->index.samples[done - 1].bytes;
+    if (!bar_is_due(split))
         return;
-    split->bar_s = now;
-    snprintf(line, sizeof line, "%s %s: %zu of %zu pictures", what, split->target, done,
-             split->index.count);
+    snprintf(line, sizeof line, "%s %s: %zu of %zu pictures, %.1f of %.1f MB", what, split->folder,
+             done, split->index.count, (double)split->bytes / 1e6,
+             (double)split->index.bytes / 1e6);
+    log_bar(line);
+}
+
+static void show_upload(void *context, uint64_t done, uint64_t total)
+{
+    struct split *split = context;
+    char line[256];
+
+    if (!bar_is_due(split))
+        return;
+    snprintf(line, sizeof line, "uploading %s: %.1f of %.1f MB", split->tar_path,
+             (double)done / 1e6, (double)total / 1e6);
     log_bar(line);
 }
 
@@ -113,24 +110,17 @@ static const char *extension_of(const struct buf *picture)
 /* Read a picture; *extension tells its kind. */
 static int read_picture(struct split *split, size_t sample, const char **extension, struct err *err)
 {
-    const uint32_t bytes = split->index.samples[sample].bytes;
-    char *path = data_index_path(&split->index, sample);
-    int rc = -1;
+    char *path;
 
-    split->picture.bytes = 0;
-    if (file_read(path, INT32_MAX, &split->picture, err) < 0)
-        goto out;
+    if (data_pictures_get(&split->pictures, sample, &split->picture, err) < 0)
+        return -1;
     *extension = extension_of(&split->picture);
-    if (split->picture.bytes != bytes)
-        err_set(err, ERR_INPUT, "'%s' changed while it was packed: had %" PRIu32 " bytes, now %zu",
-                path, bytes, split->picture.bytes);
-    else if (*extension == NULL)
-        err_set(err, ERR_INPUT, "'%s' is no picture: neither JPEG nor PNG", path);
-    else
-        rc = 0;
-out:
+    if (*extension != NULL)
+        return 0;
+    path = data_index_path(&split->index, sample);
+    err_set(err, ERR_INPUT, "'%s' is no picture: neither JPEG nor PNG", path);
     free(path);
-    return rc;
+    return -1;
 }
 
 static int begin_shard(struct split *split, struct err *err)
@@ -138,35 +128,59 @@ static int begin_shard(struct split *split, struct err *err)
     char name[64];
 
     snprintf(name, sizeof name, "shard-%06zu.tar", json_array_size(split->shards));
-    split->tar_path = uri_join(split->target, name);
+    split->tar_path = uri_join(split->folder, name);
     split->shard_bytes = 0;
-    return data_tar_open(&split->tar, split->tar_path, err);
+    split->draft = data_target_draft(split->target, split->tar_path, err);
+    return split->draft == NULL ? -1 : data_tar_open(&split->tar, split->draft, err);
+}
+
+/* The shard is there: the top index and `packed` learn of it. */
+static void note_shard(struct split *split, char *etag)
+{
+    struct data_index *packed = &split->packed;
+    const char *name = strrchr(split->tar_path, '/') + 1;
+    const size_t files = packed->files + 2; /* with a NULL at the end */
+
+    packed->file_names = reallocarray(packed->file_names, files, sizeof *packed->file_names);
+    packed->file_etags = reallocarray(packed->file_etags, files, sizeof *packed->file_etags);
+    if (packed->file_names == NULL || packed->file_etags == NULL)
+        abort();
+    packed->file_names[packed->files] = strdup(name);
+    packed->file_etags[packed->files] = etag != NULL ? etag : strdup("");
+    if (packed->file_names[packed->files] == NULL || packed->file_etags[packed->files] == NULL)
+        abort();
+    packed->files++;
+    json_array_append_new(split->shards, json_pack("{s:s, s:I, s:I, s:I}", "name", name, "count",
+                                                   (json_int_t)split->shard.count, "bytes",
+                                                   (json_int_t)split->shard_bytes, "tar_bytes",
+                                                   (json_int_t)split->shard.tar_bytes));
 }
 
 static int finish_shard(struct split *split, struct err *err)
 {
     char *index_path = data_shard_index_path(split->tar_path);
     struct buf encoded = {0};
+    char *etag = NULL;
     int rc = -1;
 
-    written_add(split->written, split->tar_path);
-    if (data_tar_finish(&split->tar, &split->shard.tar_bytes, err) < 0)
+    data_target_expect(split->target, split->tar_path);
+    if (data_tar_finish(&split->tar, &split->shard.tar_bytes, err) < 0 ||
+        data_target_deliver(split->target, split->draft, split->tar_path, &etag, show_upload, split,
+                            err) < 0)
         goto out;
     data_shard_encode(&split->shard, &encoded);
-    written_add(split->written, index_path);
-    if (file_replace(index_path, encoded.data, encoded.bytes, err) < 0)
+    if (data_target_put(split->target, index_path, encoded.data, encoded.bytes, err) < 0)
         goto out;
-    json_array_append_new(split->shards, json_pack("{s:s, s:I, s:I, s:I}", "name",
-                                                   strrchr(split->tar_path, '/') + 1, "count",
-                                                   (json_int_t)split->shard.count, "bytes",
-                                                   (json_int_t)split->shard_bytes, "tar_bytes",
-                                                   (json_int_t)split->shard.tar_bytes));
+    note_shard(split, etag);
+    etag = NULL;
     rc = 0;
 out:
     data_tar_release(&split->tar);
     data_shard_release(&split->shard);
     free(split->tar_path);
-    split->tar_path = NULL;
+    free(split->draft);
+    free(etag);
+    split->tar_path = split->draft = NULL;
     buf_release(&encoded);
     free(index_path);
     return rc;
@@ -193,12 +207,25 @@ static int put_sample(struct split *split, size_t place, struct err *err)
     if (data_tar_put(&split->tar, name, label, strlen(label), NULL, err) < 0)
         return -1;
     data_shard_add(&split->shard, &record, sample->key);
+    split->packed.samples[place] = *sample;
+    split->packed.samples[place].offset = record.offset;
+    split->packed.samples[place].crc32c = record.crc32c;
+    split->packed.samples[place].file = (uint32_t)json_array_size(split->shards);
     split->shard_bytes += sample->bytes;
     return split->tar.bytes >= split->options->shard_bytes ? finish_shard(split, err) : 0;
 }
 
 static int write_shards(struct split *split, struct err *err)
 {
+    split->packed = (struct data_index){
+        .root = strdup(split->folder),
+        .sharded = true,
+        .count = split->index.count,
+        .samples = calloc(split->index.count + 1, sizeof *split->packed.samples),
+        .bytes = split->index.bytes,
+    };
+    if (split->packed.root == NULL || split->packed.samples == NULL)
+        abort();
     for (size_t i = 0; i < split->index.count; i++) {
         if (stopped(split, err) || put_sample(split, i, err) < 0)
             return -1;
@@ -207,31 +234,19 @@ static int write_shards(struct split *split, struct err *err)
     return split->tar_path != NULL ? finish_shard(split, err) : 0;
 }
 
-/* Compare the tar's bytes, where the index says they are, with the index's CRCs. */
-static int verify_pictures(struct split *split, const struct data_shard *shard,
-                           const char *tar_path, size_t first, struct err *err)
+/* Compare the bytes that lie where the index says with its CRCs. */
+static int verify_pictures(struct split *split, struct err *err)
 {
-    const int fd = open(tar_path, O_RDONLY | O_CLOEXEC);
-    int rc = 0;
+    struct data_pictures pictures = {0};
+    int rc = data_pictures_open(&pictures, &split->packed, split->options->cancel, err);
 
-    if (fd < 0)
-        return err_set_errno(err, ERR_IO, errno, "cannot read '%s' back", tar_path);
-    for (size_t i = 0; i < shard->count && rc == 0; i++) {
-        const struct data_shard_record *record = &shard->records[i];
-
-        split->picture.bytes = 0;
-        if (stopped(split, err) || buf_reserve(&split->picture, record->bytes, err) < 0)
+    for (size_t i = 0; i < split->packed.count && rc == 0; i++) {
+        if (stopped(split, err) || data_pictures_get(&pictures, i, &split->picture, err) < 0)
             rc = -1;
-        else if (pread(fd, split->picture.data, record->bytes, (off_t)record->offset) !=
-                 (ssize_t)record->bytes)
-            rc = err_set(err, ERR_IO, "cannot read picture '%s' back from '%s'",
-                         data_shard_key(shard, i), tar_path);
-        else if (digest_crc32c(0, split->picture.data, record->bytes) != record->crc32c)
-            rc = err_set(err, ERR_IO, "'%s' reads back otherwise than it was written: picture '%s'",
-                         tar_path, data_shard_key(shard, i));
-        show(split, "verifying", first + i + 1);
+        else
+            show(split, "verifying", i + 1);
     }
-    close(fd);
+    data_pictures_close(&pictures);
     return rc;
 }
 
@@ -240,21 +255,23 @@ static int verify_shards(struct split *split, struct err *err)
     size_t first = 0;
     int rc = 0;
 
-    for (size_t i = 0; i < json_array_size(split->shards) && rc == 0; i++) {
-        const json_t *name = json_object_get(json_array_get(split->shards, i), "name");
-        char *tar_path = uri_join(split->target, json_string_value(name));
+    for (size_t i = 0; i < split->packed.files && rc == 0; i++) {
+        char *tar_path = uri_join(split->folder, split->packed.file_names[i]);
         char *index_path = data_shard_index_path(tar_path);
         struct data_shard shard = {0};
 
-        if (data_shard_read(&shard, index_path, err) < 0 ||
-            data_shard_check_tar(&shard, tar_path, index_path, first, err) < 0 ||
-            verify_pictures(split, &shard, tar_path, first, err) < 0)
-            rc = -1;
+        rc = data_shard_read(&shard, index_path, err);
+        if (rc == 0 && !data_place_is_remote(tar_path)) /* else reading it will tell */
+            rc = data_shard_check_tar(&shard, tar_path, index_path, first, err);
         first += shard.count;
         data_shard_release(&shard);
         free(index_path);
         free(tar_path);
     }
+    if (rc == 0)
+        rc = verify_pictures(split, err);
+    if (rc < 0 && err->code != ERR_STOPPED)
+        err_wrap(err, "what was written reads back otherwise");
     return rc;
 }
 
@@ -276,7 +293,7 @@ static json_t *classes_json(const struct data_index *index, struct err *err)
 static int write_top(struct split *split, json_t *classes, struct err *err)
 {
     const struct data_index *index = &split->index;
-    char *path = uri_join(split->target, SHARD_TOP_NAME);
+    char *path = uri_join(split->folder, SHARD_TOP_NAME);
     char fingerprint[DIGEST_HEX_CHARS];
     json_t *top;
     char *text;
@@ -290,23 +307,11 @@ static int write_top(struct split *split, json_t *classes, struct err *err)
     text = json_dumps(top, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
     if (text == NULL)
         abort();
-    written_add(split->written, path);
-    rc = file_replace(path, text, strlen(text), err);
+    rc = data_target_put(split->target, path, text, strlen(text), err);
     free(text);
     json_decref(top);
     free(path);
     return rc;
-}
-
-/* The folder, and whether it was ours to make. */
-static int make_folder(struct written *written, const char *path, struct err *err)
-{
-    if (file_is_folder(path))
-        return 0;
-    if (file_make_folder(path, err) < 0)
-        return -1;
-    written_add(written, path);
-    return 0;
 }
 
 static int write_split(struct split *split, struct err *err)
@@ -316,8 +321,9 @@ static int write_split(struct split *split, struct err *err)
 
     if (classes == NULL)
         return -1;
-    if (make_folder(split->written, split->target, err) == 0 && write_shards(split, err) == 0 &&
-        verify_shards(split, err) == 0)
+    if (data_target_folder(split->target, split->folder, err) == 0 &&
+        data_pictures_open(&split->pictures, &split->index, split->options->cancel, err) == 0 &&
+        write_shards(split, err) == 0 && verify_shards(split, err) == 0)
         rc = write_top(split, classes, err);
     json_decref(classes);
     log_bar("");
@@ -326,12 +332,12 @@ static int write_split(struct split *split, struct err *err)
 
 /* Pack one folder per class. `train` has the classes that it is bound to; an empty one takes its
  * classes from this folder. */
-static int pack_split(const struct data_pack_options *options, struct written *written,
-                      const char *source, const char *target, struct data_index *train,
+static int pack_split(const struct data_pack_options *options, struct data_target *target,
+                      const char *source, const char *folder, struct data_index *train,
                       struct err *err)
 {
     struct split split = {
-        .options = options, .written = written, .target = target, .tar.file.fd = -1};
+        .options = options, .target = target, .folder = folder, .tar.file.fd = -1};
     int rc = -1;
 
     if (data_index_open(&split.index, source, train->class_names, train->classes, options->cancel,
@@ -344,9 +350,10 @@ static int pack_split(const struct data_pack_options *options, struct written *w
     split.shards = json_array();
     if (write_split(&split, err) < 0)
         goto out;
-    log_info("packed '%s': %zu pictures of %d classes in %zu shards", target, split.index.count,
+    log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder, split.index.count,
              split.index.classes, json_array_size(split.shards));
     if (train->class_names == NULL) {
+        data_pictures_close(&split.pictures); /* it reads from the index that goes now */
         *train = split.index;
         split.index = (struct data_index){0};
     }
@@ -356,13 +363,18 @@ out:
     return rc;
 }
 
-static int refuse_shards(const char *target, struct err *err)
+static int refuse_shards(const char *target, const volatile sig_atomic_t *cancel, struct err *err)
 {
     enum data_root_kind kind;
+    bool there = false;
 
-    if (!file_exists(target))
+    if (!data_place_is_remote(target))
+        there = file_exists(target);
+    else if (data_place_exists(target, &there, err) < 0)
+        return -1;
+    if (!there)
         return 0;
-    if (data_root_look(target, &kind, err) < 0)
+    if (data_root_look(target, &kind, cancel, err) < 0)
         return -1;
     if (kind == DATA_ROOT_SHARDS || kind == DATA_ROOT_TARS)
         return err_set(err, ERR_INPUT,
@@ -376,7 +388,7 @@ static char *target_of(const struct data_pack_options *options, const char *sour
     return uri_join(options->target, strrchr(source, '/') + 1);
 }
 
-static int pack_root(const struct data_pack_options *options, struct written *written,
+static int pack_root(const struct data_pack_options *options, struct data_target *target,
                      struct err *err)
 {
     char *sources[DATA_SPLITS] = {0}, *targets[DATA_SPLITS] = {0};
@@ -389,14 +401,14 @@ static int pack_root(const struct data_pack_options *options, struct written *wr
         if (sources[s] == NULL)
             continue;
         targets[s] = target_of(options, sources[s]);
-        if (refuse_shards(targets[s], err) < 0)
+        if (refuse_shards(targets[s], options->cancel, err) < 0)
             goto out;
     }
-    if (make_folder(written, options->target, err) < 0)
+    if (data_target_folder(target, options->target, err) < 0)
         goto out;
     for (int s = 0; s < DATA_SPLITS; s++)
         if (sources[s] != NULL &&
-            pack_split(options, written, sources[s], targets[s], &train, err) < 0)
+            pack_split(options, target, sources[s], targets[s], &train, err) < 0)
             goto out;
     rc = 0;
 out:
@@ -410,19 +422,20 @@ out:
 
 int data_pack(const struct data_pack_options *options, struct err *err)
 {
-    struct written written = {0};
+    struct data_target target = {0};
     struct data_index train = {0};
     enum data_root_kind kind;
     int rc = -1;
 
-    if (data_root_look(options->source, &kind, err) < 0 || refuse_shards(options->target, err) < 0)
+    if (data_root_look(options->source, &kind, options->cancel, err) < 0 ||
+        refuse_shards(options->target, options->cancel, err) < 0)
         goto out;
     if (kind == DATA_ROOT_SPLITS)
-        rc = pack_root(options, &written, err);
+        rc = pack_root(options, &target, err);
     else
-        rc = pack_split(options, &written, options->source, options->target, &train, err);
+        rc = pack_split(options, &target, options->source, options->target, &train, err);
 out:
     data_index_release(&train);
-    written_release(&written, rc < 0);
+    data_target_release(&target, rc < 0);
     return rc;
 }

@@ -12,7 +12,8 @@ struct err;
 struct data_pack_options {
     const char *source; /* a folder per class, or a root with train and valid|validation|val and
                            test below */
-    const char *target; /* the folder to write; each split in a folder of the same name below it */
+    const char *target; /* the folder to write; each split in a folder of the same name below it.
+                           Source and target may each be s3://BUCKET/PREFIX */
     uint64_t
         shard_bytes; /* a shard is closed when it holds this much; default DATA_PACK_SHARD_BYTES */
     const volatile sig_atomic_t *cancel;
@@ -21,7 +22,8 @@ struct data_pack_options {
 
 /** Pack, then read back and compare every sample's CRC-32C. A target that already holds shards is
  * ERR_INPUT. A file that is no picture is ERR_INPUT and named. The top index appears last, whole; a
- * failure removes what was written. */
+ * failure removes what was written. A shard that goes to a bucket is made in a temporary folder
+ * first (target.h). */
 int data_pack(const struct data_pack_options *options, struct err *err);
 
 #endif

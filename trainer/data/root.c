@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/uri.h"
 #include "trainer/data/entry.h"
+#include "trainer/data/place.h"
 #include "trainer/data/shard.h"
 
 struct listing {
@@ -17,29 +18,67 @@ struct listing {
     bool index;
 };
 
+static void count(struct listing *listing, const char *name, bool folder)
+{
+    if (data_entry_is_hidden(name))
+        return;
+    if (folder)
+        listing->folders++;
+    else if (strcmp(name, SHARD_TOP_NAME) == 0)
+        listing->index = true;
+    else if (data_entry_is_picture(name))
+        listing->pictures++;
+    else if (data_entry_is_tar(name))
+        listing->tars++;
+}
+
+/* The same for a folder of a bucket. */
+struct remote {
+    struct listing *listing;
+    bool brief;
+};
+
+static int count_remote(void *context, const struct data_found *found, struct err *err)
+{
+    const struct remote *remote = context;
+
+    (void)err;
+    count(remote->listing, found->name, found->folder);
+    return remote->brief && remote->listing->pictures > 0;
+}
+
+static int list_remote(const char *folder, bool brief, struct listing *listing,
+                       const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct remote remote = {listing, brief};
+    bool any;
+
+    if (data_place_list(folder, false, count_remote, &remote, &any, cancel, err) < 0)
+        return -1;
+    if (any)
+        return 0;
+    return err_set(err, ERR_INPUT, "there is nothing below '%s': no key begins with it and a '/'",
+                   folder);
+}
+
 /* Only whether there is one of each kind matters, and a picture beside no index settles it: `brief`
  * stops there, so that looking into a class of a million pictures takes no time. */
-static int list(const char *folder, bool brief, struct listing *listing, struct err *err)
+static int list(const char *folder, bool brief, struct listing *listing,
+                const volatile sig_atomic_t *cancel, struct err *err)
 {
     const struct dirent *entry;
-    DIR *dir = opendir(folder);
+    DIR *dir;
     int failure;
 
+    if (data_place_is_remote(folder))
+        return list_remote(folder, brief, listing, cancel, err);
+    dir = opendir(folder);
     if (dir == NULL)
         return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
                              "cannot read folder '%s'", folder);
-    while (errno = 0, (entry = readdir(dir)) != NULL && !(brief && listing->pictures > 0)) {
-        if (data_entry_is_hidden(entry->d_name))
-            continue;
-        if (data_entry_is_folder(dirfd(dir), entry))
-            listing->folders++;
-        else if (strcmp(entry->d_name, SHARD_TOP_NAME) == 0)
-            listing->index = true;
-        else if (data_entry_is_picture(entry->d_name))
-            listing->pictures++;
-        else if (data_entry_is_tar(entry->d_name))
-            listing->tars++;
-    }
+    while (errno = 0, (entry = readdir(dir)) != NULL && !(brief && listing->pictures > 0))
+        count(listing, entry->d_name,
+              !data_entry_is_hidden(entry->d_name) && data_entry_is_folder(dirfd(dir), entry));
     failure = errno;
     closedir(dir);
     if (failure != 0)
@@ -47,28 +86,42 @@ static int list(const char *folder, bool brief, struct listing *listing, struct 
     return 0;
 }
 
+static int is_folder(const char *path, bool *folder, struct err *err)
+{
+    if (data_place_is_remote(path))
+        return data_place_exists(path, folder, err);
+    *folder = file_is_folder(path);
+    return 0;
+}
+
 /* A dataset, that is: not a class, which has pictures, and not an empty folder. */
-static int is_dataset(const char *folder, bool *dataset, struct err *err)
+static int is_dataset(const char *folder, bool *dataset, const volatile sig_atomic_t *cancel,
+                      struct err *err)
 {
     struct listing listing = {0};
 
     *dataset = false;
-    if (!file_is_folder(folder))
+    if (is_folder(folder, dataset, err) < 0)
+        return -1;
+    if (!*dataset)
         return 0;
-    if (list(folder, true, &listing, err) < 0)
+    if (list(folder, true, &listing, cancel, err) < 0)
         return -1;
     *dataset = listing.pictures == 0 && (listing.folders > 0 || listing.tars > 0 || listing.index);
     return 0;
 }
 
-int data_root_look(const char *root, enum data_root_kind *kind, struct err *err)
+int data_root_look(const char *root, enum data_root_kind *kind, const volatile sig_atomic_t *cancel,
+                   struct err *err)
 {
     char *train = uri_join(root, "train");
     struct listing listing = {0};
-    bool splits;
+    bool splits = false;
     int rc = -1;
 
-    if (list(root, false, &listing, err) < 0 || is_dataset(train, &splits, err) < 0)
+    if (list(root, false, &listing, cancel, err) < 0)
+        goto out;
+    if (listing.folders > 0 && is_dataset(train, &splits, cancel, err) < 0)
         goto out;
     /* An index.json may be somebody's own beside class folders, and so may a tar: the downloaded
      * original. */
@@ -97,10 +150,15 @@ int data_root_find(const char *root, enum data_split split, char **path, struct 
 
     for (size_t i = 0; i < 3 && names[split][i] != NULL; i++) {
         char *folder = uri_join(root, names[split][i]);
+        bool there = false;
+        const int rc = is_folder(folder, &there, err);
 
-        if (!file_is_folder(folder)) {
+        if (!there) {
             free(folder);
-            continue;
+            if (rc == 0)
+                continue;
+            free(found);
+            return -1;
         }
         if (found != NULL) {
             err_set(err, ERR_INPUT, "both '%s' and '%s' are there: which one is for validation?",

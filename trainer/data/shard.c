@@ -12,7 +12,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
-#include "base/file.h"
+#include "trainer/data/place.h"
 
 static const char magic[8] = "CVYIDX1\n";
 
@@ -159,7 +159,7 @@ static int decode(struct data_shard *shard, const struct buf *file, const char *
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
 {
     struct buf file = {0};
-    int rc = file_read(path, INDEX_BYTES_MAX, &file, err);
+    int rc = data_place_load(path, INDEX_BYTES_MAX, &file, err);
 
     if (rc == 0)
         rc = decode(shard, &file, path, err);
@@ -184,6 +184,22 @@ static int header_matches(int fd, const struct data_shard_record *record, uint64
            memcmp(header + TAR_MAGIC_OFFSET, "ustar", 5) == 0;
 }
 
+static int mismatch(const char *tar_path, const char *index_path, struct err *err)
+{
+    return err_set(err, ERR_INPUT, "the index '%s' does not match its tar '%s': pack again",
+                   index_path, tar_path);
+}
+
+int data_shard_check_bytes(const struct data_shard *shard, const char *tar_path,
+                           const char *index_path, uint64_t bytes, struct err *err)
+{
+    if (bytes < shard->tar_bytes)
+        return err_set(err, ERR_INPUT,
+                       "shard '%s' is cut short: has %" PRIu64 " of %" PRIu64 " bytes", tar_path,
+                       bytes, shard->tar_bytes);
+    return bytes > shard->tar_bytes ? mismatch(tar_path, index_path, err) : 0;
+}
+
 int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
                          const char *index_path, uint64_t first_sample, struct err *err)
 {
@@ -197,14 +213,11 @@ int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
                              "cannot read shard '%s'", tar_path);
     if (fstat(fd, &stat) < 0)
         rc = err_set_errno(err, ERR_IO, errno, "cannot read shard '%s'", tar_path);
-    else if ((uint64_t)stat.st_size < shard->tar_bytes)
-        rc = err_set(err, ERR_INPUT, "shard '%s' is cut short: has %lld of %" PRIu64 " bytes",
-                     tar_path, (long long)stat.st_size, shard->tar_bytes);
-    else if ((uint64_t)stat.st_size > shard->tar_bytes ||
-             !header_matches(fd, &shard->records[0], first_sample) ||
+    else if (data_shard_check_bytes(shard, tar_path, index_path, (uint64_t)stat.st_size, err) < 0)
+        rc = -1;
+    else if (!header_matches(fd, &shard->records[0], first_sample) ||
              !header_matches(fd, &shard->records[last], first_sample + last))
-        rc = err_set(err, ERR_INPUT, "the index '%s' does not match its tar '%s': pack again",
-                     index_path, tar_path);
+        rc = mismatch(tar_path, index_path, err);
     close(fd);
     return rc;
 }

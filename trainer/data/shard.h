@@ -39,7 +39,8 @@ void data_shard_add(struct data_shard *shard, const struct data_shard_record *re
 const char *data_shard_key(const struct data_shard *shard, size_t record);
 void data_shard_encode(const struct data_shard *shard, struct buf *out);
 
-/** Read an index file. ERR_INPUT names it: missing, damaged, or not consistent with itself. */
+/** Read an index file or object. ERR_INPUT names it: missing, damaged, or not consistent with
+ * itself. */
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err);
 
 /** Compare with the tar itself: its length, and the headers before the first and the last picture;
@@ -47,6 +48,10 @@ int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
  * short, or tar and index that do not match. */
 int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
                          const char *index_path, uint64_t first_sample, struct err *err);
+
+/** The length alone: all that can be said of an object without reading it. */
+int data_shard_check_bytes(const struct data_shard *shard, const char *tar_path,
+                           const char *index_path, uint64_t bytes, struct err *err);
 
 /** "DIR/NAME.tar" -> "DIR/NAME.idx"; heap, the caller frees. */
 char *data_shard_index_path(const char *tar_path);

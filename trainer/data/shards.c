@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
 #include "base/uri.h"
@@ -13,6 +14,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
+#include "trainer/data/place.h"
 #include "trainer/data/shard.h"
 
 #define TOP_BYTES_MAX ((size_t)256 << 20)
@@ -127,8 +129,84 @@ static int add_samples(struct data_index *index, struct data_builder *builder,
     return 0;
 }
 
+/* The tars of a bucket's folder as they are listed: lengths and ETags by one request for each 1,000
+ * names, not one for each tar. */
+struct tar {
+    char *name, *etag;
+    uint64_t bytes;
+};
+
+struct tars {
+    struct tar *tars; /* sorted by name */
+    size_t count, capacity;
+};
+
+static void release_tars(struct tars *tars)
+{
+    for (size_t i = 0; i < tars->count; i++) {
+        free(tars->tars[i].name);
+        free(tars->tars[i].etag);
+    }
+    free(tars->tars);
+}
+
+static int visit_tar(void *context, const struct data_found *found, struct err *err)
+{
+    struct tars *tars = context;
+
+    (void)err;
+    if (found->folder || !data_entry_is_tar(found->name))
+        return 0;
+    if (tars->count == tars->capacity) {
+        tars->capacity = tars->capacity * 2 + 16;
+        tars->tars = reallocarray(tars->tars, tars->capacity, sizeof *tars->tars);
+        if (tars->tars == NULL)
+            abort();
+    }
+    tars->tars[tars->count++] = (struct tar){copy(found->name), copy(found->etag), found->bytes};
+    return 0;
+}
+
+static int by_tar_name(const void *a, const void *b)
+{
+    return strcmp(((const struct tar *)a)->name, ((const struct tar *)b)->name);
+}
+
+static int list_tars(const char *root, struct tars *tars, const volatile sig_atomic_t *cancel,
+                     struct err *err)
+{
+    if (!data_place_is_remote(root))
+        return 0;
+    if (data_place_list(root, false, visit_tar, tars, NULL, cancel, err) < 0)
+        return -1;
+    if (tars->count > 0)
+        qsort(tars->tars, tars->count, sizeof *tars->tars, by_tar_name);
+    return 0;
+}
+
+/* Compare an index with its tar; in S3, remember the tar's ETag. */
+static int check_tar(struct data_index *index, const struct data_shard *shard,
+                     const struct tars *tars, const char *tar_path, const char *index_path,
+                     uint64_t first, struct err *err)
+{
+    const struct tar wanted = {.name = strrchr(tar_path, '/') + 1};
+    const struct tar *found;
+
+    if (!data_place_is_remote(index->root))
+        return data_shard_check_tar(shard, tar_path, index_path, first, err);
+    found = tars->count > 0
+                ? bsearch(&wanted, tars->tars, tars->count, sizeof *tars->tars, by_tar_name)
+                : NULL;
+    if (found == NULL)
+        return err_set(err, ERR_INPUT, "shard '%s' is missing", tar_path);
+    if (data_shard_check_bytes(shard, tar_path, index_path, found->bytes, err) < 0)
+        return -1;
+    index->file_etags[index->files] = copy(found->etag);
+    return 0;
+}
+
 static int read_shard(struct data_index *index, struct data_builder *builder,
-                      const struct entry *entry, struct err *err)
+                      const struct entry *entry, const struct tars *tars, struct err *err)
 {
     char *tar_path = uri_join(index->root, entry->name);
     char *index_path = data_shard_index_path(tar_path);
@@ -138,7 +216,7 @@ static int read_shard(struct data_index *index, struct data_builder *builder,
     int rc = -1;
 
     if (data_shard_read(&shard, index_path, err) < 0 ||
-        data_shard_check_tar(&shard, tar_path, index_path, first, err) < 0)
+        check_tar(index, &shard, tars, tar_path, index_path, first, err) < 0)
         goto out;
     index->file_names[index->files++] = copy(entry->name);
     if (add_samples(index, builder, &shard, index_path, &bytes, err) < 0)
@@ -164,6 +242,7 @@ static int read_shards(struct data_index *index, const json_t *top, const char *
 {
     const json_t *shards = json_read_array(top, "shards", path, err);
     struct data_builder builder = {0};
+    struct tars tars = {0};
     struct entry entry;
     int64_t count, bytes;
     int rc = -1;
@@ -172,15 +251,20 @@ static int read_shards(struct data_index *index, const json_t *top, const char *
         json_read_integer(top, "bytes", 1, INT64_MAX, &bytes, path, err) < 0)
         return -1;
     index->file_names = calloc(json_array_size(shards) + 1, sizeof *index->file_names);
-    if (index->file_names == NULL)
+    if (data_place_is_remote(index->root))
+        index->file_etags = calloc(json_array_size(shards) + 1, sizeof *index->file_etags);
+    if (index->file_names == NULL ||
+        (data_place_is_remote(index->root) && index->file_etags == NULL))
         abort();
+    if (list_tars(index->root, &tars, cancel, err) < 0)
+        goto out;
     for (size_t i = 0; i < json_array_size(shards); i++) {
         if (cancel != NULL && *cancel) {
             err_set(err, ERR_STOPPED, "stopped while reading the shards of '%s'", index->root);
             goto out;
         }
         if (read_entry(json_array_get(shards, i), &entry, path, err) < 0 ||
-            read_shard(index, &builder, &entry, err) < 0)
+            read_shard(index, &builder, &entry, &tars, err) < 0)
             goto out;
     }
     data_builder_finish(&builder, index);
@@ -192,14 +276,26 @@ static int read_shards(struct data_index *index, const json_t *top, const char *
                      path, count, bytes, index->count, index->bytes);
 out:
     data_builder_release(&builder);
+    release_tars(&tars);
     return rc;
+}
+
+static json_t *read_top(const char *path, struct err *err)
+{
+    struct buf text = {0};
+    json_t *top = NULL;
+
+    if (data_place_load(path, TOP_BYTES_MAX, &text, err) == 0)
+        top = json_read_text(buf_text(&text), text.bytes, path, err);
+    buf_release(&text);
+    return top;
 }
 
 int data_shards_read(struct data_index *index, char fingerprint[DIGEST_HEX_CHARS],
                      const volatile sig_atomic_t *cancel, struct err *err)
 {
     char *path = uri_join(index->root, SHARD_TOP_NAME);
-    json_t *top = json_read_file(path, TOP_BYTES_MAX, err);
+    json_t *top = read_top(path, err);
     int rc = -1;
 
     index->sharded = true;

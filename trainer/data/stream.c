@@ -24,7 +24,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "trainer/data/decode.h"
+#include "trainer/data/fetch.h"
 #include "trainer/data/index.h"
+#include "trainer/data/place.h"
 #include "trainer/data/read.h"
 
 #define WAIT_SLICE_NS 5000000 /* how long next sleeps before it looks at cancel again */
@@ -50,8 +52,9 @@ struct data_stream {
     struct data_stream_options options;
     struct data_order order; /* a copy: options.order points here, or is NULL */
     struct data_reader *reader;
-    struct slot *slots; /* (depth) */
-    int *line;          /* (depth) numbers of slots from line_begin on, round and round */
+    struct data_fetch *fetch; /* instead of the reader where the pictures are in S3, else NULL */
+    struct slot *slots;       /* (depth) */
+    int *line;                /* (depth) numbers of slots from line_begin on, round and round */
     pthread_t *threads;
     int threads_running;
 
@@ -136,6 +139,20 @@ static uint64_t stream_sample(const struct data_stream_options *options,
 
 /* ---- the threads ---- */
 
+/* The picture's bytes. */
+static int stream_read(struct data_stream *stream, const struct data_batch *batch, int i,
+                       struct buf *bytes, struct err *err)
+{
+    const struct data_stream_options *o = &stream->options;
+    uint64_t place;
+
+    if (stream->fetch == NULL)
+        return data_reader_get(stream->reader, batch->samples[i], bytes, err);
+    place = o->order != NULL ? data_order_place(o->order, batch->step, batch->lane, (uint32_t)i)
+                             : batch->samples[i] - o->sample_begin;
+    return data_fetch_take(stream->fetch, batch->epoch, batch->lane, place, bytes, err);
+}
+
 /* Read, decode and transform one picture to its place in the batch. Touches nothing that another
  * thread does. */
 static int stream_fill(struct data_stream *stream, struct slot *slot, int i, struct hands *hands,
@@ -148,7 +165,7 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
 
     batch->samples[i] = sample;
     batch->labels[i] = stream->options.index->samples[sample].label;
-    if (data_reader_get(stream->reader, sample, &hands->bytes, err) < 0)
+    if (stream_read(stream, batch, i, &hands->bytes, err) < 0)
         return -1;
     if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0)
         return data_reader_wrap(stream->reader, sample, err);
@@ -304,6 +321,29 @@ static int stream_allocate(struct data_stream *stream, struct err *err)
     return 0;
 }
 
+static int stream_start_fetch(struct data_stream *stream, struct err *err)
+{
+    const struct data_stream_options *o = &stream->options;
+    const struct data_fetch_options options = {
+        .index = o->index,
+        .order = o->order,
+        .lane_begin = o->lane_begin,
+        .lane_end = o->lane_end,
+        .epoch = o->epoch,
+        .epoch_end = o->epoch_end,
+        .step = o->step,
+        .sample_begin = o->sample_begin,
+        .sample_end = o->sample_end,
+        .bytes = o->fetch_bytes,
+        .threads = o->fetch_threads,
+    };
+
+    if (!data_place_is_remote(o->index->root))
+        return 0;
+    stream->fetch = data_fetch_new(&options, err);
+    return stream->fetch == NULL ? -1 : 0;
+}
+
 static void stream_init_locks(struct data_stream *stream)
 {
     pthread_condattr_t monotonic;
@@ -339,7 +379,8 @@ struct data_stream *data_stream_new(const struct data_stream_options *options, s
                options->sample_end <= options->index->count);
     }
     stream->reader = data_reader_new(options->index);
-    if (stream_allocate(stream, err) < 0 || stream_start_threads(stream, err) < 0) {
+    if (stream_allocate(stream, err) < 0 || stream_start_fetch(stream, err) < 0 ||
+        stream_start_threads(stream, err) < 0) {
         data_stream_free(stream);
         return NULL;
     }
@@ -354,8 +395,10 @@ void data_stream_free(struct data_stream *stream)
     stream->stop = true;
     pthread_cond_broadcast(&stream->work);
     pthread_mutex_unlock(&stream->mutex);
+    data_fetch_stop(stream->fetch);
     for (int i = 0; i < stream->threads_running; i++)
         pthread_join(stream->threads[i], NULL);
+    data_fetch_free(stream->fetch);
     for (int i = 0; i < stream->options.depth; i++) {
         free(stream->slots[i].batch.x);
         free(stream->slots[i].batch.labels);

@@ -44,9 +44,13 @@ struct data_stream_options {
     int micro_batch; /* the most images a batch holds */
     int threads;     /* >= 1 */
     int depth;       /* batches decoded ahead, >= 2 */
+    /* Where the index is of an s3:// root, as data_fetch_options; not looked at for others. */
+    uint64_t fetch_bytes;
+    int fetch_threads;
 };
 
-/** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size). */
+/** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size); what
+ * data_fetch_new says. */
 struct data_stream *data_stream_new(const struct data_stream_options *options, struct err *err);
 /** Stop the threads (waits for the pictures in hand) and free. Accepts NULL. */
 void data_stream_free(struct data_stream *stream);
@@ -55,7 +59,7 @@ void data_stream_free(struct data_stream *stream);
  * Take the next micro-batch; blocks until it is whole. It is the caller's until
  * data_stream_give_back. cancel (may be NULL) is looked at every few milliseconds while waiting.
  * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, no picture,
- * CRC-32C mismatch: "does not match its index"), ERR_STOPPED when cancelled.
+ * CRC-32C mismatch: "does not match its index"), ERR_NET, ERR_STOPPED when cancelled.
  */
 int data_stream_next(struct data_stream *stream, struct data_batch *batch,
                      const volatile sig_atomic_t *cancel, struct err *err);

@@ -1,0 +1,183 @@
+#include "trainer/data/target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/uri.h"
+#include "s3io/client.h"
+#include "trainer/data/place.h"
+
+static char *copy(const char *text)
+{
+    char *result = strdup(text);
+
+    if (result == NULL)
+        abort();
+    return result;
+}
+
+static void add(struct data_target *target, const char *path)
+{
+    if (target->count == target->capacity) {
+        target->capacity = target->capacity * 2 + 16;
+        target->paths = reallocarray(target->paths, target->capacity, sizeof *target->paths);
+        if (target->paths == NULL)
+            abort();
+    }
+    target->paths[target->count++] = copy(path);
+}
+
+int data_target_folder(struct data_target *target, const char *path, struct err *err)
+{
+    if (data_place_is_remote(path) || file_is_folder(path))
+        return 0;
+    if (file_make_folder(path, err) < 0)
+        return -1;
+    add(target, path);
+    return 0;
+}
+
+static int make_drafts(struct data_target *target, struct err *err)
+{
+    const char *temp = getenv("TMPDIR");
+
+    target->drafts = uri_join(temp != NULL && temp[0] != '\0' ? temp : "/tmp", "convoy-XXXXXX");
+    if (mkdtemp(target->drafts) != NULL)
+        return 0;
+    err_set_errno(err, ERR_IO, errno,
+                  "cannot make '%s' for shards on their way to S3 (TMPDIR names another folder)",
+                  target->drafts);
+    free(target->drafts);
+    target->drafts = NULL;
+    return -1;
+}
+
+char *data_target_draft(struct data_target *target, const char *path, struct err *err)
+{
+    if (!data_place_is_remote(path))
+        return copy(path);
+    if (target->drafts == NULL && make_drafts(target, err) < 0)
+        return NULL;
+    return uri_join(target->drafts, strrchr(path, '/') + 1);
+}
+
+void data_target_expect(struct data_target *target, const char *path)
+{
+    if (!data_place_is_remote(path))
+        add(target, path);
+}
+
+/* After a write to a bucket: remember what is ours. A failed one may have taken effect. */
+static int settle(struct data_target *target, const char *path, int rc, struct err *err)
+{
+    if (rc == S3_NO)
+        return err_set(err, ERR_INPUT, "'%s' is there already: who else writes below this prefix?",
+                       path);
+    add(target, path);
+    return rc < 0 ? -1 : 0;
+}
+
+static int upload(struct data_target *target, int fd, const char *path, s3_progress *progress,
+                  void *context, struct s3_object *object, struct err *err)
+{
+    const struct s3_transfer transfer = {.progress = progress, .context = context};
+    struct s3_client *client = s3_client_shared(err);
+    struct data_place place = {0};
+    struct s3_put put = {.content_type = "application/x-tar", .if_none = true};
+    struct stat stat;
+    int rc;
+
+    if (client == NULL || data_place_object(&place, path, err) < 0)
+        return -1;
+    put.bucket = place.bucket;
+    put.key = place.key;
+    if (fstat(fd, &stat) < 0) {
+        rc = err_set_errno(err, ERR_IO, errno, "cannot read the draft of '%s'", path);
+    } else {
+        put.bytes = (size_t)stat.st_size;
+        rc = settle(target, path, s3_object_upload(client, &put, fd, &transfer, object, err), err);
+    }
+    data_place_release(&place);
+    return rc;
+}
+
+int data_target_deliver(struct data_target *target, const char *draft, const char *path,
+                        char **etag, s3_progress *progress, void *context, struct err *err)
+{
+    struct s3_object object = {0};
+    int fd, rc;
+
+    *etag = NULL;
+    if (!data_place_is_remote(path))
+        return 0;
+    fd = open(draft, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot read '%s'", draft);
+    rc = upload(target, fd, path, progress, context, &object, err);
+    close(fd);
+    unlink(draft);
+    if (rc == 0)
+        *etag = copy(object.etag);
+    return rc;
+}
+
+int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,
+                    struct err *err)
+{
+    struct s3_put put = {.data = data, .bytes = bytes, .if_none = true};
+    struct data_place place = {0};
+    struct s3_client *client;
+    int rc;
+
+    if (!data_place_is_remote(path)) {
+        add(target, path);
+        return file_replace(path, data, bytes, err);
+    }
+    client = s3_client_shared(err);
+    if (client == NULL || data_place_object(&place, path, err) < 0)
+        return -1;
+    put.bucket = place.bucket;
+    put.key = place.key;
+    rc = settle(target, path, s3_object_put(client, &put, NULL, err), err);
+    data_place_release(&place);
+    return rc;
+}
+
+static void take_back(const char *path)
+{
+    struct s3_client *client;
+    struct data_place place = {0};
+    struct err err = {0};
+
+    if (!data_place_is_remote(path)) {
+        remove(path);
+        return;
+    }
+    client = s3_client_shared(&err);
+    if (client == NULL || data_place_object(&place, path, &err) < 0 ||
+        s3_object_delete(client, place.bucket, place.key, &err) < 0)
+        log_warn("what was written as '%s' is still there: %s", path, err.msg);
+    data_place_release(&place);
+}
+
+void data_target_release(struct data_target *target, bool undo)
+{
+    for (size_t i = target->count; i-- > 0;) {
+        if (undo)
+            take_back(target->paths[i]);
+        free(target->paths[i]);
+    }
+    if (target->drafts != NULL)
+        rmdir(target->drafts);
+    free(target->drafts);
+    free(target->paths);
+    *target = (struct data_target){0};
+}
