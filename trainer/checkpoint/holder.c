@@ -67,6 +67,15 @@ int holder_read(struct s3_client *client, const struct place *place, struct hold
     return rc < 0 ? -1 : 0;
 }
 
+/* An ETag without its quotes: AWS takes both for a conditional PUT, Ceph compares only this. */
+static void bare_etag(const char *etag, char out[S3_ETAG_CHARS])
+{
+    const size_t chars = strlen(etag);
+    const bool quoted = chars >= 2 && etag[0] == '"' && etag[chars - 1] == '"';
+
+    snprintf(out, S3_ETAG_CHARS, "%.*s", (int)(quoted ? chars - 2 : chars), etag + quoted);
+}
+
 int holder_write(struct s3_client *client, const struct place *place, const struct holder *holder,
                  const char *over, struct s3_object *object, struct err *err)
 {
@@ -76,12 +85,14 @@ int holder_write(struct s3_client *client, const struct place *place, const stru
                   (json_int_t)holder->pid, "start", (json_int_t)holder->start, "sequence",
                   (json_int_t)holder->sequence, "released", (int)holder->released);
     char *const text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT), *key;
+    char etag[S3_ETAG_CHARS];
     int rc;
 
     json_decref(value);
     if (text == NULL)
         return err_set(err, ERR_USAGE, "the job's id or the host's name is not UTF-8");
     key = key_in(place);
+    bare_etag(over, etag);
     rc = s3_object_put(client,
                        &(struct s3_put){.bucket = place->bucket,
                                         .key = key,
@@ -89,7 +100,7 @@ int holder_write(struct s3_client *client, const struct place *place, const stru
                                         .bytes = strlen(text),
                                         .content_type = "application/json",
                                         .if_none = over[0] == '\0',
-                                        .if_match = over[0] == '\0' ? NULL : over},
+                                        .if_match = over[0] == '\0' ? NULL : etag},
                        object, err);
     free(key);
     free(text);

@@ -396,6 +396,7 @@ int safetensors_open(struct safetensors *file, const char *path, struct err *err
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int rc;
 
+    *file = (struct safetensors){0};
     if (fd < 0)
         return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
                              "cannot open '%s'", path);
