@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """scenarios.py [OPTION...] SCENARIO... -- whole jobs over several hosts of the lab, against a real S3 server, with evidence.
 
+    single      one SageMaker host with channels in File mode and a local checkpoint folder; SIGTERM and resume
     sagemaker   two SageMaker hosts without sshd: shards from S3, checkpoints to S3, the model on the first host
     ssh         three hosts by `convoy train --hosts a,b,c` over ssh, everything in S3
     mpirun      `mpirun -np 2 convoy train`, everything in S3
     kill        two SageMaker hosts lose power after a checkpoint; one host goes on from S3
     term        SIGTERM to both containers: committed and gone in under 90 s; a second job of the same name goes on
-    all         the five of them
+    all         the six of them
 
 Each compares its weights' sha256 with that of one host that trained from local files, without S3. With --root DIR, the
 files of an image (launcher/container/build --rootfs DIR), every host is a container of that image; else the programs of
@@ -175,7 +176,7 @@ class Lab:
             jobs[host] = hosts.start(host, [self.convoy, "train"], self.sagemaker_env(job), self.root, self.folder, job)
         return jobs
 
-    def wait_for_both(self, jobs, expected):
+    def wait_for_all(self, jobs, expected):
         started = time.monotonic()
         statuses = {host: job.wait(LIMIT_S) for host, job in jobs.items()}
         say(f"  exit statuses: {statuses} after {time.monotonic() - started:.1f} s more")
@@ -222,6 +223,36 @@ class Lab:
         return running
 
 
+def fill_channels(lab, hosts):
+    """What the platform does before it starts a container whose channels are in File mode."""
+    for channel, split in (("training", "train"), ("validation", lab.val)):
+        shutil.copytree(os.path.join(lab.data, split), os.path.join(hosts.ml("algo-1"), "input", "data", channel))
+
+
+def scenario_single(lab):
+    with lab.cluster(1, sshd=False) as hosts:
+        fill_channels(lab, hosts)
+        env = {name: value for name, value in lab.sagemaker_env("dogs-0").items()
+               if not name.startswith(("AWS_", "SM_CHANNEL_"))}
+
+        def start():
+            hosts.write_sagemaker("algo-1", lab.settings(), ["training", "validation"], checkpoints="/opt/ml/checkpoints")
+            return hosts.start("algo-1", [lab.convoy, "train"], env, lab.root, lab.folder, "dogs-0")
+
+        job = start()
+        cluster.wait_until(lambda: lab.steps_done(hosts) > 0 or not job.running(), 600, "a first step")
+        lab.show_processes(hosts, {"algo-1": job})
+        job.signal(signal.SIGTERM)
+        status = job.wait(TERM_LIMIT_S)
+        say(f"  SIGTERM: exit status {status}; stdout ends with:\n{tail(job.stdout(), 2)}")
+        check(status == 0 and "stopped epoch=" in job.stdout(), "it stopped, and succeeded as a SageMaker job")
+        lab.check_models(hosts)
+        job = start()
+        lab.wait_for_all({"algo-1": job}, 0)
+        lab.check_sha256(job.stdout(), "stopped and started again")
+        lab.check_models(hosts)
+
+
 def scenario_sagemaker(lab):
     with lab.cluster(2, sshd=False) as hosts:
         prefix = lab.prefix("sagemaker")
@@ -229,7 +260,7 @@ def scenario_sagemaker(lab):
         jobs = lab.start_sagemaker(hosts, "dogs-1", prefix, **{"checkpoint-every": lab.options.checkpoint_every})
         for host, table in lab.show_processes(hosts, jobs).items():
             check("sshd" not in table, f"no sshd runs on {host}")
-        lab.wait_for_both(jobs, 0)
+        lab.wait_for_all(jobs, 0)
         lab.check_sha256(jobs["algo-1"].stdout(), "two hosts, shards from S3")
         lab.check_models(hosts)
         requests = lab.server.requests(mark)
@@ -254,7 +285,7 @@ def scenario_kill(lab):
         hosts.power_on("algo-1")
         hosts.names = ["algo-1"]
         jobs = lab.start_sagemaker(hosts, "dogs-2", prefix)
-        lab.wait_for_both(jobs, 0)
+        lab.wait_for_all(jobs, 0)
         resumed = [line for line in jobs["algo-1"].stderr().splitlines() if "resum" in line or "goes on" in line]
         say("\n".join(f"  it said: {line}" for line in resumed[:3]))
         check(resumed, "it says that it resumed")
@@ -285,7 +316,7 @@ def scenario_term(lab):
             hosts.power_off(host)
             hosts.power_on(host)
         jobs = lab.start_sagemaker(hosts, "dogs-3", prefix)
-        lab.wait_for_both(jobs, 0)
+        lab.wait_for_all(jobs, 0)
         lab.check_sha256(jobs["algo-1"].stdout(), "stopped and resumed on two new hosts")
 
 
@@ -300,7 +331,7 @@ def scenario_ssh(lab):
         say(f"  algo-1 $ {' '.join(words)}")
         job = hosts.start("algo-1", words, lab.aws, lab.root, lab.folder, "ssh")
         lab.show_processes(hosts, {"algo-1": job})
-        lab.wait_for_both({"algo-1": job}, 0)
+        lab.wait_for_all({"algo-1": job}, 0)
         lab.check_sha256(job.stdout(), "three hosts over ssh")
         size = lab.client.head(BUCKET, f"models/ssh-{lab.serial}/model.safetensors")
         check(size is not None, f"the model is in {model}")
@@ -316,8 +347,7 @@ def scenario_mpirun(lab):
     check(lab.steps_saved(prefix), f"checkpoints of steps {lab.steps_saved(prefix)} are in {prefix}")
 
 
-SCENARIOS = {"sagemaker": scenario_sagemaker, "ssh": scenario_ssh, "mpirun": scenario_mpirun, "kill": scenario_kill,
-             "term": scenario_term}
+SCENARIOS = {"single": scenario_single, "sagemaker": scenario_sagemaker, "ssh": scenario_ssh, "mpirun": scenario_mpirun, "kill": scenario_kill, "term": scenario_term}
 
 
 def read_options():
