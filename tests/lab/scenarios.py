@@ -156,7 +156,7 @@ class Lab:
         self.train_uri, self.val_uri = f"s3://{BUCKET}/shards/train", f"s3://{BUCKET}/shards/{self.val}"
 
     def cluster(self, count, sshd):
-        return cluster.Cluster(count, sshd=sshd, share=[self.folder] + ([self.root] if self.options.root else []))
+        return cluster.Cluster(count, sshd=sshd, share=[self.folder, self.root, os.path.dirname(self.convoy)])
 
     # A SageMaker job of several hosts
 
@@ -347,7 +347,8 @@ def scenario_mpirun(lab):
     check(lab.steps_saved(prefix), f"checkpoints of steps {lab.steps_saved(prefix)} are in {prefix}")
 
 
-SCENARIOS = {"single": scenario_single, "sagemaker": scenario_sagemaker, "ssh": scenario_ssh, "mpirun": scenario_mpirun, "kill": scenario_kill, "term": scenario_term}
+SCENARIOS = {"single": scenario_single, "sagemaker": scenario_sagemaker, "ssh": scenario_ssh, "mpirun": scenario_mpirun,
+             "kill": scenario_kill, "term": scenario_term}
 
 
 def read_options():
