@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""The container's examples: what can be known of them without an account."""
+import ast
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CONTAINER = os.path.normpath(os.path.join(HERE, "..", "..", "launcher", "container"))
+EXAMPLES = os.path.join(CONTAINER, "examples")
+CONVOY = os.path.join(os.environ["CONVOY_BIN"], "convoy")
+# Actions that AWS knows for no single resource.
+FOR_ALL_RESOURCES = {"LogInToTheRegistry", "SendTheMetrics", "ListTrials"}
+
+
+def read(*names):
+    with open(os.path.join(*names)) as file:
+        return file.read()
+
+
+def no_key_twice(pairs):
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError(f"a key is there twice: {[name for name, _ in pairs]}")
+    return dict(pairs)
+
+
+def read_json(*names):
+    return json.loads(read(EXAMPLES, *names), object_pairs_hook=no_key_twice)
+
+
+def words_behind(text, word):
+    """The words of the shell command whose line has `word`, up to its end, without what is indented or continued."""
+    command = re.search(re.escape(word) + r"((?:[^\n\\]|\\\n)*?)(?:&&|\n)", text)[1]
+    return sorted(command.replace("\\\n", " ").split())
+
+
+class Request(unittest.TestCase):
+    def setUp(self):
+        self.request = read_json("create-training-job.json")
+
+    def test_it_is_a_spot_job_of_two_instances_with_checkpoints(self):
+        self.assertEqual(self.request["ResourceConfig"]["InstanceCount"], 2)
+        self.assertEqual(self.request["ResourceConfig"]["InstanceType"], "ml.c5.2xlarge")
+        self.assertTrue(self.request["EnableManagedSpotTraining"])
+        stop = self.request["StoppingCondition"]
+        self.assertGreaterEqual(stop["MaxWaitTimeInSeconds"], stop["MaxRuntimeInSeconds"])
+        # Without the slash the platform also fetches the files of ".../pictures-10" for ".../pictures-1".
+        self.assertRegex(self.request["CheckpointConfig"]["S3Uri"], "^s3://.*/$")
+        self.assertIn("CONVOY_JOB_KEY", self.request["Environment"])
+        self.assertEqual([channel["ChannelName"] for channel in self.request["InputDataConfig"]],
+                         ["training", "validation"])
+
+    def test_it_is_a_request_that_the_interface_takes(self):
+        try:
+            import botocore.session
+            import botocore.validate
+        except ImportError:
+            self.skipTest("botocore is not installed")
+        model = botocore.session.get_session().get_service_model("sagemaker")
+        shape = model.operation_model("CreateTrainingJob").input_shape
+        found = botocore.validate.ParamValidator().validate(self.request, shape)
+        self.assertFalse(found.has_errors(), found.generate_report())
+
+    def test_hyperparameters_are_texts_that_name_options(self):
+        known = subprocess.run([CONVOY, "train", "--help"], stdout=subprocess.PIPE, check=True, text=True).stdout
+        for name, value in self.request["HyperParameters"].items():
+            self.assertIsInstance(value, str, name)
+            self.assertRegex(known, rf"--{name}\b")
+
+    def test_every_metric_definition_matches_what_a_training_prints(self):
+        folder = tempfile.mkdtemp(prefix="convoy-examples-")
+        self.addCleanup(shutil.rmtree, folder)
+        subprocess.run([CONVOY, "synth", "data", "--classes", "2", "--size", "32", "--count", "192"], cwd=folder, check=True)
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("SM_", "TRAINING_JOB"))}
+        done = subprocess.run([CONVOY, "train", "--train=data/train", "--val=data/val", "--test=data/val", "--epochs=1",
+                               "--model=resnet20", "--global-batch=8", "--micro-batch=4", "--threads=1"], cwd=folder,
+                              env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        definitions = self.request["AlgorithmSpecification"]["MetricDefinitions"]
+        self.assertLessEqual(len(definitions), 40)
+        for definition in definitions:
+            found = re.findall(definition["Regex"], done.stdout)
+            self.assertTrue(found, f"{definition['Name']}: {definition['Regex']} matches nothing in:\n{done.stdout}")
+            for value in found:
+                self.assertGreaterEqual(float(value), 0, "a whole number, not the beginning of one")
+
+    def test_the_python_example_defines_the_same_metrics(self):
+        tree = ast.parse(read(EXAMPLES, "sagemaker_sdk.py"))
+        metrics = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "METRICS")
+        self.assertEqual(ast.literal_eval(metrics), self.request["AlgorithmSpecification"]["MetricDefinitions"])
+
+
+class Policies(unittest.TestCase):
+    def test_policies_allow_no_more_than_named_actions_on_named_things(self):
+        files = sorted(glob.glob(os.path.join(EXAMPLES, "iam", "*.json")))
+        self.assertEqual(len(files), 5)
+        for path in files:
+            policy = json.loads(read(path), object_pairs_hook=no_key_twice)
+            self.assertEqual(policy["Version"], "2012-10-17", path)
+            for statement in policy["Statement"]:
+                actions = statement["Action"]
+                for action in [actions] if isinstance(actions, str) else actions:
+                    self.assertRegex(action, r"^[a-z0-9]+:[A-Za-z]+$", path)
+                if "-trust" in path:
+                    self.assertIn("Service", statement["Principal"])
+                elif statement["Resource"] == "*":
+                    self.assertIn(statement["Sid"], FOR_ALL_RESOURCES, path)
+
+    def test_a_job_may_write_below_its_own_prefixes_only(self):
+        for name in ("training-role.json", "ec2-role.json"):
+            for statement in read_json("iam", name)["Statement"]:
+                if "s3:PutObject" in statement["Action"]:
+                    resources = statement["Resource"]
+                    for resource in [resources] if isinstance(resources, str) else resources:
+                        self.assertRegex(resource, r"^arn:aws:s3:::convoy-example/(checkpoints|output)/\*$")
+
+
+class Image(unittest.TestCase):
+    def setUp(self):
+        self.dockerfile = read(CONTAINER, "Dockerfile")
+        self.last_stage = self.dockerfile[self.dockerfile.rindex("\nFROM "):]
+
+    def test_the_entry_point_is_convoy_itself(self):
+        self.assertIn('\nENTRYPOINT ["/usr/local/bin/convoy"]\nCMD ["train"]\n', self.last_stage)
+        instructions = [line.split()[0] for line in self.dockerfile.splitlines() if re.match("[A-Z]+ ", line)]
+        self.assertNotIn("HEALTHCHECK", instructions)
+        self.assertNotIn("USER", instructions)
+
+    def test_the_image_holds_no_compiler_and_no_sshd(self):
+        packages = words_behind(self.last_stage, "--no-install-recommends")
+        self.assertIn("libopenmpi3", packages)
+        for package in packages:
+            self.assertNotRegex(package, "-dev$|^gcc|^cmake|^openssh-server$|^tini$|^python")
+
+    def test_a_host_gets_the_same_packages_as_the_image(self):
+        host = words_behind(read(EXAMPLES, "ec2-user-data.sh"), "--no-install-recommends")
+        self.assertEqual([word for word in host if word not in ("awscli", "docker.io", "openssh-client")],
+                         words_behind(self.last_stage, "--no-install-recommends"))
+
+    def test_scripts_are_shell(self):
+        for path in (os.path.join(CONTAINER, "build"), os.path.join(EXAMPLES, "ec2-user-data.sh")):
+            subprocess.run(["bash", "-n", path], check=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
