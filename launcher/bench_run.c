@@ -22,9 +22,10 @@
 
 #define OUTPUT_BYTES_MAX ((size_t)1 << 20)
 #define SHOWN_BYTES      60
-/* There is nothing to save: the second interrupt ends the ranks (stop.h). Two at once would be one.
- */
+/* There is nothing to save: the second interrupt ends the ranks (stop.h; two at once would be one).
+ * A third kills them, and what mpirun leaves behind then stays: it comes late, or from the user. */
 #define INTERRUPT_S      0.3
+#define KILL_S           8.0
 
 int launch_bench_runner_open(struct launch_bench_runner *runner, struct err *err)
 {
@@ -82,6 +83,7 @@ struct running {
     int out; /* the end of its stdout's pipe; -1: closed */
     struct buf output;
     double interrupt_s; /* when it is to be interrupted (again) */
+    int interrupts;
 };
 
 /* All that is there. What is beyond the bound is dropped: it is not the line we want. */
@@ -119,7 +121,7 @@ static void interrupt(const struct launch_bench_runner *runner, struct running *
     if (runner->stopped_by == 0 || r->child == 0 || clock_now_s() < r->interrupt_s)
         return;
     kill(r->child, SIGINT);
-    r->interrupt_s = clock_now_s() + INTERRUPT_S;
+    r->interrupt_s = clock_now_s() + (++r->interrupts == 1 ? INTERRUPT_S : KILL_S);
 }
 
 static void wait_for_end(struct launch_bench_runner *runner, struct running *r)

@@ -150,6 +150,7 @@ static int run_point(struct scaling *s, struct launch_bench_point *point, int ro
     struct launch_words command = {0};
     struct buf shown = {0};
     json_t *figures = NULL;
+    struct err why = {0};
     char name[64];
     int rc = -1;
 
@@ -160,8 +161,9 @@ static int run_point(struct scaling *s, struct launch_bench_point *point, int ro
     launch_words_show(&command, &shown);
     log_debug("%s", buf_text(&shown));
     if (launch_bench_run(&s->runner, &command, point->ranks, &point->samples[round], &figures,
-                         err) < 0) {
-        err_wrap(err, "run %d (%s) failed: `%s`", s->done + 1, name, buf_text(&shown));
+                         &why) < 0) {
+        err_set(err, why.code, "run %d (%s) failed: %s; it was `%s`", s->done + 1, name, why.msg,
+                buf_text(&shown));
         goto out;
     }
     s->done++;
