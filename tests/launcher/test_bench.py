@@ -251,6 +251,7 @@ class Bench(unittest.TestCase):
             self.assertIn("has ended in run 1 of 3", err)
             self.assertEqual(out, "")
             self.assertFalse(alive(int(self.read("deaf"))))
+            self.assertFalse(os.path.exists(self.path("unharmed")))
             os.remove(self.path("deaf"))
 
     # the real one
