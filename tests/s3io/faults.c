@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 
 #define CONNECTIONS_MAX 32
 #define REQUESTS_MAX    256
@@ -49,7 +48,18 @@ static void drop(struct connection *connection)
     *connection = (struct connection){.fd = -1};
 }
 
-static void say(struct connection *connection, const struct fault_step *step)
+/* False when the other side has closed the connection, or faults_stop was called. */
+static bool wait_for_drip(const struct faults *faults, const struct connection *connection,
+                          double seconds)
+{
+    struct pollfd ends[2] = {{.fd = connection->fd, .events = POLLRDHUP},
+                             {.fd = faults->wake[0], .events = POLLIN}};
+
+    return poll(ends, 2, (int)(seconds * 1000)) == 0;
+}
+
+static void say(const struct faults *faults, struct connection *connection,
+                const struct fault_step *step)
 {
     const size_t bytes = step->text == NULL ? 0
                          : step->bytes > 0  ? step->bytes
@@ -63,7 +73,8 @@ static void say(struct connection *connection, const struct fault_step *step)
         if (n <= 0)
             return;
         sent += (size_t)n;
-        clock_sleep_s(step->drip_s);
+        if (step->drip_s > 0 && !wait_for_drip(faults, connection, step->drip_s))
+            return;
     }
 }
 
@@ -92,10 +103,10 @@ static void answer(struct faults *faults, struct connection *connection, size_t 
         step->make(faults, &out);
         made.text = buf_text(&out);
         made.bytes = out.bytes;
-        say(connection, &made);
+        say(faults, connection, &made);
         buf_release(&out);
     } else {
-        say(connection, step);
+        say(faults, connection, step);
     }
     connection->in.bytes -= bytes;
     memmove(connection->in.data, connection->in.data + bytes, connection->in.bytes);
@@ -126,7 +137,7 @@ static void look(struct faults *faults, struct connection *connection)
         answer(faults, connection, bytes);
     } else if (strcasestr(text, "\r\nexpect: 100-continue") != NULL && !connection->continued) {
         connection->continued = true;
-        say(connection, &(struct fault_step){.text = "HTTP/1.1 100 Continue\r\n\r\n"});
+        say(faults, connection, &(struct fault_step){.text = "HTTP/1.1 100 Continue\r\n\r\n"});
     }
 }
 

@@ -215,7 +215,7 @@ static void http_calls_a_damaged_answer_broken(void **state)
         used += (size_t)sprintf(many + used, "x-header-%d: %0100d\r\n", i, i);
     strcpy(many + used, "\r\n");
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        struct outcome o = call_once(&steps[i], (struct s3_http_call){.stall_s = SHORT_S});
+        struct outcome o = call_once(&steps[i], (struct s3_http_call){.stall_s = 0.1});
 
         if (o.rc != -1 || o.answer.failure != S3_HTTP_BROKEN || o.err.code != ERR_NET ||
             strstr(o.err.msg, "127.0.0.1:") == NULL)
@@ -228,7 +228,7 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 {
     const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
                                             "12345678901234567890",
-                                    .drip_s = 0.02}; /* in all more than twice the stall's limit */
+                                    .drip_s = 0.015}; /* in all more than twice the stall's limit */
     struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = SHORT_S});
 
     (void)state;
@@ -239,8 +239,8 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 
 static void http_ends_an_answer_that_drips_below_a_byte_per_second(void **state)
 {
-    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\n", .drip_s = 1.2};
-    struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = 1.5});
+    const struct fault_step step = {.text = "HTTP/1.1 204 x\r\n\r\n", .drip_s = 1.05};
+    struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = 1.1});
 
     (void)state;
     assert_int_equal(o.answer.failure, S3_HTTP_BROKEN);

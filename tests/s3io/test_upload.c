@@ -181,7 +181,7 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
         {.make = head_of_ours}};
     const struct fault_step never[] = {
         PARTS_SENT,
-        {.text = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n", .then = FAULT_CLOSE},
         {.text = NULL, .then = FAULT_CLOSE}, /* and no attempt is left */
         {.make = head_of_ours}};
     const struct fault_step others[] = {
@@ -202,6 +202,7 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
     end();
     BEGIN(never);
     assert_int_equal(upload(false, &object), S3_YES);
+    assert_request_has(6, "HEAD /imgs/k ");
     end();
     BEGIN(others);
     assert_int_equal(upload(false, &object), -1);
