@@ -256,6 +256,12 @@ const char *faults_request(struct faults *faults, int index)
     return text;
 }
 
+void faults_await_second(const struct faults *faults)
+{
+    if (faults->accepted < 2) /* only this thread changes it */
+        poll(&(struct pollfd){.fd = faults->listener, .events = POLLIN}, 1, 10000);
+}
+
 int faults_connections(struct faults *faults)
 {
     int count;

@@ -42,6 +42,9 @@ int faults_port(const struct faults *faults);
 int faults_requests(struct faults *faults);
 const char *faults_request(struct faults *faults, int index);
 
+/** For a step's make: hold the answer until there is a second connection, for 10 s at most. */
+void faults_await_second(const struct faults *faults);
+
 /** Connections that were accepted. */
 int faults_connections(struct faults *faults);
 

@@ -163,8 +163,9 @@ static const char *refusal(const char *profile, enum err_code code)
 
 static void expect_in(const char *line, const char *part)
 {
+    assert_non_null(line);
     if (strstr(line, part) == NULL)
-        fail_msg("no \"%s\" in: %s", part, line);
+        fail_msg("no \"%s\" in: %s", part, line != NULL ? line : "nothing");
 }
 
 static void credentials_are_taken_in_order(void **state)

@@ -351,6 +351,86 @@ static void download_makes_the_file_the_object(void **state)
     end();
 }
 
+/* A server that has the object "0123..." of PARALLEL_PARTS parts and takes uploads, whatever the
+ * order of the requests. */
+#define PARALLEL_PARTS 40
+#define PARALLEL_BYTES 100 /* of each */
+
+static void answer_any(struct faults *server, struct buf *out)
+{
+    const char *request = faults_request(server, faults_requests(server) - 1);
+    const char *range = strcasestr(request, "\r\nrange: bytes="), *number;
+
+    if (faults_requests(server) == 2) /* of the first part: a second one is to come beside it */
+        faults_await_second(server);
+    if (strncmp(request, "HEAD ", 5) == 0) {
+        buf_printf(out, "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: %d\r\n\r\n",
+                   PARALLEL_PARTS * PARALLEL_BYTES);
+    } else if (range != NULL) {
+        const int first = atoi(range + strlen("\r\nrange: bytes="));
+
+        buf_printf(out,
+                   "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes %d-%d/%d\r\n"
+                   "Content-Length: %d\r\n\r\n%0*d",
+                   first, first + PARALLEL_BYTES - 1, PARALLEL_PARTS * PARALLEL_BYTES,
+                   PARALLEL_BYTES, PARALLEL_BYTES, first);
+    } else if ((number = strstr(request, "?partNumber=")) != NULL) {
+        buf_printf(out, "HTTP/1.1 200 OK\r\nETag: \"p%d\"\r\nContent-Length: 0\r\n\r\n",
+                   atoi(number + strlen("?partNumber=")));
+    } else {
+        const char *body = strstr(request, "?uploads=") != NULL
+                               ? "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                                 "</InitiateMultipartUploadResult>"
+                               : "<CompleteMultipartUploadResult><ETag>c</ETag>"
+                                 "</CompleteMultipartUploadResult>";
+
+        buf_printf(out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    }
+}
+
+static void download_has_many_requests_in_flight_on_few_connections(void **state)
+{
+    const struct fault_step steps[] = {{.make = answer_any}};
+    const struct s3_transfer transfer = {.threads = 8, .part_bytes = PARALLEL_BYTES};
+    char want[PARALLEL_BYTES + 1], got[PARALLEL_BYTES + 1] = "";
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    for (int i = 0; i < PARALLEL_PARTS; i++) {
+        snprintf(want, sizeof want, "%0*d", PARALLEL_BYTES, i * PARALLEL_BYTES);
+        assert_int_equal(pread(fd, got, PARALLEL_BYTES, i * PARALLEL_BYTES), PARALLEL_BYTES);
+        assert_string_equal(got, want);
+    }
+    assert_int_equal(faults_requests(faults), 1 + PARALLEL_PARTS);
+    assert_in_range(faults_connections(faults), 2, 8);
+    end();
+}
+
+static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state)
+{
+    const struct fault_step steps[] = {{.make = answer_any}};
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = 8 * 5 * MIB};
+    const struct s3_transfer transfer = {.threads = 4, .part_bytes = 5 * MIB};
+    const char *last;
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(ftruncate(fd, 8 * 5 * MIB), 0);
+    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(faults_requests(faults), 1 + 8 + 1);
+    assert_in_range(faults_connections(faults), 2, 5);
+    last = faults_request(faults, 9);
+    for (int i = 1; i <= 8; i++) {
+        char part[80];
+
+        snprintf(part, sizeof part, "<PartNumber>%d</PartNumber><ETag>&#34;p%d&#34;</ETag>", i, i);
+        last = strstr(last, part);
+        assert_non_null(last);
+    }
+    end();
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -380,6 +460,8 @@ int main(void)
         cmocka_unit_test(upload_says_that_the_file_is_too_short),
         cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
         cmocka_unit_test(download_makes_the_file_the_object),
+        cmocka_unit_test(download_has_many_requests_in_flight_on_few_connections),
+        cmocka_unit_test(upload_has_many_parts_in_flight_and_lists_them_in_order),
     };
 
     return cmocka_run_group_tests_name("s3io/upload", tests, group_setup, group_teardown);
