@@ -349,7 +349,8 @@ def can_be_file(key):
 @unittest.skipUnless(shutil.which("aws"), "the aws CLI is not installed (apt-get install awscli)")
 class BesideAws(Case):
     def aws(self, *words):
-        done = subprocess.run(["aws", *words], env=self.env, cwd=self.folder, stdout=subprocess.PIPE,
+        # Before 2.13 (Debian 12 has 2.9) it does not know AWS_ENDPOINT_URL_S3.
+        done = subprocess.run(["aws", "--endpoint-url", self.env["AWS_ENDPOINT_URL_S3"], *words], env=self.env, cwd=self.folder, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=200)
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         return done.stdout
