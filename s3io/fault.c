@@ -218,13 +218,15 @@ int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *pla
             "have expired",
             head, place->host, place->source);
     if (strcmp(fault->code, "SignatureDoesNotMatch") == 0)
-        return err_set(err, ERR_INPUT,
-                       "%s: the secret access key from %s is not the one of its access key id",
-                       head, place->source);
+        return err_set(
+            err, ERR_INPUT,
+            "%s: the secret access key from %s is not the one of its access key id: correct it",
+            head, place->source);
     if (remedy == S3_REMEDY_KEYS)
-        return err_set(err, ERR_INPUT,
-                       "%s: the temporary credentials from %s have expired or are damaged", head,
-                       place->source);
+        return err_set(
+            err, ERR_INPUT,
+            "%s: the temporary credentials from %s have expired or are damaged: get new ones", head,
+            place->source);
     if (remedy == S3_REMEDY_CLOCK)
         return clock_line(fault, place, head, err);
     if (remedy == S3_REMEDY_ELSEWHERE)

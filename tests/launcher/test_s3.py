@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -212,6 +213,18 @@ class Cp(Case):
         self.refused(1, ["TMPDIR", "/nonexistent"], "cp", "-", self.uri + "/x", data=b"",
                      env={**self.env, "TMPDIR": "/nonexistent"})
 
+    def test_a_disk_that_is_full_is_said_with_the_files_name_and_leaves_nothing(self):
+        def small_files_only():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        self.client.put(self.bucket, "key", b"x" * 5000)
+        self.write("back", b"before")
+        self.refused(1, ["'back'", self.uri + "/key", "File too large"], "cp", self.uri + "/key", "back",
+                     preexec_fn=small_files_only)
+        self.assertEqual(self.files("."), {b"back": b"before"})
+        self.refused(1, ["/dev/full", "No space left"], "cp", self.uri + "/key", "/dev/full")
+
     def test_encryption_headers_go_with_every_write(self):
         self.write("file", b"data")
         with Fake(lambda _: (200, {"ETag": '"e"'}, b"")) as fake:
@@ -350,8 +363,8 @@ def can_be_file(key):
 class BesideAws(Case):
     def aws(self, *words):
         # Before 2.13 (Debian 12 has 2.9) it does not know AWS_ENDPOINT_URL_S3.
-        done = subprocess.run(["aws", "--endpoint-url", self.env["AWS_ENDPOINT_URL_S3"], *words], env=self.env, cwd=self.folder, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=200)
+        done = subprocess.run(["aws", "--endpoint-url", self.env["AWS_ENDPOINT_URL_S3"], *words], env=self.env,
+                              cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=200)
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         return done.stdout
 

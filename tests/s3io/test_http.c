@@ -378,6 +378,29 @@ static void http_goes_through_a_proxy_unless_told_not_to(void **state)
     faults_stop(server);
 }
 
+static void http_asks_a_proxy_for_a_tunnel_to_an_https_server(void **state)
+{
+    const struct fault_step step = {
+        .text = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"};
+    const struct s3_http_call call = {.method = "GET", .url = "https://s3.example.com/x"};
+    struct faults *proxy = faults_start(&step, 1);
+    struct s3_http *http = s3_http_new(NULL);
+    struct s3_http_answer answer = {0};
+    struct err err = {0};
+
+    (void)state;
+    setenv("HTTPS_PROXY", faults_url(proxy), 1);
+    assert_int_equal(s3_http_send(http, &call, &answer, &err), -1);
+    assert_int_equal(answer.failure, S3_HTTP_CONNECT);
+    assert_non_null(strstr(err.msg, "s3.example.com:443"));
+    assert_non_null(strstr(err.msg, "407"));
+    assert_non_null(strstr(faults_request(proxy, 0), "CONNECT s3.example.com:443 HTTP/1.1\r\n"));
+    unsetenv("HTTPS_PROXY");
+    s3_http_answer_release(&answer);
+    s3_http_free(http);
+    faults_stop(proxy);
+}
+
 int main(void)
 {
     static const char *const unwanted[] = {"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY",
@@ -396,6 +419,7 @@ int main(void)
         cmocka_unit_test(http_names_host_and_port_of_a_server_that_is_down),
         cmocka_unit_test(http_ends_when_cancelled),
         cmocka_unit_test(http_goes_through_a_proxy_unless_told_not_to),
+        cmocka_unit_test(http_asks_a_proxy_for_a_tunnel_to_an_https_server),
     };
 
     for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)
