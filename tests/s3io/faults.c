@@ -64,10 +64,12 @@ static void say(const struct faults *faults, struct connection *connection,
     const size_t bytes = step->text == NULL ? 0
                          : step->bytes > 0  ? step->bytes
                                             : strlen(step->text);
+    const char *body = step->drip_s > 0 ? strstr(step->text, "\r\n\r\n") : NULL;
+    const size_t head_bytes = body != NULL ? (size_t)(body + 4 - step->text) : bytes;
     size_t sent = 0;
 
     while (sent < bytes) {
-        const size_t piece = step->drip_s > 0 ? 1 : bytes - sent;
+        const size_t piece = sent < head_bytes ? head_bytes - sent : 1;
         const ssize_t n = send(connection->fd, step->text + sent, piece, MSG_NOSIGNAL);
 
         if (n <= 0)

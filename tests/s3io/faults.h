@@ -25,7 +25,7 @@ struct fault_step {
     void (*make)(struct faults *faults, struct buf *out); /* appends the text instead; or NULL */
     enum fault_then then;
     size_t bytes;    /* of the text; 0: strlen */
-    double drip_s;   /* wait so long after each byte */
+    double drip_s;   /* wait so long after each byte of the body */
     bool at_headers; /* answer when the request's headers are there, not its body */
 };
 

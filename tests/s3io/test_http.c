@@ -228,7 +228,7 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 {
     const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
                                             "12345678901234567890",
-                                    .drip_s = 0.015}; /* in all more than twice the stall's limit */
+                                    .drip_s = 0.045}; /* in all more than twice the stall's limit */
     struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = SHORT_S});
 
     (void)state;
@@ -239,7 +239,8 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 
 static void http_ends_an_answer_that_drips_below_a_byte_per_second(void **state)
 {
-    const struct fault_step step = {.text = "HTTP/1.1 204 x\r\n\r\n", .drip_s = 1.05};
+    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+                                    .drip_s = 1.05};
     struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = 1.1});
 
     (void)state;

@@ -165,6 +165,10 @@ static void request_does_not_repeat_what_a_person_has_to_mend(void **state)
         const char *text, *says;
     } cases[] = {
         {FAULT("403", "", "AccessDenied", ""), "s3:GetObject on bucket 'imgs'"},
+        {FAULT("403", "", "AccessDenied",
+               "<Message>User: arn:aws:iam::1:user/x is not authorized to perform: kms:Decrypt on "
+               "resource: arn:aws:kms:eu-west-1:1:key/2</Message>"),
+         "need kms:Decrypt on the KMS key of bucket 'imgs'"},
         {FAULT("403", "", "SignatureDoesNotMatch", ""), "secret access key from the environment"},
         {FAULT("404", "", "NoSuchBucket", ""), "no bucket 'imgs'"},
         {FAULT("400", "", "InvalidBucketName", ""), "InvalidBucketName"},
