@@ -49,13 +49,19 @@ static void tell(void *context, uint64_t done, uint64_t total)
 
 /* --- bytes that are kept in a file without a name meanwhile --- */
 
-static int spool_open(struct err *err)
+static const char *spool_folder(void)
 {
     const char *temp = getenv("TMPDIR");
+
+    return temp == NULL || temp[0] == '\0' ? "/tmp" : temp;
+}
+
+static int spool_open(struct err *err)
+{
+    const char *const temp = spool_folder();
     char *path;
     int fd;
 
-    temp = temp == NULL || temp[0] == '\0' ? "/tmp" : temp;
     if (asprintf(&path, "%s/convoy-s3-XXXXXX", temp) < 0)
         abort();
     fd = mkostemp(path, O_CLOEXEC);
@@ -207,10 +213,13 @@ static int relay(const struct copy *copy, const struct launch_s3_item *item, int
     struct s3_object object = {0};
     int rc = -1;
 
-    if (spool >= 0 && download(copy, item->from, spool, threads, progress, &object, err) == 0)
+    if (spool < 0)
+        return -1;
+    if (download(copy, item->from, spool, threads, progress, &object, err) == 0)
         rc = upload(copy, item->to, spool, object.bytes, threads, NULL, err);
-    if (spool >= 0)
-        close(spool);
+    else if (err->code == ERR_IO)
+        err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", spool_folder());
+    close(spool);
     return rc;
 }
 

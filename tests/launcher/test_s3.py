@@ -223,6 +223,8 @@ class Cp(Case):
         self.refused(1, ["'back'", self.uri + "/key", "File too large"], "cp", self.uri + "/key", "back",
                      preexec_fn=small_files_only)
         self.assertEqual(self.files("."), {b"back": b"before"})
+        self.refused(1, [self.folder, "TMPDIR", "File too large"], "cp", self.uri + "/key", self.uri + "/copy",
+                     env={**self.env, "TMPDIR": self.folder}, preexec_fn=small_files_only)
         self.refused(1, ["/dev/full", "No space left"], "cp", self.uri + "/key", "/dev/full")
 
     def test_encryption_headers_go_with_every_write(self):
