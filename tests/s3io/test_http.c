@@ -310,6 +310,7 @@ static void http_names_host_and_port_of_a_server_that_is_down(void **state)
     assert_int_equal(answer.failure, S3_HTTP_CONNECT);
     assert_int_equal(err.code, ERR_NET);
     assert_non_null(strstr(err.msg, place));
+    assert_non_null(strstr(err.msg, ": Connection refused"));
 
     call.url = "http://no-such-host.invalid/";
     assert_int_equal(s3_http_send(http, &call, &answer, &err), -1);
