@@ -62,12 +62,13 @@ class Ls(Case):
         self.assertEqual(objects[0]["bytes"], 3)
 
     def test_more_than_a_page_of_keys_comes_whole(self):
-        names = [f"many/{i:04}" for i in range(1001)]
+        # The last key of a page comes back as where to go on (as no XML, were there "\x01" in it: this server's fault).
+        names = [f"many/{i:04} +%41&<\u00e4>\n" for i in range(1001)]
         for name in names:
             os.makedirs(self.path("many"), exist_ok=True)
             self.write(name, b"")
         self.done("cp", "--recursive", "many", self.uri + "/many")
-        self.assertEqual([line[2].decode() for line in self.lines(self.uri + "/many/")], names)
+        self.assertEqual([read_back(line[2]).decode() for line in self.lines(self.uri + "/many/")], names)
         self.done("rm", "--recursive", self.uri + "/many")
         self.assertEqual(len(self.keys()), 5)
 
