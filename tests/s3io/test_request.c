@@ -19,7 +19,6 @@
 #include "base/err.h"
 #include "faults.h"
 #include "place.h"
-#include "s3io/list.h"
 #include "s3io/object.h"
 
 #define SECRET "wJalrXUtnFEMIwJalrXUtnFEMI"
@@ -545,79 +544,6 @@ static void put_asks_for_encryption_where_it_is_configured(void **state)
     unsetenv("CONVOY_SSE_KMS_KEY_ID");
 }
 
-static int visit_none(void *context, const struct s3_listed *listed, struct err *visit_err)
-{
-    (void)listed, (void)visit_err;
-    ++*(int *)context;
-    return 0;
-}
-
-static void list_takes_no_damaged_document_for_an_end(void **state)
-{
-#define PAGE(inside)                                                                               \
-    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult>" inside "</ListBucketResult>"
-#define ONE "<Contents><Key>a</Key><Size>1</Size></Contents>"
-    static const struct {
-        const char *text;
-        int requests;
-        const char *says;
-    } cases[] = {
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListBucketResult>" ONE, 3, "XML"},
-        {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3, "XML"},
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\x01\x02garbage", 3, "XML"},
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<!DOCTYPE x [<!ENTITY a \"b\">]>"
-         "<ListBucketResult/>",
-         3, "document type"},
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html/>", 1, "S3 endpoint"},
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR_DOCUMENT("InternalError", ""), 3,
-         "InternalError"},
-        {"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR_DOCUMENT("AccessDenied", ""), 1,
-         "AccessDenied"},
-        {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 1, "goes on"},
-        {PAGE("<Contents><Size>1</Size></Contents>"), 1, "without a key"},
-        {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 1, "size"},
-        {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 1, "encoded"},
-        {FAULT("403", "", "AccessDenied", ""), 1, "s3:ListBucket"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const struct fault_step steps[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
-        int visits = 0;
-
-        BEGIN(steps);
-        assert_int_equal(s3_list(client, "imgs", "p/", false, visit_none, &visits, &err), -1);
-        assert_says(cases[i].says);
-        assert_says("s3://imgs/p/");
-        assert_int_equal(faults_requests(faults), cases[i].requests);
-        assert_int_equal(visits, 0);
-        end();
-    }
-}
-
-static void list_gives_keys_and_prefixes_in_one_order(void **state)
-{
-    const struct fault_step steps[] = {
-        {.text = PAGE("<Contents><Key>a+b%2Bc</Key><Size>1</Size><ETag>&quot;e&quot;</ETag>"
-                      "<LastModified>2030-01-01T00:00:10.500Z</LastModified></Contents>"
-                      "<Contents><Key>c</Key><Size>18446744073709551615</Size></Contents>"
-                      "<CommonPrefixes><Prefix>b%0A/</Prefix></CommonPrefixes>"
-                      "<IsTruncated>true</IsTruncated><NextContinuationToken>t/=</"
-                      "NextContinuationToken>"),
-         .then = FAULT_CLOSE},
-        {.text = PAGE("<Contents><Key>%C3%A9</Key><Size>0</Size></Contents>"), .then = FAULT_CLOSE},
-    };
-    int visits = 0;
-
-    (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_list(client, "imgs", "", true, visit_none, &visits, &err), 0);
-    assert_int_equal(visits, 4);
-    assert_request_has(0, "GET /imgs?delimiter=%2F&encoding-type=url&list-type=2");
-    assert_request_has(1, "GET /imgs?continuation-token=t%2F%3D&delimiter");
-    end();
-}
-
 static void request_waits_as_long_as_it_is_asked_to(void **state)
 {
     const struct fault_step steps[] = {
@@ -710,8 +636,6 @@ int main(void)
         cmocka_unit_test(put_knows_whether_a_condition_held_after_a_lost_answer),
         cmocka_unit_test(put_says_at_once_that_a_condition_did_not_hold),
         cmocka_unit_test(put_asks_for_encryption_where_it_is_configured),
-        cmocka_unit_test(list_takes_no_damaged_document_for_an_end),
-        cmocka_unit_test(list_gives_keys_and_prefixes_in_one_order),
         cmocka_unit_test(request_waits_as_long_as_it_is_asked_to),
         cmocka_unit_test(request_ends_when_cancelled_while_it_waits),
         cmocka_unit_test(request_refuses_names_that_cannot_be),
