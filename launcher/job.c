@@ -17,6 +17,7 @@
 #include "launcher/leader.h"
 #include "launcher/local.h"
 #include "launcher/mpirun.h"
+#include "launcher/network.h"
 #include "launcher/options.h"
 #include "launcher/sagemaker.h"
 
@@ -82,7 +83,11 @@ static int check_surroundings(const struct job *job, struct err *err)
         return err_set(err, ERR_IO,
                        "cannot find mpirun, which starts the ranks: install Open MPI"
                        " (apt-get install openmpi-bin), or use one rank");
-    return several ? launch_mpirun_check_path(job->local.program, err) : 0;
+    if (!several)
+        return 0;
+    if (job->options->interface != NULL && launch_network_check(job->options->interface, err) < 0)
+        return err_wrap(err, "--interface");
+    return launch_mpirun_check_path(job->local.program, err);
 }
 
 /* The lease of a checkpoint folder knows a job by this name: the platform's, or one of this
