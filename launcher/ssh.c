@@ -94,9 +94,7 @@ static void show_lines(struct launch_ssh *ssh)
     struct buf *lines = &ssh->lines;
     const unsigned char *last = lines->bytes == 0 ? NULL : memrchr(lines->data, '\n', lines->bytes);
     const bool full = last == NULL && lines->bytes > LINES_BYTES_MAX - READ_BYTES;
-    const size_t bytes = full           ? lines->bytes
-                         : last == NULL ? 0
-                                        : (size_t)(last - lines->data) + 1;
+    const size_t bytes = full ? lines->bytes : last == NULL ? 0 : (size_t)(last - lines->data) + 1;
 
     if (bytes == 0)
         return;
