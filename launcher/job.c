@@ -21,8 +21,6 @@
 #include "launcher/options.h"
 #include "launcher/sagemaker.h"
 
-#define PORT_SAGEMAKER 7777
-
 /* What a job is made of before anybody leads it. */
 struct job {
     const struct launch_options *options;
@@ -73,7 +71,7 @@ static int check_train_options(struct job *job, struct err *err)
 
 static int check_surroundings(const struct job *job, struct err *err)
 {
-    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const bool several = launch_hosts_several(&job->hosts);
     const int hosts = (int)job->hosts.names.count;
 
     if (job->options->hosts_min > hosts)
@@ -139,7 +137,7 @@ static int follow(struct job *job, struct err *err)
         .host = job->hosts.names.at[job->hosts.own],
         .leader = leader,
         .address = options->leader_address != NULL ? options->leader_address : leader,
-        .port = options->port > 0 ? options->port : PORT_SAGEMAKER,
+        .port = options->port > 0 ? options->port : LAUNCH_PORT_SAGEMAKER,
         .rendezvous_s = options->rendezvous_s,
         .job = job->sagemaker == NULL ? NULL : job->sagemaker->job,
         .input = -1,
@@ -158,7 +156,7 @@ static int follow(struct job *job, struct err *err)
 
 static int run(struct job *job, struct err *err)
 {
-    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const bool several = launch_hosts_several(&job->hosts);
     const bool follows = job->hosts.kind == LAUNCH_HOSTS_EACH && job->hosts.own != 0;
     const int ranks = job->options->ranks;
     const char *name = name_job(job);

@@ -12,7 +12,7 @@ import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-WAIT_S = 15   # for what must happen; a loaded machine is slow
+WAIT_S = 60   # for what must happen; a loaded machine is slow
 GONE_S = 45   # after a death all hosts of the job must be gone (contract of the platform)
 JOB_KEY = "a test's own secret"
 SETTINGS = ("OMPI_", "CONVOY_", "SM_", "PMI", "SLURM_", "TRAINING_", "SAGEMAKER_")

@@ -14,7 +14,7 @@
 #include "base/err.h"
 #include "launcher/channel.h"
 
-#define ROUNDS       4000
+#define ROUNDS       1500
 #define MESSAGES     4
 #define STREAM_BYTES 2048
 #define NONCE_BYTES  32
