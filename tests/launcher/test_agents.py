@@ -26,8 +26,9 @@ class Agents(Case):
     # How a job ends
 
     def test_all_hosts_end_with_the_ranks_status(self):
-        job = self.job(FAKE="exit-0").start()
+        job = self.job(FAKE="exit-0").start("algo-1", ONLY_THERE="a secret").start("algo-2")
         self.assert_all_end(job, 0)
+        self.assertEqual(["ONLY_THERE" in job.env_of_rank(rank) for rank in range(4)], [True, True, False, False])
         self.assertEqual([host.failure() for host in job.hosts.values()], [None, None])
         for end, status, says in (("exit 3", 3, "rank 3 lost its ship " + "x" * 3000), ("kill -11 $$", 139, "")):
             job = self.job(FAKE="last", FAKE_END=end, FAKE_SAYS=says).start()

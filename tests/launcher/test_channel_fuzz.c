@@ -97,61 +97,78 @@ static void deliver(struct launch_channel *channel, int fd, const unsigned char 
     }
 }
 
-/* A whole conversation whose caller's bytes are changed at one place: the greeting, or what came
- * before that place, counts; nothing behind it does. */
+/* Both ends of a channel, the proof and messages that its caller sends, and where each message
+ * ends. */
+struct conversation {
+    struct launch_channel *caller, *called;
+    int near, far; /* where what the caller sends comes out; where it goes in */
+    unsigned char sent[2 * STREAM_BYTES];
+    size_t bytes, ends[MESSAGES];
+};
+
+static void carry(int from, int to, size_t expected)
+{
+    unsigned char bytes[256];
+
+    assert_int_equal(recv(from, bytes, sizeof bytes, MSG_DONTWAIT), expected);
+    assert_int_equal(send(to, bytes, expected, 0), expected);
+}
+
+static void keep_what_is_sent(struct conversation *talk)
+{
+    ssize_t got;
+
+    launch_channel_pump(talk->caller, NULL);
+    got = recv(talk->near, talk->sent + talk->bytes, STREAM_BYTES - talk->bytes, MSG_DONTWAIT);
+    assert_true(got > 0);
+    talk->bytes += (size_t)got;
+}
+
+static void converse(struct conversation *talk)
+{
+    int ends[2];
+
+    talk->bytes = 0;
+    talk->called = open_called(&talk->far);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    talk->near = ends[0];
+    talk->caller = launch_channel_new(ends[1], LAUNCH_CALLER, key);
+    launch_channel_pump(talk->caller, NULL);
+    carry(talk->near, talk->far, 8 + NONCE_BYTES);
+    launch_channel_pump(talk->called, NULL);
+    carry(talk->far, talk->near, NONCE_BYTES + TAG_BYTES);
+    keep_what_is_sent(talk); /* the proof */
+    for (int i = 0; i < MESSAGES; i++) {
+        launch_channel_send(talk->caller, json_pack("{s:i}", "number", i), NULL);
+        keep_what_is_sent(talk);
+        talk->ends[i] = talk->bytes;
+    }
+}
+
+/* What the caller sends is changed at one place: what came before it counts, and nothing behind. */
 static void channel_takes_nothing_behind_a_changed_byte(void **state)
 {
     (void)state;
     random_state = 20;
     for (int round = 0; round < ROUNDS; round++) {
-        unsigned char stream[2 * STREAM_BYTES], before[STREAM_BYTES], answer[256];
-        size_t whole[MESSAGES + 1] = {0}, bytes, at, changed;
-        struct launch_channel *caller, *called;
-        int far, near, ends[2], came, expected = 0;
-        ssize_t got;
+        unsigned char meant[STREAM_BYTES];
+        struct conversation talk;
+        size_t bytes, same = 0;
+        int expected = 0;
 
-        called = open_called(&far);
-        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-        near = ends[0];
-        caller = launch_channel_new(ends[1], LAUNCH_CALLER, key);
-
-        /* the greeting, unchanged: what differs per connection is known only now */
-        launch_channel_pump(caller, NULL);
-        got = recv(near, stream, sizeof stream, MSG_DONTWAIT);
-        assert_true(got > 0);
-        assert_int_equal(send(far, stream, (size_t)got, 0), got);
-        launch_channel_pump(called, NULL);
-        got = recv(far, answer, sizeof answer, MSG_DONTWAIT);
-        assert_int_equal(got, NONCE_BYTES + TAG_BYTES);
-        assert_int_equal(send(near, answer, (size_t)got, 0), got);
-
-        /* the proof and the messages, one after the other to know where each ends */
-        launch_channel_pump(caller, NULL);
-        bytes = (size_t)recv(near, stream, STREAM_BYTES, MSG_DONTWAIT);
-        assert_int_equal(bytes, TAG_BYTES);
-        for (int i = 0; i < MESSAGES; i++) {
-            whole[i] = bytes;
-            launch_channel_send(caller, json_pack("{s:i}", "number", i), NULL);
-            launch_channel_pump(caller, NULL);
-            bytes += (size_t)recv(near, stream + bytes, STREAM_BYTES - bytes, MSG_DONTWAIT);
-        }
-        whole[MESSAGES] = bytes;
-        memcpy(before, stream, bytes);
-        at = below((uint32_t)bytes);
-        bytes = mangle(stream, bytes, at);
-        for (changed = 0;
-             changed < bytes && changed < whole[MESSAGES] && stream[changed] == before[changed];)
-            changed++;
-        while (expected < MESSAGES && whole[expected + 1] <= changed)
+        converse(&talk);
+        memcpy(meant, talk.sent, talk.bytes);
+        bytes = mangle(talk.sent, talk.bytes, below((uint32_t)talk.bytes));
+        while (same < bytes && same < talk.bytes && talk.sent[same] == meant[same])
+            same++;
+        while (expected < MESSAGES && talk.ends[expected] <= same)
             expected++;
-
-        deliver(called, far, stream, bytes);
-        came = count_messages(called);
-        assert_int_equal(came, expected);
-        launch_channel_free(caller);
-        launch_channel_free(called);
-        close(near);
-        close(far);
+        deliver(talk.called, talk.far, talk.sent, bytes);
+        assert_int_equal(count_messages(talk.called), expected);
+        launch_channel_free(talk.caller);
+        launch_channel_free(talk.called);
+        close(talk.near);
+        close(talk.far);
     }
 }
 
@@ -176,52 +193,63 @@ static void channel_refuses_random_greetings(void **state)
     }
 }
 
-/* Somebody who knows the key, and says anything: an object or an error comes out, never both. */
-static void channel_reads_any_payload_of_who_knows_the_key(void **state)
+/* The greeting of somebody who knows the key; own_key: of the caller's frames. */
+static void greet(struct launch_channel *called, int fd, unsigned char own_key[TAG_BYTES])
+{
+    unsigned char hello[8 + NONCE_BYTES] = "CONVOY1\n", answer[NONCE_BYTES + TAG_BYTES],
+                            bound[32 + 2 * NONCE_BYTES] = "convoy caller", proof[TAG_BYTES];
+
+    assert_int_equal(send(fd, hello, sizeof hello, 0), sizeof hello);
+    launch_channel_pump(called, NULL);
+    assert_int_equal(recv(fd, answer, sizeof answer, MSG_DONTWAIT), sizeof answer);
+    memcpy(bound + 32, hello + 8, NONCE_BYTES);
+    memcpy(bound + 32 + NONCE_BYTES, answer, NONCE_BYTES);
+    digest_hmac_sha256(key, sizeof key, bound, sizeof bound, proof);
+    assert_int_equal(send(fd, proof, sizeof proof, 0), sizeof proof);
+    launch_channel_pump(called, NULL);
+    assert_true(launch_channel_authentic(called));
+    memcpy(bound, "convoy to the called", 20);
+    digest_hmac_sha256(key, sizeof key, bound, sizeof bound, own_key);
+}
+
+/* A text out of JSON's pieces; returns its length. */
+static size_t write_text(unsigned char text[256])
 {
     static const char *const pieces[] = {"{",    "}",     "\"a\"", ":",     "1",
                                          ",",    "[",     "]",     "null",  " ",
                                          "\xff", "1e999", "\"\\",  "\\u00", "{\"a\":1}"};
-    unsigned char greeting[8 + NONCE_BYTES] = "CONVOY1\n", bound[32 + 2 * NONCE_BYTES],
-                               answer[NONCE_BYTES + TAG_BYTES], proof[TAG_BYTES],
-                               own_key[TAG_BYTES];
+    size_t bytes = 0;
 
+    for (uint32_t left = below(12); left > 0; left--) {
+        const char *piece = pieces[below(sizeof pieces / sizeof pieces[0])];
+
+        memcpy(text + bytes, piece, strlen(piece));
+        bytes += strlen(piece);
+    }
+    return bytes;
+}
+
+/* An object or an error comes out of whatever such a caller says, and never both. */
+static void channel_reads_any_payload_of_who_knows_the_key(void **state)
+{
     (void)state;
     random_state = 22;
     for (int round = 0; round < ROUNDS; round++) {
-        unsigned char text[12 + 256] = {0};
+        unsigned char frame[12 + 256 + TAG_BYTES] = {0},
+                                       own_key[TAG_BYTES]; /* counter, length, text */
         struct launch_channel *called;
         struct err err = {0};
         json_t *message;
-        size_t bytes = 12; /* counter, length */
+        size_t bytes;
         int far;
 
         called = open_called(&far);
-        send(far, greeting, sizeof greeting, 0);
+        greet(called, far, own_key);
+        bytes = write_text(frame + 12);
+        frame[11] = (unsigned char)bytes;
+        digest_hmac_sha256(own_key, sizeof own_key, frame, 12 + bytes, frame + 12 + bytes);
+        assert_true(send(far, frame + 8, 4 + bytes + TAG_BYTES, 0) > 0);
         launch_channel_pump(called, NULL);
-        assert_int_equal(recv(far, answer, sizeof answer, MSG_DONTWAIT), sizeof answer);
-        memset(bound, 0, sizeof bound);
-        memcpy(bound + 32, greeting + 8, NONCE_BYTES);
-        memcpy(bound + 32 + NONCE_BYTES, answer, NONCE_BYTES);
-        memcpy(bound, "convoy caller", 13);
-        digest_hmac_sha256(key, sizeof key, bound, sizeof bound, proof);
-        send(far, proof, sizeof proof, 0);
-        memcpy(bound, "convoy to the called", 20);
-        digest_hmac_sha256(key, sizeof key, bound, sizeof bound, own_key);
-
-        for (uint32_t left = below(12); left > 0; left--) {
-            const char *piece = pieces[below(sizeof pieces / sizeof pieces[0])];
-
-            memcpy(text + bytes, piece, strlen(piece));
-            bytes += strlen(piece);
-        }
-        text[11] = (unsigned char)(bytes - 12);
-        digest_hmac_sha256(own_key, sizeof own_key, text, bytes, proof);
-        send(far, text + 8, bytes - 8, 0);
-        send(far, proof, sizeof proof, 0);
-        launch_channel_pump(called, NULL);
-        launch_channel_pump(called, NULL);
-        assert_true(launch_channel_authentic(called));
         message = launch_channel_next(called, &err);
         assert_true((message != NULL) == (err.code == ERR_NONE));
         assert_true(message == NULL || json_is_object(message));
