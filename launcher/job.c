@@ -120,7 +120,9 @@ static int lead(struct job *job, const char *name, struct err *err)
 
     if (job->hosts.kind == LAUNCH_HOSTS_SSH)
         launch_key_random(leader.key);
-    else if (job->hosts.kind == LAUNCH_HOSTS_EACH)
+    if (job->hosts.kind != LAUNCH_HOSTS_EACH)
+        unsetenv("CONVOY_JOB_KEY"); /* not needed, and no rank is to see it */
+    else
         rc =
             launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key, err);
     if (rc == 0)

@@ -155,6 +155,7 @@ class Job:
             if hasattr(host, "process"):
                 host.process.kill()
                 host.process.wait()
+        wait_until(lambda: not self.processes())  # their folders are removed next
 
 
 class Case(unittest.TestCase):
