@@ -14,12 +14,14 @@
 #include "launcher/child.h"
 #include "launcher/hosts.h"
 #include "launcher/key.h"
+#include "launcher/key_object.h"
 #include "launcher/leader.h"
 #include "launcher/local.h"
 #include "launcher/mpirun.h"
 #include "launcher/network.h"
 #include "launcher/options.h"
 #include "launcher/sagemaker.h"
+#include "s3io/client.h"
 
 /* What a job is made of before anybody leads it. */
 struct job {
@@ -107,8 +109,37 @@ static const char *name_job(struct job *job)
     return getenv("CONVOY_JOB");
 }
 
+static const char *platforms_name(const struct job *job)
+{
+    return job->sagemaker == NULL ? NULL : job->sagemaker->job;
+}
+
+/* Where the key lies that hosts which start by themselves agree on; NULL: it comes from elsewhere.
+ */
+static const char *key_place(const struct job *job)
+{
+    const char *place = launch_options_checkpoint(job->options);
+
+    if (job->hosts.kind != LAUNCH_HOSTS_EACH || getenv("CONVOY_JOB_KEY") != NULL)
+        return NULL;
+    return place != NULL && strncmp(place, "s3://", 5) == 0 ? place : NULL;
+}
+
+static int agree_on_key(const struct job *job, const char *place,
+                        unsigned char key[LAUNCH_KEY_BYTES], struct err *err)
+{
+    int rc;
+
+    if (place == NULL)
+        return launch_key_shared(platforms_name(job), key, err);
+    rc = launch_key_object_agree(place, platforms_name(job), key, err);
+    s3_client_shared_close();
+    return rc;
+}
+
 static int lead(struct job *job, const char *name, struct err *err)
 {
+    const char *place = key_place(job);
     struct launch_leader_job leader = {.options = job->options,
                                        .hosts = &job->hosts,
                                        .program = job->program,
@@ -123,10 +154,13 @@ static int lead(struct job *job, const char *name, struct err *err)
     if (job->hosts.kind != LAUNCH_HOSTS_EACH)
         unsetenv("CONVOY_JOB_KEY"); /* not needed, and no rank is to see it */
     else
-        rc =
-            launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key, err);
+        rc = agree_on_key(job, place, leader.key, err);
     if (rc == 0)
         rc = launch_leader_run(&leader, &job->outcome, err);
+    if (rc == 0 && place != NULL) {
+        launch_key_object_forget(place, platforms_name(job));
+        s3_client_shared_close();
+    }
     explicit_bzero(leader.key, sizeof leader.key);
     return rc;
 }
@@ -141,13 +175,13 @@ static int follow(struct job *job, struct err *err)
         .address = options->leader_address != NULL ? options->leader_address : leader,
         .port = options->port > 0 ? options->port : LAUNCH_PORT_SAGEMAKER,
         .rendezvous_s = options->rendezvous_s,
-        .job = job->sagemaker == NULL ? NULL : job->sagemaker->job,
+        .job = platforms_name(job),
         .input = -1,
         .local = &job->local,
         .signals = &job->signals,
         .sagemaker = job->sagemaker};
 
-    if (launch_key_shared(agent.job, agent.key, err) < 0)
+    if (agree_on_key(job, key_place(job), agent.key, err) < 0)
         return -1;
     launch_agent_run(&agent, &job->outcome);
     explicit_bzero(agent.key, sizeof agent.key);

@@ -208,6 +208,15 @@ static const char *train_value(const struct launch_options *options, const char 
     return value;
 }
 
+const char *launch_options_checkpoint(const struct launch_options *options)
+{
+    const char *place = train_value(options, "checkpoint");
+
+    if (place == NULL)
+        place = getenv(HYPERPARAMETER "CHECKPOINT");
+    return place != NULL ? place : getenv("CONVOY_CHECKPOINT");
+}
+
 /* Each generation gets the same words, so each must find by itself where the one before it stopped.
  */
 static int check_restarts(const struct launch_options *options, struct err *err)
@@ -218,8 +227,7 @@ static int check_restarts(const struct launch_options *options, struct err *err)
         resume = getenv(HYPERPARAMETER "RESUME");
     if (options->restarts_max == 0)
         return 0;
-    if (train_value(options, "checkpoint") == NULL && getenv(HYPERPARAMETER "CHECKPOINT") == NULL &&
-        getenv("CONVOY_CHECKPOINT") == NULL)
+    if (launch_options_checkpoint(options) == NULL)
         return err_set(err, ERR_USAGE,
                        "--max-restarts needs --checkpoint: a restart without one would begin anew");
     if (resume != NULL && strcmp(resume, "auto") != 0)

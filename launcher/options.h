@@ -41,6 +41,10 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
  * for a rank under a foreign mpirun, whose hosts are not ours. */
 int launch_options_check(const struct launch_options *options, struct err *err);
 
+/** Where checkpoints go: the words' --checkpoint, else the hyperparameter, else CONVOY_CHECKPOINT;
+ * NULL: none. Belongs to the options or the environment. */
+const char *launch_options_checkpoint(const struct launch_options *options);
+
 /** The name of a launch option given on the command line that has no meaning for a rank under a
  * foreign mpirun; NULL: none. */
 const char *launch_options_idle_name(const struct launch_options *options);
