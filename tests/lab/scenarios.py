@@ -10,8 +10,9 @@
     all         the six of them
 
 Each compares its weights' sha256 with that of one host that trained from local files, without S3. With --root DIR, the
-files of an image (launcher/container/build --rootfs DIR), every host is a container of that image; else the programs of
---bin run in containers made of this machine's own files. As root; nothing is left behind.
+files of an image (launcher/container/build --rootfs DIR), every host is a container of that image (ssh: the image's programs
+on the host itself, as on EC2); else the programs of --bin run in containers made of this machine's own files. As root;
+nothing is left behind.
 """
 import argparse
 import os
@@ -81,7 +82,8 @@ class Lab:
     def settings(self):
         """Of every run: the same weights everywhere."""
         given = {"model": self.options.model, "epochs": self.options.epochs, "global-batch": self.options.global_batch,
-                 "micro-batch": self.options.micro_batch, "seed": self.options.seed, "max-steps": self.options.steps}
+                 "micro-batch": self.options.micro_batch, "seed": self.options.seed,
+                 "max-steps": self.options.steps or 0}
         return {name: str(value) for name, value in given.items()}
 
     def words(self, **more):
@@ -131,7 +133,7 @@ class Lab:
         self.val = names[0]
 
     def copy_pictures(self, source):
-        """The first --per-class of each class, by name."""
+        """The first --per-class of each class by name, or all."""
         for split in sorted(os.listdir(source)):
             for label in sorted(os.listdir(os.path.join(source, split))):
                 target = os.path.join(self.data, split, label)
@@ -145,15 +147,22 @@ class Lab:
         self.client.make_bucket(BUCKET)
         self.make_pictures()
         count = sum(len(names) for _, _, names in os.walk(self.data))
-        text = self.run([self.convoy, "train", *self.words(train=f"{self.data}/train", val=f"{self.data}/{self.val}",
-                                                           model_dir=f"{self.folder}/reference",
-                                                           report=f"{self.folder}/reference-report")], "reference")
-        self.sha256 = sha256_of(text)
-        say(f"  {count} pictures; one host from local files: sha256 {self.sha256}")
+        self.sha256 = self.options.sha256 or self.train_here()
+        say(f"  {count} pictures; one host from local files: sha256 {self.sha256}"
+            + (" (as --sha256 says)" if self.options.sha256 else ""))
         self.run([self.convoy, "pack", self.data, f"s3://{BUCKET}/shards"], "pack", self.aws)
         shards = self.client.list(BUCKET, "shards/")
         say(f"  s3://{BUCKET}/shards: {len(shards)} objects, {sum(entry.bytes for entry in shards)} bytes")
         self.train_uri, self.val_uri = f"s3://{BUCKET}/shards/train", f"s3://{BUCKET}/shards/{self.val}"
+
+    def train_here(self):
+        """One host, local files, no S3: the sha256 that all others have to come to."""
+        words = self.words(train=f"{self.data}/train", val=f"{self.data}/{self.val}", report=f"{self.folder}/reference-report",
+                           model_dir=f"{self.folder}/reference")
+        return sha256_of(self.run([self.convoy, "train", *words], "reference"))
+
+    def is_last(self, step):
+        return self.options.steps is not None and step >= self.options.steps
 
     def cluster(self, count, sshd):
         return cluster.Cluster(count, sshd=sshd, share=[self.folder, self.root, os.path.dirname(self.convoy)])
@@ -280,7 +289,7 @@ def scenario_kill(lab):
             hosts.power_off(host)
         saved = lab.steps_saved(prefix)
         say(f"  both hosts lost power; S3 has checkpoints of steps {saved}")
-        check(saved and saved[-1] < lab.options.steps and "sha256" not in jobs["algo-1"].stdout(),
+        check(saved and not lab.is_last(saved[-1]) and "sha256" not in jobs["algo-1"].stdout(),
               "there is a checkpoint, and the training was not over")
         hosts.power_on("algo-1")
         hosts.names = ["algo-1"]
@@ -309,7 +318,7 @@ def scenario_term(lab):
         say(f"  stdout of algo-1 ends with:\n{tail(jobs['algo-1'].stdout(), 3)}")
         check(seconds < TERM_LIMIT_S, f"gone in under {TERM_LIMIT_S} s")
         check(set(statuses.values()) == {0}, "both exit with 0, as a stopped SageMaker job with a model should")
-        check(saved and saved[-1] < lab.options.steps, "the state is committed, and the training was not over")
+        check(saved and not lab.is_last(saved[-1]), "the state is committed, and the training was not over")
         check("stopped epoch=" in jobs["algo-1"].stdout(), "stdout says that it was stopped")
         check("model.safetensors" in os.listdir(os.path.join(hosts.ml("algo-1"), "model")), "the model so far is there")
         for host in hosts.names:
@@ -325,11 +334,13 @@ def scenario_ssh(lab):
         prefix, model = lab.prefix("ssh"), f"s3://{BUCKET}/models/ssh-{lab.serial}"
         for host in hosts.names:
             hosts.reach(host, lab.port)
-        words = [lab.convoy, "train", "--hosts", ",".join(hosts.names),
+        # sshd runs on the hosts, not in containers: as on EC2, the programs were copied there out of the image.
+        program = os.path.join(lab.root, "usr/local/bin/convoy") if lab.options.root else lab.convoy
+        words = [program, "train", "--hosts", ",".join(hosts.names),
                  *lab.words(train=lab.train_uri, val=lab.val_uri, checkpoint=prefix, model_dir=model,
                             report=f"{lab.folder}/ssh-report", checkpoint_every=lab.options.checkpoint_every)]
         say(f"  algo-1 $ {' '.join(words)}")
-        job = hosts.start("algo-1", words, lab.aws, lab.root, lab.folder, "ssh")
+        job = hosts.start("algo-1", words, lab.aws, "/", lab.folder, "ssh")
         lab.show_processes(hosts, {"algo-1": job})
         lab.wait_for_all({"algo-1": job}, 0)
         lab.check_sha256(job.stdout(), "three hosts over ssh")
@@ -351,20 +362,33 @@ SCENARIOS = {"single": scenario_single, "sagemaker": scenario_sagemaker, "ssh": 
              "kill": scenario_kill, "term": scenario_term}
 
 
+def count_or(word):
+    """A number above zero, or None for the word that means no limit."""
+    def parse(text):
+        if text != word and int(text) < 1:
+            raise ValueError
+        return None if text == word else int(text)
+
+    parse.__name__ = f"number-or-{word}"  # argparse names it in its message
+    return parse
+
+
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenario", nargs="+", choices=[*SCENARIOS, "all"])
     parser.add_argument("--bin", default=os.environ.get("CONVOY_BIN", "build/release/bin"), help="folder of the programs")
     parser.add_argument("--root", help="the files of an image: run in it instead")
     parser.add_argument("--data", help="folder with train/ and test/ or val/, a folder per class in each; default: drawn")
-    parser.add_argument("--per-class", type=int, default=200, help="take the first N pictures of each class (200)")
+    parser.add_argument("--per-class", type=count_or("all"), default=200, metavar="N|all",
+                        help="take the first N pictures of each class (200)")
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--epochs", type=int, default=3, help="(3)")
-    parser.add_argument("--steps", type=int, default=40, help="end after so many steps (40)")
+    parser.add_argument("--steps", type=count_or("none"), default=40, metavar="N|none", help="end after so many steps (40)")
     parser.add_argument("--checkpoint-every", default="10", help="steps, or 30s (10)")
     parser.add_argument("--global-batch", type=int, default=128)
     parser.add_argument("--micro-batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--sha256", metavar="HEX", help="of one host from local files, where it is known: saves that run")
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and results")
     return parser.parse_args()
 
@@ -372,6 +396,7 @@ def read_options():
 def main():
     options = read_options()
     names = list(SCENARIOS) if "all" in options.scenario else options.scenario
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of every `with`: no host stays
     folder = tempfile.mkdtemp(prefix="convoy-scenario-")
     failed = []
     try:

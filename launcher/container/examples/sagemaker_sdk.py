@@ -5,7 +5,9 @@
     sagemaker_sdk.py --image URI --role ARN --bucket NAME --stream   # the hosts read the shards from S3 by themselves
     sagemaker_sdk.py --image URI --role ARN --bucket NAME --tune     # six trials, two at a time
 
-Expects s3://NAME/shards/train and s3://NAME/shards/val, as `convoy pack pictures s3://NAME/shards` makes them.
+Expects s3://NAME/shards/train and s3://NAME/shards/val, as `convoy pack pictures s3://NAME/shards` makes them. It shows the
+job's log until the job ends. Ctrl-C ends the showing, not the job: `aws sagemaker stop-training-job --training-job-name ...`
+(a tuning job: `stop-hyper-parameter-tuning-job`) does that.
 """
 import argparse
 import secrets
@@ -40,6 +42,7 @@ def make_estimator(options, checkpoints, epochs):
         use_spot_instances=True,
         max_run=4 * 3600,
         max_wait=8 * 3600,  # running and waiting for capacity together
+        max_retry_attempts=2,  # after an error of the platform's
         checkpoint_s3_uri=checkpoints,
         output_path=f"s3://{options.bucket}/output/",
         base_job_name="convoy",
