@@ -76,6 +76,7 @@ void launch_mpirun_settings(bool several)
         set_all(several_hosts, sizeof several_hosts / sizeof several_hosts[0]);
     else
         set_all(one_host, sizeof one_host / sizeof one_host[0]);
+    setenv("HOME", "/", 0); /* without one, and without a passwd entry, PMIx 4.2 crashes */
     if (!kernel_copies_between_processes())
         setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
 }

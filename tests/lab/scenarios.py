@@ -171,7 +171,7 @@ class Lab:
 
     def sagemaker_env(self, job):
         """What the platform sets, and what a person puts into the job's Environment."""
-        return {"TRAINING_JOB_NAME": job, "CONVOY_JOB_KEY": "a5" * 32,
+        return {"TRAINING_JOB_NAME": job,
                 "TRAINING_JOB_ARN": f"arn:aws:sagemaker:us-east-1:111122223333:training-job/{job}",
                 "SM_CHANNEL_TRAINING": self.train_uri, "SM_CHANNEL_VALIDATION": self.val_uri, **self.aws}
 
