@@ -4,14 +4,15 @@ import glob
 import os
 import shutil
 import subprocess
-import unittest
 
-from job import BIN, CONVOY, Job
+from job import BIN, CONVOY, Job, main
 
 PICTURES = os.path.join(BIN, "test_trainer_pictures")
 
 
 class Inputs(Job):
+    FIRST = ("test_unwritable_output", "test_disk_full_while_the_model_is_written")
+
     def refused(self, words, *said, ranks=(1, 2), status=2, outputs=False):
         """Each number of ranks says it in one line, ends with the status, and has made no folder."""
         for n in ranks:
@@ -389,4 +390,4 @@ class Inputs(Job):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(Inputs)

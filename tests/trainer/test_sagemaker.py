@@ -6,9 +6,8 @@ import os
 import re
 import shutil
 import signal
-import unittest
 
-from job import CONVOY, Job, wait_until
+from job import CONVOY, Job, main, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEFINITIONS = os.path.join(HERE, "..", "..", "launcher", "container", "metric-definitions.json")
@@ -263,4 +262,4 @@ class SageMaker(Job):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(SageMaker)
