@@ -314,7 +314,7 @@ class S3(Job):
         self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
 
     def test_stop_while_waiting_for_a_lease(self):  # before the first step: there is no model yet
-        self.env["CONVOY_MODEL_ON_STOP"] = "1"
+        self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
         lease = {"format": "convoy-lease-1", "job": "dead", "host": "h", "generation": 4, "pid": 1, "start": 1,
                  "sequence": 1, "released": False}
         self.client.put(BUCKET, f"{self.prefix}/convoy-lease.json", json.dumps(lease).encode())
@@ -323,7 +323,8 @@ class S3(Job):
             wait_until(lambda: "is the job 'dead''s on h: waiting up to" in self.text("stderr"))
             self.assertEqual(self.stop(process), 75, self.err)
             self.assertEqual(self.out, "stopped epoch=0 of=1\n")
-            self.assertFalse(os.path.exists(self.path("model")))
+            self.assertFalse(os.path.exists(self.path("ml/model")))
+            self.assertEqual(self.text("ml/output/failure"), "stopped before the model was written")
         self.assertEqual(self.lease(), lease)
 
     def test_failure_is_left_for_the_platform(self):

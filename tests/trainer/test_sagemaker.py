@@ -16,7 +16,7 @@ CONTAINER = os.path.join(HERE, "..", "..", "launcher", "container")
 DEFINITIONS, EXAMPLES = os.path.join(CONTAINER, "metric-definitions.json"), os.path.join(CONTAINER, "examples")
 
 # A run of a second, as a job's author would ask for it.
-SMALL = {"num_layers": "20", "epochs": "1", "mini_batch_size": "16", "micro_batch": "8"}
+SMALL = {"num_layers": "20", "image_shape": "3,8,8", "epochs": "1", "mini_batch_size": "16", "micro_batch": "8"}
 
 
 def state(pid):
@@ -115,7 +115,7 @@ class SageMaker(Job):
         self.assertFalse(os.path.exists(self.path("model")) or os.path.exists(self.path("report")))
 
     def test_hyperparameters_in_every_spelling_that_submitters_use(self):
-        text = json.dumps({"num_layers": "\"20\"", "batch-size": "\"16\"", "micro_batch": " 8.0 ", "epochs": 1,
+        text = json.dumps({"num_layers": "\"20\"", "image_shape": "\"3,8,8\"", "batch-size": "\"16\"", "micro_batch": " 8.0 ", "epochs": 1,
                            "learning_rate": "\"1e-3\"", "lr_scheduler_step": "\"10,20\"", "use_pretrained_model": "0",
                            "_tuning_objective_metric": "validation:accuracy", "sagemaker_job_name": "\"dogs\"",
                            "sagemaker_program": "\"train\"", "colour": "blue", "notes": "n" * 2500}, indent=1)
@@ -238,12 +238,17 @@ class SageMaker(Job):
         self.assertIsNotNone(self.model())
         self.assertIsNone(self.left("output", "failure"))
 
+    def test_job_whose_own_time_is_up_leaves_its_model_and_succeeds(self):
+        self.job(hyperparameters=dict(SMALL, epochs="100000", max_run="3s"))
+        self.succeeds("train")
+        self.assertRegex(self.out.splitlines()[-1], r"^stopped epoch=\d+ of=100000$")
+
     def test_stop_reaches_a_container_s_first_process(self):
         """As process 1 a signal without a handler is lost, and orphans are ours: none may stay a zombie."""
         space = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         if subprocess.run([*space, "true"], stderr=subprocess.DEVNULL).returncode != 0:
             self.skipTest("the system does not let us have a process 1 of our own")
-        self.job(hyperparameters=dict(SMALL, epochs="100000", image_size="8"))
+        self.job(hyperparameters=dict(SMALL, epochs="100000"))
         process = self.start(*space, CONVOY, "train", "--ranks-per-host=2")
         wait_until(lambda: "Epoch[1] Train-accuracy" in self.text("stdout"))
         first = next(pid for pid in descendants(process.pid) if state(pid)["NSpid"].split()[1:] == ["1"])
