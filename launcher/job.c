@@ -85,8 +85,8 @@ static int check_surroundings(const struct job *job, struct err *err)
     return several ? launch_mpirun_check_path(job->local.program, err) : 0;
 }
 
-/* The lease of a checkpoint folder knows a job by this name: the one that the user gives it, so that
- * a job started again goes on at once; the platform's; or one of this launch. */
+/* The lease of a checkpoint folder knows a job by this name: the one that the user gives it, so
+ * that a job started again goes on at once; the platform's; or one of this launch. */
 static const char *name_job(struct job *job)
 {
     const char *name = getenv("CONVOY_JOB");

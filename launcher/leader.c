@@ -482,8 +482,8 @@ static bool may_restart(const struct leader *leader, bool lost)
            leader->start <= leader->job->options->restarts_max;
 }
 
-/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has a model has done what
- * it could. */
+/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has a model has done
+ * what it could. */
 static void forgive_stop(struct leader *leader)
 {
     const struct launch_sagemaker *sagemaker = leader->job->sagemaker;
