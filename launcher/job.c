@@ -90,19 +90,22 @@ static int check_surroundings(const struct job *job, struct err *err)
     return launch_mpirun_check_path(job->local.program, err);
 }
 
-/* The lease of a checkpoint folder knows a job by this name: the platform's, or one of this
- * launch. */
+/* The lease of a checkpoint folder knows a job by this name: the one that the user gives it, so
+ * that a job started again goes on at once; the platform's; or one of this launch. */
 static const char *name_job(struct job *job)
 {
-    const bool named = job->sagemaker != NULL && job->sagemaker->job != NULL;
+    const char *name = getenv("CONVOY_JOB");
     unsigned char bytes[LAUNCH_KEY_BYTES];
 
-    if (!named) {
+    if (name == NULL || name[0] == '\0')
+        name = job->sagemaker != NULL ? job->sagemaker->job : NULL;
+    if (name == NULL) {
         launch_key_random(bytes);
         launch_key_text(bytes, job->name);
         job->name[32] = '\0';
+        name = job->name;
     }
-    setenv("CONVOY_JOB", named ? job->sagemaker->job : job->name, 1);
+    setenv("CONVOY_JOB", name, 1);
     set_integer("CONVOY_HOSTS", (int)job->hosts.names.count);
     if (job->sagemaker != NULL && job->sagemaker->active)
         setenv("CONVOY_MODEL_ON_STOP", "1", 1);

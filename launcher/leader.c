@@ -376,15 +376,16 @@ static bool may_restart(const struct leader *leader, bool lost)
            leader->ranks.generations <= leader->job->options->restarts_max;
 }
 
-/* SageMaker: a job that was asked to end and has a model has done what it could. */
+/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has a model has done
+ * what it could. */
 static void forgive_stop(struct leader *leader)
 {
     const struct launch_sagemaker *sagemaker = leader->job->sagemaker;
     const char *folder = getenv("SM_MODEL_DIR");
     char *model;
 
-    if (leader->outcome->code != LAUNCH_EXIT_STOPPED || !leader->stop.asked || sagemaker == NULL ||
-        !sagemaker->active || folder == NULL)
+    if (leader->outcome->code != LAUNCH_EXIT_STOPPED || sagemaker == NULL || !sagemaker->active ||
+        folder == NULL)
         return;
     model = uri_join(folder, "model.safetensors");
     if (file_exists(model)) {

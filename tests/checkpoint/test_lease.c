@@ -163,11 +163,17 @@ static void lease_is_taken_kept_and_given_back(void **state)
 
 static void lease_generation_is_above_all_that_are_known(void **state)
 {
+    const struct lease_options rare = {.place = place,
+                                       .job = "job",
+                                       .host = "host-of-it",
+                                       .generation = 7,
+                                       .renew_s = 10 * WAIT_S, /* nobody waits for that */
+                                       .lapse_s = 20 * WAIT_S};
     struct lease *lease = NULL;
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(take_with(&lease, "job", 7, LAPSE_S, NULL, &err), 1);
+    assert_int_equal(lease_take(&lease, &rare, &err), 1);
     assert_int_equal(lease_generation(lease), 8);
     lease_raise(lease, 12);
     wait_until_says("\"generation\":12");

@@ -1,10 +1,11 @@
 """A folder of its own, small data sets, and `convoy` run in it: what the tests of the built programs share."""
+import concurrent.futures
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -50,6 +51,9 @@ def descendants(pid):
 class Job(unittest.TestCase):
     """Each case works in a new empty folder; `self.data` is made once for all of a class."""
 
+    AT_ONCE = 3  # cases: they mostly wait, for mpirun, for an end, for a lease
+    FIRST = ()   # those that take longest
+
     @classmethod
     def setUpClass(cls):
         cls.shared = tempfile.mkdtemp(prefix="convoy-job-")
@@ -81,13 +85,11 @@ class Job(unittest.TestCase):
         return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
     def start(self, *words, file_bytes_max=None):
-        def limit():
-            if file_bytes_max is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
-
+        if file_bytes_max is not None:
+            words = ("prlimit", f"--fsize={file_bytes_max}", *words)
         with open(self.path("stdout"), "w") as out, open(self.path("stderr"), "w") as err:
             process = subprocess.Popen(words, cwd=self.folder, env=self.env, stdin=subprocess.DEVNULL, stdout=out,
-                                       stderr=err, preexec_fn=limit)
+                                       stderr=err)
         self.addCleanup(self.end_of, process)
         return process
 
@@ -145,3 +147,27 @@ class Job(unittest.TestCase):
 
     def sha256(self):
         return re.search(r"^weights sha256=([0-9a-f]{64})$", self.out, re.M)[1]
+
+
+def _run_case(case):
+    result = unittest.TestResult()
+    begun = time.monotonic()
+    case.run(result)
+    bad = [trace for _, trace in [*result.failures, *result.errors]]
+    how = "FAILED" if bad else f"skipped: {result.skipped[0][1]}" if result.skipped else "ok"
+    print(f"{case.id().split('.', 1)[1]}: {how} ({time.monotonic() - begun:.1f} s)", flush=True)
+    return bad
+
+
+def main(cases):
+    """All cases of the class, or those that the command line names, AT_ONCE of them side by side."""
+    names = [name.split(".")[-1] for name in sys.argv[1:]] or unittest.TestLoader().getTestCaseNames(cases)
+    names = sorted(names, key=lambda name: name not in cases.FIRST)
+    try:
+        cases.setUpClass()
+        with concurrent.futures.ThreadPoolExecutor(cases.AT_ONCE) as pool:
+            bad = sum(pool.map(_run_case, [cases(name) for name in names]), [])
+    finally:
+        cases.doClassCleanups()
+    print("".join(f"{'=' * 70}\n{trace}\n" for trace in bad) + f"{len(names)} cases, {len(bad)} failures")
+    sys.exit(1 if bad else 0)

@@ -4,14 +4,19 @@ import glob
 import os
 import shutil
 import subprocess
-import unittest
 
-from job import BIN, CONVOY, Job
+from job import BIN, CONVOY, Job, main
 
 PICTURES = os.path.join(BIN, "test_trainer_pictures")
 
 
 class Inputs(Job):
+    FIRST = ("test_unwritable_output", "test_disk_full_while_the_model_is_written")
+
+    def options(self, **more):
+        """Pictures so small that most of the time goes into starting."""
+        return super().options(**{"image_size": 8, **more})
+
     def refused(self, words, *said, ranks=(1, 2), status=2, outputs=False):
         """Each number of ranks says it in one line, ends with the status, and has made no folder."""
         for n in ranks:
@@ -139,7 +144,7 @@ class Inputs(Job):
         for picture in self.pictures_of(name):
             with open(picture, "w") as file:
                 file.write("<html>404</html>")
-        self.refused(self.options(data=name), name, "neither a JPEG nor a PNG", ranks=(1, 2, 2, 2), outputs=True)
+        self.refused(self.options(data=name), name, "neither a JPEG nor a PNG", ranks=(1, 2, 2), outputs=True)
 
     def test_file_that_is_no_image_in_validation(self):
         val = self.path("val")
@@ -389,4 +394,4 @@ class Inputs(Job):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(Inputs)

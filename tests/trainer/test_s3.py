@@ -14,7 +14,7 @@ import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import s3  # noqa: E402
-from job import BIN, CONVOY, Job, descendants, wait_until  # noqa: E402
+from job import BIN, CONVOY, Job, descendants, main, wait_until  # noqa: E402
 
 TRAIN = os.path.join(BIN, "convoy-train")
 BUCKET = "state"
@@ -81,6 +81,8 @@ class Proxy:
 
 
 class S3(Job):
+    FIRST = ("test_kill_then_resume_by_another_job_waits_for_the_lease_to_lapse",)
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -182,7 +184,7 @@ class S3(Job):
         self.assertRegex(self.err, r"resuming at step [1-9]")
         self.goes_on_as_if_undisturbed()
 
-    def test_kill_then_resume_by_another_job_waits_for_the_lease_to_lapse(self):  # the one slow case
+    def test_kill_then_resume_by_another_job_waits_for_the_lease_to_lapse(self):  # 20 s
         self.killed()
         steps = self.saved()[-1][1] + 50
         self.assertEqual(self.convoy(2, *self.long(max_steps=steps)), 0, self.err)
@@ -312,7 +314,7 @@ class S3(Job):
         self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
 
     def test_stop_while_waiting_for_a_lease(self):  # before the first step: there is no model yet
-        self.env["CONVOY_MODEL_ON_STOP"] = "1"
+        self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
         lease = {"format": "convoy-lease-1", "job": "dead", "host": "h", "generation": 4, "pid": 1, "start": 1,
                  "sequence": 1, "released": False}
         self.client.put(BUCKET, f"{self.prefix}/convoy-lease.json", json.dumps(lease).encode())
@@ -321,26 +323,26 @@ class S3(Job):
             wait_until(lambda: "is the job 'dead''s on h: waiting up to" in self.text("stderr"))
             self.assertEqual(self.stop(process), 75, self.err)
             self.assertEqual(self.out, "stopped epoch=0 of=1\n")
-            self.assertFalse(os.path.exists(self.path("model")))
+            self.assertFalse(os.path.exists(self.path("ml/model")))
+            self.assertEqual(self.text("ml/output/failure"), "stopped before the model was written")
         self.assertEqual(self.lease(), lease)
 
-    def test_failure_file(self):
-        self.env["CONVOY_FAILURE"] = self.path("failure")
-        cases = ((1, 2, self.words(checkpoint="s3://nosuch/prefix"), r"\[0/1 \S+\] --checkpoint: .*nosuch.*\n"),
-                 (2, 2, self.options(data="nosuch"), r"\[0/2 \S+\] .*'nosuch'.*\n"),
-                 (1, 2, self.options(epochs="x"), r"convoy: --epochs: .*\n"))
-        for ranks, status, words, want in cases:
-            self.assertEqual(self.convoy(ranks, *words), status, self.err)
-            self.assertRegex(self.text("failure"), want)
-            first = self.text("failure")
+    def test_failure_is_left_for_the_platform(self):
+        self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs", CONVOY_MODEL_ON_STOP="0",
+                        CONVOY_FAILURE=self.path("own"))  # from rank to launcher: a user's is not looked at
+        cases = ((1, self.words(checkpoint="s3://nosuch/prefix"), r"\[0/1 \S+\] --checkpoint: .*nosuch.*"),
+                 (2, self.options(data="nosuch"), r"\[0/2 \S+\] .*'nosuch'.*"),
+                 (1, self.options(epochs="x"), r"convoy: --epochs: .*"))
+        for ranks, words, want in cases:
+            self.assertEqual(self.convoy(ranks, *words), 2, self.err)
+            first = self.text("ml/output/failure")
+            self.assertRegex(first, f"^{want}$")
             self.assertEqual(self.convoy(1, *self.options(data="another")), 2)
-            self.assertEqual(self.text("failure"), first)  # the first stays
-            os.remove(self.path("failure"))
-        process = self.start(CONVOY, "train", *self.long(checkpoint=None))
-        wait_until(lambda: self.events("step"))
-        self.assertEqual(self.stop(process), 75, self.err)
+            self.assertEqual(self.text("ml/output/failure"), first)  # the first stays
+            os.remove(self.path("ml/output/failure"))
         self.assertEqual(self.convoy(1, *self.options()), 0, self.err)
-        self.assertFalse(os.path.exists(self.path("failure")))  # neither is a failure
+        self.assertEqual(os.listdir(self.path("ml/output")), ["data"])
+        self.assertFalse(os.path.exists(self.path("own")))
 
     def test_checkpoint_of_the_environment(self):
         self.env["CONVOY_CHECKPOINT"] = self.place
@@ -349,7 +351,5 @@ class S3(Job):
 
 
 if __name__ == "__main__":
-    import unittest
-
     s3.require()
-    unittest.main(verbosity=2)
+    main(S3)

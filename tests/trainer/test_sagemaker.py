@@ -1,20 +1,31 @@
 #!/usr/bin/env python3
 """The contract of a SageMaker training container, one host, with the real programs: a tree in place of /opt/ml, what a
 job's authors may write into it, and what the platform finds afterwards."""
+import ast
 import json
 import os
 import re
 import shutil
 import signal
-import unittest
+import subprocess
 
-from job import CONVOY, Job, wait_until
+from job import CONVOY, Job, descendants, main, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DEFINITIONS = os.path.join(HERE, "..", "..", "launcher", "container", "metric-definitions.json")
+CONTAINER = os.path.join(HERE, "..", "..", "launcher", "container")
+DEFINITIONS, EXAMPLES = os.path.join(CONTAINER, "metric-definitions.json"), os.path.join(CONTAINER, "examples")
 
 # A run of a second, as a job's author would ask for it.
-SMALL = {"num_layers": "20", "epochs": "1", "mini_batch_size": "16", "micro_batch": "8"}
+SMALL = {"num_layers": "20", "image_shape": "3,8,8", "epochs": "1", "mini_batch_size": "16", "micro_batch": "8"}
+
+
+def state(pid):
+    """/proc/PID/status; empty when it has ended."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
 
 
 class SageMaker(Job):
@@ -104,7 +115,7 @@ class SageMaker(Job):
         self.assertFalse(os.path.exists(self.path("model")) or os.path.exists(self.path("report")))
 
     def test_hyperparameters_in_every_spelling_that_submitters_use(self):
-        text = json.dumps({"num_layers": "\"20\"", "batch-size": "\"16\"", "micro_batch": " 8.0 ", "epochs": 1,
+        text = json.dumps({"num_layers": "\"20\"", "image_shape": "\"3,8,8\"", "batch-size": "\"16\"", "micro_batch": " 8.0 ", "epochs": 1,
                            "learning_rate": "\"1e-3\"", "lr_scheduler_step": "\"10,20\"", "use_pretrained_model": "0",
                            "_tuning_objective_metric": "validation:accuracy", "sagemaker_job_name": "\"dogs\"",
                            "sagemaker_program": "\"train\"", "colour": "blue", "notes": "n" * 2500}, indent=1)
@@ -227,7 +238,44 @@ class SageMaker(Job):
         self.assertIsNotNone(self.model())
         self.assertIsNone(self.left("output", "failure"))
 
+    def test_job_whose_own_time_is_up_leaves_its_model_and_succeeds(self):
+        self.job(hyperparameters=dict(SMALL, epochs="100000", max_run="3s"))
+        self.succeeds("train")
+        self.assertRegex(self.out.splitlines()[-1], r"^stopped epoch=\d+ of=100000$")
+
+    def test_stop_reaches_a_container_s_first_process(self):
+        """As process 1 a signal without a handler is lost, and orphans are ours: none may stay a zombie."""
+        space = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        if subprocess.run([*space, "true"], stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("the system does not let us have a process 1 of our own")
+        self.job(hyperparameters=dict(SMALL, epochs="100000"))
+        process = self.start(*space, CONVOY, "train", "--ranks-per-host=2")
+        wait_until(lambda: "Epoch[1] Train-accuracy" in self.text("stdout"))
+        first = next(pid for pid in descendants(process.pid) if state(pid)["NSpid"].split()[1:] == ["1"])
+        subprocess.run(["nsenter", f"--target={first}", "--pid", "sh", "-c", "sleep 0.5 &"], check=True)
+        orphan = next(pid for pid in descendants(first) if state(pid).get("Name") == "sleep")
+        wait_until(lambda: not state(orphan))  # ended and reaped
+        os.kill(first, signal.SIGTERM)
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertRegex(self.out.splitlines()[-1], r"^stopped epoch=\d+ of=100000$")
+        self.assertIsNotNone(self.model())
+        self.assertIsNone(self.left("output", "failure"))
+
     # --- metrics ---
+
+    def test_examples_ask_for_metrics_by_the_tested_definitions(self):
+        with open(DEFINITIONS) as file:
+            tested = {definition["Name"]: definition["Regex"] for definition in json.load(file)}
+        with open(os.path.join(EXAMPLES, "create-training-job.json")) as file:
+            asked = {"json": json.load(file)["AlgorithmSpecification"]["MetricDefinitions"]}
+        with open(os.path.join(EXAMPLES, "sagemaker_sdk.py")) as file:
+            program = ast.parse(file.read())
+        asked["sdk"] = next(ast.literal_eval(line.value) for line in program.body
+                            if isinstance(line, ast.Assign) and line.targets[0].id == "METRICS")
+        for definitions in asked.values():
+            self.assertIn("validation:accuracy", [definition["Name"] for definition in definitions])
+            for definition in definitions:
+                self.assertEqual(definition["Regex"], tested.get(definition["Name"]))
 
     def test_every_metric_definition_finds_its_lines_and_only_them(self):
         self.job(hyperparameters=dict(SMALL, epochs="2"), channels=("training", "validation", "test"))
@@ -263,4 +311,4 @@ class SageMaker(Job):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    main(SageMaker)

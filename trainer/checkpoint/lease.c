@@ -37,6 +37,7 @@ struct lease {
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t changed;
     struct holder self;
+    bool raised; /* the generation, since the last renewal: it is due now */
     bool ending, ended, lost;
     double renewed_s; /* just before the last renewal was sent */
     struct err why;   /* of lost */
@@ -303,10 +304,11 @@ static void *keep(void *argument)
         struct err err = {0};
         bool failed;
 
-        if (clock_now_s() < next) {
+        if (!lease->raised && clock_now_s() < next) {
             wait_until(lease, next);
             continue;
         }
+        lease->raised = false;
         pthread_mutex_unlock(&lease->mutex);
         failed = renew(lease, false, &err) < 0;
         pthread_mutex_lock(&lease->mutex);
@@ -396,7 +398,9 @@ int lease_generation(const struct lease *lease)
 void lease_raise(struct lease *lease, int generation)
 {
     pthread_mutex_lock(&lease->mutex);
+    lease->raised = generation > lease->self.generation;
     lease->self.generation = generation;
+    pthread_cond_broadcast(&lease->changed);
     pthread_mutex_unlock(&lease->mutex);
 }
 

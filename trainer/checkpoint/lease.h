@@ -59,7 +59,7 @@ int lease_take(struct lease **lease, const struct lease_options *options, struct
 
 /** The generation that this holder took: above all that were there. */
 int lease_generation(const struct lease *lease);
-/** Let the lease say a higher one from its next renewal on. */
+/** Let the lease say a higher one: it is renewed at once, so that whoever takes it goes above. */
 void lease_raise(struct lease *lease, int generation);
 
 /** 0: the lease is held now, commit. -1: ERR_PEER, it is lost for good (as lease_lost says);
