@@ -37,6 +37,7 @@ static const struct option_spec table[] = {
      .kind = OPTION_CHOICE,
      .metavar = "HOW",
      .choices = "aws:kms|AES256",
+     .shown = "CONVOY_SSE, the bucket's",
      .help = "encryption of what is written: aws:kms or AES256",
      .flags = CP},
     {.name = "sse-kms-key-id",

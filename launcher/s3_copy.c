@@ -49,13 +49,19 @@ static void tell(void *context, uint64_t done, uint64_t total)
 
 /* --- bytes that are kept in a file without a name meanwhile --- */
 
-static int spool_open(struct err *err)
+static const char *spool_folder(void)
 {
     const char *temp = getenv("TMPDIR");
+
+    return temp == NULL || temp[0] == '\0' ? "/tmp" : temp;
+}
+
+static int spool_open(struct err *err)
+{
+    const char *const temp = spool_folder();
     char *path;
     int fd;
 
-    temp = temp == NULL || temp[0] == '\0' ? "/tmp" : temp;
     if (asprintf(&path, "%s/convoy-s3-XXXXXX", temp) < 0)
         abort();
     fd = mkostemp(path, O_CLOEXEC);
@@ -133,6 +139,16 @@ static int upload_stream(const struct copy *copy, const char *key, int fd, struc
     return rc;
 }
 
+static int upload_regular(const struct copy *copy, const struct launch_s3_item *item, int fd,
+                          uint64_t bytes, int threads, struct progress *progress, struct err *err)
+{
+    const int rc = upload(copy, item->to, fd, bytes, threads, progress, err);
+
+    if (rc < 0 && err->code == ERR_IO)
+        err_wrap(err, "cannot read '%s'", item->from);
+    return rc;
+}
+
 static int upload_file(const struct copy *copy, const struct launch_s3_item *item, int threads,
                        struct progress *progress, struct err *err)
 {
@@ -146,7 +162,7 @@ static int upload_file(const struct copy *copy, const struct launch_s3_item *ite
     else if (S_ISDIR(info.st_mode))
         rc = err_set(err, ERR_USAGE, "'%s' is a folder: give --recursive", item->from);
     else if (S_ISREG(info.st_mode))
-        rc = upload(copy, item->to, fd, (uint64_t)info.st_size, threads, progress, err);
+        rc = upload_regular(copy, item, fd, (uint64_t)info.st_size, threads, progress, err);
     else
         rc = upload_stream(copy, item->to, fd, err);
     if (fd >= 0)
@@ -178,8 +194,11 @@ static int download_file(const struct copy *copy, const struct launch_s3_item *i
 
     if (make_folder_of(item->to, err) < 0 || file_new_open(&file, item->to, err) < 0)
         goto out;
-    if (download(copy, item->from, file.fd, threads, progress, NULL, err) < 0)
+    if (download(copy, item->from, file.fd, threads, progress, NULL, err) < 0) {
+        if (err->code == ERR_IO)
+            err_wrap(err, "cannot write '%s'", item->to);
         goto out;
+    }
     rc = file_new_commit(&file, err);
 out:
     file_new_release(&file);
@@ -194,10 +213,13 @@ static int relay(const struct copy *copy, const struct launch_s3_item *item, int
     struct s3_object object = {0};
     int rc = -1;
 
-    if (spool >= 0 && download(copy, item->from, spool, threads, progress, &object, err) == 0)
+    if (spool < 0)
+        return -1;
+    if (download(copy, item->from, spool, threads, progress, &object, err) == 0)
         rc = upload(copy, item->to, spool, object.bytes, threads, NULL, err);
-    if (spool >= 0)
-        close(spool);
+    else if (err->code == ERR_IO)
+        err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", spool_folder());
+    close(spool);
     return rc;
 }
 

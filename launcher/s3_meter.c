@@ -39,6 +39,14 @@ void launch_s3_meter_bytes(uint64_t bytes, char text[LAUNCH_S3_BYTES_CHARS])
     snprintf(text, LAUNCH_S3_BYTES_CHARS, "%.1f%s", value, units[unit]);
 }
 
+/* In a sentence a number alone would be of nothing. */
+static void amount(uint64_t bytes, char text[LAUNCH_S3_BYTES_CHARS])
+{
+    launch_s3_meter_bytes(bytes, text);
+    if (bytes < 1024)
+        snprintf(text, LAUNCH_S3_BYTES_CHARS, "%uB", (unsigned)bytes);
+}
+
 static double mb_per_s(const struct launch_s3_meter *meter)
 {
     const double seconds = clock_now_s() - meter->begun_s;
@@ -54,8 +62,8 @@ static void draw(const struct launch_s3_meter *meter)
 
     if (meter->quiet)
         return;
-    launch_s3_meter_bytes(meter->bytes, bytes);
-    launch_s3_meter_bytes(meter->bytes_total, total);
+    amount(meter->bytes, bytes);
+    amount(meter->bytes_total, total);
     if (meter->bytes_total > 0)
         chars = snprintf(line, sizeof line, "%3.0f %%  %s of %s  %.1f MB/s",
                          100.0 * (double)meter->bytes / (double)meter->bytes_total, bytes, total,
@@ -103,7 +111,7 @@ void launch_s3_meter_end(struct launch_s3_meter *meter, bool failed)
     log_bar("");
     if (failed || meter->done == NULL)
         return;
-    launch_s3_meter_bytes(meter->bytes, bytes);
+    amount(meter->bytes, bytes);
     if (meter->bytes_total > 0)
         log_info("%s %" PRIu64 " object%s, %s in %.1f s (%.1f MB/s)", meter->done, meter->objects,
                  meter->objects == 1 ? "" : "s", bytes, clock_now_s() - meter->begun_s,

@@ -200,7 +200,7 @@ static int at_container(struct look *look, struct s3_keys *keys, struct err *err
                    "not set)");
         return 0;
     }
-    return s3_container_fetch(keys, err) == 0 ? 1 : -1;
+    return s3_container_fetch(NULL, keys, err) == 0 ? 1 : -1;
 }
 
 /* The role's name: the first line of the answer. It becomes a part of the next path. */

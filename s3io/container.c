@@ -134,15 +134,14 @@ static int read_token(struct buf *token, struct err *err)
 }
 
 /* One try. 0; -1 with err, where ERR_NET is worth another one. */
-static int fetch_once(struct s3_http *http, const char *url, struct s3_keys *keys, struct err *err)
+static int fetch_once(struct s3_http *http, const char *url, double timeout_s, struct s3_keys *keys,
+                      struct err *err)
 {
     const char *name = variable(RELATIVE) != NULL ? RELATIVE : FULL;
     struct buf token = {0};
     struct s3_http_answer answer = {0};
-    struct s3_http_call call = {.method = "GET",
-                                .url = url,
-                                .connect_s = S3_CONTAINER_TIMEOUT_S,
-                                .total_s = S3_CONTAINER_TIMEOUT_S};
+    struct s3_http_call call = {
+        .method = "GET", .url = url, .connect_s = timeout_s, .total_s = timeout_s};
     struct s3_pair headers[2] = {{"Accept", "application/json"}};
     int rc = -1;
 
@@ -174,18 +173,20 @@ out:
     return rc;
 }
 
-int s3_container_fetch(struct s3_keys *keys, struct err *err)
+int s3_container_fetch(const struct s3_container_pace *pace, struct s3_keys *keys, struct err *err)
 {
+    static const struct s3_container_pace standard = {S3_CONTAINER_TIMEOUT_S, S3_CONTAINER_PAUSE_S};
     struct s3_http *http = s3_http_new(&(struct s3_http_options){.no_proxy = true});
     struct buf url = {0};
     struct err why = {0};
     int rc = make_url(&url, &why);
 
+    pace = pace != NULL ? pace : &standard;
     for (int try = 1; rc == 0; try++) {
-        rc = fetch_once(http, buf_text(&url), keys, &why);
+        rc = fetch_once(http, buf_text(&url), pace->timeout_s, keys, &why);
         if (rc == 0 || why.code != ERR_NET || try == S3_CONTAINER_TRIES)
             break;
-        clock_sleep_s(S3_CONTAINER_PAUSE_S);
+        clock_sleep_s(pace->pause_s);
         rc = 0;
     }
     if (rc < 0 && err != NULL)

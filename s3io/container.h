@@ -16,15 +16,21 @@
 struct err;
 struct s3_keys;
 
-#define S3_CONTAINER_TRIES     3
+#define S3_CONTAINER_TRIES 3
+
+/* How long a try may take and how long to wait before the next one: tests make them short. */
+struct s3_container_pace {
+    double timeout_s, pause_s;
+};
 #define S3_CONTAINER_TIMEOUT_S 2.0
-#define S3_CONTAINER_PAUSE_S   1.0 /* between tries */
+#define S3_CONTAINER_PAUSE_S   1.0
 
 /** Whether one of the two variables is set. */
 bool s3_container_is_set(void);
 
-/** Fetch keys. Blocks, for 8 s at most. ERR_INPUT: a variable or token that must not be used so, an
- * answer that says no or holds no keys; ERR_NET: nothing came in all tries. */
-int s3_container_fetch(struct s3_keys *keys, struct err *err);
+/** Fetch keys. pace NULL: the two figures above. Blocks, with them for 8 s at most. ERR_INPUT: a
+ * variable or token that must not be used so, an answer that says no or holds no keys; ERR_NET:
+ * nothing came in all tries. */
+int s3_container_fetch(const struct s3_container_pace *pace, struct s3_keys *keys, struct err *err);
 
 #endif

@@ -15,7 +15,7 @@
 
 /* While keys at hand are still valid a new fetch is tried at most so often: a source may hand out
  * the same ones until shortly before they end (instance metadata does until 5 minutes before). */
-#define PAUSE_MIN_S 1.0
+#define PAUSE_MIN_S 0.5
 #define PAUSE_MAX_S 60.0
 
 struct s3_credentials {

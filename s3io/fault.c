@@ -193,14 +193,29 @@ static int clock_line(const struct s3_fault *fault, const struct s3_fault_place 
                    ours, place->host, fault->server_s > 0 ? theirs : "another time");
 }
 
+#define ACTION_CHARS 64
+
+/* The action that AWS's own text names, which for an encrypted object may be one of KMS: "User: ...
+ * is not authorized to perform: kms:Decrypt on resource: ...". */
+static bool action_take(const char *message, char action[ACTION_CHARS])
+{
+    static const char before[] = "not authorized to perform: ";
+    const char *at = strstr(message, before);
+
+    return at != NULL && sscanf(at + strlen(before), "%63[A-Za-z0-9:]", action) == 1;
+}
+
 static int forbidden_line(const struct s3_fault *fault, const struct s3_fault_place *place,
                           const char *head, struct err *err)
 {
-    const bool reads = place->permission != NULL && strcmp(place->permission, "s3:GetObject") == 0;
+    char named[ACTION_CHARS];
+    const char *action = action_take(fault->message, named) ? named : place->permission;
+    const bool reads = action != NULL && strcmp(action, "s3:GetObject") == 0;
+    const bool kms = action != NULL && strncmp(action, "kms:", 4) == 0;
 
-    return err_set(err, ERR_INPUT, "%s: the credentials from %s need %s on bucket '%s'%s%s%s", head,
-                   place->source, place->permission != NULL ? place->permission : "access",
-                   place->bucket,
+    return err_set(err, ERR_INPUT, "%s: the credentials from %s need %s on %sbucket '%s'%s%s%s",
+                   head, place->source, action != NULL ? action : "access",
+                   kms ? "the KMS key of " : "", place->bucket,
                    reads ? " (without s3:ListBucket a missing key looks the same)" : "",
                    fault->message[0] != '\0' ? "; it says: " : "", fault->message);
 }
@@ -218,13 +233,15 @@ int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *pla
             "have expired",
             head, place->host, place->source);
     if (strcmp(fault->code, "SignatureDoesNotMatch") == 0)
-        return err_set(err, ERR_INPUT,
-                       "%s: the secret access key from %s is not the one of its access key id",
-                       head, place->source);
+        return err_set(
+            err, ERR_INPUT,
+            "%s: the secret access key from %s is not the one of its access key id: correct it",
+            head, place->source);
     if (remedy == S3_REMEDY_KEYS)
-        return err_set(err, ERR_INPUT,
-                       "%s: the temporary credentials from %s have expired or are damaged", head,
-                       place->source);
+        return err_set(
+            err, ERR_INPUT,
+            "%s: the temporary credentials from %s have expired or are damaged: get new ones", head,
+            place->source);
     if (remedy == S3_REMEDY_CLOCK)
         return clock_line(fault, place, head, err);
     if (remedy == S3_REMEDY_ELSEWHERE)

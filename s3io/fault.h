@@ -43,7 +43,7 @@ struct s3_fault_place {
     const char *region;        /* signed for */
     const char *permission;    /* "s3:GetObject" */
     const char *source;        /* of the credentials: "the environment" */
-    double clock_s;            /* the time that was signed */
+    double clock_s;            /* what the clock of this host says */
 };
 
 /** "HTTP 403 AccessDenied (request 7QX2): ...": what is wrong and what to do. ERR_NET where only

@@ -479,6 +479,7 @@ static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode 
                        struct err *err)
 {
     const char *reason = reason_of(t, code);
+    long number = 0;
 
     t->answer->failure = failure_of(t, code);
     switch (t->answer->failure) {
@@ -487,6 +488,10 @@ static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode 
     case S3_HTTP_STALE:
         return err_set(err, ERR_NET, "%s closed the connection before it answered", t->place);
     case S3_HTTP_CONNECT:
+        /* Curl's words would name the host once more and leave out the reason. */
+        curl_easy_getinfo(t->slot->easy, CURLINFO_OS_ERRNO, &number);
+        if (code == CURLE_COULDNT_CONNECT && number != 0)
+            return err_set_errno(err, ERR_NET, (int)number, "cannot connect to %s", t->place);
         return err_set(err, ERR_NET, "cannot connect to %s: %s", t->place, reason);
     case S3_HTTP_CERTIFICATE:
         if (code == CURLE_SSL_CACERT_BADFILE && http->ca_bundle != NULL)

@@ -113,7 +113,7 @@ int s3_keys_parse_time(const char *text, double *seconds)
     const char *at = text;
     int year, month;
     struct tm utc = {0};
-    double ahead_s;
+    double ahead_s, part_s = 0;
 
     if ((year = digits(&at, 4)) < 1970 || !passes(&at, "-") || (month = digits(&at, 2)) < 1 ||
         month > 12 || !passes(&at, "-") || (utc.tm_mday = digits(&at, 2)) < 1 ||
@@ -122,16 +122,19 @@ int s3_keys_parse_time(const char *text, double *seconds)
         (utc.tm_min = digits(&at, 2)) < 0 || utc.tm_min > 59 || !passes(&at, ":") ||
         (utc.tm_sec = digits(&at, 2)) < 0 || utc.tm_sec > 60)
         return -1;
-    if (passes(&at, ".")) { /* parts of a second do not matter */
-        if (digits(&at, 1) < 0)
+    if (passes(&at, ".")) {
+        double place = 0.1;
+
+        if (!isdigit((unsigned char)*at))
             return -1;
-        at += strspn(at, "0123456789");
+        for (; isdigit((unsigned char)*at); at++, place /= 10)
+            part_s += place * (*at - '0');
     }
     if (!parse_zone(at, &ahead_s))
         return -1;
     utc.tm_year = year - 1900;
     utc.tm_mon = month - 1;
-    *seconds = (double)timegm(&utc) - ahead_s;
+    *seconds = (double)timegm(&utc) + part_s - ahead_s;
     return 0;
 }
 

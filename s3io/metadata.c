@@ -14,7 +14,7 @@
 #define TOKEN_TTL_S   21600.0 /* the longest there is */
 #define TOKEN_AHEAD_S 60.0    /* fetched again so long before it ends */
 #define BUSY_TRIES    4       /* in all, of answers that say "later" */
-#define BUSY_PAUSE_S  0.25    /* before the second; doubles */
+#define BUSY_PAUSE    0.25    /* before the second, in time limits of a try; doubles */
 #define TIMEOUT_MAX_S 60.0
 #define TRIES_MAX     20
 
@@ -140,7 +140,7 @@ static int ask(struct s3_metadata *m, const char *method, const char *item,
                                 .header_count = header != NULL,
                                 .connect_s = m->timeout_s,
                                 .total_s = m->timeout_s};
-    double pause_s = BUSY_PAUSE_S;
+    double pause_s = BUSY_PAUSE * m->timeout_s;
     int rc, lost = 0;
 
     buf_printf(&url, "%s/latest/%s", m->base, item);

@@ -57,7 +57,8 @@ def environment(**more):
     """Our environment without what would lead an S3 client elsewhere; no keys are found with it."""
     env = {name: value for name, value in os.environ.items()
            if not name.startswith(("AWS_", "S3SERVER_")) and not name.lower().endswith("_proxy")
-           and name not in ("S3_ENDPOINT_URL", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CONVOY_SSE_KMS_KEY_ID")}
+           and name not in ("S3_ENDPOINT_URL", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CONVOY_SSE",
+                            "CONVOY_SSE_KMS_KEY_ID")}
     env.update(AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE="/nonexistent/config",
                AWS_SHARED_CREDENTIALS_FILE="/nonexistent/credentials")
     env.update(more)

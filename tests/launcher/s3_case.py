@@ -85,10 +85,10 @@ class Case(unittest.TestCase):
             process.kill()
         process.communicate()
 
-    def convoy(self, *words, env=None, data=None):
+    def convoy(self, *words, env=None, data=None, **more):
         """Run it to its end; its status. self.out is bytes, self.err lines."""
         done = subprocess.run([CONVOY, "s3", *words], cwd=self.folder, env=env or self.env, timeout=LIMIT_S,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
                               **({"stdin": subprocess.DEVNULL} if data is None else {"input": data}))
         self.out, self.err = done.stdout, done.stderr.decode(errors="backslashreplace").splitlines()
         return done.returncode

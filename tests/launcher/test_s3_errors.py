@@ -202,6 +202,17 @@ class Certificates(Case):
         client.put("over-tls", "key", b"data")
         self.assertEqual(self.done("cat", "s3://over-tls/key", env=server(tls=True).env()), b"data")
 
+    def test_a_bucket_may_be_in_the_hosts_name(self):
+        self.write("config", b"[default]\ns3 =\n  addressing_style = virtual\n")
+        for tls in (False, True):
+            env = server(tls).env(AWS_CONFIG_FILE=self.path("config"))
+            url = server(tls).url.replace("127.0.0.1", "s3.localhost")
+            server(tls).client().request("PUT", f"/{self.bucket}")
+            mark = server(tls).log_mark()
+            self.done("cp", "-", self.uri + "/a//c", "--endpoint-url", url, env=env, data=b"more")
+            self.assertEqual(self.done("cat", self.uri + "/a//c", "--endpoint-url", url, env=env), b"more")
+            self.assertEqual({r.path for r in server(tls).requests(mark)}, {"/a//c"})
+
     def test_a_certificate_that_is_not_trusted_is_refused_and_the_bundle_named(self):
         env = server(tls=True).env(AWS_CA_BUNDLE=None)
         self.refused(2, ["certificate", "AWS_CA_BUNDLE"], "ls", self.uri, env=env)

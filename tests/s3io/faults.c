@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 
 #define CONNECTIONS_MAX 32
 #define REQUESTS_MAX    256
@@ -49,21 +48,35 @@ static void drop(struct connection *connection)
     *connection = (struct connection){.fd = -1};
 }
 
-static void say(struct connection *connection, const struct fault_step *step)
+/* False when the other side has closed the connection, or faults_stop was called. */
+static bool wait_for_drip(const struct faults *faults, const struct connection *connection,
+                          double seconds)
+{
+    struct pollfd ends[2] = {{.fd = connection->fd, .events = POLLRDHUP},
+                             {.fd = faults->wake[0], .events = POLLIN}};
+
+    return poll(ends, 2, (int)(seconds * 1000)) == 0;
+}
+
+static void say(const struct faults *faults, struct connection *connection,
+                const struct fault_step *step)
 {
     const size_t bytes = step->text == NULL ? 0
                          : step->bytes > 0  ? step->bytes
                                             : strlen(step->text);
+    const char *body = step->drip_s > 0 ? strstr(step->text, "\r\n\r\n") : NULL;
+    const size_t head_bytes = body != NULL ? (size_t)(body + 4 - step->text) : bytes;
     size_t sent = 0;
 
     while (sent < bytes) {
-        const size_t piece = step->drip_s > 0 ? 1 : bytes - sent;
+        const size_t piece = sent < head_bytes ? head_bytes - sent : 1;
         const ssize_t n = send(connection->fd, step->text + sent, piece, MSG_NOSIGNAL);
 
         if (n <= 0)
             return;
         sent += (size_t)n;
-        clock_sleep_s(step->drip_s);
+        if (step->drip_s > 0 && !wait_for_drip(faults, connection, step->drip_s))
+            return;
     }
 }
 
@@ -92,10 +105,10 @@ static void answer(struct faults *faults, struct connection *connection, size_t 
         step->make(faults, &out);
         made.text = buf_text(&out);
         made.bytes = out.bytes;
-        say(connection, &made);
+        say(faults, connection, &made);
         buf_release(&out);
     } else {
-        say(connection, step);
+        say(faults, connection, step);
     }
     connection->in.bytes -= bytes;
     memmove(connection->in.data, connection->in.data + bytes, connection->in.bytes);
@@ -126,7 +139,7 @@ static void look(struct faults *faults, struct connection *connection)
         answer(faults, connection, bytes);
     } else if (strcasestr(text, "\r\nexpect: 100-continue") != NULL && !connection->continued) {
         connection->continued = true;
-        say(connection, &(struct fault_step){.text = "HTTP/1.1 100 Continue\r\n\r\n"});
+        say(faults, connection, &(struct fault_step){.text = "HTTP/1.1 100 Continue\r\n\r\n"});
     }
 }
 
@@ -243,6 +256,12 @@ const char *faults_request(struct faults *faults, int index)
     text = index < faults->request_count ? faults->requests[index] : "";
     pthread_mutex_unlock(&faults->mutex);
     return text;
+}
+
+void faults_await_second(const struct faults *faults)
+{
+    if (faults->accepted < 2) /* only this thread changes it */
+        poll(&(struct pollfd){.fd = faults->listener, .events = POLLIN}, 1, 10000);
 }
 
 int faults_connections(struct faults *faults)

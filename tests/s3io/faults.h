@@ -25,7 +25,7 @@ struct fault_step {
     void (*make)(struct faults *faults, struct buf *out); /* appends the text instead; or NULL */
     enum fault_then then;
     size_t bytes;    /* of the text; 0: strlen */
-    double drip_s;   /* wait so long after each byte */
+    double drip_s;   /* wait so long after each byte of the body */
     bool at_headers; /* answer when the request's headers are there, not its body */
 };
 
@@ -41,6 +41,9 @@ int faults_port(const struct faults *faults);
 /** Requests so far, and the text of one (headers and body; the server's, until faults_stop). */
 int faults_requests(struct faults *faults);
 const char *faults_request(struct faults *faults, int index);
+
+/** For a step's make: hold the answer until there is a second connection, for 10 s at most. */
+void faults_await_second(const struct faults *faults);
 
 /** Connections that were accepted. */
 int faults_connections(struct faults *faults);

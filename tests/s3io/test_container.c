@@ -24,6 +24,7 @@
 #define KEYS       "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"TOPSECRET\",\"Token\":\"t\"}"
 
 static bool own_network;
+static const struct s3_container_pace pace = {.timeout_s = 0.3, .pause_s = 0.01};
 
 /* What the endpoint does, request by request: the last one goes on. */
 struct script {
@@ -74,7 +75,7 @@ static void fetch_or_fail(void)
     struct s3_keys keys = {0};
     struct err err = {0};
 
-    if (s3_container_fetch(&keys, &err) < 0)
+    if (s3_container_fetch(&pace, &keys, &err) < 0)
         fail_msg("%s", err.msg);
     assert_string_equal(keys.access_key, "AK");
     assert_string_equal(keys.secret_key, "TOPSECRET");
@@ -88,7 +89,7 @@ static const char *refusal(enum err_code code)
     struct s3_keys keys = {0};
 
     err = (struct err){0};
-    assert_int_equal(s3_container_fetch(&keys, &err), -1);
+    assert_int_equal(s3_container_fetch(&pace, &keys, &err), -1);
     if (err.code != code)
         fail_msg("code %d: %s", err.code, err.msg);
     assert_null(strstr(err.msg, "TOPSECRET"));

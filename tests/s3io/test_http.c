@@ -215,7 +215,7 @@ static void http_calls_a_damaged_answer_broken(void **state)
         used += (size_t)sprintf(many + used, "x-header-%d: %0100d\r\n", i, i);
     strcpy(many + used, "\r\n");
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        struct outcome o = call_once(&steps[i], (struct s3_http_call){.stall_s = SHORT_S});
+        struct outcome o = call_once(&steps[i], (struct s3_http_call){.stall_s = 0.1});
 
         if (o.rc != -1 || o.answer.failure != S3_HTTP_BROKEN || o.err.code != ERR_NET ||
             strstr(o.err.msg, "127.0.0.1:") == NULL)
@@ -228,7 +228,7 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 {
     const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
                                             "12345678901234567890",
-                                    .drip_s = 0.02}; /* in all more than twice the stall's limit */
+                                    .drip_s = 0.045}; /* in all more than twice the stall's limit */
     struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = SHORT_S});
 
     (void)state;
@@ -239,8 +239,9 @@ static void http_takes_a_slow_but_steady_answer(void **state)
 
 static void http_ends_an_answer_that_drips_below_a_byte_per_second(void **state)
 {
-    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\n", .drip_s = 1.2};
-    struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = 1.5});
+    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
+                                    .drip_s = 1.05};
+    struct outcome o = call_once(&step, (struct s3_http_call){.stall_s = 1.1});
 
     (void)state;
     assert_int_equal(o.answer.failure, S3_HTTP_BROKEN);
@@ -309,6 +310,7 @@ static void http_names_host_and_port_of_a_server_that_is_down(void **state)
     assert_int_equal(answer.failure, S3_HTTP_CONNECT);
     assert_int_equal(err.code, ERR_NET);
     assert_non_null(strstr(err.msg, place));
+    assert_non_null(strstr(err.msg, ": Connection refused"));
 
     call.url = "http://no-such-host.invalid/";
     assert_int_equal(s3_http_send(http, &call, &answer, &err), -1);
@@ -378,6 +380,29 @@ static void http_goes_through_a_proxy_unless_told_not_to(void **state)
     faults_stop(server);
 }
 
+static void http_asks_a_proxy_for_a_tunnel_to_an_https_server(void **state)
+{
+    const struct fault_step step = {
+        .text = "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"};
+    const struct s3_http_call call = {.method = "GET", .url = "https://s3.example.com/x"};
+    struct faults *proxy = faults_start(&step, 1);
+    struct s3_http *http = s3_http_new(NULL);
+    struct s3_http_answer answer = {0};
+    struct err err = {0};
+
+    (void)state;
+    setenv("HTTPS_PROXY", faults_url(proxy), 1);
+    assert_int_equal(s3_http_send(http, &call, &answer, &err), -1);
+    assert_int_equal(answer.failure, S3_HTTP_CONNECT);
+    assert_non_null(strstr(err.msg, "s3.example.com:443"));
+    assert_non_null(strstr(err.msg, "407"));
+    assert_non_null(strstr(faults_request(proxy, 0), "CONNECT s3.example.com:443 HTTP/1.1\r\n"));
+    unsetenv("HTTPS_PROXY");
+    s3_http_answer_release(&answer);
+    s3_http_free(http);
+    faults_stop(proxy);
+}
+
 int main(void)
 {
     static const char *const unwanted[] = {"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY",
@@ -396,6 +421,7 @@ int main(void)
         cmocka_unit_test(http_names_host_and_port_of_a_server_that_is_down),
         cmocka_unit_test(http_ends_when_cancelled),
         cmocka_unit_test(http_goes_through_a_proxy_unless_told_not_to),
+        cmocka_unit_test(http_asks_a_proxy_for_a_tunnel_to_an_https_server),
     };
 
     for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)

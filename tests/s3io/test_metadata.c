@@ -202,6 +202,7 @@ static void metadata_waits_when_it_is_throttled(void **state)
     static const int statuses[] = {429, 503};
 
     (void)state;
+    setenv("AWS_METADATA_SERVICE_TIMEOUT", "0.2", 1); /* the waits are in proportion */
     for (size_t i = 0; i < 2; i++) {
         struct service service = {.busy = 2, .busy_status = statuses[i]};
         struct fake *fake = start(&service);

@@ -109,10 +109,13 @@ static void upload_sends_parts_in_order_and_completes(void **state)
     struct s3_object object;
 
     (void)state;
+    setenv("CONVOY_SSE_KMS_KEY_ID", "key-7", 1);
     BEGIN(steps);
+    unsetenv("CONVOY_SSE_KMS_KEY_ID");
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
     assert_int_equal(object.bytes, BYTES);
+    assert_request_has(0, "\r\nx-amz-server-side-encryption-aws-kms-key-id: key-7\r\n");
     assert_request_has(0, "POST /imgs/k?uploads= ");
     assert_request_has(1, "PUT /imgs/k?partNumber=1&uploadId=u%2F1 ");
     assert_request_has(1, "\r\nContent-Length: 5242880\r\n");
@@ -181,7 +184,7 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
         {.make = head_of_ours}};
     const struct fault_step never[] = {
         PARTS_SENT,
-        {.text = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n", .then = FAULT_CLOSE},
         {.text = NULL, .then = FAULT_CLOSE}, /* and no attempt is left */
         {.make = head_of_ours}};
     const struct fault_step others[] = {
@@ -202,6 +205,7 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
     end();
     BEGIN(never);
     assert_int_equal(upload(false, &object), S3_YES);
+    assert_request_has(6, "HEAD /imgs/k ");
     end();
     BEGIN(others);
     assert_int_equal(upload(false, &object), -1);
@@ -350,6 +354,87 @@ static void download_makes_the_file_the_object(void **state)
     end();
 }
 
+/* A server that has the object "0123..." of PARALLEL_PARTS parts and takes uploads, whatever the
+ * order of the requests. */
+#define PARALLEL_PARTS 40
+#define PARALLEL_BYTES 100 /* of each */
+
+static void answer_any(struct faults *server, struct buf *out)
+{
+    const char *request = faults_request(server, faults_requests(server) - 1);
+    const char *range = strcasestr(request, "\r\nrange: bytes="), *number;
+
+    if (faults_requests(server) == 2) /* of the first part: a second one is to come beside it */
+        faults_await_second(server);
+    if (strncmp(request, "HEAD ", 5) == 0) {
+        buf_printf(out, "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: %d\r\n\r\n",
+                   PARALLEL_PARTS * PARALLEL_BYTES);
+    } else if (range != NULL) {
+        const int first = atoi(range + strlen("\r\nrange: bytes="));
+
+        buf_printf(out,
+                   "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes %d-%d/%d\r\n"
+                   "Content-Length: %d\r\n\r\n%0*d",
+                   first, first + PARALLEL_BYTES - 1, PARALLEL_PARTS * PARALLEL_BYTES,
+                   PARALLEL_BYTES, PARALLEL_BYTES, first);
+    } else if ((number = strstr(request, "?partNumber=")) != NULL) {
+        buf_printf(out, "HTTP/1.1 200 OK\r\nETag: \"p%d\"\r\nContent-Length: 0\r\n\r\n",
+                   atoi(number + strlen("?partNumber=")));
+    } else {
+        const char *body = strstr(request, "?uploads=") != NULL
+                               ? "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                                 "</InitiateMultipartUploadResult>"
+                               : "<CompleteMultipartUploadResult><ETag>c</ETag>"
+                                 "</CompleteMultipartUploadResult>";
+
+        buf_printf(out, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    }
+}
+
+static void download_has_many_requests_in_flight_on_few_connections(void **state)
+{
+    const struct fault_step steps[] = {{.make = answer_any}};
+    const struct s3_transfer transfer = {.threads = 8, .part_bytes = PARALLEL_BYTES};
+    char want[PARALLEL_BYTES + 1], got[PARALLEL_BYTES + 1] = "";
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    for (int i = 0; i < PARALLEL_PARTS; i++) {
+        snprintf(want, sizeof want, "%0*d", PARALLEL_BYTES, i * PARALLEL_BYTES);
+        assert_int_equal(pread(fd, got, PARALLEL_BYTES, i * PARALLEL_BYTES), PARALLEL_BYTES);
+        assert_string_equal(got, want);
+    }
+    assert_int_equal(faults_requests(faults), 1 + PARALLEL_PARTS);
+    assert_in_range(faults_connections(faults), 2, 8);
+    end();
+}
+
+static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state)
+{
+    enum { PARTS = 5 };
+    const struct fault_step steps[] = {{.make = answer_any}};
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = PARTS * 5 * MIB};
+    const struct s3_transfer transfer = {.threads = 3, .part_bytes = 5 * MIB};
+    const char *last;
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(ftruncate(fd, PARTS * 5 * MIB), 0);
+    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(faults_requests(faults), 1 + PARTS + 1);
+    assert_in_range(faults_connections(faults), 2, 4);
+    last = faults_request(faults, PARTS + 1);
+    for (int i = 1; i <= PARTS; i++) {
+        char part[80];
+
+        snprintf(part, sizeof part, "<PartNumber>%d</PartNumber><ETag>&#34;p%d&#34;</ETag>", i, i);
+        last = strstr(last, part);
+        assert_non_null(last);
+    }
+    end();
+}
+
 static int group_setup(void **state)
 {
     (void)state;
@@ -379,6 +464,8 @@ int main(void)
         cmocka_unit_test(upload_says_that_the_file_is_too_short),
         cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
         cmocka_unit_test(download_makes_the_file_the_object),
+        cmocka_unit_test(download_has_many_requests_in_flight_on_few_connections),
+        cmocka_unit_test(upload_has_many_parts_in_flight_and_lists_them_in_order),
     };
 
     return cmocka_run_group_tests_name("s3io/upload", tests, group_setup, group_teardown);

@@ -1,0 +1,180 @@
+/* tests/s3io/test_list.c -- listings: damaged ones are no shorter ones, and keys come as they are.
+ */
+#include "s3io/list.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/request.h"
+
+/* The length is not said: the end of the connection is the end of the document. */
+#define ANSWER(document) "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" document
+#define PAGE(inside)     ANSWER("<ListBucketResult>" inside "</ListBucketResult>")
+#define ONE              "<Contents><Key>a</Key><Size>1</Size></Contents>"
+#define ERROR(code)      "<Error><Code>" code "</Code><RequestId>7QX2</RequestId></Error>"
+
+static struct faults *faults;
+static struct s3_client *client;
+static struct err err;
+
+static void begin_with(const struct fault_step *steps, size_t count)
+{
+    struct s3_client_options options = {0};
+
+    err = (struct err){0};
+    faults = faults_start(steps, count);
+    options.endpoint = faults_url(faults);
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->config.attempts = 3;
+}
+#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+
+static void end(void)
+{
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+/* "KEY BYTES|" of each, or "PREFIX|". */
+static int write_down(void *context, const struct s3_listed *listed, struct err *visit_err)
+{
+    struct buf *out = context;
+
+    (void)visit_err;
+    if (listed->is_prefix)
+        buf_printf(out, "%s|", listed->key);
+    else
+        buf_printf(out, "%s %" PRIu64 "|", listed->key, listed->bytes);
+    return 0;
+}
+
+static void expect_in(const char *text, const char *part)
+{
+    if (strstr(text, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, text);
+}
+
+static void list_takes_no_damaged_document_for_an_end(void **state)
+{
+    static const struct {
+        const char *text;
+        int requests;
+        const char *says;
+    } cases[] = {
+        {ANSWER("<ListBucketResult>" ONE), 3, "XML"},
+        {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3, "XML"},
+        {ANSWER("\x01\x02garbage"), 3, "XML"},
+        {ANSWER("<!DOCTYPE x [<!ENTITY a \"b\">]><ListBucketResult/>"), 3, "document type"},
+        {ANSWER("<html/>"), 1, "S3 endpoint"},
+        {ANSWER(ERROR("InternalError")), 3, "InternalError"},
+        {ANSWER(ERROR("AccessDenied")), 1, "AccessDenied"},
+        {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 1, "goes on"},
+        {PAGE("<Contents><Size>1</Size></Contents>"), 1, "without a key"},
+        {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 1, "size"},
+        {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 1, "encoded"},
+        {PAGE("<Contents><Key>a%00b</Key><Size>1</Size></Contents>"), 1, "encoded"},
+        {"HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"), 1, "s3:ListBucket"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
+        struct buf seen = {0};
+
+        BEGIN(steps);
+        assert_int_equal(s3_list(client, "imgs", "p/", false, write_down, &seen, &err), -1);
+        expect_in(err.msg, cases[i].says);
+        expect_in(err.msg, "s3://imgs/p/");
+        assert_int_equal(faults_requests(faults), cases[i].requests);
+        assert_int_equal(seen.bytes, 0);
+        buf_release(&seen);
+        end();
+    }
+}
+
+static void list_gives_keys_and_prefixes_in_one_order(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = PAGE("<Contents><Key>a+b%2Bc</Key><Size>1</Size><ETag>&quot;e&quot;</ETag>"
+                      "<LastModified>2030-01-01T00:00:10.500Z</LastModified></Contents>"
+                      "<Contents><Key>c</Key><Size>18446744073709551615</Size></Contents>"
+                      "<CommonPrefixes><Prefix>b%0A/</Prefix></CommonPrefixes>"
+                      "<IsTruncated>true</IsTruncated><NextContinuationToken>t/=</"
+                      "NextContinuationToken>"),
+         .then = FAULT_CLOSE},
+        {.text = PAGE("<Contents><Key>%C3%A9</Key><Size>0</Size></Contents>"), .then = FAULT_CLOSE},
+    };
+    struct buf seen = {0};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_list(client, "imgs", "", true, write_down, &seen, &err), 0);
+    assert_string_equal(buf_text(&seen), "a b+c 1|b\n/|c 18446744073709551615|\xc3\xa9 0|");
+    expect_in(faults_request(faults, 0), "GET /imgs?delimiter=%2F&encoding-type=url&list-type=2");
+    expect_in(faults_request(faults, 1), "GET /imgs?continuation-token=t%2F%3D&delimiter");
+    buf_release(&seen);
+    end();
+}
+
+static int stop_at_the_first(void *context, const struct s3_listed *listed, struct err *visit_err)
+{
+    (void)visit_err;
+    snprintf(context, 16, "%s", listed->key);
+    return 7;
+}
+
+static void list_ends_where_its_visitor_ends_it(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = PAGE(ONE "<Contents><Key>b</Key><Size>1</Size></Contents><IsTruncated>true"
+                          "</IsTruncated><NextContinuationToken>t</NextContinuationToken>"),
+         .then = FAULT_CLOSE}};
+    char first[16] = "";
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_list(client, "imgs", "", false, stop_at_the_first, first, &err), 7);
+    assert_string_equal(first, "a");
+    assert_int_equal(faults_requests(faults), 1);
+    end();
+}
+
+static int group_setup(void **state)
+{
+    (void)state;
+    place_open();
+    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    place_close();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(list_takes_no_damaged_document_for_an_end),
+        cmocka_unit_test(list_gives_keys_and_prefixes_in_one_order),
+        cmocka_unit_test(list_ends_where_its_visitor_ends_it),
+    };
+
+    return cmocka_run_group_tests_name("s3io/list", tests, group_setup, group_teardown);
+}
