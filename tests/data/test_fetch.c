@@ -403,7 +403,6 @@ static void server_that_is_away_while_nobody_waits_is_asked_again(void **state)
     fetch = start_fetch(&options);
     wait_for_requests(4);
     store_set_mood(store, STORE_ANSWERS);
-    wait_for_requests(2);
     read_all_in_order(fetch, &shards);
     data_fetch_free(fetch);
 }
