@@ -31,7 +31,7 @@ void log_init(const char *prefix, bool quiet)
     const bool none = prefix == NULL || prefix[0] == '\0';
 
     snprintf(line_prefix, sizeof line_prefix, "%s%s", none ? "" : prefix, none ? "" : " ");
-    info_dropped = quiet;
+    info_dropped = quiet || (level != NULL && strcmp(level, "warn") == 0);
     debug_wanted = level != NULL && strcmp(level, "debug") == 0;
 }
 

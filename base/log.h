@@ -12,7 +12,8 @@
 #include <stdbool.h>
 
 /** Set the prefix (copied; "" or NULL for none) and whether info lines are dropped.
- * CONVOY_LOG=debug in the environment turns debug lines on. Call before other threads log. */
+ * CONVOY_LOG in the environment: `debug` turns debug lines on, `warn` info lines off. Call before
+ * other threads log. */
 void log_init(const char *prefix, bool quiet);
 
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

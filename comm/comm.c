@@ -78,6 +78,17 @@ out:
     return rc;
 }
 
+/* "Open MPI v4.1.4, package: ..., ident: ...": what stands before the first comma. */
+static void name_library(struct comm *comm)
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int length = 0;
+
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = '\0';
+    snprintf(comm->library, sizeof comm->library, "%.63s", text);
+}
+
 int comm_open(struct comm *comm, struct err *err)
 {
     struct comm_mpi *mpi = calloc(1, sizeof *mpi);
@@ -94,6 +105,7 @@ int comm_open(struct comm *comm, struct err *err)
         return -1;
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    name_library(comm);
     /* Linux lengthens every sleep by up to 50 us unless told not to: too much beside SLEEP_S_MIN.
      */
     prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul);

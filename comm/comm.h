@@ -17,6 +17,7 @@ struct comm {
     int rank, size;             /* 0 .. size - 1; the leader is rank 0 */
     int local_rank, local_size; /* among the ranks of this host */
     char host[256];             /* this host's name, as MPI knows it */
+    char library[64];           /* "Open MPI v4.1.4" */
     void *mpi;                  /* comm's own */
 };
 

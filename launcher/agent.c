@@ -64,6 +64,7 @@ static void say(struct agent *agent, json_t *message)
 
 static void try_later(struct agent *agent, const char *reason)
 {
+    log_debug("the first host is not reached yet: %s", reason);
     snprintf(agent->trouble, sizeof agent->trouble, "%s", reason);
     launch_channel_free(agent->channel);
     agent->channel = NULL;
@@ -131,8 +132,16 @@ static void look_for_leader(struct agent *agent)
 static void finish_greeting(struct agent *agent)
 {
     struct err err = {0};
-    const int rc = launch_channel_pump(agent->channel, &err);
+    socklen_t bytes = sizeof(int);
+    int failure = 0, rc;
 
+    /* Why a connection did not come about is told here alone: reading from it looks like an end. */
+    getsockopt(launch_channel_fd(agent->channel), SOL_SOCKET, SO_ERROR, &failure, &bytes);
+    if (failure != 0) {
+        try_later(agent, strerror(failure));
+        return;
+    }
+    rc = launch_channel_pump(agent->channel, &err);
     if (launch_channel_authentic(agent->channel))
         greet(agent);
     else if (rc < 0)
@@ -390,7 +399,7 @@ static void turn(struct agent *agent)
         end_generation(agent);
     watch_input(agent);
     watch_limit(agent);
-    if (agent->channel != NULL)
+    if (agent->channel != NULL && launch_channel_authentic(agent->channel))
         launch_channel_pump(agent->channel, NULL);
 }
 

@@ -94,6 +94,30 @@ pid_t launch_child_start_piped(char *const *argv, const struct launch_signals *s
     return child;
 }
 
+pid_t launch_child_start_captured(char *const *argv, const struct launch_signals *signals, int *out)
+{
+    const pid_t parent = getpid();
+    int ends[2];
+    pid_t child;
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -1;
+    child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        signal(SIGINT, SIG_DFL);
+        child_main(argv, true, signals, parent);
+    }
+    close(ends[1]);
+    if (child < 0) {
+        close(ends[0]);
+        return -1;
+    }
+    fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    *out = ends[0];
+    return child;
+}
+
 int launch_child_exit_code(int status)
 {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);

@@ -26,6 +26,12 @@ pid_t launch_child_start(char *const *argv, bool apart, const struct launch_sign
 pid_t launch_child_start_piped(char *const *argv, const struct launch_signals *signals, int *in,
                                int *out);
 
+/** The same with its stdout alone to a pipe, without our stdin, in a process group of its own; an
+ * interrupt (SIGINT) reaches it even where we ignore it. *out is the caller's to close, and does
+ * not block. */
+pid_t launch_child_start_captured(char *const *argv, const struct launch_signals *signals,
+                                  int *out);
+
 /** Wait for the end of a child, signals held; its status as a shell gives it: the exit status, or
  * 128 + signal. */
 int launch_child_wait(pid_t child);

@@ -201,6 +201,7 @@ static void apply_environment(const struct handover *h)
         if (json_is_string(value) && name[0] != '\0')
             setenv(name, json_string_value(value), 1);
     }
+    log_init("launcher:", false); /* CONVOY_LOG came along */
     extend_path(h->path);
     /* As mpirun does for ranks: relative paths mean the same where the folder is there. */
     if (h->folder[0] != '\0' && chdir(h->folder) < 0)

@@ -1,6 +1,5 @@
 #include "launcher/hosts.h"
 
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +203,11 @@ int launch_hosts_find(struct launch_hosts *hosts, const struct launch_hosts_opti
     if (rc == 0 && hosts->names.count == 1 && hosts->own == 0)
         hosts->kind = LAUNCH_HOSTS_ONE;
     return rc;
+}
+
+bool launch_hosts_several(const struct launch_hosts *hosts)
+{
+    return hosts->kind != LAUNCH_HOSTS_ONE;
 }
 
 void launch_hosts_release(struct launch_hosts *hosts)

@@ -4,6 +4,8 @@
 #ifndef LAUNCH_HOSTS_H
 #define LAUNCH_HOSTS_H
 
+#include <stdbool.h>
+
 #include "launcher/words.h"
 
 struct err;
@@ -32,6 +34,9 @@ struct launch_hosts_options {
 int launch_hosts_find(struct launch_hosts *hosts, const struct launch_hosts_options *options,
                       struct err *err);
 void launch_hosts_release(struct launch_hosts *hosts);
+
+/** Whether there is a network to cross; also true for one host that is not this one. */
+bool launch_hosts_several(const struct launch_hosts *hosts);
 
 /** Append the hosts of "a,b,c". ERR_USAGE for an empty name. */
 int launch_hosts_from_list(struct launch_words *hosts, const char *list, struct err *err);

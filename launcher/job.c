@@ -17,10 +17,9 @@
 #include "launcher/leader.h"
 #include "launcher/local.h"
 #include "launcher/mpirun.h"
+#include "launcher/network.h"
 #include "launcher/options.h"
 #include "launcher/sagemaker.h"
-
-#define PORT_SAGEMAKER 7777
 
 /* What a job is made of before anybody leads it. */
 struct job {
@@ -72,7 +71,7 @@ static int check_train_options(struct job *job, struct err *err)
 
 static int check_surroundings(const struct job *job, struct err *err)
 {
-    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const bool several = launch_hosts_several(&job->hosts);
     const int hosts = (int)job->hosts.names.count;
 
     if (job->options->hosts_min > hosts)
@@ -82,7 +81,11 @@ static int check_surroundings(const struct job *job, struct err *err)
         return err_set(err, ERR_IO,
                        "cannot find mpirun, which starts the ranks: install Open MPI"
                        " (apt-get install openmpi-bin), or use one rank");
-    return several ? launch_mpirun_check_path(job->local.program, err) : 0;
+    if (!several)
+        return 0;
+    if (job->options->interface != NULL && launch_network_check(job->options->interface, err) < 0)
+        return err_wrap(err, "--interface");
+    return launch_mpirun_check_path(job->local.program, err);
 }
 
 /* The lease of a checkpoint folder knows a job by this name: the platform's, or one of this
@@ -117,7 +120,9 @@ static int lead(struct job *job, const char *name, struct err *err)
 
     if (job->hosts.kind == LAUNCH_HOSTS_SSH)
         launch_key_random(leader.key);
-    else if (job->hosts.kind == LAUNCH_HOSTS_EACH)
+    if (job->hosts.kind != LAUNCH_HOSTS_EACH)
+        unsetenv("CONVOY_JOB_KEY"); /* not needed, and no rank is to see it */
+    else
         rc =
             launch_key_shared(job->sagemaker == NULL ? NULL : job->sagemaker->job, leader.key, err);
     if (rc == 0)
@@ -134,7 +139,7 @@ static int follow(struct job *job, struct err *err)
         .host = job->hosts.names.at[job->hosts.own],
         .leader = leader,
         .address = options->leader_address != NULL ? options->leader_address : leader,
-        .port = options->port > 0 ? options->port : PORT_SAGEMAKER,
+        .port = options->port > 0 ? options->port : LAUNCH_PORT_SAGEMAKER,
         .rendezvous_s = options->rendezvous_s,
         .job = job->sagemaker == NULL ? NULL : job->sagemaker->job,
         .input = -1,
@@ -153,7 +158,7 @@ static int follow(struct job *job, struct err *err)
 
 static int run(struct job *job, struct err *err)
 {
-    const bool several = job->hosts.kind != LAUNCH_HOSTS_ONE;
+    const bool several = launch_hosts_several(&job->hosts);
     const bool follows = job->hosts.kind == LAUNCH_HOSTS_EACH && job->hosts.own != 0;
     const int ranks = job->options->ranks;
     const char *name = name_job(job);

@@ -44,9 +44,10 @@ int launch_key_shared(const char *job, unsigned char key[LAUNCH_KEY_BYTES], stru
         unsetenv("CONVOY_JOB_KEY");
         return 0;
     }
-    log_warn("CONVOY_JOB_KEY is not set, so the key between the hosts is made from the job's name: "
-             "it keeps other jobs and stray clients out, but nobody who can reach this network and "
-             "knows the name");
+    log_warn("CONVOY_JOB_KEY is not set, so the key between the hosts is made from %s: it keeps "
+             "stray clients out, but nobody who can reach this network and %s",
+             job == NULL ? "nothing" : "the job's name (its ARN)",
+             job == NULL ? "has Convoy" : "knows the name");
     derive("convoy job name", job == NULL ? "" : job, key);
     return 0;
 }

@@ -1,6 +1,5 @@
 #include "launcher/leader.h"
 
-#include <errno.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,22 +22,22 @@
 #include "launcher/mpirun.h"
 #include "launcher/options.h"
 #include "launcher/polls.h"
+#include "launcher/ranks.h"
 #include "launcher/rsh.h"
 #include "launcher/sagemaker.h"
 #include "launcher/stop.h"
 #include "launcher/words.h"
 
-#define PORT_SAGEMAKER 7777
 /* A job that cannot begin waits this long for hosts that come late, so that they learn why. */
-#define STRAGGLERS_S   10.0
+#define STRAGGLERS_S  10.0
 /* From asking mpirun to end the ranks to killing all. */
-#define END_S          3.0
+#define END_S         3.0
 /* What a host has to answer, it answers at once; one that does not is left behind. */
-#define ANSWER_S       10.0
-#define FLUSH_S        1.0
+#define ANSWER_S      10.0
+#define FLUSH_S       1.0
 /* mpirun notices within a second that a daemon of its ended; 4.1 may also wait for ever. */
-#define ORTED_S        5.0
-#define MISSING_SAY_S  15.0
+#define ORTED_S       5.0
+#define MISSING_SAY_S 15.0
 
 enum phase { PHASE_GATHER, PHASE_RUN, PHASE_OVER, PHASE_DONE, PHASE_LEAVE, PHASE_END };
 
@@ -51,27 +50,15 @@ struct leader {
     struct launch_crew crew;
     struct launch_rsh rsh;
     struct launch_stop stop;
+    struct launch_ranks ranks;
     enum phase phase;
     double phase_s, said_s;
-    pid_t ranks; /* mpirun, or the one rank; 0: ended */
-    int status;  /* of the ranks, as waitpid gives it */
-    pid_t orted; /* ours, where mpirun asks for one on this host; 0: none */
-    bool ready;
-    int start;                          /* generations so far */
-    char failure[LAUNCH_FAILURE_BYTES]; /* what the first rank to fail said */
-    double end_s;                       /* when the ranks were asked to end at once; 0: not */
-    double orted_s;                     /* when a daemon ended before the ranks did; 0: none */
-    char orted_host[256];
+    double doomed_s; /* since when the job cannot begin any more; 0: it can */
 };
 
 static int hosts_count(const struct leader *leader)
 {
     return (int)leader->job->hosts->names.count;
-}
-
-static bool several(const struct leader *leader)
-{
-    return leader->job->hosts->kind != LAUNCH_HOSTS_ONE;
 }
 
 static void enter(struct leader *leader, enum phase phase)
@@ -82,61 +69,13 @@ static void enter(struct leader *leader, enum phase phase)
 
 /* The ranks. */
 
-static void push_rank_words(const struct leader *leader, struct launch_words *words)
-{
-    const struct launch_options *options = leader->job->options;
-
-    if (options->ranks == 1 && !several(leader)) { /* MPI_Init makes a job of one by itself */
-        launch_words_push(words, leader->job->program);
-        launch_words_push(words, "train");
-        launch_words_push_all(words, &options->train);
-        return;
-    }
-    launch_mpirun_words(
-        &(struct launch_mpirun_line){.ranks = options->ranks,
-                                     .hosts = several(leader) ? &leader->job->hosts->names : NULL,
-                                     .convoy = leader->job->local->program,
-                                     .root = geteuid() == 0,
-                                     .more = &options->mpirun,
-                                     .program = leader->job->program,
-                                     .args = &options->train},
-        words);
-}
-
-static bool under_mpirun(const struct leader *leader)
-{
-    return several(leader) || leader->job->options->ranks > 1;
-}
-
 static void start_ranks(struct leader *leader)
 {
-    struct launch_words words = {0};
+    struct err err = {0};
 
-    launch_local_clear(leader->job->local);
-    leader->ready = false;
-    leader->failure[0] = '\0';
-    leader->end_s = leader->orted_s = 0;
-    leader->start++;
-    push_rank_words(leader, &words);
-    leader->ranks = launch_child_start(words.at, true, leader->job->signals);
-    launch_words_release(&words);
-    if (leader->ranks < 0) {
-        launch_outcome_set(leader->outcome, 1, "cannot start the ranks: %s", strerror(errno));
-        leader->ranks = 0;
-    }
+    if (launch_ranks_start(&leader->ranks, &err) < 0)
+        launch_outcome_set(leader->outcome, 1, "%s", err.msg);
     enter(leader, PHASE_RUN);
-}
-
-/* End the ranks now: orderly first, so that their shared memory is removed. */
-static void end_ranks(struct leader *leader)
-{
-    if (leader->end_s != 0)
-        return;
-    leader->end_s = clock_now_s();
-    if (leader->ranks > 0)
-        kill(leader->ranks, under_mpirun(leader) ? SIGTERM : SIGKILL);
-    if (leader->orted > 0)
-        kill(leader->orted, SIGTERM);
 }
 
 /* Everything below us but the connections to other hosts. */
@@ -150,9 +89,7 @@ static void kill_ranks(struct leader *leader)
     for (size_t i = 0; i < leader->crew.count; i++)
         if (leader->crew.at[i].ssh.child > 0)
             keep[count++] = leader->crew.at[i].ssh.child;
-    launch_family_signal(SIGKILL, keep, count);
-    if (leader->ranks == 0)
-        launch_family_end(keep, count);
+    launch_ranks_kill(&leader->ranks, keep, count);
     free(keep);
 }
 
@@ -161,19 +98,9 @@ static void reap(struct leader *leader)
     pid_t child;
     int status;
 
-    while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (child == leader->ranks) {
-            leader->ranks = 0;
-            leader->status = status;
-        } else if (child == leader->orted) {
-            leader->orted = 0;
-            leader->orted_s = clock_now_s();
-            snprintf(leader->orted_host, sizeof leader->orted_host, "%s",
-                     leader->job->hosts->names.at[leader->job->hosts->own]);
-        } else {
+    while ((child = waitpid(-1, &status, WNOHANG)) > 0)
+        if (!launch_ranks_reap(&leader->ranks, child, status))
             launch_crew_reap(&leader->crew, child, status); /* else an orphan: we are its parent */
-        }
-    }
 }
 
 static void take_signals(struct leader *leader)
@@ -211,13 +138,12 @@ static void take_message(struct leader *leader, struct launch_peer *peer, const 
         log_error("host '%s' cannot take part: %s", peer->host, text_of(message, "reason"));
     } else if (strcmp(type, "started") == 0) {
         launch_rsh_answer(&leader->rsh, integer_of(message, "number"), text_of(message, "reason"));
-    } else if (strcmp(type, "orted") == 0 && leader->orted_s == 0) {
-        leader->orted_s = clock_now_s();
-        snprintf(leader->orted_host, sizeof leader->orted_host, "%s", peer->host);
+    } else if (strcmp(type, "orted") == 0) {
+        launch_ranks_lose_orted(&leader->ranks, peer->host);
     } else if (strcmp(type, "ready") == 0) {
-        leader->ready = true;
-    } else if (strcmp(type, "failure") == 0 && leader->failure[0] == '\0') {
-        launch_local_clean(leader->failure, text_of(message, "reason"),
+        leader->ranks.ready = true;
+    } else if (strcmp(type, "failure") == 0 && leader->ranks.failure[0] == '\0') {
+        launch_local_clean(leader->ranks.failure, text_of(message, "reason"),
                            strlen(text_of(message, "reason")));
     } else if (strcmp(type, "stop") == 0) {
         launch_stop_take(&leader->stop, integer_of(message, "signal"), peer->host, clock_now_s());
@@ -281,9 +207,7 @@ static void start_own_orted(struct leader *leader, const struct launch_rsh_reque
     const int number = request->number;
     struct err err = {0};
 
-    leader->orted = launch_local_orted(leader->job->local, &request->words, &err);
-    if (leader->orted < 0)
-        leader->orted = 0;
+    launch_ranks_start_orted(&leader->ranks, &request->words, &err);
     launch_rsh_answer(&leader->rsh, number, err.msg);
 }
 
@@ -294,8 +218,12 @@ static void pass_on(struct leader *leader, const struct launch_rsh_request *requ
     json_t *words = json_array();
     struct err err = {0};
 
-    for (size_t i = 0; i < request->words.count; i++)
-        json_array_append_new(words, json_string(request->words.at[i]));
+    /* A word that is no UTF-8 makes no message, which is said. */
+    for (size_t i = 0; words != NULL && i < request->words.count; i++)
+        if (json_array_append_new(words, json_string(request->words.at[i])) < 0) {
+            json_decref(words);
+            words = NULL;
+        }
     if (launch_channel_send(
             peer->channel,
             json_pack("{s:s, s:i, s:o}", "type", "run", "number", number, "words", words),
@@ -354,7 +282,7 @@ static void begin_run(struct leader *leader)
 {
     const int ranks = leader->job->options->ranks;
 
-    if (several(leader)) {
+    if (launch_hosts_several(leader->job->hosts)) {
         choose_network(leader);
         log_info("all %d hosts are here; starting %d rank%s on each", hosts_count(leader), ranks,
                  ranks == 1 ? "" : "s");
@@ -392,31 +320,24 @@ static void gather(struct leader *leader)
         }
         return;
     }
-    if (leader->end_s == 0)
-        leader->end_s = now_s;
+    if (leader->doomed_s == 0)
+        leader->doomed_s = now_s;
     if (here || leader->job->hosts->kind == LAUNCH_HOSTS_SSH || waited_s > limit_s ||
-        now_s - leader->end_s > (leader->stop.asked ? END_S : STRAGGLERS_S))
+        now_s - leader->doomed_s > (leader->stop.asked ? END_S : STRAGGLERS_S))
         over(leader);
-}
-
-static void watch_files(struct leader *leader)
-{
-    leader->ready = leader->ready || launch_local_ready(leader->job->local);
-    if (leader->failure[0] == '\0')
-        launch_local_failure(leader->job->local, leader->failure);
 }
 
 static void act_on_stop(struct leader *leader)
 {
-    switch (launch_stop_next(&leader->stop, leader->ready, clock_now_s())) {
+    switch (launch_stop_next(&leader->stop, leader->ranks.ready, clock_now_s())) {
     case LAUNCH_STOP_NOTHING:
         break;
     case LAUNCH_STOP_ASK:
-        if (leader->ranks > 0)
-            kill(leader->ranks, SIGUSR1);
+        if (leader->ranks.child > 0)
+            kill(leader->ranks.child, SIGUSR1);
         break;
     case LAUNCH_STOP_END:
-        end_ranks(leader);
+        launch_ranks_end(&leader->ranks);
         break;
     case LAUNCH_STOP_KILL:
         kill_ranks(leader);
@@ -426,50 +347,23 @@ static void act_on_stop(struct leader *leader)
 
 static void run(struct leader *leader)
 {
+    struct launch_ranks *ranks = &leader->ranks;
     const double now_s = clock_now_s();
 
-    watch_files(leader);
-    if (leader->ranks == 0) {
+    launch_ranks_look(ranks);
+    if (ranks->child == 0) {
         over(leader);
         return;
     }
     act_on_stop(leader);
-    if (leader->orted_s != 0 && now_s - leader->orted_s > ORTED_S)
+    if (ranks->orted_s != 0 && now_s - ranks->orted_s > ORTED_S)
         launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER,
                            "Open MPI's daemon on host '%s' ended before the job did",
-                           leader->orted_host);
+                           ranks->orted_host);
     if (leader->outcome->code != 0)
-        end_ranks(leader);
-    if (leader->end_s != 0 && now_s - leader->end_s > END_S)
+        launch_ranks_end(ranks);
+    if (ranks->end_s != 0 && now_s - ranks->end_s > END_S)
         kill_ranks(leader);
-}
-
-/* The ranks' status, as one generation's result. */
-static void judge(struct leader *leader)
-{
-    struct launch_outcome *outcome = leader->outcome;
-    const bool spoken = leader->failure[0] != '\0';
-    int code = launch_child_exit_code(leader->status);
-
-    if (leader->stop.interrupted)
-        code = 128 + SIGINT;
-    else if (leader->stop.forced)
-        code = LAUNCH_EXIT_STOPPED;
-    else if (several(leader))
-        code = launch_outcome_code(code, spoken);
-    outcome->code = code;
-    if (spoken)
-        memcpy(outcome->failure, leader->failure, sizeof outcome->failure);
-    else if (code != 0)
-        launch_outcome_describe(outcome);
-    if (leader->stop.forced || leader->stop.interrupted || code <= 128 || code > 128 + 64)
-        return;
-    log_error("%s died by signal %d (%s)%s; the job has ended",
-              !under_mpirun(leader)         ? "rank 0"
-              : WIFSIGNALED(leader->status) ? "mpirun"
-                                            : "a rank",
-              code - 128, strsignal(code - 128),
-              code - 128 == SIGKILL ? ", as the kernel does when memory runs out" : "");
 }
 
 /* 0: done; 2: the user's to mend; 75: stopped as asked. After anything else another try may do
@@ -479,7 +373,7 @@ static bool may_restart(const struct leader *leader, bool lost)
     const int code = leader->outcome->code;
 
     return !lost && code != 0 && code != 2 && code != LAUNCH_EXIT_STOPPED && !leader->stop.asked &&
-           leader->start <= leader->job->options->restarts_max;
+           leader->ranks.generations <= leader->job->options->restarts_max;
 }
 
 /* SageMaker: a job that was asked to end and has a model has done what it could. */
@@ -528,18 +422,16 @@ static void finish_over(struct leader *leader)
 
     if (!answered(leader, "its ranks have ended"))
         return;
-    if (leader->orted == 0 || clock_now_s() - leader->phase_s > END_S) {
-        kill_ranks(leader);
-        leader->orted = 0;
-    } else {
+    if (leader->ranks.orted != 0 && clock_now_s() - leader->phase_s <= END_S)
         return;
-    }
-    watch_files(leader);
-    if (!decided && leader->start > 0)
-        judge(leader);
+    kill_ranks(leader);
+    launch_ranks_look(&leader->ranks);
+    if (!decided && leader->ranks.generations > 0)
+        launch_ranks_judge(&leader->ranks, &leader->stop, leader->outcome);
     if (may_restart(leader, decided)) {
         log_warn("the ranks ended with status %d; starting them again, restart %d of at most %d",
-                 leader->outcome->code, leader->start, leader->job->options->restarts_max);
+                 leader->outcome->code, leader->ranks.generations,
+                 leader->job->options->restarts_max);
         *leader->outcome = (struct launch_outcome){0};
         start_ranks(leader);
         return;
@@ -609,7 +501,7 @@ static int call_crew(struct leader *leader, struct err *err)
 {
     const struct launch_leader_job *job = leader->job;
     const bool ssh = job->hosts->kind == LAUNCH_HOSTS_SSH;
-    const int port = job->options->port >= 0 ? job->options->port : ssh ? 0 : PORT_SAGEMAKER;
+    const int port = job->options->port >= 0 ? job->options->port : ssh ? 0 : LAUNCH_PORT_SAGEMAKER;
 
     for (size_t i = 0; i < job->hosts->names.count; i++)
         if ((int)i != job->hosts->own)
@@ -633,15 +525,17 @@ int launch_leader_run(const struct launch_leader_job *job, struct launch_outcome
                       struct err *err)
 {
     const bool limited = job->sagemaker != NULL && job->sagemaker->active;
-    struct leader leader = {.job = job, .outcome = outcome, .said_s = clock_now_s()};
+    struct leader leader = {
+        .job = job, .outcome = outcome, .said_s = clock_now_s(), .ranks = {.job = job}};
     int rc = -1;
 
-    leader.stop = (struct launch_stop){.ready_s = several(&leader) ? LAUNCH_STOP_READY_HOSTS_S
-                                                                   : LAUNCH_STOP_READY_S,
-                                       .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
+    leader.stop =
+        (struct launch_stop){.ready_s = launch_hosts_several(job->hosts) ? LAUNCH_STOP_READY_HOSTS_S
+                                                                         : LAUNCH_STOP_READY_S,
+                             .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
     launch_family_adopt();
     leader.signal_fd = signalfd(-1, &job->signals->waited, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (several(&leader) && call_crew(&leader, err) < 0)
+    if (launch_hosts_several(job->hosts) && call_crew(&leader, err) < 0)
         goto out;
     enter(&leader, PHASE_GATHER);
     for (advance(&leader); leader.phase != PHASE_END; advance(&leader)) {

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "launcher/bench.h"
 #include "launcher/handover.h"
 #include "launcher/job.h"
 #include "launcher/options.h"
@@ -34,6 +35,8 @@ static const struct {
              "    turn a folder per class into tar shards with an index"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
+    {"bench", "scaling ...\n"
+              "    measure how the rate of training grows with hosts or ranks"},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
@@ -147,6 +150,8 @@ static int run_verb(const struct launch_sagemaker *sagemaker, int argc, char *co
         goto out;
     if (strcmp(argv[0], "train") == 0)
         rc = train(program, sagemaker, argc - 1, argv + 1, status, err);
+    else if (strcmp(argv[0], "bench") == 0)
+        rc = launch_bench_main(argc, argv, program, status, err);
     else
         rc = become_program(program, argv, argc, err);
 out:

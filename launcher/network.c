@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #define LISTEN_BACKLOG 128
@@ -158,6 +160,23 @@ bool launch_network_cover(char all[LAUNCH_ADDRESS_CHARS], const char *more)
     inet_ntop(AF_INET, &four, text, sizeof text);
     snprintf(all, LAUNCH_ADDRESS_CHARS, "%s/%d", text, a_bits);
     return true;
+}
+
+int launch_network_check(const char *interface, struct err *err)
+{
+    struct if_nameindex *all;
+    struct buf list = {0};
+
+    if (if_nametoindex(interface) != 0)
+        return 0;
+    all = if_nameindex();
+    for (const struct if_nameindex *at = all; at != NULL && at->if_name != NULL; at++)
+        buf_printf(&list, "%s%s", at == all ? "" : ", ", at->if_name);
+    err_set(err, ERR_USAGE, "this host has no network interface '%s'; it has: %s", interface,
+            buf_text(&list));
+    if_freenameindex(all);
+    buf_release(&list);
+    return -1;
 }
 
 bool launch_network_is_own(const char *text)

@@ -31,6 +31,9 @@ void launch_network_of(int fd, char cidr[LAUNCH_ADDRESS_CHARS]);
  * common: then there is none to name. */
 bool launch_network_cover(char all[LAUNCH_ADDRESS_CHARS], const char *more);
 
+/** ERR_USAGE, and the interfaces that this host has, if the name is none of them. */
+int launch_network_check(const char *interface, struct err *err);
+
 /** Whether the text is an address of this host. Names are not looked up. */
 bool launch_network_is_own(const char *text);
 

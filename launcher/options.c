@@ -214,9 +214,12 @@ static int check_restarts(const struct launch_options *options, struct err *err)
 {
     const char *resume = train_value(options, "resume");
 
+    if (resume == NULL)
+        resume = getenv(HYPERPARAMETER "RESUME");
     if (options->restarts_max == 0)
         return 0;
-    if (train_value(options, "checkpoint") == NULL && getenv("SM_HP_CHECKPOINT") == NULL)
+    if (train_value(options, "checkpoint") == NULL && getenv(HYPERPARAMETER "CHECKPOINT") == NULL &&
+        getenv("CONVOY_CHECKPOINT") == NULL)
         return err_set(err, ERR_USAGE,
                        "--max-restarts needs --checkpoint: a restart without one would begin anew");
     if (resume != NULL && strcmp(resume, "auto") != 0)

@@ -13,6 +13,8 @@
 
 struct err;
 
+#define LAUNCH_PORT_SAGEMAKER 7777 /* where hosts start by themselves, all know it */
+
 struct launch_options {
     struct option_set set;
     int ranks;        /* on each host */

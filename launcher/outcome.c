@@ -25,12 +25,12 @@ void launch_outcome_set(struct launch_outcome *outcome, int code, const char *fm
 
 int launch_outcome_code(int mpirun_code, bool spoken)
 {
-    const bool made_up = mpirun_code > 128 + SIGNALS_MAX || mpirun_code == 17 || mpirun_code == 1;
+    const bool made_up = mpirun_code > 128 + SIGNALS_MAX || mpirun_code == 17;
 
-    if (!made_up || spoken)
+    if (!made_up && (mpirun_code != 1 || spoken))
         return mpirun_code;
-    log_error("mpirun ended with status %d and no rank said why: a host or the network failed",
-              mpirun_code);
+    log_error("mpirun ended with status %d%s: a host or the network failed", mpirun_code,
+              spoken ? "" : " and no rank said why");
     return LAUNCH_EXIT_PEER;
 }
 

@@ -21,8 +21,8 @@ void launch_outcome_set(struct launch_outcome *outcome, int code, const char *fm
     __attribute__((format(printf, 3, 4)));
 
 /** The status of several hosts' mpirun as ours. spoken: a rank said why it failed. Codes that Open
- * MPI makes up when it cannot start or loses a daemon (1 without a rank's reason, 17, 205, 213)
- * become LAUNCH_EXIT_PEER, and the log has the original. */
+ * MPI makes up when it cannot start or loses a daemon (17, 205, 213; 1, unless a rank gave a
+ * reason) become LAUNCH_EXIT_PEER, and the log has the original. */
 int launch_outcome_code(int mpirun_code, bool spoken);
 
 /** What an exit status means, for a failure that nobody explained. */

@@ -14,6 +14,7 @@
 #include "launcher/words.h"
 
 #define LINES_BYTES_MAX 16384 /* kept of what it says before it is through */
+#define READ_BYTES      4096
 
 /* The other host's shell takes the command apart again; everything within '...' stays as it is. */
 static void quote(struct buf *out, const char *text)
@@ -87,12 +88,13 @@ void launch_ssh_polls(const struct launch_ssh *ssh, struct launch_polls *polls)
         launch_polls_add(polls, ssh->in, POLLOUT);
 }
 
-/* Whole lines to our stderr. */
+/* Whole lines to our stderr; of one that has no end, what there is room for at a time. */
 static void show_lines(struct launch_ssh *ssh)
 {
     struct buf *lines = &ssh->lines;
     const unsigned char *last = lines->bytes == 0 ? NULL : memrchr(lines->data, '\n', lines->bytes);
-    const size_t bytes = last == NULL ? 0 : (size_t)(last - lines->data) + 1;
+    const bool full = last == NULL && lines->bytes > LINES_BYTES_MAX - READ_BYTES;
+    const size_t bytes = full ? lines->bytes : last == NULL ? 0 : (size_t)(last - lines->data) + 1;
 
     if (bytes == 0)
         return;
@@ -104,14 +106,16 @@ static void show_lines(struct launch_ssh *ssh)
 
 void launch_ssh_step(struct launch_ssh *ssh)
 {
-    char bytes[4096];
-    ssize_t n;
+    char bytes[READ_BYTES];
+    ssize_t n = 0;
 
     while (ssh->in > 0 && ssh->unsent.bytes > 0 &&
            (n = write(ssh->in, ssh->unsent.data, ssh->unsent.bytes)) > 0) {
         memmove(ssh->unsent.data, ssh->unsent.data + n, ssh->unsent.bytes - (size_t)n);
         ssh->unsent.bytes -= (size_t)n;
     }
+    if (ssh->in > 0 && ssh->unsent.bytes > 0 && n < 0 && errno != EAGAIN && errno != EINTR)
+        close_end(&ssh->in); /* it reads no more: its end is told by waitpid */
     while (ssh->out > 0 && (n = read(ssh->out, bytes, sizeof bytes)) >= 0) {
         if (n == 0)
             close_end(&ssh->out);

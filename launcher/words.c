@@ -84,3 +84,32 @@ int launch_words_push_line(struct launch_words *words, const char *line, struct 
     launch_words_release(&found);
     return rc;
 }
+
+/* Bare where no shell finds a meaning in it, else in '...', which keeps all but a ' itself. */
+static void show_word(const char *word, struct buf *line)
+{
+    const size_t bare = strspn(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                     "0123456789-_=+,./:@%");
+
+    if (bare > 0 && word[bare] == '\0') {
+        buf_printf(line, "%s", word);
+        return;
+    }
+    buf_printf(line, "'");
+    for (const char *c = word; *c != '\0'; c++) {
+        if (*c == '\'')
+            buf_printf(line, "'\\''");
+        else
+            buf_append(line, c, 1);
+    }
+    buf_printf(line, "'");
+}
+
+void launch_words_show(const struct launch_words *words, struct buf *line)
+{
+    for (size_t i = 0; i < words->count; i++) {
+        if (i > 0)
+            buf_printf(line, " ");
+        show_word(words->at[i], line);
+    }
+}

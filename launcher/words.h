@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+struct buf;
 struct err;
 
 struct launch_words {
@@ -26,5 +27,8 @@ void launch_words_push_all(struct launch_words *words, const struct launch_words
  * character outside of '...'. Nothing is expanded. ERR_USAGE, and nothing pushed, when a quote is
  * not closed. */
 int launch_words_push_line(struct launch_words *words, const char *line, struct err *err);
+
+/** Append the words as one line that a shell cuts into the same words. */
+void launch_words_show(const struct launch_words *words, struct buf *line);
 
 #endif

@@ -1,6 +1,6 @@
 #include "trainer/bench.h"
 
-#include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/philox.h"
 #include "trainer/data/stream.h"
+#include "trainer/nn/threads.h"
 #include "trainer/run.h"
 
 #define CLASSES_SMALL 10 /* CIFAR-10's */
@@ -67,21 +68,33 @@ static int take_steps(struct train_run *run, int steps, struct err *err)
     return 0;
 }
 
-static int tell(struct train_run *run, double seconds, struct err *err)
+static int print(const struct train_run *run, double seconds, double compute_s, double exchange_s)
 {
     const struct train_options *const o = run->options;
-    const double images = (double)o->bench_steps * o->global_batch, ranks = run->comm->size;
+    const double images = (double)o->bench_steps * o->global_batch;
+    json_t *const line = json_pack(
+        "{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:s, s:s}", "event",
+        "bench", "model", o->model, "image_size", o->image_size, "ranks", run->comm->size,
+        "threads", o->threads, "micro_batch", o->micro_batch, "global_batch", o->global_batch,
+        "steps", o->bench_steps, "images", (json_int_t)images, "seconds", seconds, "images_per_s",
+        images / seconds, "compute_s", compute_s, "exchange_s", exchange_s, "numerics",
+        nn_numerics_id(), "mpi", run->comm->library);
+    const int rc = json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+
+    json_decref(line);
+    return rc < 0 || putchar('\n') == EOF ? -1 : 0;
+}
+
+static int tell(struct train_run *run, double seconds, struct err *err)
+{
+    const double ranks = run->comm->size;
     int64_t us[] = {(int64_t)(run->times.compute_s * 1e6), (int64_t)(run->times.exchange_s * 1e6)};
 
     if (comm_sum_integers(run->comm, us, 2, err) < 0)
         return -1;
-    if (run->comm->rank == 0)
-        printf("{\"event\":\"bench\",\"model\":\"%s\",\"ranks\":%d,\"threads\":%d,"
-               "\"micro_batch\":%d,\"global_batch\":%d,\"steps\":%d,\"images\":%.0f,"
-               "\"seconds\":%.6f,\"images_per_s\":%.6g,\"compute_s\":%.6f,\"exchange_s\":%.6f}\n",
-               o->model, run->comm->size, o->threads, o->micro_batch, o->global_batch,
-               o->bench_steps, images, seconds, images / seconds, (double)us[0] / 1e6 / ranks,
-               (double)us[1] / 1e6 / ranks);
+    if (run->comm->rank == 0 &&
+        print(run, seconds, (double)us[0] / 1e6 / ranks, (double)us[1] / 1e6 / ranks) < 0)
+        return err_set(err, ERR_IO, "cannot write the figures to stdout");
     return 0;
 }
 

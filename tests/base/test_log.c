@@ -84,6 +84,20 @@ static void log_shows_debug_when_the_environment_asks(void **state)
     assert_string_equal(catch_end(), "debug: here\n");
 }
 
+static void log_drops_info_when_the_environment_wants_warnings_alone(void **state)
+{
+    (void)state;
+    setenv("CONVOY_LOG", "warn", 1);
+    log_init("", false);
+    unsetenv("CONVOY_LOG");
+    catch_begin();
+    log_info("not here");
+    log_warn("here");
+    log_error("here too");
+    log_init("", false);
+    assert_string_equal(catch_end(), "warning: here\nerror: here too\n");
+}
+
 static void log_keeps_a_message_on_one_line_of_bounded_length(void **state)
 {
     char text[10000];
@@ -211,6 +225,7 @@ int main(void)
         cmocka_unit_test(log_writes_prefix_level_and_line),
         cmocka_unit_test(log_drops_info_alone_when_quiet),
         cmocka_unit_test(log_shows_debug_when_the_environment_asks),
+        cmocka_unit_test(log_drops_info_when_the_environment_wants_warnings_alone),
         cmocka_unit_test(log_keeps_a_message_on_one_line_of_bounded_length),
         cmocka_unit_test(log_lines_of_several_threads_do_not_mix),
         cmocka_unit_test(log_bar_is_silent_without_a_terminal),

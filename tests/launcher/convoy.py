@@ -31,7 +31,7 @@ def alive(pid):
 class Convoy(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix="convoy-cli-")
-        self.addCleanup(shutil.rmtree, self.folder)
+        self.addCleanup(wait_until, self.remove)
         self.temp = os.path.join(self.folder, "tmp")
         os.mkdir(self.temp)
         self.convoy = shutil.copy(os.path.join(os.environ["CONVOY_BIN"], "convoy"), self.folder)
@@ -39,6 +39,11 @@ class Convoy(unittest.TestCase):
         ours = ("OMPI_", "CONVOY_", "SM_", "PMI", "SLURM_")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         self.env.update(FAKE_DIR=self.folder, FAKE="exit-0", TMPDIR=self.temp)
+
+    def remove(self):
+        """mpirun may still be removing its own folders."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return not os.path.exists(self.folder)
 
     def start(self, *words, **env):
         self.env.update(env)
@@ -114,13 +119,14 @@ class Convoy(unittest.TestCase):
     def test_threads_and_settings_reach_every_rank(self):
         for ranks in (1, 2):
             self.assertEqual(self.run_convoy("train", f"--ranks-per-host={ranks}", "--threads=3",
-                                             OPENBLAS_NUM_THREADS="7"), 0)
+                                             OPENBLAS_NUM_THREADS="7", CONVOY_JOB_KEY="k" * 32), 0)
             for rank in range(ranks):
                 env = self.env_of_rank(rank)
                 self.assertEqual(env["CONVOY_THREADS"], "3")
                 self.assertEqual(env["OMP_NUM_THREADS"], "3")
                 self.assertEqual(env["OPENBLAS_NUM_THREADS"], "1")
                 self.assertNotIn("CONVOY_RANKS", env)
+                self.assertNotIn("CONVOY_JOB_KEY", env)
                 self.assertNotIn("CONVOY_TERMINAL_COLUMNS", env)
 
     def test_mpirun_args_reach_mpirun(self):

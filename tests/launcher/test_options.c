@@ -118,6 +118,24 @@ static void options_read_refuses_bad_values_naming_the_option(void **state)
     }
 }
 
+static void options_check_takes_the_platforms_checkpoint_for_restarts(void **state)
+{
+    static const char *const words[WORDS_MAX] = {"--max-restarts=2"};
+    struct launch_options options = {0};
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(read_options(&options, words, &err), 0);
+    assert_int_equal(launch_options_check(&options, &err), -1);
+    setenv("CONVOY_CHECKPOINT", "/opt/ml/checkpoints", 1);
+    assert_int_equal(launch_options_check(&options, &err), 0);
+    setenv("SM_HP_RESUME", "never", 1);
+    assert_int_equal(launch_options_check(&options, &err), -1);
+    unsetenv("SM_HP_RESUME");
+    unsetenv("CONVOY_CHECKPOINT");
+    launch_options_release(&options);
+}
+
 static void options_check_refuses_what_cannot_be_done(void **state)
 {
     static const struct {
@@ -215,6 +233,7 @@ int main(void)
         cmocka_unit_test(options_leave_all_other_words_unchanged_and_in_order),
         cmocka_unit_test(options_read_refuses_bad_values_naming_the_option),
         cmocka_unit_test(options_check_refuses_what_cannot_be_done),
+        cmocka_unit_test(options_check_takes_the_platforms_checkpoint_for_restarts),
         cmocka_unit_test(options_check_takes_restarts_from_checkpoints),
         cmocka_unit_test(options_of_the_launcher_may_be_hyperparameters),
         cmocka_unit_test(options_name_what_is_idle_under_a_foreign_mpirun),

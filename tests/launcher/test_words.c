@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 static void words_push_line_cuts_at_blanks_and_honours_quotes(void **state)
@@ -83,12 +84,33 @@ static void words_end_with_null_as_execv_wants_it(void **state)
     launch_words_release(NULL);
 }
 
+static void words_show_is_what_push_line_takes_back(void **state)
+{
+    static const char *const odd[] = {"train", "--x=a b", "", "it's", "$HOME;`id`*", "\\", "\""};
+    struct launch_words words = {0}, back = {0};
+    struct buf line = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++)
+        launch_words_push(&words, odd[i]);
+    launch_words_show(&words, &line);
+    assert_string_equal(buf_text(&line), "train '--x=a b' '' 'it'\\''s' '$HOME;`id`*' '\\' '\"'");
+    assert_int_equal(launch_words_push_line(&back, buf_text(&line), NULL), 0);
+    assert_int_equal(back.count, words.count);
+    for (size_t i = 0; i < words.count; i++)
+        assert_string_equal(back.at[i], words.at[i]);
+    buf_release(&line);
+    launch_words_release(&words);
+    launch_words_release(&back);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_push_line_cuts_at_blanks_and_honours_quotes),
         cmocka_unit_test(words_push_line_refuses_an_open_quote_and_pushes_nothing),
         cmocka_unit_test(words_end_with_null_as_execv_wants_it),
+        cmocka_unit_test(words_show_is_what_push_line_takes_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

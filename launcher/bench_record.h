@@ -1,0 +1,44 @@
+/*
+ * launcher/bench_record.h -- what `convoy bench scaling --json` writes: a JSON object per line,
+ * each with "bench":"scaling" and "what":
+ *
+ *   setting  first: time, command, version of Convoy, the machine that started the runs and its
+ *            load (mean processes of the last minute) before them, hosts
+ *   run      one run, as it ends: mode, hosts, round (from 1), command, and all that convoy-train
+ *            said (trainer/bench.h: images_per_s, seconds, versions, ...)
+ *   result   at the end, one for each point: images_per_s, speedup, efficiency (1 is perfect),
+ *            exposed_exchange_share (of a step's time); ..._min and ..._max are over the rounds;
+ *            efficiency_limit: what whole micro-batches allow
+ */
+#ifndef LAUNCH_BENCH_RECORD_H
+#define LAUNCH_BENCH_RECORD_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "launcher/bench_table.h"
+
+struct err;
+
+struct launch_bench_record {
+    FILE *file; /* NULL: none is wanted */
+    const char *path;
+};
+
+/** Open options->json. ERR_USAGE where it cannot be written. An existing file is replaced. */
+int launch_bench_record_open(struct launch_bench_record *record, const char *path, struct err *err);
+/** Accepts all-zero. */
+void launch_bench_record_close(struct launch_bench_record *record);
+
+/** Each writes its lines at once, so that they are there whatever comes later; ERR_IO. figures
+ * stay the caller's. */
+int launch_bench_record_setting(struct launch_bench_record *record,
+                                const struct launch_bench_report *report, const char *command,
+                                struct err *err);
+int launch_bench_record_run(struct launch_bench_record *record,
+                            const struct launch_bench_point *point, int round, const char *command,
+                            const json_t *figures, struct err *err);
+int launch_bench_record_results(struct launch_bench_record *record,
+                                const struct launch_bench_report *report, struct err *err);
+
+#endif

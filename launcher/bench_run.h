@@ -1,0 +1,48 @@
+/*
+ * launcher/bench_run.h -- one run of a benchmark: `convoy train --bench-steps` as a person would
+ * type it, so that what is measured is what trains, over ssh too.
+ */
+#ifndef LAUNCH_BENCH_RUN_H
+#define LAUNCH_BENCH_RUN_H
+
+#include <jansson.h>
+
+#include "launcher/bench_point.h"
+#include "launcher/child.h"
+
+struct err;
+struct launch_words;
+
+/* What all runs share. */
+struct launch_bench_runner {
+    struct launch_signals signals;
+    int signal_fd;
+    int stopped_by; /* the signal that asked us to end; 0: none */
+};
+
+/** Takes over the signals of the process (child.h) and makes its children quiet: they print
+ * warnings and errors only, unless CONVOY_LOG says otherwise. ERR_INTERNAL. */
+int launch_bench_runner_open(struct launch_bench_runner *runner, struct err *err);
+void launch_bench_runner_close(struct launch_bench_runner *runner);
+
+/** Let convoy-train (`program`) look at the words that it will get on so many ranks. 0, or 2 where
+ * it refuses them, which it has said by itself; -1 with err. */
+int launch_bench_check(struct launch_bench_runner *runner, const char *program,
+                       const struct launch_words *words, int ranks, struct err *err);
+
+/**
+ * Run a command to its end and take its line of figures (trainer/bench.h).
+ *
+ * command  the whole line, beginning with a program's path.
+ * figures  the object of that line, the caller's to json_decref.
+ * sample   its numbers, checked: finite, above 0, and of as many ranks as were asked for.
+ *
+ * Blocks. Where a signal asks us to end, the command is interrupted until it is gone, and
+ * runner->stopped_by is set: ERR_STOPPED. Else -1 says what it did instead; the code is the one of
+ * its exit status.
+ */
+int launch_bench_run(struct launch_bench_runner *runner, const struct launch_words *command,
+                     int ranks, struct launch_bench_sample *sample, json_t **figures,
+                     struct err *err);
+
+#endif

@@ -1,0 +1,272 @@
+#include "launcher/bench_scaling.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "launcher/bench_options.h"
+#include "launcher/bench_record.h"
+#include "launcher/bench_run.h"
+#include "launcher/bench_table.h"
+#include "launcher/job.h"
+#include "launcher/machine.h"
+
+#define BUSY 0.5 /* processes: a benchmark alone on its host finds about 0.1 */
+
+struct scaling {
+    struct launch_bench_options options;
+    struct launch_machine machine;
+    struct launch_bench_point *points; /* (count) */
+    size_t count;
+    struct launch_bench_sample *samples; /* (count, rounds): what the points' samples are of */
+    struct launch_bench_runner runner;
+    struct launch_bench_report report;
+    struct launch_bench_record record;
+    char self[4096], time[32];
+    int done; /* runs */
+    double began_s;
+};
+
+static void now_text(char text[32])
+{
+    const time_t now = time(NULL);
+    struct tm tm;
+
+    gmtime_r(&now, &tm);
+    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static int prepare(struct scaling *s, struct err *err)
+{
+    const ssize_t bytes = readlink("/proc/self/exe", s->self, sizeof s->self - 1);
+
+    if (bytes < 0)
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
+    launch_machine_read(&s->machine);
+    now_text(s->time);
+    s->points = launch_bench_points(&s->options, &s->count);
+    s->samples = calloc(s->count * (size_t)s->options.rounds, sizeof *s->samples);
+    if (s->samples == NULL)
+        abort();
+    for (size_t i = 0; i < s->count; i++)
+        s->points[i].samples = s->samples + i * (size_t)s->options.rounds;
+    s->report = (struct launch_bench_report){.options = &s->options,
+                                             .machine = &s->machine,
+                                             .points = s->points,
+                                             .count = s->count,
+                                             .version = CONVOY_VERSION,
+                                             .time = s->time};
+    return launch_bench_runner_open(&s->runner, err);
+}
+
+static void release(struct scaling *s)
+{
+    launch_bench_record_close(&s->record);
+    launch_bench_runner_close(&s->runner);
+    free(s->points);
+    free(s->samples);
+    launch_bench_options_release(&s->options);
+}
+
+static void warn_of_load(const struct launch_machine *machine)
+{
+    if (machine->load > BUSY)
+        log_warn(
+            "this host is busy already (load %.1f on %d core%s): what else runs here is measured "
+            "too",
+            machine->load, machine->cores, machine->cores == 1 ? "" : "s");
+}
+
+/* Before anything is measured: a mistake in the last point must not show after an hour. */
+static int check(struct scaling *s, const char *program, struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < s->count && rc == 0; i++) {
+        struct launch_words words = {0};
+
+        launch_bench_words(&s->options, &s->points[i], &words);
+        rc = launch_bench_check(&s->runner, program, &words, s->points[i].ranks, err);
+        launch_words_release(&words);
+    }
+    return rc;
+}
+
+static void name_point(const struct launch_bench_point *point, char text[64])
+{
+    const int bytes = snprintf(text, 64, "%s, ", launch_bench_mode_name(point->mode));
+
+    if (point->hosts > 1)
+        snprintf(text + bytes, 64 - (size_t)bytes, "%d hosts, %d ranks", point->hosts,
+                 point->ranks);
+    else
+        snprintf(text + bytes, 64 - (size_t)bytes, "%d rank%s", point->ranks,
+                 point->ranks == 1 ? "" : "s");
+}
+
+/* "1.5 h", "12 min", "40 s": how long the rest takes if its runs are like those before. */
+static void show_rest(const struct scaling *s, int all, char text[32])
+{
+    const double rest_s = (clock_now_s() - s->began_s) / s->done * (all - s->done);
+
+    if (s->done == all)
+        snprintf(text, 32, "done");
+    else if (rest_s > 5400)
+        snprintf(text, 32, "about %.1f h left", rest_s / 3600);
+    else if (rest_s > 90)
+        snprintf(text, 32, "about %.0f min left", rest_s / 60);
+    else
+        snprintf(text, 32, "about %.0f s left", rest_s);
+}
+
+static void tell_progress(const struct scaling *s, const char *name, double images_per_s)
+{
+    const int all = (int)s->count * s->options.rounds;
+    char rest[32];
+
+    show_rest(s, all, rest);
+    log_info("run %d of %d: %s: %.4g images/s; %s", s->done, all, name, images_per_s, rest);
+}
+
+static void take_facts(struct scaling *s, const json_t *figures)
+{
+    if (s->report.threads > 0)
+        return;
+    s->report.threads = (int)json_integer_value(json_object_get(figures, "threads"));
+    s->report.image_size = (int)json_integer_value(json_object_get(figures, "image_size"));
+}
+
+static int run_point(struct scaling *s, struct launch_bench_point *point, int round,
+                     struct err *err)
+{
+    struct launch_words command = {0};
+    struct buf shown = {0};
+    json_t *figures = NULL;
+    struct err why = {0};
+    char name[64];
+    int rc = -1;
+
+    name_point(point, name);
+    launch_words_push(&command, s->self);
+    launch_words_push(&command, "train");
+    launch_bench_words(&s->options, point, &command);
+    launch_words_show(&command, &shown);
+    log_debug("%s", buf_text(&shown));
+    if (launch_bench_run(&s->runner, &command, point->ranks, &point->samples[round], &figures,
+                         &why) < 0) {
+        err_set(err, why.code, "run %d (%s) failed: %s; it was `%s`", s->done + 1, name, why.msg,
+                buf_text(&shown));
+        goto out;
+    }
+    s->done++;
+    tell_progress(s, name, point->samples[round].images_per_s);
+    take_facts(s, figures);
+    rc = launch_bench_record_run(&s->record, point, round + 1, buf_text(&shown), figures, err);
+out:
+    json_decref(figures);
+    buf_release(&shown);
+    launch_words_release(&command);
+    return rc;
+}
+
+static int run_rounds(struct scaling *s, struct err *err)
+{
+    s->began_s = clock_now_s();
+    for (int round = 0; round < s->options.rounds; round++)
+        for (size_t i = 0; i < s->count; i++)
+            if (run_point(s, &s->points[i], round, err) < 0)
+                return -1;
+    return 0;
+}
+
+static int finish(struct scaling *s, struct err *err)
+{
+    if (s->record.file != stdout)
+        launch_bench_table_print(&s->report, stdout);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return err_set_errno(err, ERR_IO, errno, "cannot write the table to stdout");
+    return launch_bench_record_results(&s->record, &s->report, err);
+}
+
+static int measure(struct scaling *s, int argc, char *const *argv, struct err *err)
+{
+    struct launch_words command = {0};
+    struct buf shown = {0};
+    int rc;
+
+    launch_words_push(&command, "convoy");
+    launch_words_push(&command, "bench");
+    launch_words_push(&command, "scaling");
+    for (int i = 0; i < argc; i++)
+        launch_words_push(&command, argv[i]);
+    launch_words_show(&command, &shown);
+    warn_of_load(&s->machine);
+    rc = launch_bench_record_setting(&s->record, &s->report, buf_text(&shown), err);
+    if (rc == 0)
+        rc = run_rounds(s, err);
+    if (rc == 0)
+        rc = finish(s, err);
+    buf_release(&shown);
+    launch_words_release(&command);
+    return rc;
+}
+
+static void print_help(void)
+{
+    printf("convoy bench scaling [options] [-- options of convoy train]\n\n"
+           "Trains on made-up pictures with more and more hosts or ranks and shows how the rate "
+           "grows.\n\n"
+           "options [default]:\n");
+    launch_bench_options_help(stdout);
+    printf("\nWhat stands behind -- every run gets too: --bucket-bytes, --interface, ...\n"
+           "In a SageMaker job of several hosts each measures itself alone: over several hosts it "
+           "needs ssh.\n");
+}
+
+int launch_bench_scaling(int argc, char *const *argv, const char *program, int *status,
+                         struct err *err)
+{
+    struct scaling s = {.runner.signal_fd = -1};
+    int rc = -1;
+
+    if (launch_bench_options_read(&s.options, argc, argv, err) < 0)
+        goto out;
+    if (s.options.help) {
+        print_help();
+        rc = fflush(stdout) == 0 ? 0 : err_set_errno(err, ERR_IO, errno, "cannot write to stdout");
+        goto out;
+    }
+    if (launch_job_foreign_rank() >= 0) {
+        err_set(err, ERR_USAGE, "convoy bench starts the ranks itself: give it without mpirun");
+        goto out;
+    }
+    if (prepare(&s, err) < 0)
+        goto out;
+    rc = check(&s, program, err);
+    if (rc > 0) { /* convoy-train has said what is wrong */
+        *status = rc;
+        rc = 0;
+        goto out;
+    }
+    if (rc == 0)
+        rc = launch_bench_record_open(&s.record, s.options.json, err);
+    if (rc == 0)
+        rc = measure(&s, argc, argv, err);
+    if (s.runner.stopped_by != 0) {
+        log_error("%s: the benchmark has ended in run %d of %d", strsignal(s.runner.stopped_by),
+                  s.done + 1, (int)s.count * s.options.rounds);
+        *status = 128 + s.runner.stopped_by;
+        rc = 0;
+    }
+out:
+    release(&s);
+    return rc;
+}

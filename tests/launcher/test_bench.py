@@ -1,0 +1,280 @@
+#!/usr/bin/env python3
+"""`convoy bench` with a stand-in for convoy-train that prints given figures: order, arithmetic, table, failures; then the
+real one on one and two ranks, whose figures need only be there."""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WAIT_S = 120
+# One process in place of mpirun's many: the stand-in's rank 0 is all that speaks.
+MPIRUN = """#!/bin/sh
+while :; do case $1 in -np) size=$2 ;; */convoy-train) break ;; esac; shift; done
+OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=$size exec "$@"
+"""
+TABLE = """\
+resnet20, 32 x 32 pixels, 1 thread a rank; 10 steps a run, 3 rounds
+HOST
+KERNEL
+
+weak: 32 images of a step on each rank, micro-batches of 32
+hosts ranks  images/s       min-max  speed-up efficiency     min-max  exchange
+    1     1     100.0     90.0-1000      1.00    100.0 % 100.0-100.0     0.0 %
+    1     2     180.0   162.0-190.0      1.80     90.0 %    9.5-90.0    10.0 %
+
+strong: 96 images of a step on all ranks together, micro-batches of 32
+hosts ranks  images/s       min-max  speed-up efficiency     min-max  exchange
+    1     1      8.00     8.00-8.00      1.00    100.0 % 100.0-100.0     0.0 %
+    1     2      10.0     9.00-12.0      1.25     62.5 %   56.2-75.0    25.0 %
+
+Medians. Speed-up and efficiency: against 1 rank of the same round. Exchange:
+share of a step in which a rank waits for others and adds up gradients.
+strong, 2 ranks: 3 micro-batches allow at most 75.0 %.
+"""
+
+
+def figures(ranks, images_per_s, exchange_s=0.0, **more):
+    return json.dumps({"event": "bench", "model": "resnet20", "image_size": 32, "ranks": ranks, "threads": 1,
+                       "seconds": 2.0, "images_per_s": images_per_s, "exchange_s": exchange_s, **more})
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Bench(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="convoy-bench-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.convoy = shutil.copy(os.path.join(os.environ["CONVOY_BIN"], "convoy"), self.folder)
+        shutil.copy(os.path.join(HERE, "fake-bench"), os.path.join(self.folder, "convoy-train"))
+        self.write("mpirun", MPIRUN)
+        os.chmod(self.path("mpirun"), 0o755)
+        ours = ("OMPI_", "CONVOY_", "SM_", "PMI", "SLURM_")
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        self.env.update(FAKE_DIR=self.folder, PATH=f"{self.folder}:{os.environ['PATH']}")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text)
+
+    def read(self, name):
+        with open(self.path(name)) as file:
+            return file.read()
+
+    def start(self, *words, lines=(), **env):
+        self.write("figures", "".join(line + "\n" for line in lines))
+        process = subprocess.Popen([self.convoy, "bench", *words], env={**self.env, **env}, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        return process
+
+    def run_bench(self, *words, **more):
+        process = self.start(*words, **more)
+        self.out, self.err = process.communicate(timeout=WAIT_S)
+        return process.returncode
+
+    def messages(self):
+        return [line for line in self.err.splitlines() if "is busy already" not in line]
+
+    def runs(self):
+        return self.read("runs").splitlines() if os.path.exists(self.path("runs")) else []
+
+    # words
+
+    def test_help_lists_what_there_is(self):
+        for words in (["--help"], ["-h"]):
+            self.assertEqual(self.run_bench(*words), 0)
+            self.assertRegex(self.out, r"(?m)^  scaling ")
+        self.assertEqual(self.run_bench("scaling", "--help"), 0)
+        for option in ("--hosts", "--ranks", "--mode", "--repeats", "--json"):
+            self.assertIn(f"  {option} ", self.out)
+        self.assertLess(max(map(len, self.out.splitlines())), 101)
+
+    def test_no_name_and_an_unknown_one_are_one_line_that_names_what_there_is(self):
+        for words in ([], ["frob"], ["--frob"]):
+            self.assertEqual(self.run_bench(*words), 2)
+            self.assertEqual(len(self.messages()), 1)
+            self.assertIn("scaling", self.err)
+
+    def test_bad_option_is_one_line_and_2_and_nothing_runs(self):
+        for words in (["--ranks", "2,1"], ["--ranks", "1,,2"], ["--ranks", "0"], ["--ranks", "-1"], ["--ranks", "1,2x"],
+                      ["--ranks", "1,99999999999999999999"], ["--ranks", "2000"], ["--host-counts", "1"],
+                      ["--ranks-per-host", "2"], ["--mode", "both ways"], ["--repeats", "0"], ["--steps", "x"],
+                      ["--hosts", "a,,b"], ["--hostfile", "/nonexistent"], ["--batch-per-rank", "48"],
+                      ["--json", "/nonexistent/x"], ["--frob"]):
+            self.assertEqual(self.run_bench("scaling", *words), 2, words)
+            self.assertEqual(len(self.messages()), 1, self.err)
+            self.assertIn(words[0], self.err)
+        for words, said in ((["--hosts", "a,b", "--ranks", "2"], "--ranks is for one host"),
+                            (["--hosts", "a,b", "--host-counts", "1,3"], "--host-counts: 3 is more than"),
+                            (["--hosts", "a", "--hostfile", "f"], "--hostfile"),
+                            (["--ranks", "1024", "--batch-per-rank", "1024"], "--batch-per-rank"),
+                            (["--", "--port", "x"], "--port"), (["word"], "'word'")):
+            self.assertEqual(self.run_bench("scaling", *words), 2, words)
+            self.assertEqual(len(self.messages()), 1, self.err)
+            self.assertIn(said, self.err)
+        self.assertEqual(self.runs(), [])
+
+    def test_options_are_checked_for_every_point_before_the_first_runs(self):
+        self.assertEqual(self.run_bench("scaling", "--ranks", "1,2,5", FAKE_REFUSE="5"), 2)
+        self.assertEqual(self.messages(), ["error: not on 5 ranks"])
+        self.assertEqual(self.read("checks").split(), ["1", "2", "5"])
+        self.assertEqual(self.runs(), [])
+
+    def test_under_mpirun_it_is_refused(self):
+        self.assertEqual(self.run_bench("scaling", OMPI_COMM_WORLD_RANK="0"), 2)
+        self.assertIn("without mpirun", self.err)
+
+    def test_each_run_is_convoy_train_with_its_share(self):
+        lines = [figures(1, 1.0), figures(2, 1.0), figures(1, 1.0), figures(2, 1.0)]
+        self.assertEqual(self.run_bench("scaling", "--ranks=1,2", "--threads=3", "--repeats=1", "--steps=7",
+                                        "--batch-per-rank=64", "--global-batch=200", "--model=resnet50",
+                                        "--image-size=96", "--", "--bucket-bytes", "8", lines=lines), 0, self.err)
+        words = "3: train --model resnet50 --image-size 96 --global-batch {} --micro-batch 32 --bench-steps 7 " \
+                "--bucket-bytes 8"
+        self.assertEqual(self.runs(), [words.format(batch) for batch in (64, 128, 200, 200)])
+
+    # figures
+
+    def whole(self, *words):
+        """Three rounds of weak and strong on 1 and 2 ranks: the machine is slow in the third, and once ten times as fast."""
+        rounds = ((100, 180, 8, 10), (1000, 190, 8, 9), (90, 162, 8, 12))
+        lines = [line for a, b, c, d in rounds
+                 for line in (figures(1, a), figures(2, b, 0.2), figures(1, c), figures(2, d, 0.5, extra=7))]
+        return self.run_bench("scaling", "--ranks=1,2", "--threads=1", "--global-batch=96", "--model=resnet20", *words,
+                              lines=lines)
+
+    def test_points_take_turns_and_the_table_has_medians_of_each_round(self):
+        self.assertEqual(self.whole(), 0, self.err)
+        batches = [re.search(r"--global-batch (\d+)", run)[1] for run in self.runs()]
+        self.assertEqual(batches, ["32", "64", "96", "96"] * 3)
+        lines = self.out.splitlines(keepends=True)
+        self.assertRegex(lines[1], r"^\S+: .+, \d+ cores?$")
+        self.assertRegex(lines[2], r"^Linux \S+ \S+, convoy \d+\.\d+\.\d+, 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ, load \d+\.\d$")
+        shared = [line for line in lines if " threads share " in line]  # where this machine has one core
+        want = TABLE.splitlines(keepends=True)
+        self.assertEqual("".join(lines[3:len(lines) - len(shared)]), "".join(want[3:]))
+        self.assertEqual(lines[0], want[0])
+        self.assertLessEqual(max(len(line.rstrip("\n")) for line in lines[3:]), 80)
+        self.assertEqual(len(self.messages()), 12)
+        self.assertRegex(self.messages()[1], r"run 2 of 12: weak, 2 ranks: 180 images/s; about \d+ s left$")
+
+    def test_json_has_setting_every_run_and_results(self):
+        self.assertEqual(self.whole("--json", self.path("out.json")), 0, self.err)
+        self.assertIn("efficiency", self.out)
+        lines = [json.loads(line) for line in self.read("out.json").splitlines()]
+        self.assertEqual([line["what"] for line in lines], ["setting"] + ["run"] * 12 + ["result"] * 4)
+        self.assertEqual({line["bench"] for line in lines}, {"scaling"})
+        self.assertTrue(lines[0]["command"].startswith("convoy bench scaling --ranks=1,2 "))
+        for key in ("time", "convoy", "host", "cpu", "cores", "memory_bytes", "kernel", "load"):
+            self.assertIn(key, lines[0])
+        run = lines[4]
+        self.assertEqual((run["mode"], run["round"], run["ranks"], run["images_per_s"], run["extra"]),
+                         ("strong", 1, 2, 10, 7))
+        self.assertTrue(run["command"].endswith("--global-batch 96 --micro-batch 32 --bench-steps 10"), run["command"])
+        result = lines[14]
+        self.assertEqual((result["mode"], result["ranks"], result["hosts"]), ("weak", 2, 1))
+        self.assertAlmostEqual(result["images_per_s"], 180)
+        self.assertAlmostEqual(result["efficiency"], 0.9)
+        self.assertAlmostEqual(result["efficiency_min"], 0.095)
+        self.assertAlmostEqual(result["exposed_exchange_share"], 0.1)
+        self.assertAlmostEqual(lines[16]["efficiency_limit"], 0.75)
+
+    def test_json_to_stdout_replaces_the_table(self):
+        self.assertEqual(self.whole("--json", "-"), 0, self.err)
+        self.assertEqual(len([json.loads(line) for line in self.out.splitlines()]), 17)
+
+    def test_a_full_disk_is_no_success(self):
+        self.assertEqual(self.whole("--json", "/dev/full"), 1)
+        self.assertIn("'/dev/full'", self.messages()[-1])
+        self.assertEqual(self.runs(), [])
+
+    # what goes wrong
+
+    def test_a_run_that_fails_is_named_with_its_command_and_ends_the_benchmark(self):
+        for line, status, why in (("exit-3", 3, "exit status 3"), ("exit-1", 1, "exit status 1"), ("exit-2", 2, "status 2"),
+                                  ("kill", 1, "signal 9 (Killed)")):
+            self.write("runs", "")
+            self.assertEqual(self.run_bench("scaling", "--ranks=1,2", "--threads=1", "--mode=weak", "--json",
+                                            self.path("out.json"), lines=[figures(1, 5.0), line]), status)
+            self.assertEqual(len(self.runs()), 2)
+            last = self.messages()[-1]
+            self.assertIn("run 2 (weak, 2 ranks) failed", last)
+            self.assertIn(f"{self.convoy} train --hosts localhost --ranks-per-host 2", last)
+            self.assertIn(why, last)
+            self.assertEqual(self.out, "")
+            self.assertEqual(len(self.read("out.json").splitlines()), 2)  # the setting, and the run that was good
+            if line != "kill":
+                self.assertIn("error: why it ended", self.err)
+
+    def test_what_is_no_figure_is_shown_and_refused(self):
+        for line in ("", "garbage", "{", "[]", "{}", figures(1, 0.0), figures(1, -1.0), figures(1, "5"), figures(2, 5.0),
+                     figures(1, 5.0, None), '{"event":"bench","ranks":1,"images_per_s":1e999,"seconds":1,"exchange_s":0}',
+                     "\\0377\\0001x", "[" * 5000, "x" * 100000):
+            self.write("runs", "")
+            self.assertEqual(self.run_bench("scaling", "--ranks=1", "--threads=1", "--mode=weak", lines=[line]), 1, line)
+            self.assertEqual(len(self.messages()), 1, self.err)
+            self.assertIn("run 1 (weak, 1 rank) failed", self.err)
+            self.assertEqual(self.out, "")
+
+    def test_other_lines_before_the_figures_do_not_matter(self):
+        self.assertEqual(self.run_bench("scaling", "--ranks=1", "--threads=1", "--mode=weak", "--repeats=1",
+                                        lines=["hello\\n" + figures(1, 5.0) + "\\n"]), 0, self.err)
+
+    def test_signals_end_the_run_at_hand_and_the_benchmark(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self.write("runs", "")
+            process = self.start("scaling", "--ranks=1", "--threads=1", "--mode=weak", lines=["deaf"])
+            deadline = time.monotonic() + WAIT_S
+            while not os.path.exists(self.path("deaf")) or not self.read("deaf").strip():
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=WAIT_S)
+            self.assertEqual(process.returncode, 128 + number, err)
+            self.assertIn("has ended in run 1 of 3", err)
+            self.assertEqual(out, "")
+            self.assertFalse(alive(int(self.read("deaf"))))
+            self.assertFalse(os.path.exists(self.path("unharmed")))
+            os.remove(self.path("deaf"))
+
+    # the real one
+
+    def test_the_real_program_gives_figures_on_one_and_two_ranks(self):
+        os.remove(self.path("convoy-train"))
+        os.remove(self.path("mpirun"))
+        os.symlink(os.path.abspath(os.path.join(os.environ["CONVOY_BIN"], "convoy-train")), self.path("convoy-train"))
+        self.assertEqual(self.run_bench("scaling", "--ranks=1,2", "--threads=1", "--model=resnet20", "--image-size=8",
+                                        "--batch-per-rank=4", "--global-batch=8", "--steps=1", "--repeats=1",
+                                        "--json=-"), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        runs = [line for line in lines if line["what"] == "run"]
+        self.assertEqual([(run["mode"], run["ranks"], run["images"]) for run in runs],
+                         [("weak", 1, 4), ("weak", 2, 8), ("strong", 1, 8), ("strong", 2, 8)])
+        for run in runs:
+            self.assertGreater(run["seconds"], 0)
+            self.assertAlmostEqual(run["images_per_s"] * run["seconds"], run["images"], places=3)
+            self.assertLessEqual(run["compute_s"] + run["exchange_s"], run["seconds"] * 1.5)
+            self.assertEqual((run["image_size"], run["threads"], run["micro_batch"]), (8, 1, 4))
+            self.assertIn("OpenBLAS", run["numerics"])
+            self.assertIn("MPI", run["mpi"])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
