@@ -16,7 +16,7 @@ from proxy import Proxy  # noqa: E402
 BUCKET = "pictures"
 # Names that an encoder, a URL parser or a path cleaner would spoil.
 AWKWARD = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "a%2Fb.jpg", "#1?x=y&z.jpg", "ü-€-𝄞.jpg", "it's \"so\".jpg", "~(1)!*.JPG",
-           "a\\b.jpeg", "x;y,z@=$.jpg", "..a.jpg"[1:].replace(".a", "a..b"), "-rf.jpg", "&amp;<b>.jpg", "l" * 200 + ".jpg"]
+           "a\\b.jpeg", "x;y,z@=$.jpg", "a..b.jpg", "-rf.jpg", "&amp;<b>.jpg", "l" * 200 + ".jpg"]
 
 
 class S3Data(Job):
@@ -184,8 +184,6 @@ class S3Data(Job):
         self.assertIn(f"2 files below '{self.place}/train' are no pictures by their name", self.err)
 
     def test_listing_of_many_pages(self):
-        with open(self.pictures_of(self.train)[0], "rb") as file:
-            picture = file.read()
         count, threads = 1100, 4
         copies = [f"{self.prefix}/train/{'ab'[i % 2]}/{i:06}.jpg" for i in range(count)]
         script = [sys.executable, "-c", "import sys, s3\n"
@@ -202,7 +200,6 @@ class S3Data(Job):
             writers[-1].stdin.write("\n".join(copies[part::threads]))
             writers[-1].stdin.close()
         self.assertEqual([writer.wait(100) for writer in writers], [0] * threads)
-        del picture
         mark, begin = self.server.log_mark(), time.monotonic()
         self.trained(self.place, val_split=0.1, max_steps=1)
         lists = [r for r in self.server.requests(mark) if "list-type=2" in r.path]
