@@ -412,7 +412,7 @@ static CURLcode drive(struct transfer *t)
     if (curl_multi_add_handle(multi, t->slot->easy) != CURLM_OK)
         return CURLE_FAILED_INIT;
     while (curl_multi_perform(multi, &running) == CURLM_OK && running > 0) {
-        if (t->call->cancel != NULL && *t->call->cancel) {
+        if (t->call->cancel != NULL && __atomic_load_n(t->call->cancel, __ATOMIC_RELAXED)) {
             t->cancelled = true;
             break;
         }
@@ -532,7 +532,7 @@ int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
     if (!headers_clean(call))
         return err_set(err, ERR_INPUT, "cannot send to %s: a header's value has a line break",
                        t.place);
-    if (call->cancel != NULL && *call->cancel) {
+    if (call->cancel != NULL && __atomic_load_n(call->cancel, __ATOMIC_RELAXED)) {
         t.cancelled = true;
         return failure_set(http, &t, CURLE_OK, err);
     }

@@ -169,7 +169,7 @@ static bool cancelled(const struct s3_client *client, const struct s3_request *r
 {
     const volatile sig_atomic_t *cancel = cancel_of(client, request);
 
-    return cancel != NULL && *cancel;
+    return cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED); /* set by a thread, too */
 }
 
 static int shot_fire(struct shot *shot, struct s3_client *client, const struct s3_request *request,

@@ -216,7 +216,10 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
                     is_synth ? sizeof synth_table / sizeof synth_table[0]
                              : sizeof pack_table / sizeof pack_table[0]);
     if (wants_help(argc, argv)) {
-        printf("%s [options]\n\noptions [default]:\n", usage);
+        printf("%s [options]\n\n%soptions [default]:\n", usage,
+               is_synth ? ""
+                        : "SRC: a folder per class, or train and val below one; DST: where the tar "
+                          "shards go.\nEither is a folder or s3://BUCKET/PREFIX.\n\n");
         option_set_help(&set, stdout);
     } else if (argc < folders || strncmp(argv[0], "--", 2) == 0 ||
                strncmp(argv[folders - 1], "--", 2) == 0) {

@@ -4,80 +4,18 @@ time on a prefix; what is refused is one line. With a real S3 server."""
 import json
 import os
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
-import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import s3  # noqa: E402
+from proxy import Proxy  # noqa: E402
 from job import BIN, CONVOY, Job, descendants, main, wait_until  # noqa: E402
 
 TRAIN = os.path.join(BIN, "convoy-train")
 BUCKET = "state"
-
-
-class Proxy:
-    """Between a run and the server, so that the server can be away: connections end, and new ones are refused."""
-
-    def __init__(self, url):
-        self.target = (url.hostname, url.port)
-        self.threads, self.connections, self.listener = [], [], None
-        self.port = 0
-        self.begin()
-
-    def begin(self):
-        self.listener = socket.socket()
-        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", self.port))
-        self.listener.listen(64)
-        self.port = self.listener.getsockname()[1]
-        self.thread(self.accept, self.listener)
-
-    def thread(self, target, *args):
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        thread.start()
-        self.threads.append(thread)
-
-    def accept(self, listener):
-        while True:
-            try:
-                client = listener.accept()[0]
-                server = socket.create_connection(self.target)
-            except OSError:
-                return
-            self.connections += [client, server]
-            self.thread(self.carry, client, server)
-
-    @staticmethod
-    def carry(client, server):
-        try:
-            while True:
-                for end in select.select([client, server], [], [])[0]:
-                    data = end.recv(65536)
-                    if not data:
-                        return
-                    (server if end is client else client).sendall(data)
-        except (OSError, ValueError):
-            pass
-        finally:
-            client.close()
-            server.close()
-
-    def end(self):
-        for end in [self.listener, *self.connections]:
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.listener.close()
-        self.connections = []
-        for thread in self.threads:
-            thread.join(5)
-        self.threads = []
 
 
 class S3(Job):
@@ -282,7 +220,7 @@ class S3(Job):
         self.refused(self.options(resume=f"{self.place}/nosuch"), "--resume", f"'{self.place}/nosuch'")
 
     def test_server_that_is_away_for_a_while(self):
-        proxy = Proxy(urllib.parse.urlsplit(self.server.http_url))
+        proxy = Proxy(self.server.http_url)
         self.addCleanup(proxy.end)
         self.env.update(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{proxy.port}", AWS_MAX_ATTEMPTS="2")
         process = self.start(CONVOY, "train", *self.long())

@@ -23,43 +23,24 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "s3io/client.h"
-#include "s3io/object.h"
+#include "trainer/data/group.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
 #include "trainer/data/place.h"
-#include "trainer/data/plan.h"
+#include "trainer/data/range.h"
 
-#define RANGE_BYTES_MAX ((uint64_t)8 << 20) /* two chunks: a longer request is no cheaper a byte   \
-                                             */
+#define RANGE_BYTES_MAX ((uint64_t)8 << 20) /* two chunks: a longer one is no cheaper a byte */
 #define SCRATCH_SHARE   4 /* at most this part of the memory is for ranges under way */
-#define WAIT_SLICE_NS   50000000
+#define WAIT_SLICE_MS   50
+#define AWAY_SLICES     20 /* between two readings of a range while S3 is away: a second */
 #define WINDOW_CHUNKS   16 /* of an evaluation's group */
-
-enum range_state { RANGE_PLANNED, RANGE_BEGUN, RANGE_READ, RANGE_FAILED };
-
-struct range {
-    enum range_state state;
-    struct err *err; /* RANGE_FAILED */
-};
-
-struct group {
-    uint32_t epoch;
-    uint64_t begin;        /* its first place in the lane */
-    uint32_t count, taken; /* samples */
-    uint64_t *samples;     /* (count) index places, by place */
-    unsigned char **data;  /* (count) by place; NULL: not there, or taken */
-    uint32_t *range_of;    /* (count) by place: number of the range */
-    struct data_plan plan;
-    struct range *ranges; /* (plan.range_count) */
-    size_t begun;         /* ranges: all before are not RANGE_PLANNED any more */
-};
 
 struct lane {
     uint32_t number;
     uint32_t epoch; /* where the next group begins */
     uint64_t place, places;
     bool planning; /* by a thread that has let go of the mutex: the two above are its own */
-    struct group *groups[2];
+    struct data_group *groups[2];
     int group_count;
     uint64_t held; /* bytes of pictures read or under way, and not taken */
 };
@@ -67,8 +48,7 @@ struct lane {
 struct data_fetch {
     struct data_fetch_options options;
     struct data_order *order; /* a copy, or NULL */
-    struct s3_client *client;
-    struct data_place root;
+    struct data_range_source source;
     uint64_t lane_bytes, range_bytes, window;
     pthread_t *threads;
     int threads_running;
@@ -79,81 +59,12 @@ struct data_fetch {
     struct lane *lanes;
     size_t lane_count;
     uint64_t held, scratch; /* by all lanes; by threads for their ranges */
+    int waiting;            /* threads that wait for a picture */
     volatile sig_atomic_t stop;
     struct data_fetch_stats stats;
 };
 
-/* ---- groups ---- */
-
-static void group_free(struct group *group)
-{
-    if (group == NULL)
-        return;
-    for (uint32_t i = 0; i < group->count; i++)
-        free(group->data[i]);
-    for (size_t i = 0; i < group->plan.range_count; i++)
-        free(group->ranges[i].err);
-    data_plan_release(&group->plan);
-    free(group->samples);
-    free(group->data);
-    free(group->range_of);
-    free(group->ranges);
-    free(group);
-}
-
-static uint64_t sample_at(const struct data_fetch *fetch, const struct lane *lane, uint64_t place)
-{
-    if (fetch->order == NULL)
-        return fetch->options.sample_begin + place;
-    return data_order_place_sample(fetch->order, lane->epoch, lane->number, place);
-}
-
-/* The samples from the lane's cursor on: to the end of the window at most, and no more than the
- * lane's share holds. */
-static void group_gather(const struct data_fetch *fetch, const struct lane *lane,
-                         struct group *group)
-{
-    const uint64_t window_end = (lane->place / fetch->window + 1) * fetch->window;
-    const uint64_t end = window_end < lane->places ? window_end : lane->places;
-    uint64_t bytes = 0;
-
-    group->samples = calloc((size_t)(end - lane->place), sizeof *group->samples);
-    if (group->samples == NULL)
-        abort();
-    for (uint64_t place = lane->place; place < end; place++) {
-        const uint64_t sample = sample_at(fetch, lane, place);
-
-        bytes += fetch->options.index->samples[sample].bytes;
-        if (group->count > 0 && bytes > fetch->lane_bytes)
-            break;
-        group->samples[group->count++] = sample;
-    }
-}
-
-static struct group *group_new(const struct data_fetch *fetch, const struct lane *lane)
-{
-    struct group *group = calloc(1, sizeof *group);
-
-    if (group == NULL)
-        abort();
-    group->epoch = lane->epoch;
-    group->begin = lane->place;
-    group_gather(fetch, lane, group);
-    data_plan_init(&group->plan, fetch->options.index, group->samples, group->count,
-                   fetch->range_bytes);
-    group->data = calloc(group->count, sizeof *group->data);
-    group->range_of = calloc(group->count, sizeof *group->range_of);
-    group->ranges = calloc(group->plan.range_count, sizeof *group->ranges);
-    if (group->data == NULL || group->range_of == NULL || group->ranges == NULL)
-        abort();
-    for (size_t r = 0; r < group->plan.range_count; r++) {
-        const struct data_plan_range *range = &group->plan.ranges[r];
-
-        for (uint32_t i = 0; i < range->count; i++)
-            group->range_of[group->plan.by_file[range->first + i]] = (uint32_t)r;
-    }
-    return group;
-}
+/* ---- what is to be done next ---- */
 
 /* Move the lane's cursor to the next place there is; false at the end. */
 static bool lane_settle(const struct data_fetch *fetch, struct lane *lane)
@@ -167,11 +78,9 @@ static bool lane_settle(const struct data_fetch *fetch, struct lane *lane)
     return lane->epoch < fetch->options.epoch_end;
 }
 
-/* ---- what is to be done next ---- */
-
 struct job {
     struct lane *lane;
-    struct group *group; /* NULL: plan the lane's next one */
+    struct data_group *group; /* NULL: plan the lane's next one */
     size_t range;
     uint64_t urgency;
 };
@@ -189,7 +98,7 @@ static uint64_t urgency_of(const struct data_fetch *fetch, const struct lane *la
 static bool lane_next_range(const struct data_fetch *fetch, struct lane *lane, struct job *job)
 {
     for (int g = 0; g < lane->group_count; g++) {
-        struct group *group = lane->groups[g];
+        struct data_group *group = lane->groups[g];
         const struct data_plan_range *range = &group->plan.ranges[group->begun];
 
         if (group->begun == group->plan.range_count)
@@ -233,111 +142,28 @@ static bool choose(struct data_fetch *fetch, struct job *best)
     return found;
 }
 
-/* ---- reading ---- */
-
-/* A picture that is an object of its own: is it the one that was listed? */
-static int check_object(const struct data_sample *sample, const struct data_place *root,
-                        const struct s3_object *object, struct err *err)
-{
-    const uint32_t etag = digest_crc32c(0, object->etag, strlen(object->etag));
-
-    if (object->bytes == sample->bytes && (sample->crc32c == 0 || etag == sample->crc32c))
-        return 0;
-    return err_set(err, ERR_INPUT, "'s3://%s/%s%s' was replaced after its folder was listed",
-                   root->bucket, root->key, sample->key);
-}
-
-static int read_bytes(struct data_fetch *fetch, const struct group *group,
-                      const struct data_plan_range *range, void *out, struct err *err)
-{
-    const struct data_index *index = fetch->options.index;
-    const struct data_sample *sample =
-        &index->samples[group->samples[group->plan.by_file[range->first]]];
-    struct s3_get get = {.bucket = fetch->root.bucket,
-                         .offset = range->offset,
-                         .bytes = range->length,
-                         .cancel = &fetch->stop};
-    struct s3_object object = {0};
-    struct buf key = {0};
-    int rc;
-
-    buf_printf(&key, "%s%s", fetch->root.key,
-               index->sharded ? index->file_names[range->file] : sample->key);
-    get.key = buf_text(&key);
-    if (index->sharded && index->file_etags != NULL && index->file_etags[range->file][0] != '\0')
-        get.if_match = index->file_etags[range->file];
-    rc = s3_object_read(fetch->client, &get, out, &object, err);
-    if (rc == S3_NO)
-        rc = s3_object_missing(get.bucket, get.key, err);
-    else if (rc == S3_YES && !index->sharded)
-        rc = check_object(sample, &fetch->root, &object, err);
-    buf_release(&key);
-    return rc < 0 ? -1 : 0;
-}
-
-/* Room for one picture; at least a byte. */
-static unsigned char *picture_new(uint64_t bytes, struct err *err)
-{
-    unsigned char *data = malloc(bytes);
-
-    if (data == NULL)
-        err_set(err, ERR_MEMORY,
-                "no memory for a picture of %" PRIu64 " bytes: a smaller --prefetch-bytes needs "
-                "less",
-                bytes);
-    return data;
-}
-
-/* Cut what was read into pictures. */
-static int hand_out(const struct data_fetch *fetch, struct group *group,
-                    const struct data_plan_range *range, const unsigned char *bytes,
-                    struct err *err)
-{
-    for (uint32_t i = range->first; i < range->first + range->count; i++) {
-        const uint32_t place = group->plan.by_file[i];
-        const struct data_sample *sample = &fetch->options.index->samples[group->samples[place]];
-
-        if ((group->data[place] = picture_new(sample->bytes, err)) == NULL)
-            return -1;
-        memcpy(group->data[place], bytes + (sample->offset - range->offset), sample->bytes);
-    }
-    return 0;
-}
-
-/* Read a range that this thread has begun. Of several pictures it goes through the thread's own
- * memory: kept whole, it would not shrink as its pictures are taken. */
-static int read_range(struct data_fetch *fetch, struct group *group,
-                      const struct data_plan_range *range, unsigned char **scratch, struct err *err)
-{
-    unsigned char **data = &group->data[group->plan.by_file[range->first]];
-
-    if (range->count == 1) {
-        *data = picture_new(range->bytes, err);
-        return *data == NULL ? -1 : read_bytes(fetch, group, range, *data, err);
-    }
-    assert(range->length <= fetch->range_bytes);
-    if (*scratch == NULL) {
-        if ((*scratch = picture_new(fetch->range_bytes, err)) == NULL)
-            return -1;
-        pthread_mutex_lock(&fetch->mutex);
-        fetch->scratch += fetch->range_bytes;
-        pthread_mutex_unlock(&fetch->mutex);
-    }
-    if (read_bytes(fetch, group, range, *scratch, err) < 0)
-        return -1;
-    return hand_out(fetch, group, range, *scratch, err);
-}
-
 /* ---- the threads ---- */
 
 /* With the mutex, which is let go meanwhile. */
 static void do_plan(struct data_fetch *fetch, struct lane *lane)
 {
-    struct group *group;
+    const struct data_group_cut cut = {
+        .index = fetch->options.index,
+        .order = fetch->order,
+        .sample_begin = fetch->options.sample_begin,
+        .lane = lane->number,
+        .epoch = lane->epoch,
+        .place = lane->place,
+        .places = lane->places,
+        .window = fetch->window,
+        .bytes_max = fetch->lane_bytes,
+        .range_bytes = fetch->range_bytes,
+    };
+    struct data_group *group;
 
     lane->planning = true;
     pthread_mutex_unlock(&fetch->mutex);
-    group = group_new(fetch, lane);
+    group = data_group_new(&cut);
     pthread_mutex_lock(&fetch->mutex);
     lane->planning = false;
     lane->place += group->count;
@@ -360,28 +186,82 @@ static void let_go(struct data_fetch *fetch, struct lane *lane, uint64_t bytes)
     fetch->held -= bytes;
 }
 
+/* Under the mutex: sleep so long, or until a range was read. */
+static void wait_ms(struct data_fetch *fetch, int ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
+}
+
+/* Read a range that this thread has begun; with the mutex, which is let go meanwhile. S3 may be
+ * away for longer than the client's tries: as long as there are pictures for everybody nothing is
+ * lost by asking again. A reading that began while somebody waited is the last. */
+static int read_range(struct data_fetch *fetch, const struct job *job, unsigned char *scratch,
+                      struct err *err)
+{
+    for (;;) {
+        const bool last = fetch->waiting > 0;
+        int rc;
+
+        pthread_mutex_unlock(&fetch->mutex);
+        rc = data_range_read(&fetch->source, job->group, job->range, scratch, err);
+        pthread_mutex_lock(&fetch->mutex);
+        fetch->stats.requests++;
+        if (rc == 0 || last || err->code != ERR_NET)
+            return rc;
+        for (int i = 0; i < AWAY_SLICES && fetch->waiting == 0 && !fetch->stop; i++)
+            wait_ms(fetch, WAIT_SLICE_MS);
+    }
+}
+
+/* A thread's own memory for ranges of several pictures. */
+static int get_scratch(struct data_fetch *fetch, unsigned char **scratch, struct err *err)
+{
+    if (*scratch != NULL)
+        return 0;
+    *scratch = malloc(fetch->range_bytes);
+    if (*scratch == NULL)
+        return err_set(err, ERR_MEMORY,
+                       "no memory for a range of %" PRIu64
+                       " bytes: a smaller --prefetch-bytes needs less",
+                       fetch->range_bytes);
+    fetch->scratch += fetch->range_bytes;
+    return 0;
+}
+
+/* With the mutex, which is let go meanwhile. */
 static void do_read(struct data_fetch *fetch, const struct job *job, unsigned char **scratch)
 {
-    const struct data_plan_range *planned = &job->group->plan.ranges[job->range];
-    struct range *range = &job->group->ranges[job->range];
+    const struct data_plan_range *range = &job->group->plan.ranges[job->range];
     struct err err = {0};
-    int rc;
+    int rc = 0;
 
-    range->state = RANGE_BEGUN;
+    job->group->states[job->range] = DATA_RANGE_BEGUN;
     job->group->begun++;
-    hold(fetch, job->lane, planned->bytes);
-    pthread_mutex_unlock(&fetch->mutex);
-    rc = read_range(fetch, job->group, planned, scratch, &err);
-    pthread_mutex_lock(&fetch->mutex);
-    fetch->stats.requests++;
-    fetch->stats.bytes += planned->length;
-    if (planned->count > 1 && planned->length > fetch->stats.range_max)
-        fetch->stats.range_max = planned->length;
-    if (rc < 0 && (range->err = malloc(sizeof err)) == NULL)
-        abort();
-    if (rc < 0)
-        *range->err = err;
-    range->state = rc < 0 ? RANGE_FAILED : RANGE_READ;
+    if (range->count > 1) {
+        assert(range->length <= fetch->range_bytes);
+        rc = get_scratch(fetch, scratch, &err);
+    }
+    hold(fetch, job->lane, range->bytes);
+    if (rc == 0)
+        rc = read_range(fetch, job, *scratch, &err);
+    fetch->stats.bytes += range->length;
+    if (range->count > 1 && range->length > fetch->stats.range_max)
+        fetch->stats.range_max = range->length;
+    if (rc < 0) {
+        job->group->errs[job->range] = malloc(sizeof err);
+        if (job->group->errs[job->range] == NULL)
+            abort();
+        *job->group->errs[job->range] = err;
+    }
+    job->group->states[job->range] = rc < 0 ? DATA_RANGE_FAILED : DATA_RANGE_READ;
     pthread_cond_broadcast(&fetch->arrived);
 }
 
@@ -497,8 +377,10 @@ struct data_fetch *data_fetch_new(const struct data_fetch_options *options, stru
         abort();
     make_lanes(fetch);
     share_memory(fetch);
-    fetch->client = s3_client_shared(err);
-    if (fetch->client == NULL || data_place_folder(&fetch->root, options->index->root, err) < 0 ||
+    fetch->source = (struct data_range_source){
+        .index = options->index, .client = s3_client_shared(err), .cancel = &fetch->stop};
+    if (fetch->source.client == NULL ||
+        data_place_folder(&fetch->source.root, options->index->root, err) < 0 ||
         start_threads(fetch, err) < 0) {
         data_fetch_free(fetch);
         return NULL;
@@ -511,7 +393,7 @@ void data_fetch_stop(struct data_fetch *fetch)
     if (fetch == NULL)
         return;
     pthread_mutex_lock(&fetch->mutex);
-    fetch->stop = 1;
+    __atomic_store_n(&fetch->stop, 1, __ATOMIC_RELAXED); /* requests under way look at it too */
     pthread_cond_broadcast(&fetch->work);
     pthread_cond_broadcast(&fetch->arrived);
     pthread_mutex_unlock(&fetch->mutex);
@@ -526,8 +408,8 @@ void data_fetch_free(struct data_fetch *fetch)
         pthread_join(fetch->threads[i], NULL);
     for (size_t i = 0; i < fetch->lane_count; i++)
         for (int g = 0; g < fetch->lanes[i].group_count; g++)
-            group_free(fetch->lanes[i].groups[g]);
-    data_place_release(&fetch->root);
+            data_group_free(fetch->lanes[i].groups[g]);
+    data_place_release(&fetch->source.root);
     pthread_mutex_destroy(&fetch->mutex);
     pthread_cond_destroy(&fetch->work);
     pthread_cond_destroy(&fetch->arrived);
@@ -538,10 +420,10 @@ void data_fetch_free(struct data_fetch *fetch)
 }
 
 /* Under the mutex: the group that holds a place; NULL while it is not planned. */
-static struct group *lane_find(const struct lane *lane, uint32_t epoch, uint64_t place)
+static struct data_group *lane_find(const struct lane *lane, uint32_t epoch, uint64_t place)
 {
     for (int g = 0; g < lane->group_count; g++) {
-        struct group *group = lane->groups[g];
+        struct data_group *group = lane->groups[g];
 
         if (group->epoch == epoch && place >= group->begin && place - group->begin < group->count)
             return group;
@@ -551,13 +433,13 @@ static struct group *lane_find(const struct lane *lane, uint32_t epoch, uint64_t
 
 /* Under the mutex: one sample less; a group without any is given up, if it is the first: the second
  * can be done before it. */
-static void lane_taken(struct data_fetch *fetch, struct lane *lane, struct group *group,
+static void lane_taken(struct data_fetch *fetch, struct lane *lane, struct data_group *group,
                        uint64_t bytes)
 {
     group->taken++;
     let_go(fetch, lane, bytes);
     while (lane->group_count > 0 && lane->groups[0]->taken == lane->groups[0]->count) {
-        group_free(lane->groups[0]);
+        data_group_free(lane->groups[0]);
         lane->groups[0] = lane->groups[1];
         lane->groups[1] = NULL;
         lane->group_count--;
@@ -581,45 +463,35 @@ static int check_crc(const struct data_index *index, uint64_t sample, const stru
     return -1;
 }
 
-/* Under the mutex: sleep until a range was read; a little at most where cancel is to be looked at.
- */
-static void wait_slice(struct data_fetch *fetch)
-{
-    struct timespec until;
-
-    if (fetch->options.cancel == NULL) {
-        pthread_cond_wait(&fetch->arrived, &fetch->mutex);
-        return;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += WAIT_SLICE_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
-}
-
 static bool stopped(const struct data_fetch *fetch)
 {
-    return fetch->stop || (fetch->options.cancel != NULL && *fetch->options.cancel);
+    const volatile sig_atomic_t *cancel = fetch->options.cancel;
+
+    return fetch->stop || (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED));
 }
 
-/* Under the mutex: wait for the place's range; NULL when stopped. */
-static struct range *wait_for(struct data_fetch *fetch, const struct lane *lane, uint32_t epoch,
-                              uint64_t place, struct group **group)
+/* Under the mutex: the group of a place whose range was read, or failed; NULL when stopped. */
+static struct data_group *wait_for(struct data_fetch *fetch, const struct lane *lane,
+                                   uint32_t epoch, uint64_t place)
 {
-    while (!stopped(fetch)) {
-        *group = lane_find(lane, epoch, place);
-        if (*group != NULL) {
-            struct range *range = &(*group)->ranges[(*group)->range_of[place - (*group)->begin]];
+    struct data_group *group;
 
-            if (range->state == RANGE_READ || range->state == RANGE_FAILED)
-                return range;
+    fetch->waiting++;
+    for (;;) {
+        group = stopped(fetch) ? NULL : lane_find(lane, epoch, place);
+        if (group != NULL) {
+            const enum data_range_state state =
+                group->states[group->range_of[place - group->begin]];
+
+            if (state == DATA_RANGE_READ || state == DATA_RANGE_FAILED)
+                break;
+        } else if (stopped(fetch)) {
+            break;
         }
-        wait_slice(fetch);
+        wait_ms(fetch, WAIT_SLICE_MS);
     }
-    return NULL;
+    fetch->waiting--;
+    return group;
 }
 
 int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane_number, uint64_t place,
@@ -627,33 +499,36 @@ int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane_numb
 {
     struct lane *lane =
         &fetch->lanes[fetch->order != NULL ? lane_number - fetch->options.lane_begin : 0];
-    const struct range *range;
-    struct group *group;
+    struct data_group *group;
     uint64_t sample = 0;
     int rc = 0;
 
     buf_release(out);
     pthread_mutex_lock(&fetch->mutex);
-    range = wait_for(fetch, lane, epoch, place, &group);
-    if (range == NULL) {
+    group = wait_for(fetch, lane, epoch, place);
+    if (group == NULL) {
         rc = err_set(err, ERR_STOPPED, "stopped while waiting for pictures");
     } else {
         const uint64_t at = place - group->begin;
+        const struct err *failure = group->errs[group->range_of[at]];
 
         sample = group->samples[at];
-        if (range->state == RANGE_FAILED) {
-            rc = err_set(err, range->err->code, "%s", range->err->msg);
-            free(group->data[at]);
+        if (failure != NULL) {
+            rc = err_set(err, failure->code, "%s", failure->msg);
         } else {
             assert(group->data[at] != NULL);
             out->data = group->data[at];
             out->bytes = out->capacity = fetch->options.index->samples[sample].bytes;
+            group->data[at] = NULL;
         }
-        group->data[at] = NULL;
         lane_taken(fetch, lane, group, fetch->options.index->samples[sample].bytes);
     }
     pthread_mutex_unlock(&fetch->mutex);
-    return rc < 0 ? -1 : check_crc(fetch->options.index, sample, out, err);
+    if (rc == 0 && check_crc(fetch->options.index, sample, out, err) < 0) {
+        buf_release(out);
+        rc = -1;
+    }
+    return rc;
 }
 
 void data_fetch_stats(struct data_fetch *fetch, struct data_fetch_stats *stats)

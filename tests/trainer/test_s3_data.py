@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+"""Pictures in S3: the bits of a run from local files, from a folder per class as it lies in the bucket and from shards,
+whatever the number of ranks; read once; what is wrong with them, or with S3, is one line. With a real S3 server."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+import s3  # noqa: E402
+from job import CONVOY, Job, wait_until  # noqa: E402
+from proxy import Proxy  # noqa: E402
+
+BUCKET = "pictures"
+# Names that an encoder, a URL parser or a path cleaner would spoil.
+AWKWARD = ["a b.jpg", "a+b.jpg", "a%20b.jpg", "a%2Fb.jpg", "#1?x=y&z.jpg", "ü-€-𝄞.jpg", "it's \"so\".jpg", "~(1)!*.JPG",
+           "a\\b.jpeg", "x;y,z@=$.jpg", "a..b.jpg", "-rf.jpg", "&amp;<b>.jpg", "l" * 200 + ".jpg"]
+
+
+class S3Data(Job):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = s3.Server()
+        cls.addClassCleanup(cls.server.stop)
+        cls.client = cls.server.client()
+        cls.client.make_bucket(BUCKET)
+        cls.upload(cls.data, "folder")
+
+    @classmethod
+    def upload(cls, folder, prefix):
+        for top, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(top, name)
+                with open(path, "rb") as file:
+                    cls.client.put(BUCKET, f"{prefix}/{os.path.relpath(path, folder)}", file.read())
+
+    def setUp(self):
+        super().setUp()
+        self.env = {k: v for k, v in self.env.items() if not k.startswith("AWS_")}
+        self.env.update({k: v for k, v in self.server.env().items() if k.startswith("AWS_")})
+        self.prefix = self.id().rsplit(".", 1)[1]
+        self.place = f"s3://{BUCKET}/{self.prefix}"
+
+    def options(self, **more):
+        """Four steps of a few ms an epoch."""
+        return super().options(**{"image_size": 8, "global_batch": 8, "micro_batch": 4, **more})
+
+    def pack(self, source, target, *words, status=0):
+        self.assertEqual(self.wait(self.start(CONVOY, "pack", source, target, *words)), status, self.err)
+        return target
+
+    def packed(self):
+        """Shards of the shared pictures below the case's prefix, several of each split."""
+        return self.pack(self.data, self.place, "--shard-bytes=20000")
+
+    def keys(self, below=""):
+        start = f"{self.prefix}/{below}"
+        return [item.key.decode()[len(start):] for item in self.client.list(BUCKET, start)]
+
+    def files_of(self, folder):
+        """{path below the folder: content}"""
+        found = {}
+        for path in self.pictures_of(folder):
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, self.path(folder))] = file.read()
+        return found
+
+    def trained(self, data, ranks=1, **more):
+        shutil.rmtree(self.path("report"), ignore_errors=True)
+        self.assertEqual(self.convoy(ranks, *self.options(data=data, **more)), 0, self.err)
+        return self.sha256()
+
+    def refused(self, data, *said, status=2, ranks=1, **more):
+        self.assertEqual(self.convoy(ranks, *self.options(data=data, **more)), status, self.err)
+        self.assert_one_error(*said)
+
+    def through(self, delay_s=0, attempts=2):
+        """From now on runs reach the server through what is returned."""
+        proxy = Proxy(self.server.http_url, delay_s)
+        self.addCleanup(proxy.end)
+        self.env.update(AWS_ENDPOINT_URL_S3=proxy.url, AWS_MAX_ATTEMPTS=str(attempts))
+        return proxy
+
+    def long(self, data, **more):
+        """Nobody waits for its end."""
+        return self.start(CONVOY, "train", *self.options(**{"data": data, "epochs": 100000, **more}))
+
+    # --- the same bits ---
+
+    def test_folder_shards_and_local_files_give_the_same_weights(self):
+        want = self.trained(self.data, epochs=2)
+        shards = self.packed()
+        self.assertGreater(len([key for key in self.keys("train/") if key.endswith(".tar")]), 1)
+        for data, ranks in ((f"s3://{BUCKET}/folder", 1), (f"s3://{BUCKET}/folder/", 2), (shards, 1), (shards, 2)):
+            with self.subTest(data=data, ranks=ranks):
+                self.assertEqual(self.trained(data, ranks, epochs=2), want)
+        # A split may be named by itself, and little memory and one request at a time change nothing either.
+        self.assertEqual(self.trained(None, train=f"{shards}/train", val=f"s3://{BUCKET}/folder/val", epochs=2,
+                                      prefetch_bytes=1 << 20, fetch_threads=1), want)
+
+    def test_each_picture_is_read_once_an_epoch(self):
+        shards = self.packed()
+        pictures = len(self.pictures_of(self.train))
+        for data in (f"s3://{BUCKET}/folder/train", f"{shards}/train"):
+            with self.subTest(data=data):
+                mark = self.server.log_mark()
+                self.trained(None, train=data, ranks=2, epochs=3)
+                gets = [r for r in self.server.requests(mark)
+                        if r.method == "GET" and r.status == 206 and r.path.split("?")[0].endswith((".jpg", ".tar"))]
+                read = sum(r.bytes for r in gets)
+                if data.endswith("folder/train"):
+                    self.assertEqual(len(gets), 3 * pictures)
+                    self.assertEqual(read, 3 * sum(map(os.path.getsize, self.pictures_of(self.train))))
+                else:  # a few long ranges, none of them over another
+                    tars = sum(item.bytes for item in self.client.list(BUCKET, f"{self.prefix}/train/")
+                               if item.key.endswith(b".tar"))
+                    self.assertLessEqual(read, 3 * tars)
+                    self.assertLess(len(gets), pictures)
+
+    def test_resume_in_the_middle_of_an_epoch(self):
+        want = self.trained(self.data, epochs=3)
+        shards = self.packed()
+        for data, ranks in ((shards, 1), (f"s3://{BUCKET}/folder", 2)):
+            with self.subTest(data=data):
+                shutil.rmtree(self.path("checkpoint"), ignore_errors=True)
+                self.trained(data, epochs=3, max_steps=6, checkpoint="checkpoint")
+                mark = self.server.log_mark()
+                self.assertEqual(self.trained(data, ranks, epochs=3, checkpoint="checkpoint"), want)
+                self.assertIn("resuming at step 6 ", self.err)
+                if data == shards:
+                    continue
+                train = [r for r in self.server.requests(mark) if r.status == 206 and "/train/" in r.path]
+                self.assertEqual(len(train), 2 * 8 + 32)  # what was trained before is not read again
+
+    def test_pack_from_and_to_s3_writes_the_same_bytes(self):
+        self.pack(self.data, "want", "--shard-bytes=20000")
+        want = self.files_of("want")
+        self.pack(f"s3://{BUCKET}/folder", "local", "--shard-bytes=20000")
+        self.assertEqual(self.files_of("local"), want)
+        for source in (self.data, f"s3://{BUCKET}/folder"):
+            name = f"from-{'s3' if '://' in source else 'disk'}"
+            self.pack(source, f"{self.place}/{name}", "--shard-bytes=20000")
+            self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{name}/{key}")
+                              for key in self.keys(f"{name}/")}, want)
+        self.pack(self.data, f"{self.place}/from-s3", status=2)
+        self.assert_one_error("holds shards already", f"{self.place}/from-s3")
+
+    def test_pack_that_fails_takes_back_what_it_wrote(self):
+        shutil.copytree(self.data, self.path("in"))
+        bad = self.pictures_of("in/train")[-1]
+        with open(bad, "wb") as file:
+            file.write(b"no picture")
+        self.pack("in", self.place, "--shard-bytes=5000", status=2)
+        self.assert_one_error(os.path.relpath(bad, self.path()), "no picture")
+        self.assertEqual(self.keys(), [])
+        self.assertEqual(self.client.uploads(BUCKET), [])
+
+    # --- what lies in a bucket ---
+
+    def test_awkward_keys_are_classes_and_pictures_like_others(self):
+        source = self.pictures_of(self.train)
+        for i, name in enumerate(AWKWARD):
+            for label, letter in enumerate(("a b+%41é", "z'&?#=")):
+                path = self.path("in", "train", letter, name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                shutil.copy(source[2 * i + label], path)
+        self.upload(self.path("in"), self.prefix)
+        self.pack("in", f"{self.place}-shards")
+        want = self.trained("in", val_split=0.2)
+        self.assertEqual(self.trained(self.place, val_split=0.2), want)
+        self.assertEqual(self.trained(f"{self.place}-shards", val_split=0.2), want)
+
+    def test_markers_hidden_and_other_files_are_passed_over(self):
+        self.upload(self.train, f"{self.prefix}/train")
+        first, second = sorted(os.listdir(self.train))
+        for key in ("", "train/", f"train/{first}/", f"train/{first}/notes.txt", f"train/{second}/sub/x.jpg",
+                    "train/.DS_Store", f"train/{first}/.hidden.jpg", "train/README.md"):
+            self.client.put(BUCKET, f"{self.prefix}/{key}", b"?" * (not key.endswith("/") and bool(key)))
+        want = self.trained(None, train=self.train, val_split=0.2)
+        self.assertEqual(self.trained(self.place, val_split=0.2), want)
+        self.assertIn(f"2 files below '{self.place}/train' are no pictures by their name", self.err)
+
+    def test_listing_of_many_pages(self):
+        count, threads = 1100, 4
+        copies = [f"{self.prefix}/train/{'ab'[i % 2]}/{i:06}.jpg" for i in range(count)]
+        script = [sys.executable, "-c", "import sys, s3\n"
+                  "client = s3.Client(sys.argv[1], s3.Keys(*sys.argv[2:4], None), None)\n"
+                  "picture = open(sys.argv[4], 'rb').read()\n"
+                  "for key in sys.stdin.read().split():\n"
+                  f"    client.put('{BUCKET}', key, picture)\n"]
+        keys = self.server.users["test"]
+        writers = []
+        for part in range(threads):
+            writers.append(subprocess.Popen(
+                [*script, self.server.http_url, keys.access_key, keys.secret_key, self.pictures_of(self.train)[0]],
+                cwd=os.path.dirname(os.path.abspath(s3.__file__)), stdin=subprocess.PIPE, text=True))
+            writers[-1].stdin.write("\n".join(copies[part::threads]))
+            writers[-1].stdin.close()
+        self.assertEqual([writer.wait(100) for writer in writers], [0] * threads)
+        mark, begin = self.server.log_mark(), time.monotonic()
+        self.trained(self.place, val_split=0.1, max_steps=1)
+        lists = [r for r in self.server.requests(mark) if "list-type=2" in r.path]
+        print(f"{count} keys: {len(lists)} requests to list, {time.monotonic() - begin:.2f} s to the end of a step")
+        self.assertIn(f"{count} ", self.err)
+        self.assertLessEqual(len(lists), 3 + 10)  # pages of 1,000, and a few looks at what the root is
+
+    # --- what is wrong with the pictures ---
+
+    def test_prefix_without_what_is_wanted(self):
+        self.client.put(BUCKET, f"{self.prefix}/flat/x.jpg", b"x")
+        self.client.put(BUCKET, f"{self.prefix}/no-pictures/train/a/readme.txt", b"x")
+        self.client.put(BUCKET, f"{self.prefix}/no-pictures/train/b/x.jpg", b"x")
+        self.client.put(BUCKET, f"{self.prefix}/marker/train/a/", b"")
+        self.client.put(BUCKET, f"{self.prefix}/marker/train/b/x.jpg", b"x")
+        self.client.put(BUCKET, f"{self.prefix}/one/train/a/x.jpg", b"x")
+        self.client.put(BUCKET, f"{self.prefix}/empty/train/a/x.jpg", b"")
+        self.client.put(BUCKET, f"{self.prefix}/tars/x.tar", b"x")
+        place = self.place
+        for data, said in ((f"{place}/nothing", (f"'{place}/nothing'", "nothing below")),
+                           (f"{place}/flat", (f"'{place}/flat'", "class folder")),
+                           (f"{place}/flat/x.jpg", (f"'{place}/flat/x.jpg'",)),
+                           (f"{place}/no-pictures", (f"'{place}/no-pictures/train/a'", "no pictures")),
+                           (f"{place}/marker", (f"'{place}/marker/train/a'", "no pictures")),
+                           (f"{place}/one", (f"'{place}/one/train'", "one class only ('a')")),
+                           (f"{place}/empty", (f"'{place}/empty/train/a/x.jpg'", "0 bytes")),
+                           (f"{place}/tars", (f"'{place}/tars'", "index.json")),
+                           ("s3://nosuch/x", ("s3://nosuch", "NoSuchBucket")),
+                           ("s3://", ("--data", "s3://"))):
+            with self.subTest(data=data):
+                self.refused(data, *said, val_split=0.5)
+
+    def test_not_allowed(self):
+        self.env.update({k: v for k, v in self.server.env("other").items() if k.startswith("AWS_")})
+        self.refused(f"s3://{BUCKET}/folder", "403", "s3:ListBucket", f"s3://{BUCKET}", ranks=2)
+        allow = {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/other"]}, "Action": ["s3:ListBucket"],
+                 "Resource": [f"arn:aws:s3:::{BUCKET}"]}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]}).encode()
+        self.client.request("PUT", f"/{BUCKET}", {"policy": ""}, policy)
+        self.addCleanup(self.client.request, "DELETE", f"/{BUCKET}", {"policy": ""})
+        self.refused(f"s3://{BUCKET}/folder", "403", "s3:GetObject", f"s3://{BUCKET}/folder/train/", ranks=2)
+
+    def test_shards_that_are_damaged(self):
+        shards = self.packed()
+        top = f"{self.prefix}/train/index.json"
+        tar, index = (f"{self.prefix}/train/shard-000001.{kind}" for kind in ("tar", "idx"))
+        good = {key: self.client.get(BUCKET, key) for key in (tar, index, top)}
+        # The last picture ends before its padding, its class member and the tar's end.
+        flipped = bytearray(good[tar])
+        flipped[1000] ^= 1
+        cases = (
+            (tar, good[tar][:-1024], ("cut short", "shard-000001.tar")),
+            (tar, good[tar] + bytes(512), ("does not match", "shard-000001.idx")),
+            (tar, b"\xff" * len(good[tar]), ("CRC-32C", "shard-000001.tar")),
+            (tar, bytes(flipped), ("CRC-32C", "shard-000001.tar")),
+            (tar, None, ("shard-000001.tar", "missing")),
+            (index, None, ("shard-000001.idx", "no such key")),
+            (index, good[index][:-1], ("shard-000001.idx", "damaged")),
+            (index, b"garbage", ("shard-000001.idx", "no index of a shard")),
+            (index, self.client.get(BUCKET, f"{self.prefix}/train/shard-000000.idx"), ("shard-000001",)),
+            (top, b"{", ("index.json",)),
+            (top, good[top].replace(b'"count": 32', b'"count": 33'), ("index.json", "pack again")),
+        )
+        for key, content, said in cases:
+            with self.subTest(said=said):
+                if content is None:
+                    self.client.delete(BUCKET, key)
+                else:
+                    self.client.put(BUCKET, key, content)
+                self.refused(shards, *said, ranks=2 if content == bytes(flipped) else 1)
+                self.client.put(BUCKET, key, good[key])
+        self.trained(shards)
+
+    def test_object_that_changes_under_a_run(self):
+        picture = self.pictures_of(self.train)[0]
+        with open(picture, "rb") as file:
+            content = file.read()
+        longer, as_long = content + bytes(7), content[:-1] + bytes([content[-1] ^ 1])
+        changes = (("gone", None, "no such key"), ("longer", longer, "was replaced"),
+                   ("shorter", content[:-9], f"it has {len(content) - 9} bytes"), ("as-long", as_long, "was replaced"))
+        for name, new, said in changes:
+            with self.subTest(change=name):
+                shutil.rmtree(self.path("report"), ignore_errors=True)
+                self.upload(self.train, f"{self.prefix}/{name}")
+                key = f"{self.prefix}/{name}/{os.path.relpath(picture, self.train)}"
+                process = self.long(None, train=f"{self.place}/{name}", val=f"s3://{BUCKET}/folder/val")
+                wait_until(lambda: self.events("step"))
+                if new is None:
+                    self.client.delete(BUCKET, key)
+                else:
+                    self.client.put(BUCKET, key, new)
+                self.assertEqual(self.wait(process), 2, self.err)
+                self.assert_one_error(f"s3://{BUCKET}/{key}", said)
+
+    def test_shard_that_is_replaced_under_a_run(self):
+        shards = self.packed()
+        process = self.long(shards)
+        wait_until(lambda: self.events("step"))
+        key = f"{self.prefix}/train/shard-000000.tar"
+        self.client.put(BUCKET, key, self.client.get(BUCKET, key)[:-1] + b"\1")
+        self.assertEqual(self.wait(process), 2, self.err)
+        self.assert_one_error(f"s3://{BUCKET}/{key}", "was replaced while it was read")
+
+    # --- what is wrong with S3 ---
+
+    def test_server_that_is_slow(self):
+        want = self.trained(self.data)
+        shards = self.packed()
+        self.through(delay_s=0.2)
+        self.assertEqual(self.trained(shards, ranks=2), want)
+
+    def test_server_that_is_away_for_a_while(self):
+        want = self.trained(self.data, epochs=40)
+        proxy = self.through(attempts=30)
+        process = self.start(CONVOY, "train", *self.options(data=f"s3://{BUCKET}/folder", epochs=40,
+                                                            prefetch_bytes=1 << 20))
+        wait_until(lambda: self.events("step"))
+        proxy.end()
+        def still():
+            step = self.events("step")[-1]["step"]
+            time.sleep(0.5)
+            return self.events("step")[-1]["step"] == step
+        wait_until(still)
+        proxy.begin()
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertEqual(self.sha256(), want)
+
+    def test_server_that_stays_away(self):
+        for ranks in (1, 2):
+            proxy = self.through()
+            process = self.start(CONVOY, "train", f"--ranks-per-host={ranks}",
+                                 *self.options(data=f"s3://{BUCKET}/folder", epochs=100000))
+            wait_until(lambda: self.events("step"))
+            proxy.end()
+            self.assertEqual(self.wait(process), 3, self.err)
+            self.assert_one_error(f"s3://{BUCKET}/folder/", f"127.0.0.1:{proxy.port}")
+            shutil.rmtree(self.path("report"))
+
+    def test_stop_while_the_server_is_silent(self):
+        proxy = self.through()
+        process = self.long(f"s3://{BUCKET}/folder")
+        wait_until(lambda: self.events("step"))
+        proxy.delay_s = 1000
+        step = [None]
+        def still():
+            before, step[0] = step[0], self.events("step")[-1]["step"]
+            time.sleep(0.2)
+            return before == step[0]
+        wait_until(still)
+        process.terminate()
+        begin = time.monotonic()
+        self.assertEqual(self.wait(process), 75, self.err)
+        self.assertLess(time.monotonic() - begin, 60)
+
+
+if __name__ == "__main__":
+    import unittest
+
+    s3.require()
+    unittest.main(verbosity=2)

@@ -1,0 +1,114 @@
+#include "trainer/data/range.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "s3io/client.h"
+#include "s3io/object.h"
+#include "trainer/data/group.h"
+#include "trainer/data/index.h"
+
+/* A range's sample number i, of those that lie in it. */
+static uint32_t place_of(const struct data_group *group, const struct data_plan_range *range,
+                         uint32_t i)
+{
+    return group->plan.by_file[range->first + i];
+}
+
+/* A picture that is an object of its own: is it the one that was listed? */
+static int check_object(const struct data_range_source *source, const struct data_sample *sample,
+                        const struct s3_object *object, struct err *err)
+{
+    const uint32_t etag = digest_crc32c(0, object->etag, strlen(object->etag));
+
+    if (object->bytes == sample->bytes && (sample->crc32c == 0 || etag == sample->crc32c))
+        return 0;
+    return err_set(err, ERR_INPUT, "'s3://%s/%s%s' was replaced after its folder was listed",
+                   source->root.bucket, source->root.key, sample->key);
+}
+
+static int read_bytes(const struct data_range_source *source, const struct data_group *group,
+                      const struct data_plan_range *range, void *out, struct err *err)
+{
+    const struct data_index *index = source->index;
+    const struct data_sample *sample = &index->samples[group->samples[place_of(group, range, 0)]];
+    struct s3_get get = {.bucket = source->root.bucket,
+                         .offset = range->offset,
+                         .bytes = range->length,
+                         .cancel = source->cancel};
+    struct s3_object object = {0};
+    struct buf key = {0};
+    int rc;
+
+    buf_printf(&key, "%s%s", source->root.key,
+               index->sharded ? index->file_names[range->file] : sample->key);
+    get.key = buf_text(&key);
+    if (index->sharded && index->file_etags != NULL && index->file_etags[range->file][0] != '\0')
+        get.if_match = index->file_etags[range->file];
+    rc = s3_object_read(source->client, &get, out, &object, err);
+    if (rc == S3_NO)
+        rc = s3_object_missing(get.bucket, get.key, err);
+    else if (rc == S3_YES && !index->sharded)
+        rc = check_object(source, sample, &object, err);
+    buf_release(&key);
+    return rc < 0 ? -1 : 0;
+}
+
+/* Room for every picture of the range. */
+static int make_room(const struct data_range_source *source, struct data_group *group,
+                     const struct data_plan_range *range, struct err *err)
+{
+    for (uint32_t i = 0; i < range->count; i++) {
+        const uint32_t place = place_of(group, range, i);
+        const uint32_t bytes = source->index->samples[group->samples[place]].bytes;
+
+        group->data[place] = malloc(bytes);
+        if (group->data[place] == NULL)
+            return err_set(err, ERR_MEMORY,
+                           "no memory for a picture of %" PRIu32
+                           " bytes: a smaller --prefetch-bytes needs less",
+                           bytes);
+    }
+    return 0;
+}
+
+/* Cut what was read into pictures. */
+static void hand_out(const struct data_range_source *source, struct data_group *group,
+                     const struct data_plan_range *range, const unsigned char *bytes)
+{
+    for (uint32_t i = 0; i < range->count; i++) {
+        const uint32_t place = place_of(group, range, i);
+        const struct data_sample *sample = &source->index->samples[group->samples[place]];
+
+        memcpy(group->data[place], bytes + (sample->offset - range->offset), sample->bytes);
+    }
+}
+
+static void take_back(struct data_group *group, const struct data_plan_range *range)
+{
+    for (uint32_t i = 0; i < range->count; i++) {
+        free(group->data[place_of(group, range, i)]);
+        group->data[place_of(group, range, i)] = NULL;
+    }
+}
+
+int data_range_read(const struct data_range_source *source, struct data_group *group, size_t number,
+                    unsigned char *scratch, struct err *err)
+{
+    const struct data_plan_range *range = &group->plan.ranges[number];
+    const bool alone = range->count == 1;
+
+    if (make_room(source, group, range, err) < 0 ||
+        read_bytes(source, group, range, alone ? group->data[place_of(group, range, 0)] : scratch,
+                   err) < 0) {
+        take_back(group, range);
+        return -1;
+    }
+    if (!alone)
+        hand_out(source, group, range, scratch);
+    return 0;
+}

@@ -1,0 +1,38 @@
+/*
+ * trainer/data/range.h -- read one planned range of a bucket's pictures.
+ */
+#ifndef DATA_RANGE_H
+#define DATA_RANGE_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "trainer/data/place.h"
+
+struct data_group;
+struct data_index;
+struct err;
+struct s3_client;
+
+/* Where from; read by any number of threads. */
+struct data_range_source {
+    const struct data_index *index;
+    struct s3_client *client;
+    struct data_place root; /* the folder of index->root; released by whoever made this */
+    const volatile sig_atomic_t *cancel; /* ends the reading with ERR_STOPPED */
+};
+
+/**
+ * Read a range of a group and put its pictures (heap) into group->data; on failure none of them.
+ *
+ * scratch  room for the range's length where it holds more than one picture, else not looked at.
+ *          Pictures go through it: a range that was kept whole would not shrink as they are taken.
+ *
+ * Blocks. Touches the group at this range's samples only. ERR_INPUT names the object: gone, or
+ * replaced since it was listed; ERR_NET, ERR_MEMORY, ERR_STOPPED.
+ */
+int data_range_read(const struct data_range_source *source, struct data_group *group, size_t range,
+                    unsigned char *scratch, struct err *err);
+
+#endif
