@@ -11,9 +11,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "base/uri.h"
 #include "launcher/child.h"
 #include "launcher/crew.h"
 #include "launcher/family.h"
@@ -142,6 +140,8 @@ static void take_message(struct leader *leader, struct launch_peer *peer, const 
         launch_ranks_lose_orted(&leader->ranks, peer->host);
     } else if (strcmp(type, "ready") == 0) {
         leader->ranks.ready = true;
+    } else if (strcmp(type, "model") == 0) {
+        leader->ranks.model = true;
     } else if (strcmp(type, "failure") == 0 && leader->ranks.failure[0] == '\0') {
         launch_local_clean(leader->ranks.failure, text_of(message, "reason"),
                            strlen(text_of(message, "reason")));
@@ -376,23 +376,17 @@ static bool may_restart(const struct leader *leader, bool lost)
            leader->ranks.generations <= leader->job->options->restarts_max;
 }
 
-/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has a model has done
- * what it could. */
+/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has left its model,
+ * wherever that goes, has done what it could. */
 static void forgive_stop(struct leader *leader)
 {
     const struct launch_sagemaker *sagemaker = leader->job->sagemaker;
-    const char *folder = getenv("SM_MODEL_DIR");
-    char *model;
 
     if (leader->outcome->code != LAUNCH_EXIT_STOPPED || sagemaker == NULL || !sagemaker->active ||
-        folder == NULL)
+        !leader->ranks.model)
         return;
-    model = uri_join(folder, "model.safetensors");
-    if (file_exists(model)) {
-        log_info("stopped as asked, and '%s' is there", model);
-        *leader->outcome = (struct launch_outcome){0};
-    }
-    free(model);
+    log_info("stopped as asked, and the model so far is left");
+    *leader->outcome = (struct launch_outcome){0};
 }
 
 static void done(struct leader *leader)

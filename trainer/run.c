@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
+#include "trainer/mark.h"
 #include "trainer/model_dir.h"
 
 #define BATCHES_BETWEEN_LINES 20 /* as the built-in algorithm prints */
@@ -77,6 +78,7 @@ static int write_model_on_stop(struct train_run *run, struct err *err)
         return -1;
     log_info("the model of step %" PRIu64 " is in '%s'", run->position.step,
              run->options->model_dir);
+    train_mark_make("CONVOY_MODEL_LEFT");
     return 0;
 }
 

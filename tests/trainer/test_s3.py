@@ -251,6 +251,17 @@ class S3(Job):
         self.assertEqual(sorted(os.listdir(self.path("model"))), self.keys("model/"))
         self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
 
+    def test_stop_of_a_platform_s_job_succeeds_wherever_its_model_goes(self):
+        self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
+        for ranks, model_dir in ((1, "model"), (2, f"{self.place}/model")):
+            process = self.start(CONVOY, "train", f"--ranks-per-host={ranks}", *self.long(model_dir=model_dir))
+            steps = len(self.events("step"))
+            wait_until(lambda: len(self.events("step")) > steps + 3)
+            self.assertEqual(self.stop(process), 0, self.err)
+            self.assertEqual(self.out.splitlines()[-1].split("=")[0], "stopped epoch")
+            self.assertFalse(os.path.exists(self.path("ml/output/failure")))
+        self.assertIn("model.safetensors", self.keys("model/"))
+
     def test_stop_while_waiting_for_a_lease(self):  # before the first step: there is no model yet
         self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
         lease = {"format": "convoy-lease-1", "job": "dead", "host": "h", "generation": 4, "pid": 1, "start": 1,
