@@ -254,7 +254,8 @@ class S3(Job):
     def test_stop_of_a_platform_s_job_succeeds_wherever_its_model_goes(self):
         self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
         for ranks, model_dir in ((1, "model"), (2, f"{self.place}/model")):
-            process = self.start(CONVOY, "train", f"--ranks-per-host={ranks}", *self.long(model_dir=model_dir))
+            process = self.start(CONVOY, "train", f"--ranks-per-host={ranks}",
+                                 *self.long(model_dir=model_dir, report="report"))
             steps = len(self.events("step"))
             wait_until(lambda: len(self.events("step")) > steps + 3)
             self.assertEqual(self.stop(process), 0, self.err)
