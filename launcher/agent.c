@@ -43,7 +43,7 @@ struct agent {
     double called_s, retry_s, retry_wait_s, began_s, said_s;
     char trouble[1024]; /* why there is no leader yet */
     bool welcome;       /* the leader has taken us */
-    bool told_ready, told_failure, done, end;
+    bool told_ready, told_model, told_failure, done, end;
     pid_t orted;
     double over_s; /* since when we wait for what is left of a generation; 0: not */
     double stop_s; /* when the first signal came; 0: none */
@@ -342,6 +342,10 @@ static void watch_files(struct agent *agent)
         say(agent, json_pack("{s:s}", "type", "ready"));
         agent->told_ready = true;
     }
+    if (!agent->told_model && launch_local_model(agent->job->local)) {
+        say(agent, json_pack("{s:s}", "type", "model"));
+        agent->told_model = true;
+    }
     if (!agent->told_failure && launch_local_failure(agent->job->local, text)) {
         say(agent, json_pack("{s:s, s:s}", "type", "failure", "reason", text));
         agent->told_failure = true;
@@ -372,7 +376,7 @@ static void end_generation(struct agent *agent)
     agent->orted = 0;
     watch_files(agent); /* what the ranks said last */
     launch_local_clear(agent->job->local);
-    agent->told_ready = agent->told_failure = false;
+    agent->told_ready = agent->told_model = agent->told_failure = false;
     agent->over_s = 0;
     say(agent, json_pack("{s:s}", "type", "over"));
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -76,13 +77,24 @@ static int check_mode(const char *file, const char *name, const char *variable,
     return 0;
 }
 
-/* nftw's visitor: any file ends the walk. */
-static int found_a_file(const char *path, const struct stat *info, int kind, struct FTW *place)
+/* nftw's visitor: any file ends the walk, and so does a folder that this user may not look into. */
+enum walked { WALKED_NOTHING, WALKED_FILE, WALKED_LOCKED };
+
+static int look(const char *path, const struct stat *info, int kind, struct FTW *place)
 {
     (void)path;
     (void)info;
     (void)place;
-    return kind == FTW_F || kind == FTW_SL;
+    switch (kind) {
+    case FTW_F:
+    case FTW_SL:
+        return WALKED_FILE;
+    case FTW_DNR:
+    case FTW_NS:
+        return WALKED_LOCKED;
+    default:
+        return WALKED_NOTHING;
+    }
 }
 
 static int check_folder(const char *name, const char *path, struct err *err)
@@ -91,10 +103,16 @@ static int check_folder(const char *name, const char *path, struct err *err)
 
     if (!file_is_folder(path))
         return err_set(err, ERR_INPUT, "channel '%s' has no folder '%s'", name, path);
-    walked = nftw(path, found_a_file, FOLDERS_OPEN_MAX, FTW_PHYS);
+    walked = nftw(path, look, FOLDERS_OPEN_MAX, FTW_PHYS);
     if (walked < 0)
         return err_set_errno(err, ERR_IO, errno, "channel '%s': cannot list '%s'", name, path);
-    if (walked == 0)
+    if (walked == WALKED_LOCKED)
+        return err_set(
+            err, ERR_INPUT,
+            "channel '%s': user %u may not read a folder in '%s': give it the permission "
+            "(chmod -R a+rX), or run as who may",
+            name, (unsigned)geteuid(), path);
+    if (walked == WALKED_NOTHING)
         return err_set(err, ERR_INPUT,
                        "channel '%s' is empty: there is no file in '%s'; is the S3 prefix of the "
                        "channel right?",

@@ -39,9 +39,9 @@ static bool is_for_ranks(const char *entry)
         "TRAINING_JOB_",
     };
     static const char *const own[] = {
-        "CONVOY_READY=",    "CONVOY_FAILURE=", "CONVOY_RSH=",
-        "CONVOY_JOB_KEY=",  "CONVOY_THREADS=", "OMP_NUM_THREADS=",
-        "SM_CURRENT_HOST=", "CONVOY_HOSTS=",   "SAGEMAKER_BASE_DIR=",
+        "CONVOY_READY=",    "CONVOY_MODEL_LEFT=", "CONVOY_FAILURE=",     "CONVOY_RSH=",
+        "CONVOY_HOST=",     "CONVOY_JOB_KEY=",    "CONVOY_THREADS=",     "OMP_NUM_THREADS=",
+        "SM_CURRENT_HOST=", "CONVOY_HOSTS=",      "SAGEMAKER_BASE_DIR=",
     };
 
     for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)

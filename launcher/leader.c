@@ -2,6 +2,7 @@
 
 #include <net/if.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "base/uri.h"
 #include "launcher/child.h"
 #include "launcher/crew.h"
 #include "launcher/family.h"
@@ -35,6 +34,9 @@
 /* What a host has to answer, it answers at once; one that does not is left behind. */
 #define ANSWER_S      10.0
 #define FLUSH_S       1.0
+/* mpirun that sees by itself that a host is gone ends within a second or two, and a SIGTERM
+ * meanwhile makes 4.1 crash, with a page of its stack: it has this long before it is asked. */
+#define LOST_S        2.0
 /* mpirun notices within a second that a daemon of its ended; 4.1 may also wait for ever. */
 #define ORTED_S       5.0
 #define MISSING_SAY_S 15.0
@@ -53,6 +55,7 @@ struct leader {
     struct launch_ranks ranks;
     enum phase phase;
     double phase_s, said_s;
+    double lost_s;   /* since when a host is lost; 0: none is */
     double doomed_s; /* since when the job cannot begin any more; 0: it can */
 };
 
@@ -67,6 +70,24 @@ static void enter(struct leader *leader, enum phase phase)
     leader->phase_s = clock_now_s();
 }
 
+/* The job fails for a reason that nobody has told yet; the first one counts. */
+static void fail(struct leader *leader, int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void fail(struct leader *leader, int code, const char *fmt, ...)
+{
+    char text[2 * LAUNCH_FAILURE_BYTES];
+    va_list args;
+
+    if (leader->outcome->code != 0)
+        return;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    launch_outcome_set(leader->outcome, code, "%s", text);
+    log_error("%s", leader->outcome->failure);
+}
+
 /* The ranks. */
 
 static void start_ranks(struct leader *leader)
@@ -74,7 +95,7 @@ static void start_ranks(struct leader *leader)
     struct err err = {0};
 
     if (launch_ranks_start(&leader->ranks, &err) < 0)
-        launch_outcome_set(leader->outcome, 1, "%s", err.msg);
+        fail(leader, 1, "%s", err.msg);
     enter(leader, PHASE_RUN);
 }
 
@@ -142,6 +163,8 @@ static void take_message(struct leader *leader, struct launch_peer *peer, const 
         launch_ranks_lose_orted(&leader->ranks, peer->host);
     } else if (strcmp(type, "ready") == 0) {
         leader->ranks.ready = true;
+    } else if (strcmp(type, "model") == 0) {
+        leader->ranks.model = true;
     } else if (strcmp(type, "failure") == 0 && leader->ranks.failure[0] == '\0') {
         launch_local_clean(leader->ranks.failure, text_of(message, "reason"),
                            strlen(text_of(message, "reason")));
@@ -169,8 +192,10 @@ static void lose(struct leader *leader, const struct launch_peer *peer, const ch
         log_warn("host '%s' was lost at the very end: %s", peer->host, reason);
         return;
     }
-    if (leader->outcome->code == 0)
+    if (leader->outcome->code == 0) {
         log_error("host '%s' is lost: %s; the job ends", peer->host, reason);
+        leader->lost_s = clock_now_s();
+    }
     launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER, "host '%s' is lost: %s", peer->host,
                        reason);
 }
@@ -193,7 +218,7 @@ static void hear(struct leader *leader)
             break;
         case LAUNCH_CREW_WRONG:
             if (leader->phase == PHASE_GATHER && event.peer != NULL && event.peer->channel == NULL)
-                launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER, "%s", event.reason);
+                fail(leader, LAUNCH_EXIT_PEER, "%s", event.reason);
             break;
         }
     }
@@ -308,9 +333,8 @@ static void gather(struct leader *leader)
         launch_outcome_set(leader->outcome, LAUNCH_EXIT_STOPPED,
                            "stopped before all hosts were here");
     else if (!here && waited_s > limit_s)
-        launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER,
-                           "the first host waited %d s (--rendezvous-timeout) in vain for: %s",
-                           limit_s, missing);
+        fail(leader, LAUNCH_EXIT_PEER,
+             "the first host waited %d s (--rendezvous-timeout) in vain for: %s", limit_s, missing);
     if (leader->outcome->code == 0) {
         if (here)
             begin_run(leader);
@@ -357,10 +381,9 @@ static void run(struct leader *leader)
     }
     act_on_stop(leader);
     if (ranks->orted_s != 0 && now_s - ranks->orted_s > ORTED_S)
-        launch_outcome_set(leader->outcome, LAUNCH_EXIT_PEER,
-                           "Open MPI's daemon on host '%s' ended before the job did",
-                           ranks->orted_host);
-    if (leader->outcome->code != 0)
+        fail(leader, LAUNCH_EXIT_PEER, "Open MPI's daemon on host '%s' ended before the job did",
+             ranks->orted_host);
+    if (leader->outcome->code != 0 && now_s - leader->lost_s > LOST_S)
         launch_ranks_end(ranks);
     if (ranks->end_s != 0 && now_s - ranks->end_s > END_S)
         kill_ranks(leader);
@@ -376,23 +399,17 @@ static bool may_restart(const struct leader *leader, bool lost)
            leader->ranks.generations <= leader->job->options->restarts_max;
 }
 
-/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has a model has done
- * what it could. */
+/* SageMaker: a job that was asked to end, by a signal or by --max-run, and has left its model,
+ * wherever that goes, has done what it could. */
 static void forgive_stop(struct leader *leader)
 {
     const struct launch_sagemaker *sagemaker = leader->job->sagemaker;
-    const char *folder = getenv("SM_MODEL_DIR");
-    char *model;
 
     if (leader->outcome->code != LAUNCH_EXIT_STOPPED || sagemaker == NULL || !sagemaker->active ||
-        folder == NULL)
+        !leader->ranks.model)
         return;
-    model = uri_join(folder, "model.safetensors");
-    if (file_exists(model)) {
-        log_info("stopped as asked, and '%s' is there", model);
-        *leader->outcome = (struct launch_outcome){0};
-    }
-    free(model);
+    log_info("stopped as asked, and the model so far is left");
+    *leader->outcome = (struct launch_outcome){0};
 }
 
 static void done(struct leader *leader)

@@ -72,11 +72,13 @@ int launch_local_open(struct launch_local *local, const struct launch_signals *s
         return -1;
     *local = (struct launch_local){.folder = folder,
                                    .ready = path_in(folder, "ready"),
+                                   .model = path_in(folder, "model"),
                                    .failure = path_in(folder, "failure"),
                                    .rsh = path_in(folder, "rsh"),
                                    .program = own_path(),
                                    .signals = signals};
     setenv("CONVOY_READY", local->ready, 1);
+    setenv("CONVOY_MODEL_LEFT", local->model, 1);
     setenv("CONVOY_FAILURE", local->failure, 1);
     return 0;
 }
@@ -90,6 +92,7 @@ void launch_local_close(struct launch_local *local)
     }
     free(local->folder);
     free(local->ready);
+    free(local->model);
     free(local->failure);
     free(local->rsh);
     free(local->program);
@@ -119,12 +122,18 @@ int launch_local_set_threads(int threads, int ranks)
 void launch_local_clear(const struct launch_local *local)
 {
     unlink(local->ready);
+    unlink(local->model);
     unlink(local->failure);
 }
 
 bool launch_local_ready(const struct launch_local *local)
 {
     return file_exists(local->ready);
+}
+
+bool launch_local_model(const struct launch_local *local)
+{
+    return file_exists(local->model);
 }
 
 void launch_local_clean(char text[LAUNCH_FAILURE_BYTES], const char *from, size_t bytes)

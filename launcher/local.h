@@ -18,6 +18,7 @@ struct launch_words;
 struct launch_local {
     char *folder;  /* of ours alone (0700), below TMPDIR */
     char *ready;   /* CONVOY_READY: rank 0 makes it when every rank handles SIGUSR1 */
+    char *model;   /* CONVOY_MODEL_LEFT: rank 0 makes it when a stopped run has left its model */
     char *failure; /* CONVOY_FAILURE: a failing rank writes its line there */
     char *rsh;     /* CONVOY_RSH: the leader's socket for Open MPI's remote shell (rsh.h) */
     char *program; /* our own executable */
@@ -37,6 +38,7 @@ int launch_local_set_threads(int threads, int ranks);
 /** Forget what the ranks of the last generation left in the folder. */
 void launch_local_clear(const struct launch_local *local);
 bool launch_local_ready(const struct launch_local *local);
+bool launch_local_model(const struct launch_local *local);
 
 /** What a rank here said when it failed, one line of printable UTF-8; false: nothing. */
 bool launch_local_failure(const struct launch_local *local, char text[LAUNCH_FAILURE_BYTES]);

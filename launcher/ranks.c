@@ -50,7 +50,7 @@ int launch_ranks_start(struct launch_ranks *ranks, struct err *err)
     struct launch_words words = {0};
 
     launch_local_clear(ranks->job->local);
-    ranks->ready = false;
+    ranks->ready = ranks->model = false;
     ranks->failure[0] = '\0';
     ranks->end_s = ranks->orted_s = 0;
     ranks->generations++;
@@ -119,6 +119,7 @@ void launch_ranks_lose_orted(struct launch_ranks *ranks, const char *host)
 void launch_ranks_look(struct launch_ranks *ranks)
 {
     ranks->ready = ranks->ready || launch_local_ready(ranks->job->local);
+    ranks->model = ranks->model || launch_local_model(ranks->job->local);
     if (ranks->failure[0] == '\0')
         launch_local_failure(ranks->job->local, ranks->failure);
 }

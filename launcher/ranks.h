@@ -23,6 +23,7 @@ struct launch_ranks {
     int status;                         /* of the child, as waitpid gives it */
     pid_t orted;                        /* the daemon that mpirun wants on this host; 0: none */
     bool ready;                         /* every rank handles SIGUSR1 */
+    bool model;                         /* a stopped run has left its model, folder or S3 */
     char failure[LAUNCH_FAILURE_BYTES]; /* what the first rank to fail said; "": nothing */
     double end_s;                       /* when they were asked to end at once; 0: not */
     double orted_s;                     /* when a daemon ended; 0: none has */
@@ -49,7 +50,8 @@ bool launch_ranks_reap(struct launch_ranks *ranks, pid_t child, int status);
 /** A daemon ended on that host; the first one counts. */
 void launch_ranks_lose_orted(struct launch_ranks *ranks, const char *host);
 
-/** Look for what the ranks on this host tell by files: readiness, a failure's reason. */
+/** Look for what the ranks on this host tell by files: readiness, a model that is left, a
+ * failure's reason. */
 void launch_ranks_look(struct launch_ranks *ranks);
 
 /** The ended generation's result, in the light of what was asked of it. Logs the signal that ended

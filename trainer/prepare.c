@@ -1,10 +1,8 @@
 #include "trainer/run.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -12,6 +10,7 @@
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
+#include "trainer/mark.h"
 #include "trainer/nn/threads.h"
 #include "trainer/stop.h"
 
@@ -221,20 +220,19 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
 {
     const struct train_options *const o = run->options;
     const bool small = nn_model_default_image_size(o->model) == 32;
-    struct data_stream_options options = {.index = &run->dataset.train,
-                                          .order = &run->order,
-                                          .lane_begin = run->lanes.begin,
-                                          .lane_end = run->lanes.end,
-                                          .epoch = run->position.epoch,
-                                          .epoch_end = (uint32_t)o->epochs,
-                                          .step = run->position.epoch_step,
-                                          .micro_batch = o->micro_batch,
-                                          .threads = o->decode_threads,
-                                          .depth = BATCHES_AHEAD,
-                                          .fetch_bytes = o->prefetch_bytes -
-                                                         o->prefetch_bytes /
-                                                             TRAIN_PREFETCH_EVALUATION,
-                                          .fetch_threads = o->fetch_threads};
+    struct data_stream_options options = {
+        .index = &run->dataset.train,
+        .order = &run->order,
+        .lane_begin = run->lanes.begin,
+        .lane_end = run->lanes.end,
+        .epoch = run->position.epoch,
+        .epoch_end = (uint32_t)o->epochs,
+        .step = run->position.epoch_step,
+        .micro_batch = o->micro_batch,
+        .threads = o->decode_threads,
+        .depth = BATCHES_AHEAD,
+        .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
+        .fetch_threads = o->fetch_threads};
 
     options.transform.kind = o->augment
                                  ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
@@ -335,14 +333,10 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
 /* The launcher holds signals back until every rank can take them: it waits for this file. */
 static int tell_ready(struct comm *comm, struct err *err)
 {
-    const char *const path = getenv("CONVOY_READY");
-    int fd = -1;
-
     if (comm_barrier(comm, err) < 0)
         return -1;
-    if (comm->rank == 0 && path != NULL &&
-        (fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)) >= 0)
-        close(fd);
+    if (comm->rank == 0)
+        train_mark_make("CONVOY_READY");
     return 0;
 }
 

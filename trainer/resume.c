@@ -44,6 +44,8 @@ int train_share_failure(struct train_run *run, int rc, struct err *err)
     mine.rc = rc;
     if (rc < 0)
         mine.err = *err;
+    if (rc < 0 && run->comm->rank != 0) /* which prints it under its own name */
+        err_wrap(&mine.err, "rank %d on %s", run->comm->rank, run->comm->host);
     if (comm_gather(run->comm, &mine, sizeof mine, all, err) == 0) {
         while (first < run->comm->size - 1 && all[first].rc >= 0)
             first++;

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
+#include "trainer/mark.h"
 #include "trainer/model_dir.h"
 
 #define BATCHES_BETWEEN_LINES 20 /* as the built-in algorithm prints */
@@ -77,18 +78,31 @@ static int write_model_on_stop(struct train_run *run, struct err *err)
         return -1;
     log_info("the model of step %" PRIu64 " is in '%s'", run->position.step,
              run->options->model_dir);
+    train_mark_make("CONVOY_MODEL_LEFT");
     return 0;
 }
 
 /* Rank 0, asked to stop: all that is to be kept of the last whole step. A checkpoint that cannot be
- * written is no reason to leave no model either. */
+ * written is no reason to leave no model either, nor one for which S3 is silent until the platform
+ * kills us: a folder takes its model first. */
 static int keep_last_step(struct train_run *run, struct err *err)
 {
-    const bool trained = run->position.step > 0;
+    const bool trained = run->position.step > 0,
+               far = strncmp(run->options->model_dir, "s3://", 5) == 0;
+    struct err model = {0};
 
-    if (save_if(run, trained, true, err) < 0 || lease_lost(run->lease, err) ||
-        write_model_on_stop(run, err) < 0)
+    if (lease_lost(run->lease, err))
         return -1;
+    if (!far)
+        write_model_on_stop(run, &model);
+    if (save_if(run, trained, true, err) < 0 || lease_lost(run->lease, err))
+        return -1;
+    if (far)
+        write_model_on_stop(run, &model);
+    if (model.code != ERR_NONE) {
+        *err = model;
+        return -1;
+    }
     if (run->options->checkpoint != NULL && trained && !run->saved)
         return err_set(err, ERR_IO,
                        "stopped at step %" PRIu64 ", and the checkpoint could not be written",

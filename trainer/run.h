@@ -109,7 +109,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 int train_share_outcome(struct train_run *run, int rc, struct err *err);
 
 /** Where some rank failed and all know it: -1, run->agreed, and the error of the first that did on
- * every rank. */
+ * every rank, with that rank's name unless it is rank 0's. */
 int train_share_failure(struct train_run *run, int rc, struct err *err);
 
 /** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,

@@ -137,8 +137,10 @@ static int commit(struct train_run *run, bool last, char **path, struct err *err
 
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
-    if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) == 0 &&
-        train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) == 0)
+    if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) < 0 ||
+        train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) < 0)
+        err_wrap(err, "cannot save a checkpoint");
+    else
         rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,
                              metadata.count, run->options->keep, path, err);
     train_tensors_release(&tensors);
@@ -181,7 +183,7 @@ int train_save(struct train_run *run, bool last, bool *saved, struct err *err)
                                        "step", (json_int_t)run->position.step, "path", path,
                                        "checkpoint_s", run->saved_s - begun));
     } else if (!lease_lost(run->lease, NULL)) { /* else the ranks end with that, together */
-        log_warn("cannot save a checkpoint, training goes on and tries again: %s", failure.msg);
+        log_warn("%s%s", failure.msg, last ? "" : "; training goes on and tries again");
     }
     free(path);
     return 0;

@@ -106,6 +106,7 @@ class Agents(Case):
         self.assertEqual([job["algo-1"].wait(), job["algo-2"].wait()], [3, 3], job.logs())
         for name in ("algo-1", "algo-2"):
             self.assertTrue(job[name].reason().endswith("in vain for: algo-3"), job.logs())
+            self.assertEqual(job[name].log().count(job[name].reason()), 1, job.logs())
 
     @unittest.skipUnless(can_have_namespaces(), "no mount namespace for a /etc/hosts of its own")
     def test_a_name_that_resolves_late_is_asked_for_again(self):

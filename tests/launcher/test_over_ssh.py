@@ -40,7 +40,7 @@ class OverSsh(Case):
 
     def test_hosts_get_what_their_ranks_need_and_no_more(self):
         self.run_job(0, "--data", "a b", FAKE="exit-0", AWS_SECRET_ACCESS_KEY="it's \"secret\"", ONLY_THERE="x",
-                     CONVOY_JOB_KEY="x" * 32)
+                     CONVOY_JOB_KEY="x" * 32, CONVOY_HOST="the-first")
         self.assertEqual([self.fake.env_of_rank(rank)["TMPDIR"].rsplit("-", 2)[-2:] for rank in range(4)],
                          [["node", "10"], ["node", "10"], ["node", "2"], ["node", "2"]])  # as given, not sorted
         for rank in range(4):
@@ -48,7 +48,7 @@ class OverSsh(Case):
             self.assertEqual(self.fake.note(f"words-{rank}"), "train\n--data\na b\n")
             self.assertEqual(env["AWS_SECRET_ACCESS_KEY"], "it's \"secret\"")
             self.assertEqual((env["CONVOY_HOSTS"], env["PWD"]), ("2", self.folder))
-            self.assertFalse({"ONLY_THERE", "CONVOY_JOB_KEY"} & set(env))
+            self.assertFalse({"ONLY_THERE", "CONVOY_JOB_KEY", "CONVOY_HOST"} & set(env))
         for name in NAMES:
             self.assertEqual(self.fake.note(f"ssh-{name}"), f"'{self.fake.convoy}' agent\n")
 

@@ -139,6 +139,14 @@ class Inputs(Job):
             file.write("<html>404</html>")
         self.refused(self.options(data=name), os.path.relpath(picture, self.folder), "neither a JPEG nor a PNG", outputs=True)
 
+    def test_rank_that_met_it_is_named(self):
+        name = self.copy_of_train()
+        picture = self.pictures_of(name)[6]  # which this seed gives to rank 1
+        with open(picture, "w") as file:
+            file.write("<html>404</html>")
+        self.assertEqual(self.convoy(2, *self.options(data=name)), 2, self.err)
+        self.assertRegex(self.err, f"(?m)^\\[0/2 \\S+\\] error: rank 1 on \\S+: '{os.path.relpath(picture, self.folder)}': neither")
+
     def test_all_files_are_no_images(self):  # every rank meets one at the same time
         name = self.copy_of_train()
         for picture in self.pictures_of(name):

@@ -251,6 +251,30 @@ class S3(Job):
         self.assertEqual(sorted(os.listdir(self.path("model"))), self.keys("model/"))
         self.assertEqual(self.saved()[-1][1], self.events("step")[-1]["step"])
 
+    def test_stop_of_a_platform_s_job_succeeds_wherever_its_model_goes(self):
+        self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
+        for ranks, model_dir in ((1, "model"), (2, f"{self.place}/model")):
+            process = self.start(CONVOY, "train", f"--ranks-per-host={ranks}",
+                                 *self.long(model_dir=model_dir, report="report"))
+            steps = len(self.events("step"))
+            wait_until(lambda: len(self.events("step")) > steps + 3)
+            self.assertEqual(self.stop(process), 0, self.err)
+            self.assertEqual(self.out.splitlines()[-1].split("=")[0], "stopped epoch")
+            self.assertFalse(os.path.exists(self.path("ml/output/failure")))
+        self.assertIn("model.safetensors", self.keys("model/"))
+
+    def test_stop_while_the_server_is_away_leaves_the_model_before_it_tries_to_save(self):
+        proxy = Proxy(self.server.http_url)
+        self.addCleanup(proxy.end)
+        self.env.update(AWS_ENDPOINT_URL_S3=f"http://127.0.0.1:{proxy.port}", AWS_MAX_ATTEMPTS="2", CONVOY_MODEL_ON_STOP="1")
+        process = self.start(CONVOY, "train", *self.long(checkpoint_every="1h"))
+        wait_until(lambda: len(self.events("step")) > 3)
+        proxy.end()
+        self.assertEqual(self.stop(process), 1, self.err)
+        said = [self.err.rindex(text) for text in ("the model of step", "warning: cannot save a checkpoint: ",
+                                                   "and the checkpoint could not be written")]
+        self.assertEqual(said, sorted(said), self.err)
+
     def test_stop_while_waiting_for_a_lease(self):  # before the first step: there is no model yet
         self.env.update(SAGEMAKER_BASE_DIR=self.path("ml"), TRAINING_JOB_ARN="arn:dogs")
         lease = {"format": "convoy-lease-1", "job": "dead", "host": "h", "generation": 4, "pid": 1, "start": 1,

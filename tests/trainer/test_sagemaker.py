@@ -195,6 +195,18 @@ class SageMaker(Job):
         os.makedirs(os.path.join(self.tree, "input/data/training/001.Affenpinscher"))
         self.fails(["train"], "channel 'training' is empty")
 
+    def test_channel_that_may_not_be_read_is_not_called_empty(self):
+        """As root every folder can be read: somebody else then starts the job."""
+        own = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+        self.job(channels=("training",))
+        locked = os.path.join(self.tree, "input/data/training")
+        os.chmod(locked, 0)
+        self.addCleanup(os.chmod, locked, 0o755)
+        for folder, _, _ in os.walk(self.folder):  # else the other user finds nothing at all
+            os.chmod(folder, 0o000 if folder == locked else 0o755)
+        self.assertEqual(self.wait(self.start(*own, CONVOY, "train")), 2, self.err)
+        self.assertRegex(self.err, r"channel 'training': user \d+ may not read a folder in '.*/training': .*chmod")
+
     def test_failure_of_a_rank_is_the_rank_s_line(self):
         self.job()
         picture = sorted(self.pictures_of(os.path.join(self.tree, "input/data/training")))[3]
