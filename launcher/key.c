@@ -10,6 +10,7 @@
 #include "base/log.h"
 
 #define KEY_CHARS_MIN 16
+#define PLACEHOLDER   "replace-by-" /* container/examples/create-training-job.json */
 
 void launch_key_random(unsigned char key[LAUNCH_KEY_BYTES])
 {
@@ -39,6 +40,11 @@ int launch_key_shared(const char *job, unsigned char key[LAUNCH_KEY_BYTES], stru
                        "CONVOY_JOB_KEY has fewer than %d characters: take for instance the output "
                        "of `openssl rand -hex 32`, the same on every host",
                        KEY_CHARS_MIN);
+    if (secret != NULL && strncmp(secret, PLACEHOLDER, strlen(PLACEHOLDER)) == 0)
+        return err_set(err, ERR_USAGE,
+                       "CONVOY_JOB_KEY is still the example's '" PLACEHOLDER
+                       "...', which everybody knows: put the output of `openssl rand -hex 32` in "
+                       "its place, or leave it out");
     if (secret != NULL) {
         derive("convoy job key", secret, key);
         unsetenv("CONVOY_JOB_KEY");

@@ -57,6 +57,9 @@ static void key_that_is_short_is_refused_without_being_shown(void **state)
     assert_int_equal(err.code, ERR_USAGE);
     assert_non_null(strstr(err.msg, "CONVOY_JOB_KEY"));
     assert_null(strstr(err.msg, "tooshort"));
+    setenv("CONVOY_JOB_KEY", "replace-by-the-output-of-openssl-rand-hex-32", 1);
+    assert_int_equal(launch_key_shared(JOB, key, &err), -1);
+    assert_non_null(strstr(err.msg, "openssl rand -hex 32"));
     unsetenv("CONVOY_JOB_KEY");
 }
 
