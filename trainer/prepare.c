@@ -142,6 +142,9 @@ static int begin_generation(struct train_run *run, struct err *err)
         checkpoint_clean(where);
     if (last < run->position.generation)
         last = run->position.generation;
+    if (last >= CHECKPOINT_GENERATION_MAX)
+        return err_set(err, ERR_INPUT, "--checkpoint: '%s' has had %d generations: give another",
+                       where == NULL ? "" : where, last);
     run->position.generation = last + 1;
     if (run->lease != NULL)
         lease_raise(run->lease, run->position.generation);
@@ -221,20 +224,19 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
 {
     const struct train_options *const o = run->options;
     const bool small = nn_model_default_image_size(o->model) == 32;
-    struct data_stream_options options = {.index = &run->dataset.train,
-                                          .order = &run->order,
-                                          .lane_begin = run->lanes.begin,
-                                          .lane_end = run->lanes.end,
-                                          .epoch = run->position.epoch,
-                                          .epoch_end = (uint32_t)o->epochs,
-                                          .step = run->position.epoch_step,
-                                          .micro_batch = o->micro_batch,
-                                          .threads = o->decode_threads,
-                                          .depth = BATCHES_AHEAD,
-                                          .fetch_bytes = o->prefetch_bytes -
-                                                         o->prefetch_bytes /
-                                                             TRAIN_PREFETCH_EVALUATION,
-                                          .fetch_threads = o->fetch_threads};
+    struct data_stream_options options = {
+        .index = &run->dataset.train,
+        .order = &run->order,
+        .lane_begin = run->lanes.begin,
+        .lane_end = run->lanes.end,
+        .epoch = run->position.epoch,
+        .epoch_end = (uint32_t)o->epochs,
+        .step = run->position.epoch_step,
+        .micro_batch = o->micro_batch,
+        .threads = o->decode_threads,
+        .depth = BATCHES_AHEAD,
+        .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
+        .fetch_threads = o->fetch_threads};
 
     options.transform.kind = o->augment
                                  ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
