@@ -134,7 +134,8 @@ void launch_ssh_reason(struct launch_ssh *ssh, char reason[512])
     const char *last = NULL;
 
     launch_ssh_step(ssh);
-    for (char *line = strtok(buf_text(&ssh->lines), "\r\n"); line != NULL; line = strtok(NULL, "\r\n"))
+    for (char *line = strtok(buf_text(&ssh->lines), "\r\n"); line != NULL;
+         line = strtok(NULL, "\r\n"))
         last = line;
     if (code == 127)
         snprintf(reason, 512,
