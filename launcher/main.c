@@ -21,7 +21,7 @@
 #include "launcher/job.h"
 #include "launcher/options.h"
 #include "launcher/rsh.h"
-#include "launcher/s3.h"
+#include "launcher/s3/s3.h"
 #include "launcher/sagemaker.h"
 
 static const struct {

@@ -52,7 +52,7 @@ int train_channels_assign(struct option_set *set, struct err *err)
             only = name;
             count++;
         }
-    if (count != 1)
+    if (only == NULL || count != 1)
         return 0;
     snprintf(origin, sizeof origin, "%s%.*s in the environment, the only channel", PREFIX,
              (int)strcspn(only, "="), only);

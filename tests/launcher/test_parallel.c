@@ -1,5 +1,5 @@
 /* tests/launcher/test_parallel.c */
-#include "launcher/parallel.h"
+#include "launcher/s3/parallel.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -49,7 +49,7 @@ static int do_one(void *context, size_t index, struct err *err)
 
 static int run(struct work *work, size_t count, int threads, struct err *err)
 {
-    return launch_parallel_run(&(struct launch_parallel){.count = count,
+    return launch_s3_parallel_run(&(struct launch_parallel){.count = count,
                                                          .threads = threads,
                                                          .work = do_one,
                                                          .context = work,

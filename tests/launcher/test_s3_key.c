@@ -1,5 +1,5 @@
 /* tests/launcher/test_s3_key.c */
-#include "launcher/s3_key.h"
+#include "launcher/s3/key.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

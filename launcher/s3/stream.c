@@ -1,4 +1,4 @@
-#include "launcher/s3_stream.h"
+#include "launcher/s3/stream.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "launcher/parallel.h"
+#include "launcher/s3/parallel.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
 
@@ -102,7 +102,7 @@ int launch_s3_stream(const struct launch_s3 *s3, const char *bucket, const char 
     pthread_cond_init(&stream.changed, NULL);
     parallel.count =
         (size_t)((stream.object.bytes + S3_TRANSFER_PART_BYTES - 1) / S3_TRANSFER_PART_BYTES);
-    rc = launch_parallel_run(&parallel, err);
+    rc = launch_s3_parallel_run(&parallel, err);
     if (stream.failed)
         *err = stream.err;
     if (rc == 0)

@@ -1,5 +1,5 @@
 /*
- * launcher/s3_copy_list.h -- what `convoy s3 cp` is to copy: each source with its target.
+ * launcher/s3/copy_list.h -- what `convoy s3 cp` is to copy: each source with its target.
  */
 #ifndef LAUNCH_S3_COPY_LIST_H
 #define LAUNCH_S3_COPY_LIST_H

@@ -1,5 +1,5 @@
 /*
- * launcher/s3_verb.h -- what the verbs of `convoy s3` share.
+ * launcher/s3/verb.h -- what the verbs of `convoy s3` share.
  */
 #ifndef LAUNCH_S3_VERB_H
 #define LAUNCH_S3_VERB_H
@@ -8,7 +8,7 @@
 
 #include "base/option.h"
 #include "base/uri.h"
-#include "launcher/s3_meter.h"
+#include "launcher/s3/meter.h"
 #include "launcher/words.h"
 
 struct err;

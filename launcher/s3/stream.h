@@ -1,10 +1,10 @@
 /*
- * launcher/s3_stream.h -- an object's bytes in their order, and `convoy s3 cat`.
+ * launcher/s3/stream.h -- an object's bytes in their order, and `convoy s3 cat`.
  */
 #ifndef LAUNCH_S3_STREAM_H
 #define LAUNCH_S3_STREAM_H
 
-#include "launcher/s3_verb.h"
+#include "launcher/s3/verb.h"
 
 /** Write the object to fd, which may be a pipe: ranges of S3_TRANSFER_PART_BYTES are read side by
  * side, S3_TRANSFER_THREADS of them at most (they are in memory), all of the object as it was at

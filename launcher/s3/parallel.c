@@ -1,4 +1,4 @@
-#include "launcher/parallel.h"
+#include "launcher/s3/parallel.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -54,7 +54,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-int launch_parallel_run(const struct launch_parallel *parallel, struct err *err)
+int launch_s3_parallel_run(const struct launch_parallel *parallel, struct err *err)
 {
     struct state state = {.parallel = parallel, .mutex = PTHREAD_MUTEX_INITIALIZER};
     pthread_t threads[THREADS_MAX];

@@ -1,5 +1,5 @@
 /*
- * launcher/s3_meter.h -- what was done and how fast: a bar on the terminal, a line at the end.
+ * launcher/s3/meter.h -- what was done and how fast: a bar on the terminal, a line at the end.
  */
 #ifndef LAUNCH_S3_METER_H
 #define LAUNCH_S3_METER_H

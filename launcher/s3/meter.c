@@ -1,4 +1,4 @@
-#include "launcher/s3_meter.h"
+#include "launcher/s3/meter.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "launcher/s3_copy.h"
+#include "launcher/s3/copy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,9 +11,9 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "launcher/parallel.h"
-#include "launcher/s3_copy_list.h"
-#include "launcher/s3_stream.h"
+#include "launcher/s3/copy_list.h"
+#include "launcher/s3/parallel.h"
+#include "launcher/s3/stream.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
 
@@ -271,12 +271,12 @@ static int copy_items(struct copy *copy, struct err *err)
         if (copy->items.at[i].bytes != LAUNCH_S3_BYTES_UNKNOWN)
             bytes += copy->items.at[i].bytes;
     launch_s3_meter_expect(copy->s3->meter, copy->items.count, bytes);
-    return launch_parallel_run(&(struct launch_parallel){.count = copy->items.count,
-                                                         .threads = LAUNCH_S3_OBJECTS_AT_ONCE,
-                                                         .work = copy_one,
-                                                         .context = copy,
-                                                         .cancel = copy->s3->cancel},
-                               err);
+    return launch_s3_parallel_run(&(struct launch_parallel){.count = copy->items.count,
+                                                            .threads = LAUNCH_S3_OBJECTS_AT_ONCE,
+                                                            .work = copy_one,
+                                                            .context = copy,
+                                                            .cancel = copy->s3->cancel},
+                                  err);
 }
 
 /* --- the forms of cp --- */

@@ -1,4 +1,4 @@
-#include "launcher/s3_list.h"
+#include "launcher/s3/list.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -10,8 +10,8 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "launcher/parallel.h"
-#include "launcher/s3_key.h"
+#include "launcher/s3/key.h"
+#include "launcher/s3/parallel.h"
 #include "s3io/list.h"
 #include "s3io/object.h"
 
@@ -170,12 +170,12 @@ static int remove_folder(struct removal *removal, const char *folder, const char
     if (rc < 0)
         return -1;
     launch_s3_meter_expect(removal->s3->meter, removal->keys.count, 0);
-    return launch_parallel_run(&(struct launch_parallel){.count = removal->keys.count,
-                                                         .threads = LAUNCH_S3_OBJECTS_AT_ONCE,
-                                                         .work = remove_one,
-                                                         .context = removal,
-                                                         .cancel = removal->s3->cancel},
-                               err);
+    return launch_s3_parallel_run(&(struct launch_parallel){.count = removal->keys.count,
+                                                            .threads = LAUNCH_S3_OBJECTS_AT_ONCE,
+                                                            .work = remove_one,
+                                                            .context = removal,
+                                                            .cancel = removal->s3->cancel},
+                                  err);
 }
 
 /* S3 deletes what is not there without a word, so it is looked for first. Who may delete but not

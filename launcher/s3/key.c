@@ -1,4 +1,4 @@
-#include "launcher/s3_key.h"
+#include "launcher/s3/key.h"
 
 #include <stddef.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /*
- * launcher/s3.h -- `convoy s3 ls|cp|cat|rm`: the S3 client by hand.
+ * launcher/s3/s3.h -- `convoy s3 ls|cp|cat|rm`: the S3 client by hand.
  */
 #ifndef LAUNCH_S3_H
 #define LAUNCH_S3_H

@@ -1,4 +1,4 @@
-#include "launcher/s3_copy_list.h"
+#include "launcher/s3/copy_list.h"
 
 #include <errno.h>
 #include <fts.h>
@@ -11,8 +11,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "launcher/s3_key.h"
-#include "launcher/s3_verb.h"
+#include "launcher/s3/key.h"
+#include "launcher/s3/verb.h"
 #include "s3io/list.h"
 
 #define KEY_BYTES_MAX 1024

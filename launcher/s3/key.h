@@ -1,5 +1,5 @@
 /*
- * launcher/s3_key.h -- keys as people see them, and as files.
+ * launcher/s3/key.h -- keys as people see them, and as files.
  *
  * A key is any text in UTF-8 of 1 to 1024 bytes: "a//b", "..", "a\nb" and "/" are keys.
  */

@@ -1,4 +1,4 @@
-#include "launcher/s3.h"
+#include "launcher/s3/s3.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,10 +11,10 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "launcher/s3_copy.h"
-#include "launcher/s3_list.h"
-#include "launcher/s3_stream.h"
-#include "launcher/s3_verb.h"
+#include "launcher/s3/copy.h"
+#include "launcher/s3/list.h"
+#include "launcher/s3/stream.h"
+#include "launcher/s3/verb.h"
 #include "s3io/client.h"
 
 /* An option's flags say which verbs have it. */
