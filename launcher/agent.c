@@ -444,6 +444,11 @@ void launch_agent_run(const struct launch_agent_job *job, struct launch_outcome 
 
     launch_family_adopt();
     agent.signal_fd = signalfd(-1, &job->signals->waited, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (agent.signal_fd < 0) {
+        launch_outcome_set(outcome, 1, "host '%s' cannot wait for signals: %s", job->host,
+                           strerror(errno));
+        return;
+    }
     while (!agent.end) {
         sleep_until_something(&agent);
         take_signals(&agent);

@@ -23,7 +23,8 @@
 #define MAGIC_BYTES 8
 #define NONCE_BYTES 32
 #define TAG_BYTES   DIGEST_SHA256_BYTES
-#define HEAD_BYTES  4 /* a frame's length */
+#define NAME_BYTES  32 /* room for what a proof or key is for */
+#define HEAD_BYTES  4  /* a frame's length */
 
 /* A channel reads no more than this before it looks at what came. */
 #define READ_BYTES 16384
@@ -51,11 +52,11 @@ struct launch_channel {
 static void bind_key(const struct launch_channel *channel, const char *name,
                      unsigned char out[TAG_BYTES])
 {
-    unsigned char text[32 + 2 * NONCE_BYTES] = {0};
+    unsigned char text[NAME_BYTES + 2 * NONCE_BYTES] = {0};
 
-    assert(strlen(name) <= 32);
-    memcpy(text, name, strlen(name));
-    memcpy(text + 32, channel->nonces, sizeof channel->nonces);
+    assert(strlen(name) < NAME_BYTES);
+    memcpy(text, name, strlen(name) + 1);
+    memcpy(text + NAME_BYTES, channel->nonces, sizeof channel->nonces);
     digest_hmac_sha256(channel->key, sizeof channel->key, text, sizeof text, out);
 }
 

@@ -1,5 +1,6 @@
 #include "launcher/leader.h"
 
+#include <errno.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -519,7 +520,8 @@ static int call_crew(struct leader *leader, struct err *err)
 {
     const struct launch_leader_job *job = leader->job;
     const bool ssh = job->hosts->kind == LAUNCH_HOSTS_SSH;
-    const int port = job->options->port >= 0 ? job->options->port : ssh ? 0 : LAUNCH_PORT_SAGEMAKER;
+    /* Any free port would do over ssh alone: hosts that start by themselves have to know it. */
+    const int port = job->options->port > 0 ? job->options->port : ssh ? 0 : LAUNCH_PORT_SAGEMAKER;
 
     for (size_t i = 0; i < job->hosts->names.count; i++)
         if ((int)i != job->hosts->own)
@@ -553,6 +555,10 @@ int launch_leader_run(const struct launch_leader_job *job, struct launch_outcome
                              .limit_s = limited ? LAUNCH_STOP_LIMIT_S : 0};
     launch_family_adopt();
     leader.signal_fd = signalfd(-1, &job->signals->waited, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (leader.signal_fd < 0) {
+        err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for signals");
+        goto out;
+    }
     if (launch_hosts_several(job->hosts) && call_crew(&leader, err) < 0)
         goto out;
     enter(&leader, PHASE_GATHER);
@@ -568,6 +574,7 @@ out:
     kill_ranks(&leader);
     launch_crew_close(&leader.crew);
     launch_words_release(&leader.others);
-    close(leader.signal_fd);
+    if (leader.signal_fd >= 0)
+        close(leader.signal_fd);
     return rc;
 }

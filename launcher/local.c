@@ -176,15 +176,15 @@ bool launch_local_failure(const struct launch_local *local, char text[LAUNCH_FAI
 pid_t launch_local_orted(const struct launch_local *local, const struct launch_words *came,
                          struct err *err)
 {
-    const bool apart =
-        getenv(ONE_MACHINE) != NULL && getenv("TMPDIR") != NULL && getenv(VADER_FOLDER) == NULL;
+    const char *const temp = getenv("TMPDIR");
+    const bool apart = getenv(ONE_MACHINE) != NULL && temp != NULL && getenv(VADER_FOLDER) == NULL;
     struct launch_words words = {0};
     pid_t child = -1;
 
     if (launch_orted_words(came, local->program, &words, err) < 0)
         goto out;
     if (apart)
-        setenv(VADER_FOLDER, getenv("TMPDIR"), 1);
+        setenv(VADER_FOLDER, temp, 1);
     child = launch_child_start(words.at, true, local->signals);
     if (apart)
         unsetenv(VADER_FOLDER);

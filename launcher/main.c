@@ -7,6 +7,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,11 +201,22 @@ static int run_words(struct launch_sagemaker *sagemaker, int argc, char *const *
     return rc;
 }
 
+/* A file or socket of ours must not get the number of a stream that is closed, or messages would
+ * be written into it. What stands there instead fails as the closed one did. */
+static void hold_closed_streams(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv)
 {
     struct launch_sagemaker sagemaker = {0};
     struct err err = {0};
     int status = 0, rc = 0;
+
+    hold_closed_streams();
 
     log_init("launcher:", false);
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {

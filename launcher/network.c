@@ -45,6 +45,7 @@ int launch_network_listen(int port, int *fd, int *bound, struct err *err)
     struct sockaddr_storage address;
     socklen_t bytes = sizeof address;
 
+    memset(&address, 0, sizeof address);
     *fd = listen_on(AF_INET6, port);
     if (*fd < 0)
         *fd = listen_on(AF_INET, port);
@@ -90,7 +91,7 @@ static int bits_of(const struct sockaddr *mask)
 
 void launch_network_of(int fd, char cidr[LAUNCH_ADDRESS_CHARS])
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t bytes = sizeof own;
     struct ifaddrs *all = NULL;
     struct in_addr four;

@@ -1,7 +1,7 @@
 #include "launcher/rsh.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "base/err.h"
+
+#define LINE_BYTES_MAX 1100 /* of an answer: more than an err's message */
 
 static int address_of(const char *path, struct sockaddr_un *address, struct err *err)
 {
@@ -41,7 +43,7 @@ static int write_all(int fd, const void *data, size_t bytes)
 
 static int read_answer(int fd, const char *host, struct err *err)
 {
-    char text[900];
+    char text[LINE_BYTES_MAX + 2];
     size_t bytes = 0;
     ssize_t got;
 
@@ -50,7 +52,10 @@ static int read_answer(int fd, const char *host, struct err *err)
             (got < 0 && errno == EINTR)))
         bytes += got > 0 ? (size_t)got : 0;
     text[bytes] = '\0';
-    return bytes == 0 ? 0 : err_set(err, ERR_PEER, "host '%s': %s", host, text);
+    if (bytes == 0)
+        return err_set(err, ERR_PEER, "host '%s': the launcher has gone without an answer", host);
+    text[strcspn(text, "\n")] = '\0';
+    return text[0] == '\0' ? 0 : err_set(err, ERR_PEER, "host '%s': %s", host, text);
 }
 
 int launch_rsh_call(int argc, char *const *argv, struct err *err)
@@ -203,7 +208,8 @@ const struct launch_rsh_request *launch_rsh_next(struct launch_rsh *rsh)
         const int rc = request->whole ? 0 : read_request(request);
 
         if (rc < 0) {
-            forget(rsh, i);
+            launch_rsh_answer(rsh, request->number,
+                              "what mpirun asks for is cut short or too long");
             continue;
         }
         request->whole = request->whole || rc == 1;
@@ -216,12 +222,14 @@ const struct launch_rsh_request *launch_rsh_next(struct launch_rsh *rsh)
 
 void launch_rsh_answer(struct launch_rsh *rsh, int number, const char *failure)
 {
+    char line[LINE_BYTES_MAX + 2];
+
+    snprintf(line, sizeof line, "%.*s\n", LINE_BYTES_MAX, failure == NULL ? "" : failure);
     for (int i = 0; i < rsh->count; i++) {
         if (rsh->at[i].number != number)
             continue;
-        /* A line fits the socket's buffer; a caller that is gone does not matter. */
-        if (failure != NULL && failure[0] != '\0')
-            send(rsh->at[i].fd, failure, strlen(failure), MSG_NOSIGNAL | MSG_DONTWAIT);
+        /* It fits the socket's buffer; a caller that is gone does not matter. */
+        send(rsh->at[i].fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);
         forget(rsh, i);
         return;
     }

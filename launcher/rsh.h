@@ -3,8 +3,8 @@
  * per host, hands its words to the leader and ends when that host has started orted.
  *
  * They meet at a socket in the leader's private folder, named by CONVOY_RSH. The request is HOST
- * and the words, each ended by a NUL byte, then the end of the stream; the answer is nothing for
- * success, else one line.
+ * and the words, each ended by a NUL byte, then the end of the stream; the answer is one line,
+ * which is empty for success. No line at all means that the leader is gone.
  */
 #ifndef LAUNCH_RSH_H
 #define LAUNCH_RSH_H
@@ -19,7 +19,7 @@ struct err;
 #define LAUNCH_RSH_BYTES_MAX 49152 /* of a request: as JSON it fits a frame of a channel */
 
 /** The verb: argv[0] is HOST. Blocks until the answer is there. ERR_USAGE: not started by mpirun;
- * ERR_PEER: what the leader or the host answered. */
+ * ERR_PEER: what the leader or the host answered, or that no answer came. */
 int launch_rsh_call(int argc, char *const *argv, struct err *err);
 
 /* The leader's side. */

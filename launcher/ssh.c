@@ -131,10 +131,11 @@ void launch_ssh_step(struct launch_ssh *ssh)
 void launch_ssh_reason(struct launch_ssh *ssh, char reason[512])
 {
     const int code = launch_child_exit_code(ssh->status);
-    char *line = buf_text(&ssh->lines), *last = NULL;
+    const char *last = NULL;
 
     launch_ssh_step(ssh);
-    for (line = strtok(buf_text(&ssh->lines), "\r\n"); line != NULL; line = strtok(NULL, "\r\n"))
+    for (char *line = strtok(buf_text(&ssh->lines), "\r\n"); line != NULL;
+         line = strtok(NULL, "\r\n"))
         last = line;
     if (code == 127)
         snprintf(reason, 512,

@@ -1,5 +1,6 @@
 #include "s3io/config.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,7 @@ static int read_endpoint(struct s3_config *config, const struct s3_client_option
         found = find_endpoint(&setting, config, err);
     if (found <= 0)
         return found;
+    assert(setting.text != NULL);
     if (!is_endpoint(setting.text))
         return refuse(&setting, err,
                       "must be 'http://HOST', 'https://HOST' or one of these with "

@@ -167,6 +167,20 @@ static int by_key(const void *a, const void *b)
     return strcmp(((const struct entry *)a)->key, ((const struct entry *)b)->key);
 }
 
+/* Callers count on it when they take a key apart. */
+static int page_check(const struct page *page, const char *prefix, struct err *err)
+{
+    const size_t bytes = strlen(prefix);
+
+    for (size_t i = 0; i < page->count; i++)
+        if (strncmp(page->entries[i].key, prefix, bytes) != 0)
+            return err_set(err, ERR_INPUT,
+                           "the listing has the key '%.200s', which does not begin so: is this an "
+                           "S3 endpoint?",
+                           page->entries[i].key);
+    return 0;
+}
+
 /* One page: asked for and read whole before anybody sees a key of it. */
 static int page_fetch(struct page *page, struct s3_client *client, const char *bucket,
                       const char *prefix, bool delimiter, const char *token, struct err *err)
@@ -194,6 +208,8 @@ static int page_fetch(struct page *page, struct s3_client *client, const char *b
     if (rc == 0 && page->truncated &&
         (page->next.bytes == 0 || (token != NULL && strcmp(token, buf_text(&page->next)) == 0)))
         rc = err_set(err, ERR_NET, "the listing goes on, but does not say from where");
+    if (rc == 0)
+        rc = page_check(page, prefix, err);
     s3_tries_release(&tries);
     return rc;
 }

@@ -101,8 +101,12 @@ int s3_object_head(struct s3_client *client, const char *bucket, const char *key
     if (status / 100 == 2) {
         struct s3_object unseen;
 
-        s3_stream_object(object == NULL ? &unseen : object, &tries.answer);
-        rc = S3_YES;
+        object = object == NULL ? &unseen : object;
+        s3_stream_object(object, &tries.answer);
+        rc =
+            object->bytes != S3_STREAM_BYTES_UNKNOWN
+                ? S3_YES
+                : err_set(err, ERR_INPUT, "the answer to HEAD does not say how long the object is");
     } else if (status == 404) {
         rc = S3_NO;
     } else if (status > 0) {

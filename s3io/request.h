@@ -38,11 +38,11 @@ struct s3_client {
 
 /** Where the bucket's requests are signed for, a copy for the caller to free: what a redirect
  * taught, else the configured region, else instance metadata's (at AWS), else us-east-1. */
-char *s3_client_region(struct s3_client *client, const char *bucket);
-void s3_client_learn_region(struct s3_client *client, const char *bucket, const char *region);
+char *s3_client_region(struct s3_client *client, const char *name);
+void s3_client_learn_region(struct s3_client *client, const char *name, const char *region);
 /** Whether an answer has shown that the bucket is there. */
-bool s3_client_bucket_seen(struct s3_client *client, const char *bucket);
-void s3_client_see_bucket(struct s3_client *client, const char *bucket);
+bool s3_client_bucket_seen(struct s3_client *client, const char *name);
+void s3_client_see_bucket(struct s3_client *client, const char *name);
 
 struct s3_request {
     const char *method, *bucket;

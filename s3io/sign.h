@@ -47,6 +47,6 @@ void s3_sign_request(const struct s3_sign *sign, const struct s3_keys *keys, str
 
 /** "20260101T082200Z" */
 #define S3_SIGN_TIME_CHARS 17
-void s3_sign_time(time_t time, char out[S3_SIGN_TIME_CHARS]);
+void s3_sign_time(time_t when, char out[S3_SIGN_TIME_CHARS]);
 
 #endif

@@ -10,7 +10,7 @@
 #include "s3io/object.h"
 #include "s3io/request.h"
 
-#define UNKNOWN UINT64_MAX
+#define UNKNOWN S3_STREAM_BYTES_UNKNOWN
 
 struct stream {
     const struct s3_get *get;
@@ -45,7 +45,7 @@ void s3_stream_object(struct s3_object *object, const struct s3_http_answer *ans
 {
     char value[256];
 
-    *object = (struct s3_object){0};
+    *object = (struct s3_object){.bytes = UNKNOWN};
     s3_http_header(answer, "etag", object->etag, sizeof object->etag);
     if (s3_http_header(answer, "content-length", value, sizeof value))
         object->bytes = number(value, '\0', NULL);
@@ -113,10 +113,7 @@ static int check(struct stream *stream, struct err *err)
         if (check_range(stream, &now, err) < 0)
             return -1;
     } else {
-        char length[32];
-
-        if (!s3_http_header(&stream->tries.answer, "content-length", length, sizeof length) ||
-            now.bytes == UNKNOWN)
+        if (now.bytes == UNKNOWN)
             return err_set(err, ERR_NET, "the answer does not say how long the object is");
         stream->want = now.bytes;
     }

@@ -27,7 +27,9 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                    void *context, struct s3_object *object, struct err *err);
 
 struct s3_http_answer;
-/** Size, ETag and times from the answer to GET (whole), HEAD or PUT. */
+#define S3_STREAM_BYTES_UNKNOWN UINT64_MAX
+/** Size (S3_STREAM_BYTES_UNKNOWN where it is not said), ETag and times from the answer to GET
+ * (whole), HEAD or PUT. */
 void s3_stream_object(struct s3_object *object, const struct s3_http_answer *answer);
 
 #endif

@@ -246,7 +246,8 @@ const struct option_spec train_option_table[] = {
      .min = 1 << 20,
      .max = 1e13,
      .fallback = "536870912",
-     .help = "of s3:// pictures: the most memory of a rank for those read ahead and not decoded yet"},
+     .help =
+         "of s3:// pictures: the most memory of a rank for those read ahead and not decoded yet"},
     {.name = "fetch-threads",
      .kind = OPTION_INTEGER,
      .metavar = "N",

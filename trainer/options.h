@@ -54,7 +54,7 @@ struct train_options {
     int fetch_threads;
     size_t bucket_bytes;
     bool check_options;
-    int bench_steps; /* 0: train */
+    int bench_steps;                /* 0: train */
     struct train_expected expected; /* what hyperparameters say of the data */
 };
 

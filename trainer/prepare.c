@@ -141,6 +141,9 @@ static int begin_generation(struct train_run *run, struct err *err)
         checkpoint_clean(where);
     if (last < run->position.generation)
         last = run->position.generation;
+    if (last >= CHECKPOINT_GENERATION_MAX)
+        return err_set(err, ERR_INPUT, "--checkpoint: '%s' has had %d generations: give another",
+                       where == NULL ? "" : where, last);
     run->position.generation = last + 1;
     if (run->lease != NULL)
         lease_raise(run->lease, run->position.generation);

@@ -84,20 +84,26 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
 
 #define COUNT_MAX 9007199254740992.0 /* 2^53: exact in a double */
 
-static int number_of(const struct safetensors *file, const char *path, const char *key,
+/* What a checkpoint says, and what it may say: each fits where it goes. */
+struct number {
+    const char *key;
+    double min, max;
+};
+
+static int number_of(const struct safetensors *file, const char *path, const struct number *number,
                      double *value, struct err *err)
 {
-    const char *const text = safetensors_metadata(file, key);
+    const char *const text = safetensors_metadata(file, number->key);
     char *end = NULL;
 
     if (text == NULL)
         return err_set(err, ERR_INPUT,
                        "'%s' says nothing of '%s': it is no checkpoint of a training run", path,
-                       key);
+                       number->key);
     *value = strtod(text, &end);
-    if (end == text || *end != '\0' || !(*value >= -1 && *value <= COUNT_MAX))
-        return err_set(err, ERR_INPUT, "'%s' in '%s' is no number that can be: '%s'", key, path,
-                       text);
+    if (end == text || *end != '\0' || !(*value >= number->min && *value <= number->max))
+        return err_set(err, ERR_INPUT, "'%s' in '%s' is no number that can be: '%s'", number->key,
+                       path, text);
     return 0;
 }
 
@@ -106,15 +112,25 @@ static int number_of(const struct safetensors *file, const char *path, const cha
 static int read_position(const struct safetensors *file, const char *path, struct train_position *p,
                          struct err *err)
 {
-    static const char *const keys[] = {"step",          "epoch",          "epoch_step",
-                                       "samples",       "generation",     "epoch_images",
-                                       "epoch_correct", "epoch_correct5", "epoch_s",
-                                       "best_accuracy", "best_epoch",     "epoch_loss"};
-    enum { KEYS = sizeof keys / sizeof keys[0] };
-    double v[KEYS];
+    static const struct number numbers[] = {
+        {"step", 0, COUNT_MAX},
+        {"epoch", 0, UINT32_MAX},
+        {"epoch_step", 0, COUNT_MAX},
+        {"samples", 0, COUNT_MAX},
+        {"generation", 0, CHECKPOINT_GENERATION_MAX},
+        {"epoch_images", 0, COUNT_MAX},
+        {"epoch_correct", 0, COUNT_MAX},
+        {"epoch_correct5", 0, COUNT_MAX},
+        {"epoch_s", 0, COUNT_MAX},
+        {"best_accuracy", -1, 1},
+        {"best_epoch", 0, UINT32_MAX},
+        {"epoch_loss", -1, (double)INT64_MAX},
+    };
+    enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
+    double v[NUMBERS];
 
-    for (int i = 0; i < KEYS; i++)
-        if (number_of(file, path, keys[i], &v[i], err) < 0)
+    for (int i = 0; i < NUMBERS; i++)
+        if (number_of(file, path, &numbers[i], &v[i], err) < 0)
             return -1;
     *p = (struct train_position){.step = (uint64_t)v[0],
                                  .epoch = (uint32_t)v[1],
@@ -255,6 +271,7 @@ int train_resume_find(struct train_run *run, struct safetensors *file, char **pa
 static int check_data(const struct train_run *run, const struct safetensors *file, const char *path,
                       struct err *err)
 {
+    static const struct number version = {"order_version", 0, INT32_MAX};
     const char *const dataset = safetensors_metadata(file, "dataset"), *const numerics =
                                                                            safetensors_metadata(
                                                                                file, "numerics");
@@ -269,7 +286,7 @@ static int check_data(const struct train_run *run, const struct safetensors *fil
                        "the same data, or --resume never",
                        path, run->dataset.train.root, run->dataset.train.count,
                        run->dataset.train.classes);
-    if (number_of(file, path, "order_version", &order, err) < 0)
+    if (number_of(file, path, &version, &order, err) < 0)
         return -1;
     if ((int)order != DATA_ORDER_VERSION)
         return err_set(err, ERR_INPUT, "'%s' has sample order version %d, this program has %d",

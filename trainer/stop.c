@@ -11,7 +11,7 @@ static void on_stop(int number)
 {
     if (train_stop_asked != 0)
         return;
-    train_stop_asked = number;
+    __atomic_store_n(&train_stop_asked, number, __ATOMIC_RELAXED); /* threads look at it, too */
     alarm(TRAIN_STOP_STEP_S);
 }
 
@@ -21,7 +21,7 @@ static void on_alarm(int number)
     if (train_stop_asked == 0)
         on_stop(number);
     else
-        train_stop_drop = 1;
+        __atomic_store_n(&train_stop_drop, 1, __ATOMIC_RELAXED);
 }
 
 void train_stop_init(void)

@@ -28,6 +28,12 @@ struct copy {
     pthread_mutex_t large;
 };
 
+/* By a signal, or by a thread whose object failed. */
+static bool is_cancelled(const struct copy *copy)
+{
+    return __atomic_load_n(copy->s3->cancel, __ATOMIC_RELAXED) != 0;
+}
+
 /* --- progress --- */
 
 struct progress {
@@ -84,7 +90,7 @@ static int spool_fill(const struct copy *copy, int spool, int fd, uint64_t *byte
         abort();
     while (rc == 0 && got != 0) {
         got = read(fd, data, SPOOL_READ_BYTES);
-        if (*copy->s3->cancel != 0)
+        if (is_cancelled(copy))
             rc = err_set(err, ERR_STOPPED, "stopped");
         else if (got > 0)
             rc = launch_s3_write(spool, data, (size_t)got, "a temporary file in TMPDIR", err);
@@ -248,8 +254,8 @@ static int copy_one(void *context, size_t index, struct err *err)
 
     if (is_large)
         pthread_mutex_lock(&copy->large);
-    rc = *copy->s3->cancel != 0 ? err_set(err, ERR_STOPPED, "stopped")
-                                : copy_item(copy, item, is_large ? S3_TRANSFER_THREADS : 1, err);
+    rc = is_cancelled(copy) ? err_set(err, ERR_STOPPED, "stopped")
+                            : copy_item(copy, item, is_large ? S3_TRANSFER_THREADS : 1, err);
     if (is_large)
         pthread_mutex_unlock(&copy->large);
     if (rc == 0)

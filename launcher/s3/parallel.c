@@ -24,7 +24,7 @@ static void fail(struct state *state, const struct err *err)
         state->err = *err;
     state->failed = true;
     pthread_mutex_unlock(&state->mutex);
-    *state->parallel->cancel = 1;
+    __atomic_store_n(state->parallel->cancel, 1, __ATOMIC_RELAXED); /* requests look at it */
 }
 
 static bool take(struct state *state, size_t *index)
@@ -32,7 +32,8 @@ static bool take(struct state *state, size_t *index)
     bool taken;
 
     pthread_mutex_lock(&state->mutex);
-    taken = state->next < state->parallel->count && *state->parallel->cancel == 0;
+    taken = state->next < state->parallel->count &&
+            __atomic_load_n(state->parallel->cancel, __ATOMIC_RELAXED) == 0;
     if (taken)
         *index = state->next++;
     pthread_mutex_unlock(&state->mutex);

@@ -161,7 +161,7 @@ static volatile sig_atomic_t cancel, interrupted_by;
 static void interrupt(int number)
 {
     interrupted_by = number;
-    cancel = 1;
+    __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED); /* other threads look at it */
 }
 
 static void watch_signals(void)

@@ -208,6 +208,11 @@ static void generation_is_the_highest_of_the_folder_damaged_ones_too(void **stat
     change_byte("step-000000000001-g7.safetensors", -5);
     assert_int_equal(checkpoint_last_generation(folder, &generation, &err), 0);
     assert_int_equal(generation, 7);
+    /* After this one no other could come: it is none of ours. */
+    assert_int_equal(
+        file_replace(path_of("step-000000000001-g2147483647.safetensors"), "x", 1, &err), 0);
+    assert_int_equal(checkpoint_last_generation(folder, &generation, &err), 0);
+    assert_int_equal(generation, 7);
 }
 
 static void latest_passes_over_damaged_files(void **state)

@@ -410,6 +410,11 @@ static void answer(struct simple *simple, int fd, char *request, size_t head_byt
     } else if (strncmp(request, "DELETE", 6) == 0) {
         simple->body[0] = '\0';
         snprintf(text, sizeof text, "HTTP/1.1 204 No Content\r\n\r\n");
+    } else if (simple->body[0] != '\0') {
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nDate: Tue, 01 Jan 2030 00:00:10 GMT\r\n"
+                 "Content-Length: %zu\r\n\r\n%s",
+                 strlen(simple->body), simple->body);
     } else {
         snprintf(text, sizeof text,
                  "HTTP/1.1 404 Not Found\r\nContent-Length: 37\r\n\r\n"
@@ -447,39 +452,63 @@ static void *serve(void *argument)
     return NULL;
 }
 
+/* As lease_take, from this server. */
+static int take_from(struct simple *simple, double lapse_s, struct lease **lease, struct err *err)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    char *const before = strdup(getenv("AWS_ENDPOINT_URL_S3"));
+    socklen_t at_bytes = sizeof at;
+    char url[64];
+    pthread_t thread;
+    int rc;
+
+    simple->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(simple->listener, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(simple->listener, 8), 0);
+    assert_int_equal(getsockname(simple->listener, (struct sockaddr *)&at, &at_bytes), 0);
+    assert_int_equal(pthread_create(&thread, NULL, serve, simple), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", ntohs(at.sin_port));
+    setenv("AWS_ENDPOINT_URL_S3", url, 1);
+    rc = take_with(lease, "job", 0, lapse_s, NULL, err);
+    setenv("AWS_ENDPOINT_URL_S3", before, 1);
+    shutdown(simple->listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(simple->listener);
+    free(before);
+    return rc;
+}
+
 static void server_without_conditions_is_gone_on_with(void **state)
 {
     (void)state;
     for (int refuses = 0; refuses < 2; refuses++) {
         struct simple simple = {.refuses = refuses};
-        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-        char *const before = strdup(getenv("AWS_ENDPOINT_URL_S3"));
-        socklen_t at_bytes = sizeof at;
         struct lease *lease = NULL;
         struct err err = {0};
-        char url[64];
-        pthread_t thread;
-        int rc;
+        const int rc = take_from(&simple, LAPSE_S, &lease, &err);
 
-        simple.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        assert_int_equal(bind(simple.listener, (struct sockaddr *)&at, sizeof at), 0);
-        assert_int_equal(listen(simple.listener, 8), 0);
-        assert_int_equal(getsockname(simple.listener, (struct sockaddr *)&at, &at_bytes), 0);
-        assert_int_equal(pthread_create(&thread, NULL, serve, &simple), 0);
-        snprintf(url, sizeof url, "http://127.0.0.1:%d", ntohs(at.sin_port));
-        setenv("AWS_ENDPOINT_URL_S3", url, 1);
-        rc = take_with(&lease, "job", 0, LAPSE_S, NULL, &err);
-        setenv("AWS_ENDPOINT_URL_S3", before, 1);
-        shutdown(simple.listener, SHUT_RDWR);
-        pthread_join(thread, NULL);
-        close(simple.listener);
-        free(before);
         if (rc != 0)
             fail_msg("%d: %s", rc, err.msg);
         assert_null(lease);
         assert_int_equal(simple.puts, refuses ? 0 : 2);
         assert_string_equal(simple.body, ""); /* nobody has to wait for it to lapse */
     }
+}
+
+/* An answer that leaves out when the object was written does not make it an old one. */
+static void lease_without_a_date_is_watched_until_it_lapses(void **state)
+{
+    const double lapse_s = 1, begun = clock_now_s();
+    struct simple simple = {.refuses = true};
+    struct lease *lease = NULL;
+    struct err err = {0};
+
+    (void)state;
+    snprintf(simple.body, sizeof simple.body,
+             "{\"format\":\"convoy-lease-1\",\"job\":\"other\",\"host\":\"h\",\"generation\":1,"
+             "\"pid\":1,\"start\":1,\"sequence\":1,\"released\":false}");
+    assert_int_equal(take_from(&simple, lapse_s, &lease, &err), 0);
+    assert_true(clock_now_s() - begun >= lapse_s);
 }
 
 static void no_lease_is_always_held(void **state)
@@ -533,6 +562,7 @@ int main(void)
         CASE(lease_is_not_held_while_the_server_is_away_and_held_again_after),
         CASE(release_does_not_wait_for_a_server_that_is_away),
         CASE(server_without_conditions_is_gone_on_with),
+        CASE(lease_without_a_date_is_watched_until_it_lapses),
         CASE(no_lease_is_always_held),
         CASE(job_is_the_platforms_or_random),
     };

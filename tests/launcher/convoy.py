@@ -105,6 +105,17 @@ class Convoy(unittest.TestCase):
         self.assertEqual(self.run_convoy("train"), 1)
         self.assertIn("/convoy-train'", self.err)
 
+    def test_closed_streams_are_held(self):
+        """Else a socket or file would get stderr's number, and messages would be written into it."""
+        self.env.update(FAKE="until-told")
+        process = subprocess.Popen(["sh", "-c", 'exec "$0" train <&- >&- 2>&-', self.convoy], env=self.env)
+        self.addCleanup(process.kill)
+        self.wait_for("up-0")
+        for fd in range(3):
+            self.assertEqual(os.readlink(f"/proc/{process.pid}/fd/{fd}"), "/dev/null")
+        open(os.path.join(self.folder, "go"), "w").close()
+        self.assertEqual(process.wait(WAIT_S), 0)
+
     # words and settings
 
     def test_words_reach_every_rank_unchanged(self):

@@ -50,11 +50,11 @@ static int do_one(void *context, size_t index, struct err *err)
 static int run(struct work *work, size_t count, int threads, struct err *err)
 {
     return launch_s3_parallel_run(&(struct launch_parallel){.count = count,
-                                                         .threads = threads,
-                                                         .work = do_one,
-                                                         .context = work,
-                                                         .cancel = &work->cancel},
-                               err);
+                                                            .threads = threads,
+                                                            .work = do_one,
+                                                            .context = work,
+                                                            .cancel = &work->cancel},
+                                  err);
 }
 
 static void every_thing_is_done_once_for_any_count_and_threads(void **state)

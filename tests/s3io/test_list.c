@@ -82,6 +82,7 @@ static void list_takes_no_damaged_document_for_an_end(void **state)
         {ANSWER(ERROR("InternalError")), 3, "InternalError"},
         {ANSWER(ERROR("AccessDenied")), 1, "AccessDenied"},
         {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 1, "goes on"},
+        {PAGE(ONE), 1, "does not begin so"}, /* shorter than the prefix that was asked for */
         {PAGE("<Contents><Size>1</Size></Contents>"), 1, "without a key"},
         {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 1, "size"},
         {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 1, "encoded"},

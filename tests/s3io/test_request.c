@@ -475,6 +475,17 @@ static void head_asks_by_get_why_it_failed(void **state)
     end();
 }
 
+static void head_takes_no_answer_without_a_length_for_an_empty_object(void **state)
+{
+    const struct fault_step steps[] = {{.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n\r\n"}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
+    assert_says("how long");
+    end();
+}
+
 static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
 {
     static const struct {
@@ -633,6 +644,7 @@ int main(void)
         cmocka_unit_test(request_fetches_refused_credentials_again_once),
         cmocka_unit_test(request_sends_the_session_token_signed),
         cmocka_unit_test(head_asks_by_get_why_it_failed),
+        cmocka_unit_test(head_takes_no_answer_without_a_length_for_an_empty_object),
         cmocka_unit_test(put_knows_whether_a_condition_held_after_a_lost_answer),
         cmocka_unit_test(put_says_at_once_that_a_condition_did_not_hold),
         cmocka_unit_test(put_asks_for_encryption_where_it_is_configured),

@@ -36,7 +36,7 @@ static bool parse_name(const char *text, struct checkpoint_name *name)
     if (strlen(text) >= sizeof again ||
         sscanf(text, "step-%" SCNu64 "-g%d" SUFFIX "%n", &name->step, &name->generation, &used) !=
             2 ||
-        used == 0 || name->generation < 0)
+        used == 0 || name->generation < 0 || name->generation > CHECKPOINT_GENERATION_MAX)
         return false;
     format_name(*name, again);
     return strcmp(text, again) == 0;

@@ -20,6 +20,9 @@
 
 struct err;
 
+/* Files that claim more are not ours: the next one has to be a number too. */
+#define CHECKPOINT_GENERATION_MAX 999999999
+
 struct checkpoint_name {
     uint64_t step;
     int generation;

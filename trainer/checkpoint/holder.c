@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/place.h"
 
 #define FORMAT    "convoy-lease-1"
@@ -31,8 +32,8 @@ static int parse(const struct buf *text, const char *what, struct holder *holder
     if (object != NULL && json_read_string(object, "format", &format, what, err) == 0 &&
         json_read_string(object, "job", &job, what, err) == 0 &&
         json_read_string(object, "host", &host, what, err) == 0 &&
-        json_read_integer(object, "generation", 0, INT32_MAX - 1, &holder->generation, what, err) ==
-            0 &&
+        json_read_integer(object, "generation", 0, CHECKPOINT_GENERATION_MAX, &holder->generation,
+                          what, err) == 0 &&
         json_read_integer(object, "pid", 0, INT64_MAX, &holder->pid, what, err) == 0 &&
         json_read_integer(object, "start", 0, INT64_MAX, &holder->start, what, err) == 0 &&
         json_read_integer(object, "sequence", 0, INT64_MAX, &holder->sequence, what, err) == 0) {

@@ -70,10 +70,13 @@ void lease_job(char job[LEASE_JOB_CHARS])
 
 /* --- taking it --- */
 
-/* By the server's clock; or we have seen it unchanged for so long, where that clock is no help. */
+/* By the server's clock; or we have seen it unchanged for so long, where that clock is no help: a
+ * time that an answer leaves out is 0. */
 static bool has_lapsed(const struct lease *lease, const struct holder_seen *seen)
 {
-    return seen->object.server_s - seen->object.modified_s >= lease->lapse_s ||
+    const struct s3_object *const object = &seen->object;
+
+    return (object->modified_s > 0 && object->server_s - object->modified_s >= lease->lapse_s) ||
            clock_now_s() - seen->since_s >= lease->lapse_s;
 }
 
@@ -455,7 +458,7 @@ static void end_thread(struct lease *lease)
     while (!lease->ended && clock_now_s() < until)
         wait_until(lease, until);
     if (!lease->ended)
-        lease->cancel = 1;
+        __atomic_store_n(&lease->cancel, 1, __ATOMIC_RELAXED); /* the thread looks at it */
     pthread_mutex_unlock(&lease->mutex);
     pthread_join(lease->thread, NULL);
 }

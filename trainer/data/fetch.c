@@ -438,7 +438,7 @@ static void lane_taken(struct data_fetch *fetch, struct lane *lane, struct data_
 {
     group->taken++;
     let_go(fetch, lane, bytes);
-    while (lane->group_count > 0 && lane->groups[0]->taken == lane->groups[0]->count) {
+    while (lane->groups[0] != NULL && lane->groups[0]->taken == lane->groups[0]->count) {
         data_group_free(lane->groups[0]);
         lane->groups[0] = lane->groups[1];
         lane->groups[1] = NULL;

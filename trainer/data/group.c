@@ -74,7 +74,7 @@ struct data_group *data_group_new(const struct data_group_cut *cut)
     group->data = calloc(group->count, sizeof *group->data);
     group->range_of = calloc(group->count, sizeof *group->range_of);
     group->states = calloc(group->plan.range_count, sizeof *group->states);
-    group->errs = calloc(group->plan.range_count, sizeof *group->errs);
+    group->errs = calloc(group->plan.range_count, sizeof(struct err *));
     if (group->data == NULL || group->range_of == NULL || group->states == NULL ||
         group->errs == NULL)
         abort();

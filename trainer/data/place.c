@@ -30,7 +30,8 @@ int data_place_object(struct data_place *place, const char *path, struct err *er
         return -1;
     if (uri.scheme != URI_S3) {
         uri_release(&uri);
-        return err_set(err, ERR_INTERNAL, "'%s' is in no bucket", path);
+        err_set(err, ERR_INTERNAL, "'%s' is in no bucket", path);
+        return -1;
     }
     *place = (struct data_place){.bucket = uri.bucket, .key = uri.path};
     return 0;
@@ -49,7 +50,7 @@ int data_place_folder(struct data_place *place, const char *path, struct err *er
     key = realloc(place->key, bytes + 2);
     if (key == NULL)
         abort();
-    strcpy(key + bytes, bytes > 0 ? "/" : "");
+    memcpy(key + bytes, bytes > 0 ? "/" : "\0", 2);
     place->key = key;
     return 0;
 }

@@ -32,7 +32,7 @@ struct data_range_source {
  * Blocks. Touches the group at this range's samples only. ERR_INPUT names the object: gone, or
  * replaced since it was listed; ERR_NET, ERR_MEMORY, ERR_STOPPED.
  */
-int data_range_read(const struct data_range_source *source, struct data_group *group, size_t range,
+int data_range_read(const struct data_range_source *source, struct data_group *group, size_t number,
                     unsigned char *scratch, struct err *err);
 
 #endif
