@@ -9,13 +9,13 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/json.h"
 
@@ -62,15 +62,7 @@ static void bind_key(const struct launch_channel *channel, const char *name,
 
 static void put_nonce(struct launch_channel *channel, unsigned char *nonce)
 {
-    size_t bytes = 0;
-
-    while (bytes < NONCE_BYTES) {
-        const ssize_t got = getrandom(nonce + bytes, NONCE_BYTES - bytes, 0);
-
-        if (got < 0 && errno != EINTR)
-            abort(); /* Linux has had it since 3.17 */
-        bytes += got > 0 ? (size_t)got : 0;
-    }
+    entropy_fill(nonce, NONCE_BYTES);
     buf_append(&channel->out, nonce, NONCE_BYTES);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/uri.h"
@@ -100,7 +101,7 @@ static const char *name_job(struct job *job)
     if (name == NULL || name[0] == '\0')
         name = job->sagemaker != NULL ? job->sagemaker->job : NULL;
     if (name == NULL) {
-        launch_key_random(bytes);
+        entropy_fill(bytes, sizeof bytes);
         launch_key_text(bytes, job->name);
         job->name[32] = '\0';
         name = job->name;
@@ -153,7 +154,7 @@ static int lead(struct job *job, const char *name, struct err *err)
     int rc = 0;
 
     if (job->hosts.kind == LAUNCH_HOSTS_SSH)
-        launch_key_random(leader.key);
+        entropy_fill(leader.key, sizeof leader.key);
     if (job->hosts.kind != LAUNCH_HOSTS_EACH)
         unsetenv("CONVOY_JOB_KEY"); /* not needed, and no rank is to see it */
     else

@@ -1,9 +1,7 @@
 #include "launcher/key.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/digest.h"
 #include "base/err.h"
@@ -11,19 +9,6 @@
 
 #define KEY_CHARS_MIN 16
 #define PLACEHOLDER   "replace-by-" /* container/examples/create-training-job.json */
-
-void launch_key_random(unsigned char key[LAUNCH_KEY_BYTES])
-{
-    size_t bytes = 0;
-
-    while (bytes < LAUNCH_KEY_BYTES) {
-        const ssize_t got = getrandom(key + bytes, LAUNCH_KEY_BYTES - bytes, 0);
-
-        if (got < 0 && errno != EINTR)
-            abort(); /* Linux has had it since 3.17 */
-        bytes += got > 0 ? (size_t)got : 0;
-    }
-}
 
 /* What a text is used for goes into the key, so that no other use of it gives the same. */
 static void derive(const char *use, const char *text, unsigned char key[LAUNCH_KEY_BYTES])

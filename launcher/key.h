@@ -8,9 +8,6 @@
 
 struct err;
 
-/** Random bytes, for a key that ssh hands over. */
-void launch_key_random(unsigned char key[LAUNCH_KEY_BYTES]);
-
 /** Where each host starts by itself: from CONVOY_JOB_KEY, which leaves the environment so that no
  * rank sees it; else from the job's name, with a warning, for who knows that name knows the key.
  * job may be NULL. ERR_USAGE: CONVOY_JOB_KEY is shorter than 16 characters, or the

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/uri.h"
@@ -61,7 +62,7 @@ static int write_key(struct s3_client *client, const struct uri *uri,
                                .if_none = true};
     int rc;
 
-    launch_key_random(key);
+    entropy_fill(key, LAUNCH_KEY_BYTES);
     launch_key_text(key, text);
     rc = s3_object_put(client, &put, NULL, err);
     explicit_bzero(text, sizeof text);

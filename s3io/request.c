@@ -2,14 +2,15 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "s3io/address.h"
@@ -201,10 +202,9 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
 /* Full jitter: anything from nothing to all of it. */
 static double random_share(void)
 {
-    unsigned int r = 0;
+    uint32_t r;
 
-    if (getrandom(&r, sizeof r, 0) != sizeof r)
-        return 1;
+    entropy_fill(&r, sizeof r);
     return (double)r / 4294967296.0;
 }
 

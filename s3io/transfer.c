@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "s3io/address.h"
@@ -503,10 +503,9 @@ static void upload_abort(struct job *job)
 
 static void name_make(char *out, size_t bytes)
 {
-    uint64_t r[2] = {0};
+    uint64_t r[2];
 
-    if (getrandom(r, sizeof r, 0) != sizeof r)
-        r[0] = (uint64_t)getpid();
+    entropy_fill(r, sizeof r);
     snprintf(out, bytes, "%016" PRIx64 "%016" PRIx64, r[0], r[1]);
 }
 

@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "s3io/client.h"
@@ -45,10 +45,9 @@ struct lease {
 
 static uint64_t random_number(void)
 {
-    uint64_t number = 0;
+    uint64_t number;
 
-    if (getrandom(&number, sizeof number, 0) != sizeof number) /* not at boot: cannot be */
-        number = (uint64_t)(clock_wall_s() * 1e9) ^ (uint64_t)getpid() << 40;
+    entropy_fill(&number, sizeof number);
     return number;
 }
 
