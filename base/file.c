@@ -270,3 +270,10 @@ out:
     file_new_release(&file);
     return rc;
 }
+
+const char *file_temp_root(void)
+{
+    const char *root = getenv("TMPDIR");
+
+    return root == NULL || root[0] == '\0' ? "/tmp" : root;
+}

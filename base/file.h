@@ -47,4 +47,7 @@ void file_new_release(struct file_new *file);
 /** open, write, commit in one. */
 int file_replace(const char *path, const void *data, size_t bytes, struct err *err);
 
+/** Where temporary files go: TMPDIR, else "/tmp". Belongs to the environment. */
+const char *file_temp_root(void);
+
 #endif

@@ -35,12 +35,12 @@ static char *path_in(const char *folder, const char *name)
 /* A socket's path has 108 bytes at most, so a long TMPDIR will not do. */
 static char *make_folder(struct err *err)
 {
-    const char *temp = getenv("TMPDIR");
+    const char *temp = file_temp_root();
     const size_t bytes_max =
         sizeof((struct sockaddr_un *)0)->sun_path - sizeof "/convoy-XXXXXX/rsh";
     char *folder;
 
-    if (temp == NULL || temp[0] == '\0' || strlen(temp) > bytes_max)
+    if (strlen(temp) > bytes_max)
         temp = "/tmp";
     folder = path_in(temp, "convoy-XXXXXX");
     if (mkdtemp(folder) != NULL)

@@ -55,16 +55,9 @@ static void tell(void *context, uint64_t done, uint64_t total)
 
 /* --- bytes that are kept in a file without a name meanwhile --- */
 
-static const char *spool_folder(void)
-{
-    const char *temp = getenv("TMPDIR");
-
-    return temp == NULL || temp[0] == '\0' ? "/tmp" : temp;
-}
-
 static int spool_open(struct err *err)
 {
-    const char *const temp = spool_folder();
+    const char *const temp = file_temp_root();
     char *path;
     int fd;
 
@@ -224,7 +217,7 @@ static int relay(const struct copy *copy, const struct launch_s3_item *item, int
     if (download(copy, item->from, spool, threads, progress, &object, err) == 0)
         rc = upload(copy, item->to, spool, object.bytes, threads, NULL, err);
     else if (err->code == ERR_IO)
-        err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", spool_folder());
+        err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", file_temp_root());
     close(spool);
     return rc;
 }

@@ -270,6 +270,23 @@ static void file_new_in_memory_holds_what_is_written_and_leaves_nothing(void **s
     assert_int_equal(entries(), 0);
 }
 
+static void file_temp_root_is_what_the_environment_says(void **state)
+{
+    const char *kept = getenv("TMPDIR");
+    char *copy = kept == NULL ? NULL : strdup(kept);
+
+    (void)state;
+    setenv("TMPDIR", "/else/where", 1);
+    assert_string_equal(file_temp_root(), "/else/where");
+    setenv("TMPDIR", "", 1);
+    assert_string_equal(file_temp_root(), "/tmp");
+    unsetenv("TMPDIR");
+    assert_string_equal(file_temp_root(), "/tmp");
+    if (copy != NULL)
+        setenv("TMPDIR", copy, 1);
+    free(copy);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, folder_make, folder_remove)
 
 int main(void)
@@ -288,6 +305,7 @@ int main(void)
         CASE(file_new_write_reports_a_full_disk),
         CASE(file_new_commit_fails_when_a_folder_is_in_the_way),
         CASE(file_new_in_memory_holds_what_is_written_and_leaves_nothing),
+        CASE(file_temp_root_is_what_the_environment_says),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

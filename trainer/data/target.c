@@ -47,9 +47,7 @@ int data_target_folder(struct data_target *target, const char *path, struct err 
 
 static int make_drafts(struct data_target *target, struct err *err)
 {
-    const char *temp = getenv("TMPDIR");
-
-    target->drafts = uri_join(temp != NULL && temp[0] != '\0' ? temp : "/tmp", "convoy-XXXXXX");
+    target->drafts = uri_join(file_temp_root(), "convoy-XXXXXX");
     if (mkdtemp(target->drafts) != NULL)
         return 0;
     err_set_errno(err, ERR_IO, errno,
