@@ -58,6 +58,7 @@ class Host:
         environment.update(self.job.env)
         environment.update(env)
         environment.setdefault("ASAN_OPTIONS", "detect_leaks=0")
+        environment = {key: value for key, value in environment.items() if value is not None}
         line = [*before, self.job.convoy, "train", f"--port={self.job.port}", "--leader-address=127.0.0.1",
                 *self.job.words, *words]
         with open(os.path.join(self.base, "log"), "wb") as log:

@@ -89,3 +89,19 @@ const char *place_write(const char *name, const char *text)
     assert_true(fputs(text, file) >= 0 && fclose(file) == 0);
     return path;
 }
+
+int place_setup(void **state)
+{
+    (void)state;
+    place_open();
+    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
+    setenv("AWS_SECRET_ACCESS_KEY", PLACE_SECRET, 1);
+    return 0;
+}
+
+int place_teardown(void **state)
+{
+    (void)state;
+    place_close();
+    return 0;
+}

@@ -11,6 +11,12 @@ void place_open(void);
 /** Remove the folder. */
 void place_close(void);
 
+#define PLACE_SECRET "wJalrXUtnFEMI/K7MDENG" /* must be in no message */
+
+/** Fixtures of a group: place_open, and keys in the environment with PLACE_SECRET; place_close. */
+int place_setup(void **state);
+int place_teardown(void **state);
+
 /** A path in it; valid until the fourth call from now. */
 const char *place_path(const char *name);
 /** Write a file (making its folder); its path. */

@@ -153,22 +153,6 @@ static void list_ends_where_its_visitor_ends_it(void **state)
     end();
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    place_open();
-    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
-    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    place_close();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,5 +161,5 @@ int main(void)
         cmocka_unit_test(list_ends_where_its_visitor_ends_it),
     };
 
-    return cmocka_run_group_tests_name("s3io/list", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("s3io/list", tests, place_setup, place_teardown);
 }

@@ -21,8 +21,7 @@
 #include "place.h"
 #include "s3io/object.h"
 
-#define SECRET "wJalrXUtnFEMIwJalrXUtnFEMI"
-#define OK     "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
+#define OK "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
 #define HELLO                                                                                      \
     "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
     "Content-Length: 5\r\n\r\nhello"
@@ -83,7 +82,7 @@ static void assert_says(const char *part)
 {
     if (strstr(err.msg, part) == NULL)
         fail_msg("'%s' is not in: %s", part, err.msg);
-    assert_null(strstr(err.msg, SECRET));
+    assert_null(strstr(err.msg, PLACE_SECRET));
 }
 
 static void assert_request_has(int index, const char *part)
@@ -609,22 +608,6 @@ static void request_refuses_names_that_cannot_be(void **state)
     end();
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    place_open();
-    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
-    setenv("AWS_SECRET_ACCESS_KEY", SECRET, 1);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    place_close();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -653,5 +636,5 @@ int main(void)
         cmocka_unit_test(request_refuses_names_that_cannot_be),
     };
 
-    return cmocka_run_group_tests_name("s3io/request", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("s3io/request", tests, place_setup, place_teardown);
 }

@@ -435,22 +435,6 @@ static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state
     end();
 }
 
-static int group_setup(void **state)
-{
-    (void)state;
-    place_open();
-    setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE", 1);
-    setenv("AWS_SECRET_ACCESS_KEY", "secret", 1);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    place_close();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,5 +452,5 @@ int main(void)
         cmocka_unit_test(upload_has_many_parts_in_flight_and_lists_them_in_order),
     };
 
-    return cmocka_run_group_tests_name("s3io/upload", tests, group_setup, group_teardown);
+    return cmocka_run_group_tests_name("s3io/upload", tests, place_setup, place_teardown);
 }
