@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/philox.h"
 #include "trainer/data/stream.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/run.h"
 
 #define CLASSES_SMALL 10 /* CIFAR-10's */

@@ -11,7 +11,7 @@
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
 #include "trainer/mark.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/stop.h"
 
 #define BATCHES_AHEAD 3 /* micro-batches decoded ahead */

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/tensors.h"
 
 int train_share_outcome(struct train_run *run, int rc, struct err *err)

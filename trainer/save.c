@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "trainer/checkpoint/lease.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/tensors.h"
 
 #define LEASE_WAIT_S 20 /* for the lease, before the last save of a run that was asked to stop */

@@ -1,7 +1,12 @@
 /*
  * tests/golden/test_model.c -- a whole network against PyTorch: losses, every gradient, running
  * statistics and five steps of SGD, as make_golden.py wrote them. Tolerance: per tensor max|a - b|
- * <= 1e-4 max|b|.
+ * <= 1e-4 max|b|, or 1e-3 where a convolution of the network is computed by Winograd's algorithm.
+ *
+ *     test_golden_model [NETWORK]
+ *
+ * CONVOY_CONV and CONVOY_ISA choose what computes. A name that nobody knows is a failure, as is an
+ * algorithm that takes no layer; an instruction set that this CPU lacks is a skip.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -15,8 +20,12 @@
 #include <cmocka.h>
 
 #include "base/err.h"
+#include "trainer/nn/conv/conv.h"
+#include "trainer/nn/graph.h"
+#include "trainer/nn/kernel/kernels.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/resnet.h"
 #include "trainer/optim/sgd.h"
 
 /* As in make_golden.py. */
@@ -29,7 +38,11 @@
 #define X_STREAM     1000
 #define LABEL_STREAM 900
 
-#define TOLERANCE      1e-4
+#define TOLERANCE          1e-4
+#define TOLERANCE_WINOGRAD 1e-3
+
+#define SKIPPED 77 /* ctest's SKIP_RETURN_CODE */
+
 #define RECORDS_MAX    1024
 #define FILE_BYTES_MAX (1 << 20)
 
@@ -116,6 +129,8 @@ static double record_value(const struct record *record, size_t i)
     return value;
 }
 
+static double tolerance = TOLERANCE; /* of the network at hand */
+
 /* 1 if the values are too far from the record; those kept of a long tensor are spread evenly. */
 static int differs(const struct record *record, const float *values, size_t count)
 {
@@ -127,7 +142,7 @@ static int differs(const struct record *record, const float *values, size_t coun
         largest = fabs(b) > largest ? fabs(b) : largest;
         error = !(fabs(a - b) <= error) ? fabs(a - b) : error; /* a NaN sticks */
     }
-    if (error <= TOLERANCE * largest)
+    if (error <= tolerance * largest)
         return 0;
     print_error("%.*s: max|a-b| %.3g, max|b| %.3g: %.1e\n", (int)record->name_bytes, record->name,
                 error, largest, error / largest);
@@ -278,7 +293,7 @@ static int group_differs(struct bed *bed, const char *group, int parts, float *w
         snprintf(name, sizeof(name), "%s.norms", group);
         expected = record_value(golden_find(&bed->golden, name), number++);
         found = norm_of(bed->file, tensors[t].count);
-        if (!(fabs(found - expected) <= TOLERANCE * expected)) {
+        if (!(fabs(found - expected) <= tolerance * expected)) {
             print_error("%s of %s: %.9g, not %.9g\n", name, tensors[t].name, found, expected);
             wrong++;
         }
@@ -286,12 +301,37 @@ static int group_differs(struct bed *bed, const char *group, int parts, float *w
     return wrong;
 }
 
+/* Convolutions of a network whose algorithm, in any direction, has a name that begins so. */
+static int layers_by(const char *network, int size, const char *algorithm)
+{
+    struct nn_graph graph;
+    int layers = 0;
+
+    nn_resnet_build(nn_resnet_find(network), size, CLASSES, &graph);
+    for (int i = 0; i < graph.node_count; i++) {
+        bool found = false;
+
+        if (graph.nodes[i].kind != NN_NODE_CONV)
+            continue;
+        for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++)
+            found |= strncmp(nn_conv_algorithm_name(&graph.nodes[i].conv, (enum nn_direction)d),
+                             algorithm, strlen(algorithm)) == 0;
+        layers += found;
+    }
+    nn_graph_release(&graph);
+    return layers;
+}
+
 static void network_agrees(const char *name, int size, float lr)
 {
+    const char *forced = getenv("CONVOY_CONV");
     float losses[STEPS], logits[BATCH * CLASSES];
     struct bed bed;
     int wrong = 0;
 
+    if (forced != NULL && *forced != '\0' && layers_by(name, size, forced) == 0)
+        fail_msg("no layer of %s is computed by '%s'", name, forced);
+    tolerance = layers_by(name, size, "winograd") > 0 ? TOLERANCE_WINOGRAD : TOLERANCE;
     bed_open(&bed, name, size);
     for (uint32_t step = 0; step < STEPS; step++) {
         losses[step] = step_once(&bed, step);
@@ -360,14 +400,34 @@ static void tensors_are_named_and_shaped_as_in_torchvision(void **state)
     names_agree("resnet50");
 }
 
-int main(void)
+/* Is there what the environment asks for? 0, or what to exit with. */
+static int check_environment(void)
+{
+    struct err err = {0};
+
+    if (nn_conv_check(&err) == 0 && nn_kernels_check(&err) == 0)
+        return 0;
+    fprintf(stderr, "%s\n", err.msg);
+    return strstr(err.msg, "this CPU") != NULL ? SKIPPED : 1;
+}
+
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resnet20_agrees_with_pytorch_over_five_steps),
         cmocka_unit_test(resnet18_agrees_with_torchvision_over_five_steps),
         cmocka_unit_test(tensors_are_named_and_shaped_as_in_torchvision),
     };
+    const int status = check_environment();
 
+    if (status != 0)
+        return status;
+    if (argc > 1 && strcmp(argv[1], "resnet18") != 0 && strcmp(argv[1], "resnet20") != 0) {
+        fprintf(stderr, "no golden values of '%s'\n", argv[1]);
+        return 1;
+    }
+    if (argc > 1)
+        cmocka_set_test_filter(strcmp(argv[1], "resnet18") == 0 ? "resnet18_*" : "resnet20_*");
     nn_threads_init(2);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

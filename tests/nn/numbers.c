@@ -3,6 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "trainer/nn/model.h"
 
 #define PROBES 100
 
@@ -25,6 +28,23 @@ float *numbers_new(uint32_t seed, size_t count)
         abort();
     numbers_fill(seed, x, count);
     return x;
+}
+
+void numbers_fill_tensors(const struct nn_tensor *tensors, size_t count, float *weights,
+                          float *running)
+{
+    for (size_t t = 0; t < count; t++) {
+        const struct nn_tensor *tensor = &tensors[t];
+        float *x = (tensor->kind == NN_TENSOR_RUNNING ? running : weights) + tensor->offset;
+        const bool centred = strstr(tensor->name, "mean") != NULL ||
+                             strstr(tensor->name, "bias") != NULL || tensor->dims > 1;
+        const float size =
+            tensor->dims == 4 ? sqrtf(6.0f / (float)(tensor->count / tensor->size[1])) : 0.1f;
+
+        numbers_fill((uint32_t)t, x, tensor->count);
+        for (size_t i = 0; i < tensor->count; i++)
+            x[i] = x[i] * size + (centred ? 0.0f : 1.0f);
+    }
 }
 
 double numbers_dot(const float *x, const float *y, size_t count)

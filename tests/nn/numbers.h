@@ -13,6 +13,13 @@ float *numbers_new(uint32_t seed, size_t count);
 /** The same numbers into an array. */
 void numbers_fill(uint32_t seed, float *x, size_t count);
 
+struct nn_tensor;
+
+/** Weights as large as nn_model_init would draw them, and running statistics near 0 and 1, but
+ * faster: into vectors laid out as the tensors say. */
+void numbers_fill_tensors(const struct nn_tensor *tensors, size_t count, float *weights,
+                          float *running);
+
 /** The sum of x[i] * y[i], in double. */
 double numbers_dot(const float *x, const float *y, size_t count);
 

@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "tests/nn/numbers.h"
-#include "trainer/nn/gemm.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/gemm.h"
+#include "trainer/nn/kernel/threads.h"
 
 #define SIDE 40 /* larger than any side below */
 

@@ -11,9 +11,9 @@
 
 #include "base/err.h"
 #include "tests/nn/numbers.h"
+#include "trainer/nn/kernel/scratch.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/linear.h"
-#include "trainer/nn/scratch.h"
-#include "trainer/nn/threads.h"
 
 static const int shapes[][3] = {{4, 64, 10}, {1, 5, 2}, {3, 33, 101}}; /* N, C, K */
 
@@ -28,10 +28,11 @@ struct bed {
 static void bed_open(struct bed *bed, const int shape[3], int threads)
 {
     const size_t n = (size_t)shape[0], c = (size_t)shape[1], k = (size_t)shape[2];
+    size_t shared = 0, own = 0;
     struct err err = {0};
 
     nn_threads_init(threads);
-    *bed = (struct bed){.linear = {.c = shape[1], .k = shape[2]}, .n = shape[0]};
+    *bed = (struct bed){.linear = nn_linear_make(shape[1], shape[2]), .n = shape[0]};
     bed->x_count = n * c;
     bed->y_count = n * k;
     bed->w_count = k * c;
@@ -43,8 +44,14 @@ static void bed_open(struct bed *bed, const int shape[3], int threads)
     bed->dx = numbers_new(6, n * c);
     bed->dw = numbers_new(7, k * c);
     bed->dbias = numbers_new(8, k);
-    assert_int_equal(nn_scratch_init(&bed->scratch, nn_linear_shared_floats(&bed->linear), 0, &err),
-                     0);
+    for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
+        const size_t here = nn_conv_shared_floats(&bed->linear.conv, (enum nn_direction)d, bed->n);
+        const size_t mine = nn_conv_private_floats(&bed->linear.conv, (enum nn_direction)d, bed->n);
+
+        shared = here > shared ? here : shared;
+        own = mine > own ? mine : own;
+    }
+    assert_int_equal(nn_scratch_init(&bed->scratch, shared, own, &err), 0);
 }
 
 static void bed_close(struct bed *bed)
@@ -63,8 +70,9 @@ static void bed_close(struct bed *bed)
 static void run(struct bed *bed)
 {
     nn_linear_forward(&bed->linear, bed->n, bed->x, bed->w, bed->bias, bed->y, &bed->scratch);
-    nn_linear_backward_data(&bed->linear, bed->n, bed->g, bed->w, bed->dx);
-    nn_linear_backward_weights(&bed->linear, bed->n, bed->x, bed->g, bed->dw, bed->dbias);
+    nn_linear_backward_data(&bed->linear, bed->n, bed->g, bed->w, bed->dx, &bed->scratch);
+    nn_linear_backward_weights(&bed->linear, bed->n, bed->x, bed->g, bed->dw, bed->dbias,
+                               &bed->scratch);
 }
 
 static double objective(void *context)

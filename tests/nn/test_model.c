@@ -13,8 +13,8 @@
 
 #include "base/err.h"
 #include "tests/nn/numbers.h"
+#include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
-#include "trainer/nn/threads.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define CLASSES      5
@@ -38,24 +38,10 @@ static struct nn_model *model_new(const char *name, int size, int n, bool traini
     return model;
 }
 
-/* Weights as large as nn_model_init would draw them, but faster. */
 static void draw_weights(struct nn_model *model)
 {
-    const struct nn_tensor *tensors = nn_model_tensors(model);
-
-    for (size_t t = 0; t < nn_model_tensor_count(model); t++) {
-        const struct nn_tensor *tensor = &tensors[t];
-        const bool running = tensor->kind == NN_TENSOR_RUNNING;
-        float *x = (running ? nn_model_running(model) : nn_model_weights(model)) + tensor->offset;
-        const bool centred = strstr(tensor->name, "mean") != NULL ||
-                             strstr(tensor->name, "bias") != NULL || tensor->dims > 1;
-        const float size =
-            tensor->dims == 4 ? sqrtf(6.0f / (float)(tensor->count / tensor->size[1])) : 0.1f;
-
-        numbers_fill((uint32_t)t, x, tensor->count);
-        for (size_t i = 0; i < tensor->count; i++)
-            x[i] = x[i] * size + (centred ? 0.0f : 1.0f);
-    }
+    numbers_fill_tensors(nn_model_tensors(model), nn_model_tensor_count(model),
+                         nn_model_weights(model), nn_model_running(model));
 }
 
 static void bed_open(struct bed *bed, const char *name, int size, int n, int threads)
@@ -205,6 +191,30 @@ static void model_gives_the_same_bits_again_after_other_batches_and_an_evaluatio
     bed_close(&bed);
 }
 
+static void model_steps_to_the_same_bits_in_memory_for_more_images(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(networks); i++) {
+        const struct network *network = &networks[i];
+        struct nn_score first = {0}, second = {0};
+        struct bed tight, wide;
+
+        bed_open(&tight, network->name, network->size, network->n, 2);
+        bed_open(&wide, network->name, network->size, network->n + 4, 2);
+        wide.step.n = network->n;
+        wide.step.scale = tight.step.scale;
+        nn_model_train(tight.model, &tight.step, &first);
+        nn_model_train(wide.model, &wide.step, &second);
+        assert_memory_equal(tight.gradient, wide.gradient,
+                            nn_model_weight_count(tight.model) * sizeof(float));
+        assert_memory_equal(tight.statistics, wide.statistics,
+                            nn_model_running_count(tight.model) * sizeof(float));
+        assert_memory_equal(&first, &second, sizeof(first));
+        bed_close(&tight);
+        bed_close(&wide);
+    }
+}
+
 static void model_uses_no_more_threads_than_it_has_scratch_for(void **state)
 {
     struct nn_score score = {0};
@@ -267,21 +277,30 @@ static void note(void *context, size_t floats)
         progress->cancel = 1;
 }
 
+/* Convolutions with their batch norms, and fc. */
+static const struct progress_case {
+    const char *name;
+    int size;
+    size_t calls;
+} progress_cases[] = {{"resnet18", 32, 20 + 1}, {"resnet20", 8, 19 + 1}, {"resnet50", 32, 53 + 1}};
+
 static void model_tells_which_prefix_of_the_gradient_is_final(void **state)
 {
-    struct progress progress = {0};
-    struct nn_score score = {0};
-    struct bed bed;
-
     (void)state;
-    bed_open(&bed, "resnet18", 32, 2, 1);
-    bed.step.ready = note;
-    bed.step.context = &progress;
-    nn_model_train(bed.model, &bed.step, &score);
-    assert_int_equal(progress.backwards, 0);
-    assert_int_equal(progress.floats, nn_model_trained_count(bed.model));
-    assert_int_equal(progress.calls, 20 + 20 + 1); /* convolutions, batch norms, fc */
-    bed_close(&bed);
+    for (size_t i = 0; i < COUNT(progress_cases); i++) {
+        struct progress progress = {0};
+        struct nn_score score = {0};
+        struct bed bed;
+
+        bed_open(&bed, progress_cases[i].name, progress_cases[i].size, 2, 1);
+        bed.step.ready = note;
+        bed.step.context = &progress;
+        nn_model_train(bed.model, &bed.step, &score);
+        assert_int_equal(progress.backwards, 0);
+        assert_int_equal(progress.floats, nn_model_trained_count(bed.model));
+        assert_int_equal(progress.calls, progress_cases[i].calls);
+        bed_close(&bed);
+    }
 }
 
 struct prefix {
@@ -296,15 +315,14 @@ static void compare_prefix(void *context, size_t floats)
     prefix->wrong += memcmp(prefix->gradient, prefix->expected, floats * sizeof(float)) != 0;
 }
 
-static void model_has_finished_what_it_calls_final(void **state)
+static int prefixes_differ(const char *name, int size)
 {
     struct nn_score score = {0};
     struct prefix prefix;
     struct bed bed;
     float *expected;
 
-    (void)state;
-    bed_open(&bed, "resnet20", 16, 2, 1);
+    bed_open(&bed, name, size, 2, 1);
     expected = malloc(nn_model_weight_count(bed.model) * sizeof(float));
     nn_model_train(bed.model, &bed.step, &score);
     memcpy(expected, bed.gradient, nn_model_weight_count(bed.model) * sizeof(float));
@@ -313,9 +331,16 @@ static void model_has_finished_what_it_calls_final(void **state)
     bed.step.ready = compare_prefix;
     bed.step.context = &prefix;
     nn_model_train(bed.model, &bed.step, &score);
-    assert_int_equal(prefix.wrong, 0);
     free(expected);
     bed_close(&bed);
+    return prefix.wrong;
+}
+
+static void model_has_finished_what_it_calls_final(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(progress_cases); i++)
+        assert_int_equal(prefixes_differ(progress_cases[i].name, progress_cases[i].size), 0);
 }
 
 static void model_gives_up_when_cancelled(void **state)
@@ -422,7 +447,8 @@ static void model_weights_stand_in_the_order_in_which_backward_finishes(void **s
 
     (void)state;
     assert_string_equal(tensors[0].name, "conv1.weight");
-    assert_int_equal(tensors[0].offset + tensors[0].count, nn_model_weight_count(model));
+    assert_string_equal(tensors[2].name, "bn1.bias");
+    assert_int_equal(tensors[2].offset + tensors[2].count, nn_model_weight_count(model));
     assert_string_equal(tensors[count - 2].name, "fc.weight");
     assert_int_equal(tensors[count - 2].offset, 0);
     for (size_t t = 0; t < count; t++) {
@@ -531,6 +557,7 @@ int main(void)
         cmocka_unit_test(model_gradient_is_the_slope_of_the_loss_for_every_tensor),
         cmocka_unit_test(model_has_the_same_bits_for_any_number_of_threads),
         cmocka_unit_test(model_gives_the_same_bits_again_after_other_batches_and_an_evaluation),
+        cmocka_unit_test(model_steps_to_the_same_bits_in_memory_for_more_images),
         cmocka_unit_test(model_uses_no_more_threads_than_it_has_scratch_for),
         cmocka_unit_test(model_evaluates_an_image_to_the_same_bits_in_any_batch_and_place),
         cmocka_unit_test(model_tells_which_prefix_of_the_gradient_is_final),

@@ -10,7 +10,7 @@
 
 #include "tests/nn/numbers.h"
 #include "trainer/nn/shortcut.h"
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 
 #define N 3
 #define C 4

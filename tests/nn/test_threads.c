@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@
 #include <immintrin.h>
 #include <omp.h>
 
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/kernels.h"
+#include "trainer/nn/kernel/threads.h"
 
 static void threads_treat_denormals_as_zero(void **state)
 {
@@ -56,9 +58,12 @@ static void openblas_computes_with_one_thread(void **state)
 
 static void numerics_id_names_build_kernels_and_openblas(void **state)
 {
-    static const char *const parts[] = {"convoy ", ", kernels generic, ", "OpenBLAS 0."};
+    char kernels[32];
+    const char *const parts[] = {"convoy ", kernels, " conv gemm, ", "OpenBLAS 0."};
 
     (void)state;
+    setenv("CONVOY_CONV", "gemm", 1);
+    snprintf(kernels, sizeof(kernels), ", kernels %s", nn_kernels()->name);
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
         assert_non_null(strstr(nn_numerics_id(), parts[i]));
     assert_ptr_equal(nn_numerics_id(), nn_numerics_id());

@@ -3,131 +3,52 @@
 #include <math.h>
 #include <string.h>
 
-#include "trainer/nn/scratch.h"
-#include "trainer/nn/simd.h"
+#include "trainer/nn/kernel/simd.h"
 
-/* Rows of a block and channels merged by one thread: part of the bits. A block's float sums are
- * short enough to lose nothing that matters; all longer sums are double. */
-#define BLOCK_ROWS     128
-#define MERGE_CHANNELS 16
+/* Channels that one thread merges at a time: two cache lines of floats. */
+#define GROUP 32
 
-static size_t blocks_of(size_t rows)
+struct nn_batchnorm nn_batchnorm_at(float *floats, size_t c)
 {
-    return (rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    return (struct nn_batchnorm){
+        .mean = floats,
+        .inverse = floats + c,
+        .scale = floats + 2 * c,
+        .offset = floats + 3 * c,
+        .share = floats + 4 * c,
+        .pull = floats + 5 * c,
+    };
 }
 
-static size_t block_rows(size_t rows, size_t block)
+static size_t group_at(size_t c, size_t begin)
 {
-    const size_t left = rows - block * BLOCK_ROWS;
-
-    return left < BLOCK_ROWS ? left : BLOCK_ROWS;
+    return c - begin < GROUP ? c - begin : GROUP;
 }
 
-/* A block has two doubles and two floats per channel: partial results, and the sums that they come
- * from. Behind the blocks stand backward's three factors per channel. */
-size_t nn_batchnorm_shared_floats(const struct nn_batchnorm *bn, size_t rows)
+/* Rows of all blocks together. */
+static double rows_of(const struct nn_batchnorm_sums *sums)
 {
-    return (blocks_of(rows) * 7 + 3) * (size_t)bn->c;
+    double rows = 0;
+
+    for (size_t i = 0; i < sums->blocks; i++)
+        rows += sums->block_rows[i];
+    return rows;
 }
 
-static double *partials_of(const struct nn_batchnorm *bn, size_t block,
-                           const struct nn_scratch *scratch)
+/* The block of `rows` rows with these sums of x - pivot and of its square joins what has been seen:
+ * `seen` rows with this mean and M2. Chan et al., equation 2.1. */
+NN_CLONES static void merge_moments(size_t count, double seen, double rows,
+                                    const float *restrict sum, const float *restrict square,
+                                    const float *restrict pivot, double *restrict mean,
+                                    double *restrict m2)
 {
-    return (double *)(void *)scratch->shared + block * 2 * (size_t)bn->c;
-}
+    const double share = rows / (seen + rows), each = 1 / rows;
 
-static float *sums_of(const struct nn_batchnorm *bn, size_t rows, size_t block,
-                      const struct nn_scratch *scratch)
-{
-    return scratch->shared + blocks_of(rows) * (size_t)bn->c * 4 + block * 3 * (size_t)bn->c;
-}
+    for (size_t j = 0; j < count; j++) {
+        const double off = sum[j] * each, delta = pivot[j] + off - mean[j];
 
-NN_CLONES static void add_rows(size_t rows, size_t c, const float *restrict x, float *restrict sum)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < c; j++)
-            sum[j] += x[i * c + j];
-}
-
-NN_CLONES static void add_squares(size_t rows, size_t c, const float *restrict x,
-                                  const float *restrict mean, float *restrict sum,
-                                  float *restrict square)
-{
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < c; j++) {
-            const float centred = x[i * c + j] - mean[j];
-
-            sum[j] += centred;
-            square[j] += centred * centred;
-        }
-    }
-}
-
-/* One block's mean and M2 per channel by the corrected two-pass algorithm: the second pass also
- * finds by how much the first pass's float mean is off. */
-static void measure_block(size_t rows, size_t c, const float *x, float *sums, double *partials)
-{
-    memset(sums, 0, 3 * c * sizeof(*sums));
-    add_rows(rows, c, x, sums);
-    for (size_t j = 0; j < c; j++)
-        sums[j] /= (float)rows;
-    add_squares(rows, c, x, sums, sums + c, sums + 2 * c);
-    for (size_t j = 0; j < c; j++) {
-        const double off = (double)sums[c + j] / (double)rows;
-
-        partials[j] = sums[j] + off;
-        partials[c + j] = sums[2 * c + j] - off * sums[c + j];
-    }
-}
-
-/* a = a and b together, for channels [begin, end). Chan et al., equation 2.1. */
-static void merge_moments(double *a, const double *b, size_t a_rows, size_t b_rows, size_t c,
-                          size_t begin, size_t end)
-{
-    const double all = (double)(a_rows + b_rows), share = (double)b_rows / all;
-
-    for (size_t j = begin; j < end; j++) {
-        const double delta = b[j] - a[j];
-
-        a[j] += delta * share;
-        a[c + j] += b[c + j] + delta * delta * (double)a_rows * share;
-    }
-}
-
-static void merge_sums(double *a, const double *b, size_t c, size_t begin, size_t end)
-{
-    for (size_t j = begin; j < end; j++) {
-        a[j] += b[j];
-        a[c + j] += b[c + j];
-    }
-}
-
-enum partial { MOMENTS, SUMS };
-
-/* Merge all blocks into the first: neighbours, then neighbours of neighbours. */
-static void merge_blocks(const struct nn_batchnorm *bn, size_t rows, enum partial partial,
-                         const struct nn_scratch *scratch)
-{
-    const size_t blocks = blocks_of(rows), c = (size_t)bn->c;
-
-#pragma omp parallel for
-    for (size_t begin = 0; begin < c; begin += MERGE_CHANNELS) {
-        const size_t end = begin + MERGE_CHANNELS < c ? begin + MERGE_CHANNELS : c;
-
-        for (size_t step = 1; step < blocks; step *= 2) {
-            for (size_t i = 0; i + step < blocks; i += 2 * step) {
-                double *a = partials_of(bn, i, scratch);
-                const double *b = partials_of(bn, i + step, scratch);
-                const size_t after = (i + 2 * step) * BLOCK_ROWS;
-                const size_t b_end = after < rows ? after : rows;
-
-                if (partial == MOMENTS)
-                    merge_moments(a, b, step * BLOCK_ROWS, b_end - (i + step) * BLOCK_ROWS, c,
-                                  begin, end);
-                else
-                    merge_sums(a, b, c, begin, end);
-            }
-        }
+        mean[j] += delta * share;
+        m2[j] += square[j] - off * sum[j] + delta * delta * seen * share;
     }
 }
 
@@ -136,154 +57,87 @@ static float inverse_deviation(double variance)
     return (float)(1 / sqrt(variance + NN_BATCHNORM_EPS));
 }
 
-void nn_batchnorm_measure(const struct nn_batchnorm *bn, size_t rows, const float *x, float *saved,
-                          float *statistics, const struct nn_scratch *scratch)
+static void measure_group(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                          size_t begin, const float *weight, float *statistics)
 {
-    const size_t c = (size_t)bn->c, blocks = blocks_of(rows);
-    const double *moments = partials_of(bn, 0, scratch);
+    const size_t c = sums->c, count = group_at(c, begin);
+    double mean[GROUP] = {0}, m2[GROUP] = {0}, seen = 0;
 
+    for (size_t i = 0; i < sums->blocks; i++) {
+        const float *block = sums->sums + i * NN_BLOCK_SUMS * c + begin;
+
+        merge_moments(count, seen, sums->block_rows[i], block, block + c, block + 2 * c, mean, m2);
+        seen += sums->block_rows[i];
+    }
+    for (size_t j = 0; j < count; j++) {
+        const size_t k = begin + j;
+
+        m2[j] = m2[j] < 0 ? 0 : m2[j]; /* by rounding; a NaN stays one */
+        bn->mean[k] = statistics[k] = (float)mean[j];
+        bn->inverse[k] = inverse_deviation(m2[j] / seen);
+        bn->scale[k] = bn->inverse[k] * weight[k];
+        statistics[c + k] = seen > 1 ? (float)(m2[j] / (seen - 1)) : 0;
+    }
+}
+
+void nn_batchnorm_measure(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                          const float *weight, float *statistics)
+{
 #pragma omp parallel for
-    for (size_t i = 0; i < blocks; i++)
-        measure_block(block_rows(rows, i), c, x + i * BLOCK_ROWS * c, sums_of(bn, rows, i, scratch),
-                      partials_of(bn, i, scratch));
-    merge_blocks(bn, rows, MOMENTS, scratch);
+    for (size_t begin = 0; begin < sums->c; begin += GROUP)
+        measure_group(bn, sums, begin, weight, statistics);
+}
+
+void nn_batchnorm_recall(const struct nn_batchnorm *bn, size_t c, const float *running,
+                         const float *weight, const float *bias)
+{
     for (size_t j = 0; j < c; j++) {
-        saved[j] = statistics[j] = (float)moments[j];
-        saved[c + j] = inverse_deviation(moments[c + j] / (double)rows);
-        statistics[c + j] = rows > 1 ? (float)(moments[c + j] / (double)(rows - 1)) : 0;
+        bn->scale[j] = inverse_deviation(running[c + j]) * weight[j];
+        bn->offset[j] = bias[j] - running[j] * bn->scale[j];
     }
 }
 
-void nn_batchnorm_recall(const struct nn_batchnorm *bn, const float *running, float *saved)
+NN_CLONES static void merge_sums(size_t count, const float *restrict g, const float *restrict gx,
+                                 double *restrict sum, double *restrict product)
 {
-    for (int j = 0; j < bn->c; j++) {
-        saved[j] = running[j];
-        saved[bn->c + j] = inverse_deviation(running[bn->c + j]);
+    for (size_t j = 0; j < count; j++) {
+        sum[j] += g[j];
+        product[j] += gx[j];
     }
 }
 
-NN_CLONES static void normalise(size_t rows, size_t c, const float *restrict x,
-                                const float *restrict saved, const float *restrict weight,
-                                const float *restrict bias, float *restrict y)
+static void settle_group(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                         int number, double rows, size_t begin, float *dweight, float *dbias)
 {
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < c; j++)
-            y[i * c + j] = (x[i * c + j] - saved[j]) * (saved[c + j] * weight[j]) + bias[j];
+    const size_t c = sums->c, count = group_at(c, begin);
+    double sum[GROUP] = {0}, product[GROUP] = {0};
+
+    for (size_t i = 0; i < sums->blocks; i++) {
+        const float *block = sums->sums + i * NN_BLOCK_SUMS * c + begin;
+
+        merge_sums(count, block, block + (size_t)(1 + number) * c, sum, product);
+    }
+    for (size_t j = 0; j < count; j++) {
+        const double inverse = bn->inverse[begin + j];
+
+        dbias[begin + j] = (float)sum[j];
+        dweight[begin + j] = (float)(product[j] * inverse);
+        bn->share[begin + j] = (float)(sum[j] / rows);
+        bn->pull[begin + j] = (float)(product[j] * inverse * inverse / rows);
+    }
 }
 
-/* ReLU as "negative becomes 0", so that a NaN stays one and is noticed in the loss. */
-NN_CLONES static void rectify(size_t count, float *restrict y)
+void nn_batchnorm_settle(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                         int number, float *dweight, float *dbias)
 {
-    for (size_t i = 0; i < count; i++)
-        y[i] = y[i] < 0 ? 0 : y[i];
-}
-
-NN_CLONES static void add(size_t count, const float *restrict x, float *restrict y)
-{
-    for (size_t i = 0; i < count; i++)
-        y[i] += x[i];
-}
-
-void nn_batchnorm_forward(const struct nn_batchnorm *bn, size_t rows, const float *x,
-                          const float *saved, const float *weight, const float *bias,
-                          const float *residual, float *y)
-{
-    const size_t c = (size_t)bn->c, blocks = blocks_of(rows);
+    const double rows = rows_of(sums);
 
 #pragma omp parallel for
-    for (size_t i = 0; i < blocks; i++) { /* the steps of a block find it in cache */
-        const size_t at = i * BLOCK_ROWS * c, count = block_rows(rows, i) * c;
-
-        normalise(block_rows(rows, i), c, x + at, saved, weight, bias, y + at);
-        if (residual != NULL)
-            add(count, residual + at, y + at);
-        if (bn->relu)
-            rectify(count, y + at);
-    }
+    for (size_t begin = 0; begin < sums->c; begin += GROUP)
+        settle_group(bn, sums, number, rows, begin, dweight, dbias);
 }
 
-NN_CLONES static void rectify_backward(size_t count, const float *restrict y, float *restrict dy)
+struct nn_affine nn_batchnorm_affine(const struct nn_batchnorm *bn, const float *bias)
 {
-    for (size_t i = 0; i < count; i++)
-        dy[i] = y[i] <= 0 ? 0 : dy[i];
-}
-
-/* sums (2, c): of dy, and of dy (x - mean). */
-NN_CLONES static void add_products(size_t rows, size_t c, const float *restrict x,
-                                   const float *restrict mean, const float *restrict dy,
-                                   float *restrict sum, float *restrict product)
-{
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t j = 0; j < c; j++) {
-            const float g = dy[i * c + j];
-
-            sum[j] += g;
-            product[j] += g * (x[i * c + j] - mean[j]);
-        }
-    }
-}
-
-/* dx = slope (dy - share - (x - mean) pull): factors (3, c) are share, pull and slope. */
-NN_CLONES static void normalise_backward(size_t rows, size_t c, const float *restrict x,
-                                         const float *restrict mean, const float *restrict factors,
-                                         float *restrict dy)
-{
-    const float *restrict share = factors, *restrict pull = factors + c;
-    const float *restrict slope = factors + 2 * c;
-
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < c; j++)
-            dy[i * c + j] =
-                slope[j] * (dy[i * c + j] - share[j] - (x[i * c + j] - mean[j]) * pull[j]);
-}
-
-/* What a block does before the sums are known: ReLU's and the addition's backward, and its own part
- * of the sums. */
-static void backward_block(const struct nn_batchnorm *bn, size_t rows, size_t block,
-                           const struct nn_batchnorm_backward *args,
-                           const struct nn_scratch *scratch)
-{
-    const size_t c = (size_t)bn->c, at = block * BLOCK_ROWS * c;
-    const size_t count = block_rows(rows, block) * c;
-    float *sums = sums_of(bn, rows, block, scratch);
-    double *partials = partials_of(bn, block, scratch);
-
-    if (bn->relu)
-        rectify_backward(count, args->y + at, args->dy + at);
-    if (args->dresidual != NULL && args->dresidual_into == NN_ADD)
-        add(count, args->dy + at, args->dresidual + at);
-    else if (args->dresidual != NULL)
-        memcpy(args->dresidual + at, args->dy + at, count * sizeof(float));
-    memset(sums, 0, 2 * c * sizeof(*sums));
-    add_products(block_rows(rows, block), c, args->x + at, args->saved, args->dy + at, sums,
-                 sums + c);
-    for (size_t j = 0; j < 2 * c; j++)
-        partials[j] = sums[j];
-}
-
-void nn_batchnorm_backward(const struct nn_batchnorm *bn, size_t rows,
-                           const struct nn_batchnorm_backward *args,
-                           const struct nn_scratch *scratch)
-{
-    const size_t c = (size_t)bn->c, blocks = blocks_of(rows);
-    const double *sums = partials_of(bn, 0, scratch);
-    float *factors = sums_of(bn, rows, blocks, scratch);
-
-#pragma omp parallel for
-    for (size_t i = 0; i < blocks; i++)
-        backward_block(bn, rows, i, args, scratch);
-    merge_blocks(bn, rows, SUMS, scratch);
-    for (size_t j = 0; j < c; j++) {
-        const double inverse = args->saved[c + j];
-
-        args->dbias[j] = (float)sums[j];
-        args->dweight[j] = (float)(sums[c + j] * inverse);
-        factors[j] = (float)(sums[j] / (double)rows);
-        factors[c + j] = (float)(sums[c + j] * inverse * inverse / (double)rows);
-        factors[2 * c + j] = (float)(inverse * args->weight[j]);
-    }
-#pragma omp parallel for
-    for (size_t i = 0; i < blocks; i++)
-        normalise_backward(block_rows(rows, i), c, args->x + i * BLOCK_ROWS * c, args->saved,
-                           factors, args->dy + i * BLOCK_ROWS * c);
+    return (struct nn_affine){.mean = bn->mean, .scale = bn->scale, .bias = bias};
 }

@@ -1,61 +1,57 @@
 /*
- * trainer/nn/batchnorm.h -- batch normalisation, with what follows it in a residual network:
- * addition and ReLU.
+ * trainer/nn/batchnorm.h -- batch normalisation: what stands between the sums that a layer's sink
+ * leaves and the factors that a source multiplies with (kernel/sink.h).
  *
- *     y = f((x - mean) / sqrt(variance + eps) * weight + bias [+ residual]),   f = ReLU or the
- * identity
+ *     y = (x - mean) / sqrt(variance + eps) * weight + bias
  *
- * Source: Ioffe and Szegedy, "Batch normalization", ICML 2015. Statistics are merged as (mean, M2)
- * from blocks of rows (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for
- * computing sample variances", 1979), in double, in a tree whose shape depends on the number of
- * rows only. A row is one pixel of one image: rows = N*H*W.
+ * Source: Ioffe and Szegedy, "Batch normalization", ICML 2015. Blocks are merged as (mean, M2) in
+ * double, one after the other (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm
+ * for computing sample variances", 1979). A row is one pixel of one image: rows = N*H*W.
  */
 #ifndef NN_BATCHNORM_H
 #define NN_BATCHNORM_H
 
-#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "trainer/nn/conv.h" /* enum nn_into */
-
-struct nn_scratch;
+#include "trainer/nn/kernel/sink.h"
 
 #define NN_BATCHNORM_EPS 1e-5
 
+/* What a sink left: NN_BLOCK_SUMS runs of C floats a block, and how many rows it was. */
+struct nn_batchnorm_sums {
+    size_t blocks, c;
+    const float *sums;          /* (blocks, NN_BLOCK_SUMS, C) */
+    const uint32_t *block_rows; /* (blocks) */
+};
+
+/* One batch norm's values between forward and backward, all (C). */
 struct nn_batchnorm {
-    int c;
-    bool relu;
+    float *mean, *inverse; /* of this micro-batch; inverse = 1 / sqrt(variance + eps) */
+    float *scale;          /* inverse * weight: slope in forward and in backward */
+    float *offset;         /* evaluation: bias - mean * scale */
+    float *share, *pull;   /* backward: dx = scale (g - share - (x - mean) pull) */
 };
+#define NN_BATCHNORM_ARRAYS 6
 
-/** Floats of shared scratch for up to `rows` rows. */
-size_t nn_batchnorm_shared_floats(const struct nn_batchnorm *bn, size_t rows);
+/** The six arrays one behind the other from `floats` on. */
+struct nn_batchnorm nn_batchnorm_at(float *floats, size_t c);
 
-/** Means and variances of x (rows, C) as they normalise (divided by rows) and as running statistics
- * want them (unbiased: divided by rows - 1; 0 for a single row). `saved` (2, C): mean and
- * 1/sqrt(variance + eps), for forward and backward. `statistics` (2, C): mean and unbiased
- * variance. */
-void nn_batchnorm_measure(const struct nn_batchnorm *bn, size_t rows, const float *x, float *saved,
-                          float *statistics, const struct nn_scratch *scratch);
+/** After forward (NN_SINK_MEASURE): mean, inverse and scale. `statistics` (2, C): the mean and the
+ * unbiased variance (divided by rows - 1; 0 for a single row), for running statistics. */
+void nn_batchnorm_measure(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                          const float *weight, float *statistics);
 
-/** `saved` from running statistics (2, C: means, variances), for evaluation. */
-void nn_batchnorm_recall(const struct nn_batchnorm *bn, const float *running, float *saved);
+/** For evaluation, from running statistics (2, C: means, variances): scale and offset. */
+void nn_batchnorm_recall(const struct nn_batchnorm *bn, size_t c, const float *running,
+                         const float *weight, const float *bias);
 
-/** y (rows, C) from x; residual (rows, C) is added before ReLU, or NULL. */
-void nn_batchnorm_forward(const struct nn_batchnorm *bn, size_t rows, const float *x,
-                          const float *saved, const float *weight, const float *bias,
-                          const float *residual, float *y);
+/** After the gradient of ReLU(y) is whole (NN_SINK_MASK, of which this is norm number `number`):
+ * share and pull; dweight and dbias (C), overwritten. */
+void nn_batchnorm_settle(const struct nn_batchnorm *bn, const struct nn_batchnorm_sums *sums,
+                         int number, float *dweight, float *dbias);
 
-/** What backward reads and writes; all (rows, C) or (C). */
-struct nn_batchnorm_backward {
-    const float *x, *y, *saved, *weight; /* as forward had them; y may be NULL without ReLU */
-    float *dy;                           /* in: the gradient of y; out: the gradient of x */
-    float *dweight, *dbias;              /* overwritten */
-    float *dresidual;                    /* gradient of residual, or NULL */
-    enum nn_into dresidual_into;
-};
-
-void nn_batchnorm_backward(const struct nn_batchnorm *bn, size_t rows,
-                           const struct nn_batchnorm_backward *args,
-                           const struct nn_scratch *scratch);
+/** x as the batch norm's readers see it after ReLU: forward. */
+struct nn_affine nn_batchnorm_affine(const struct nn_batchnorm *bn, const float *bias);
 
 #endif

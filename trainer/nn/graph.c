@@ -23,7 +23,13 @@ static void *grown(void *array, int count, size_t bytes)
 static int add_value(struct nn_graph *graph, int c, int h, int w)
 {
     graph->values = grown(graph->values, graph->value_count, sizeof(*graph->values));
-    graph->values[graph->value_count] = (struct nn_value){.c = c, .h = h, .w = w};
+    graph->values[graph->value_count] = (struct nn_value){.c = c,
+                                                          .h = h,
+                                                          .w = w,
+                                                          .writer = NN_NONE,
+                                                          .joined_by = NN_NONE,
+                                                          .reader_first = NN_NONE,
+                                                          .reader_last = NN_NONE};
     return graph->value_count++;
 }
 
@@ -64,6 +70,7 @@ static struct nn_node *add_node(struct nn_graph *graph, enum nn_node_kind kind, 
         .residual = NN_NONE,
         .tensor = graph->tensor_count,
     };
+    graph->values[node->out].writer = graph->node_count - 1;
     return node;
 }
 
@@ -71,6 +78,24 @@ void nn_graph_init(struct nn_graph *graph, int c, int h, int w)
 {
     *graph = (struct nn_graph){0};
     add_value(graph, c, h, w);
+}
+
+bool nn_value_is_raw(const struct nn_graph *graph, int value)
+{
+    const int writer = graph->values[value].writer;
+
+    return writer != NN_NONE && graph->nodes[writer].kind == NN_NODE_CONV;
+}
+
+int nn_graph_finisher(const struct nn_graph *graph, int join)
+{
+    const struct nn_node *node = &graph->nodes[join];
+    const int main_path = graph->values[node->in].writer;
+
+    if (node->residual == NN_NONE || !nn_value_is_raw(graph, node->residual))
+        return main_path;
+    return graph->values[node->residual].writer > main_path ? graph->values[node->residual].writer
+                                                            : main_path;
 }
 
 void nn_graph_release(struct nn_graph *graph)
@@ -83,36 +108,35 @@ void nn_graph_release(struct nn_graph *graph)
     *graph = (struct nn_graph){0};
 }
 
-int nn_graph_conv(struct nn_graph *graph, const char *name, int in, int k, int r, int stride)
+int nn_graph_conv(struct nn_graph *graph, const char *conv, const char *norm, int in, int k, int r,
+                  int stride)
 {
     const struct nn_value x = graph->values[in];
-    const struct nn_conv conv = nn_conv_make(x.c, x.h, x.w, k, r, stride);
+    const struct nn_conv shape = nn_conv_make(x.c, x.h, x.w, k, r, stride);
     struct nn_node *node =
-        add_node(graph, NN_NODE_CONV, in, (struct nn_value){k, conv.oh, conv.ow});
+        add_node(graph, NN_NODE_CONV, in, (struct nn_value){.c = k, .h = shape.oh, .w = shape.ow});
 
-    node->conv = conv;
-    add_tensor(graph, name, "weight",
+    node->conv = shape;
+    add_tensor(graph, conv, "weight",
                (struct nn_tensor){
                    .kind = NN_TENSOR_CONV,
                    .dims = 4,
                    .size = {(size_t)k, (size_t)x.c, (size_t)r, (size_t)r},
                });
+    add_vector(graph, norm, "weight", NN_TENSOR_VECTOR, k);
+    add_vector(graph, norm, "bias", NN_TENSOR_VECTOR, k);
+    add_vector(graph, norm, "running_mean", NN_TENSOR_RUNNING, k);
+    add_vector(graph, norm, "running_var", NN_TENSOR_RUNNING, k);
     return node->out;
 }
 
-int nn_graph_batchnorm(struct nn_graph *graph, const char *name, int in, int residual, bool relu)
+int nn_graph_join(struct nn_graph *graph, int in, int residual)
 {
-    const struct nn_value x = graph->values[in];
-    struct nn_node *node = add_node(graph, NN_NODE_BATCHNORM, in, x);
+    struct nn_node *node = add_node(graph, NN_NODE_JOIN, in, graph->values[in]);
 
     assert(residual == NN_NONE ||
            nn_value_floats(&graph->values[residual]) == nn_value_floats(&graph->values[in]));
     node->residual = residual;
-    node->batchnorm = (struct nn_batchnorm){.c = x.c, .relu = relu};
-    add_vector(graph, name, "weight", NN_TENSOR_VECTOR, x.c);
-    add_vector(graph, name, "bias", NN_TENSOR_VECTOR, x.c);
-    add_vector(graph, name, "running_mean", NN_TENSOR_RUNNING, x.c);
-    add_vector(graph, name, "running_var", NN_TENSOR_RUNNING, x.c);
     return node->out;
 }
 
@@ -120,8 +144,8 @@ int nn_graph_maxpool(struct nn_graph *graph, int in)
 {
     const struct nn_value x = graph->values[in];
     const struct nn_pool pool = nn_maxpool_make(x.c, x.h, x.w);
-    struct nn_node *node =
-        add_node(graph, NN_NODE_MAXPOOL, in, (struct nn_value){x.c, pool.oh, pool.ow});
+    struct nn_node *node = add_node(graph, NN_NODE_MAXPOOL, in,
+                                    (struct nn_value){.c = x.c, .h = pool.oh, .w = pool.ow});
 
     node->pool = pool;
     return node->out;
@@ -130,7 +154,8 @@ int nn_graph_maxpool(struct nn_graph *graph, int in)
 int nn_graph_avgpool(struct nn_graph *graph, int in)
 {
     const struct nn_value x = graph->values[in];
-    struct nn_node *node = add_node(graph, NN_NODE_AVGPOOL, in, (struct nn_value){x.c, 1, 1});
+    struct nn_node *node =
+        add_node(graph, NN_NODE_AVGPOOL, in, (struct nn_value){.c = x.c, .h = 1, .w = 1});
 
     node->pool = nn_avgpool_make(x.c, x.h, x.w);
     return node->out;
@@ -140,8 +165,8 @@ int nn_graph_shortcut(struct nn_graph *graph, int in, int k)
 {
     const struct nn_value x = graph->values[in];
     const struct nn_shortcut shortcut = nn_shortcut_make(x.c, x.h, x.w, k);
-    struct nn_node *node =
-        add_node(graph, NN_NODE_SHORTCUT, in, (struct nn_value){k, shortcut.oh, shortcut.ow});
+    struct nn_node *node = add_node(graph, NN_NODE_SHORTCUT, in,
+                                    (struct nn_value){.c = k, .h = shortcut.oh, .w = shortcut.ow});
 
     node->shortcut = shortcut;
     return node->out;
@@ -150,9 +175,10 @@ int nn_graph_shortcut(struct nn_graph *graph, int in, int k)
 int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k)
 {
     const int c = (int)nn_value_floats(&graph->values[in]);
-    struct nn_node *node = add_node(graph, NN_NODE_LINEAR, in, (struct nn_value){k, 1, 1});
+    struct nn_node *node =
+        add_node(graph, NN_NODE_LINEAR, in, (struct nn_value){.c = k, .h = 1, .w = 1});
 
-    node->linear = (struct nn_linear){.c = c, .k = k};
+    node->linear = nn_linear_make(c, k);
     add_tensor(
         graph, name, "weight",
         (struct nn_tensor){.kind = NN_TENSOR_LINEAR, .dims = 2, .size = {(size_t)k, (size_t)c}});
@@ -188,25 +214,55 @@ static void place_tensors(struct nn_graph *graph)
     }
 }
 
+static void note_reader(struct nn_graph *graph, int value, int node)
+{
+    struct nn_value *v = &graph->values[value];
+
+    if (v->reader_first == NN_NONE)
+        v->reader_first = node;
+    v->reader_last = node;
+}
+
+static bool only_convs_and_joins_read(const struct nn_graph *graph, int value)
+{
+    bool only = true;
+
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct nn_node *node = &graph->nodes[i];
+
+        if (node->in == value)
+            only = only && node->kind == NN_NODE_CONV;
+    }
+    return only;
+}
+
+/* A join need not be written where both its operands are: not two in a row. */
+static void leave_joins_unwritten(struct nn_graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct nn_node *node = &graph->nodes[i];
+
+        if (node->kind == NN_NODE_JOIN && node->residual != NN_NONE)
+            graph->values[node->out].unwritten = !graph->values[node->residual].unwritten &&
+                                                 only_convs_and_joins_read(graph, node->out);
+    }
+}
+
 void nn_graph_finish(struct nn_graph *graph)
 {
-    bool *met = calloc((size_t)graph->value_count, sizeof(*met));
-
-    if (met == NULL)
-        abort();
     place_tensors(graph);
-    for (int i = graph->node_count - 1; i >= 0; i--) {
-        struct nn_node *node = &graph->nodes[i];
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct nn_node *node = &graph->nodes[i];
 
-        if (node->residual != NN_NONE) {
-            node->residual_into = met[node->residual] ? NN_ADD : NN_OVERWRITE;
-            met[node->residual] = true;
+        note_reader(graph, node->in, i);
+        if (node->kind == NN_NODE_JOIN) {
+            assert(nn_value_is_raw(graph, node->in));
+            graph->values[node->in].joined_by = i;
         }
-        /* Only a convolution can add. The others' inputs have one reader, or are met first: a
-         * shortcut stands behind all readers of its input. */
-        assert(!met[node->in] || node->kind == NN_NODE_CONV);
-        node->in_into = met[node->in] ? NN_ADD : NN_OVERWRITE;
-        met[node->in] = true;
+        if (node->residual != NN_NONE) {
+            note_reader(graph, node->residual, i);
+            graph->values[node->residual].joined_by = i;
+        }
     }
-    free(met);
+    leave_joins_unwritten(graph);
 }

@@ -5,6 +5,11 @@
  * Node i reads values and writes value `out`; backward goes through the list from its end. Value 0
  * is the input. The tensors are in the order of the nodes, which builders keep equal to that of
  * torchvision's state_dict.
+ *
+ * A convolution and its batch norm are one node. What it writes is the convolution's raw result;
+ * whoever reads it applies the batch norm and ReLU on the way (kernel/sink.h). Where a ReLU's
+ * result has several readers a join writes it down: y = ReLU(bn(main) [+ residual]), the end of a
+ * block.
  */
 #ifndef NN_GRAPH_H
 #define NN_GRAPH_H
@@ -12,16 +17,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "trainer/nn/batchnorm.h"
-#include "trainer/nn/conv.h"
+#include "trainer/nn/conv/conv.h"
 #include "trainer/nn/linear.h"
 #include "trainer/nn/model.h"
 #include "trainer/nn/pool.h"
 #include "trainer/nn/shortcut.h"
 
 enum nn_node_kind {
-    NN_NODE_CONV,
-    NN_NODE_BATCHNORM, /* with addition and ReLU */
+    NN_NODE_CONV, /* with its batch norm */
+    NN_NODE_JOIN,
     NN_NODE_MAXPOOL,
     NN_NODE_AVGPOOL,
     NN_NODE_SHORTCUT,
@@ -32,25 +36,26 @@ enum nn_node_kind {
 
 struct nn_node {
     enum nn_node_kind kind;
-    int in, out;  /* values */
-    int residual; /* a value that a batch norm adds, or NN_NONE */
-    int tensor; /* the first of its tensors: weight, bias, running_mean, running_var as its kind has
-                   them */
-    /* Several nodes may read one value. Backward meets the last reader first: it overwrites the
-     * value's gradient, the others add to it. */
-    enum nn_into in_into, residual_into;
+    int in, out;  /* values; of a join, `in` is the main path */
+    int residual; /* of a join: a value, or NN_NONE */
+    int tensor;   /* the first of its tensors: weight, [batch norm's weight,] bias, running_mean,
+                     running_var as its kind has them */
     union {
         struct nn_conv conv;
-        struct nn_batchnorm batchnorm;
         struct nn_pool pool;
         struct nn_shortcut shortcut;
         struct nn_linear linear;
     };
 };
 
-/* The shape of a value for one image. */
 struct nn_value {
-    int c, h, w;
+    int c, h, w;      /* for one image */
+    int writer;       /* the node that writes it, or NN_NONE: the input */
+    bool unwritten;   /* in training: a join's value that readers compute by themselves */
+    int joined_by;    /* the join that reads it, or NN_NONE */
+    int reader_first; /* the lowest node that reads it: in backward the last to add to its gradient
+                       */
+    int reader_last;  /* the highest: in backward it overwrites the gradient */
 };
 
 struct nn_graph {
@@ -61,7 +66,16 @@ struct nn_graph {
     size_t weight_count, running_count;
 };
 
+/* The tensors of a convolution, counted from node->tensor. */
+enum { NN_CONV_FILTERS, NN_NORM_WEIGHT, NN_NORM_BIAS, NN_NORM_MEAN, NN_NORM_VARIANCE };
+
 size_t nn_value_floats(const struct nn_value *value);
+
+/** The node that makes a join's value in evaluation: the last convolution before it. */
+int nn_graph_finisher(const struct nn_graph *graph, int join);
+
+/** Is the value a convolution's raw result, to be read through its batch norm? */
+bool nn_value_is_raw(const struct nn_graph *graph, int value);
 
 void nn_graph_release(struct nn_graph *graph);
 
@@ -70,15 +84,15 @@ void nn_graph_init(struct nn_graph *graph, int c, int h, int w);
 
 /* Each appends a node and returns the value that it writes. Names are those of modules:
  * "layer1.0.conv1". */
-int nn_graph_conv(struct nn_graph *graph, const char *name, int in, int k, int r, int stride);
-int nn_graph_batchnorm(struct nn_graph *graph, const char *name, int in, int residual, bool relu);
+int nn_graph_conv(struct nn_graph *graph, const char *conv, const char *norm, int in, int k, int r,
+                  int stride);
+int nn_graph_join(struct nn_graph *graph, int in, int residual);
 int nn_graph_maxpool(struct nn_graph *graph, int in);
 int nn_graph_avgpool(struct nn_graph *graph, int in);
 int nn_graph_shortcut(struct nn_graph *graph, int in, int k);
 int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k);
 
-/** When all nodes are there: place the tensors in their vectors and say who overwrites and who
- * adds. */
+/** When all nodes are there: place the tensors in their vectors and note who reads what. */
 void nn_graph_finish(struct nn_graph *graph);
 
 #endif

@@ -2,62 +2,61 @@
 
 #include <string.h>
 
-#include "trainer/nn/gemm.h"
-#include "trainer/nn/scratch.h"
-#include "trainer/nn/simd.h"
+#include "trainer/nn/kernel/scratch.h"
 
-size_t nn_linear_shared_floats(const struct nn_linear *linear)
+struct nn_linear nn_linear_make(int c, int k)
 {
-    return (size_t)linear->k * linear->c;
+    return (struct nn_linear){.c = c, .k = k, .conv = nn_conv_make(c, 1, 1, k, 1, 1)};
 }
 
-/* y (n) += sum over i of a[i * distance] b (i, n), in the order of i. */
-NN_CLONES static void combine_rows(size_t rows, size_t n, const float *restrict a, size_t distance,
-                                   const float *restrict b, float *restrict y)
+static struct nn_source plain(const float *x, int c)
 {
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < n; j++)
-            y[j] += a[i * distance] * b[i * n + j];
+    return (struct nn_source){.kind = NN_SOURCE_PLAIN, .c = (size_t)c, .x = x};
 }
 
 void nn_linear_forward(const struct nn_linear *linear, int n, const float *x, const float *w,
                        const float *bias, float *y, const struct nn_scratch *scratch)
 {
-    const size_t c = (size_t)linear->c, k = (size_t)linear->k;
+    const struct nn_conv_forward args = {
+        .conv = &linear->conv,
+        .n = n,
+        .x = plain(x, linear->c),
+        .w = w,
+        .y = {.kind = NN_SINK_FINISH, .c = (size_t)linear->k, .y = y, .bias = bias},
+    };
 
-    nn_transpose(k, c, w, scratch->shared); /* so that the loop over outputs is the inner one */
-#pragma omp parallel for
-    for (int i = 0; i < n; i++) {
-        float *out = y + (size_t)i * k;
-
-        memcpy(out, bias, k * sizeof(*out));
-        combine_rows(c, k, x + (size_t)i * c, 1, scratch->shared, out);
-    }
+    nn_conv_forward(&args, scratch);
 }
 
 void nn_linear_backward_data(const struct nn_linear *linear, int n, const float *dy, const float *w,
-                             float *dx)
+                             float *dx, const struct nn_scratch *scratch)
 {
-    const size_t c = (size_t)linear->c, k = (size_t)linear->k;
+    const struct nn_conv_backward_data args = {
+        .conv = &linear->conv,
+        .n = n,
+        .dy = plain(dy, linear->k),
+        .w = w,
+        .dx = {.kind = NN_SINK_PLAIN, .c = (size_t)linear->c, .y = dx},
+    };
 
-#pragma omp parallel for
-    for (int i = 0; i < n; i++) {
-        memset(dx + (size_t)i * c, 0, c * sizeof(*dx));
-        combine_rows(k, c, dy + (size_t)i * k, 1, w, dx + (size_t)i * c);
-    }
+    nn_conv_backward_data(&args, scratch);
 }
 
 void nn_linear_backward_weights(const struct nn_linear *linear, int n, const float *x,
-                                const float *dy, float *dw, float *dbias)
+                                const float *dy, float *dw, float *dbias,
+                                const struct nn_scratch *scratch)
 {
-    const size_t c = (size_t)linear->c, k = (size_t)linear->k;
+    const struct nn_conv_backward_weights args = {
+        .conv = &linear->conv,
+        .n = n,
+        .x = plain(x, linear->c),
+        .dy = plain(dy, linear->k),
+        .dw = dw,
+    };
 
-#pragma omp parallel for
-    for (size_t j = 0; j < k; j++) {
-        memset(dw + j * c, 0, c * sizeof(*dw));
-        combine_rows((size_t)n, c, dy + j, k, x, dw + j * c);
-        dbias[j] = 0;
-        for (int i = 0; i < n; i++)
-            dbias[j] += dy[(size_t)i * k + j];
-    }
+    nn_conv_backward_weights(&args, scratch);
+    memset(dbias, 0, (size_t)linear->k * sizeof(*dbias));
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < linear->k; j++)
+            dbias[j] += dy[(size_t)i * (size_t)linear->k + (size_t)j];
 }

@@ -42,6 +42,19 @@ int nn_model_default_image_size(const char *name);
 struct nn_model *nn_model_new(const struct nn_model_options *options, struct err *err);
 void nn_model_free(struct nn_model *model);
 
+/* What a model takes, in bytes. */
+struct nn_model_memory {
+    size_t weights;  /* the weight and running vectors */
+    size_t gradient; /* of one gradient with its statistics; the caller has as many as it needs */
+    size_t values;   /* between layers, and their gradients */
+    size_t working;  /* of the layers: packed filters, tiles, sums */
+    size_t working_of_thread; /* the same, for each thread */
+};
+
+/** What nn_model_new would take for these options, without taking it. ERR_USAGE as there. */
+int nn_model_memory(const struct nn_model_options *options, struct nn_model_memory *memory,
+                    struct err *err);
+
 /** torchvision's initialisation: convolutions normal with variance 2 / (K R S) ("kaiming", fan
  * out), batch norm 1 and 0, the fully connected layer uniform within 1/sqrt(inputs); drawn by
  * Philox from seed in the order of torchvision's state_dict and of each tensor's elements there. */

@@ -61,66 +61,56 @@ struct block {
 static int block_conv(struct nn_graph *graph, const struct block *block, int number, int in, int k,
                       int r, int stride)
 {
-    char name[NAME_BYTES];
+    char conv[NAME_BYTES], norm[NAME_BYTES];
 
-    snprintf(name, sizeof(name), "%s.conv%d", block->prefix, number);
-    return nn_graph_conv(graph, name, in, k, r, stride);
+    snprintf(conv, sizeof(conv), "%s.conv%d", block->prefix, number);
+    snprintf(norm, sizeof(norm), "%s.bn%d", block->prefix, number);
+    return nn_graph_conv(graph, conv, norm, in, k, r, stride);
 }
 
-static int block_bn(struct nn_graph *graph, const struct block *block, int number, int in,
-                    int residual, bool relu)
+static bool changes_shape(const struct nn_graph *graph, const struct block *block, int in, int k)
 {
-    char name[NAME_BYTES];
-
-    snprintf(name, sizeof(name), "%s.bn%d", block->prefix, number);
-    return nn_graph_batchnorm(graph, name, in, residual, relu);
+    return block->stride != 1 || graph->values[in].c != k;
 }
 
-/*
- * The block's end. Addition and ReLU belong to its last batch norm: that of the last convolution
- * or, with a projection (downsample), that of the projection. So the list of nodes is in the order
- * of the state_dict.
- */
-static int finish_block(struct nn_graph *graph, const struct nn_resnet *resnet,
-                        const struct block *block, int number, int in, int last_conv)
+/* What goes around a block that changes its input's shape: a convolution of its own. */
+static int projection(struct nn_graph *graph, const struct block *block, int in, int k)
 {
-    const int k = graph->values[last_conv].c;
-    char name[NAME_BYTES];
-    int residual = in, main_path;
+    char conv[NAME_BYTES], norm[NAME_BYTES];
 
-    if (block->stride == 1 && graph->values[in].c == k)
-        return block_bn(graph, block, number, last_conv, in, true);
-    if (resnet->cifar) {
-        residual = nn_graph_shortcut(graph, in, k);
-        return block_bn(graph, block, number, last_conv, residual, true);
-    }
-    main_path = block_bn(graph, block, number, last_conv, NN_NONE, false);
-    snprintf(name, sizeof(name), "%s.downsample.0", block->prefix);
-    residual = nn_graph_conv(graph, name, in, k, 1, block->stride);
-    snprintf(name, sizeof(name), "%s.downsample.1", block->prefix);
-    return nn_graph_batchnorm(graph, name, residual, main_path, true);
+    snprintf(conv, sizeof(conv), "%s.downsample.0", block->prefix);
+    snprintf(norm, sizeof(norm), "%s.downsample.1", block->prefix);
+    return nn_graph_conv(graph, conv, norm, in, k, 1, block->stride);
 }
 
+/* A CIFAR network's shortcut stands between the convolutions: behind the first, so that in backward
+ * that one finishes the gradient of the block's input; before the last, which in evaluation
+ * finishes the block. */
 static int add_basic(struct nn_graph *graph, const struct nn_resnet *resnet,
                      const struct block *block, int in)
 {
-    int x = block_conv(graph, block, 1, in, block->planes, 3, block->stride);
+    const int k = block->planes;
+    const bool changes = changes_shape(graph, block, in, k);
+    int x = block_conv(graph, block, 1, in, k, 3, block->stride), around = in;
 
-    x = block_bn(graph, block, 1, x, NN_NONE, true);
-    x = block_conv(graph, block, 2, x, block->planes, 3, 1);
-    return finish_block(graph, resnet, block, 2, in, x);
+    if (changes && resnet->cifar)
+        around = nn_graph_shortcut(graph, in, k);
+    x = block_conv(graph, block, 2, x, k, 3, 1);
+    if (changes && !resnet->cifar)
+        around = projection(graph, block, in, k);
+    return nn_graph_join(graph, x, around);
 }
 
-static int add_bottleneck(struct nn_graph *graph, const struct nn_resnet *resnet,
-                          const struct block *block, int in)
+static int add_bottleneck(struct nn_graph *graph, const struct block *block, int in)
 {
-    int x = block_conv(graph, block, 1, in, block->planes, 1, 1);
+    const int k = 4 * block->planes;
+    int x = block_conv(graph, block, 1, in, block->planes, 1, 1), around = in;
 
-    x = block_bn(graph, block, 1, x, NN_NONE, true);
     x = block_conv(graph, block, 2, x, block->planes, 3, block->stride);
-    x = block_bn(graph, block, 2, x, NN_NONE, true);
-    x = block_conv(graph, block, 3, x, 4 * block->planes, 1, 1);
-    return finish_block(graph, resnet, block, 3, in, x);
+    x = block_conv(graph, block, 3, x, k, 1, 1);
+    if (changes_shape(graph, block, in, k))
+        around = projection(graph, block, in, k);
+    return nn_graph_join(graph, x, around);
 }
 
 static int add_stages(struct nn_graph *graph, const struct nn_resnet *resnet, int x, int planes)
@@ -135,7 +125,7 @@ static int add_stages(struct nn_graph *graph, const struct nn_resnet *resnet, in
             };
 
             snprintf(prefix, sizeof(prefix), "layer%d.%d", stage + 1, i);
-            x = resnet->bottleneck ? add_bottleneck(graph, resnet, &block, x)
+            x = resnet->bottleneck ? add_bottleneck(graph, &block, x)
                                    : add_basic(graph, resnet, &block, x);
         }
     }
@@ -149,10 +139,10 @@ void nn_resnet_build(const struct nn_resnet *resnet, int image_size, int classes
     int x = 0;
 
     nn_graph_init(graph, 3, image_size, image_size);
-    x = nn_graph_conv(graph, "conv1", x, planes, resnet->cifar ? 3 : 7, resnet->cifar ? 1 : 2);
-    x = nn_graph_batchnorm(graph, "bn1", x, NN_NONE, true);
-    if (!resnet->cifar)
-        x = nn_graph_maxpool(graph, x);
+    x = nn_graph_conv(graph, "conv1", "bn1", x, planes, resnet->cifar ? 3 : 7,
+                      resnet->cifar ? 1 : 2);
+    /* A CIFAR network's first block reads the stem's ReLU twice. */
+    x = resnet->cifar ? nn_graph_join(graph, x, NN_NONE) : nn_graph_maxpool(graph, x);
     x = add_stages(graph, resnet, x, planes);
     x = nn_graph_avgpool(graph, x);
     nn_graph_linear(graph, "fc", x, classes);

@@ -1,5 +1,5 @@
 /*
- * trainer/nn/simd.h -- how an element-wise loop asks to be compiled for wide vectors too.
+ * trainer/nn/kernel/simd.h -- how an element-wise loop asks to be compiled for wide vectors too.
  *
  * A function marked NN_CLONES exists twice, for any x86-64 and for AVX2, and the loader picks one.
  * Such a loop treats its elements independently and contraction is off, so both give the same bits.

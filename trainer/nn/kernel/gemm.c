@@ -1,10 +1,11 @@
-#include "trainer/nn/gemm.h"
+#include "trainer/nn/kernel/gemm.h"
 
 #include <cblas.h>
 #include <stdbool.h>
 #include <string.h>
 
-#include "trainer/nn/simd.h"
+#include "trainer/nn/kernel/simd.h"
+#include "trainer/nn/kernel/size.h"
 
 #define SIDE 16 /* of a square that is transposed at once: whole cache lines on both sides */
 
@@ -59,17 +60,12 @@ void nn_gemm_tn(size_t m, size_t n, size_t k, const float *a, size_t lda, const 
             axpy(a[l * lda + i], b + l * ldb, c + i * ldc, n);
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 void nn_transpose(size_t rows, size_t columns, const float *x, float *transposed)
 {
 #pragma omp parallel for
     for (size_t top = 0; top < rows; top += SIDE)
         for (size_t left = 0; left < columns; left += SIDE)
-            for (size_t j = left; j < least(left + SIDE, columns); j++)
-                for (size_t i = top; i < least(top + SIDE, rows); i++)
+            for (size_t j = left; j < nn_size_least(left + SIDE, columns); j++)
+                for (size_t i = top; i < nn_size_least(top + SIDE, rows); i++)
                     transposed[j * rows + i] = x[i * columns + j];
 }

@@ -1,28 +1,40 @@
-#include "trainer/nn/scratch.h"
+#include "trainer/nn/kernel/scratch.h"
 
 #include <assert.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/err.h"
 
-#define LINE_FLOATS 16 /* a cache line */
+#define LINE_FLOATS     16 /* a cache line */
+#define HUGE_PAGE_BYTES (2u << 20)
 
 static size_t whole_lines(size_t floats)
 {
     return (floats + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
 }
 
+/* Large storage lies on huge pages: with small ones, kernels that walk through many rows at once
+ * wait for the TLB. */
 float *nn_floats_new(size_t count, struct err *err)
 {
-    const size_t bytes = whole_lines(count + 1) * sizeof(float);
-    float *floats = aligned_alloc(LINE_FLOATS * sizeof(float), bytes);
+    size_t bytes = whole_lines(count + 1) * sizeof(float), alignment = LINE_FLOATS * sizeof(float);
+    float *floats;
+
+    if (bytes >= HUGE_PAGE_BYTES) {
+        alignment = HUGE_PAGE_BYTES;
+        bytes = (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    }
+    floats = aligned_alloc(alignment, bytes);
 
     if (floats == NULL) {
         err_set(err, ERR_MEMORY, "cannot get %zu MiB of memory", bytes >> 20);
         return NULL;
     }
+    if (bytes >= HUGE_PAGE_BYTES)
+        madvise(floats, bytes, MADV_HUGEPAGE); /* a wish: without it all works, slower */
     memset(floats, 0, bytes);
     return floats;
 }

@@ -1,5 +1,5 @@
 /*
- * trainer/nn/gemm.h -- matrix products whose bits depend on their shape only.
+ * trainer/nn/kernel/gemm.h -- matrix products whose bits depend on their shape only.
  *
  * C (m, n) = beta C + op(A) op(B), row-major, beta 0 or 1; the inner dimension is k. One thread
  * computes a product: OpenBLAS must have been set to one (nn_threads_init). A product with m, n or

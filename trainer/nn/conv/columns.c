@@ -1,12 +1,22 @@
-#include "trainer/nn/conv.h"
+/*
+ * trainer/nn/conv/columns.c -- convolution by im2col of a tile and one single-threaded GEMM
+ * (Chellapilla, Puri, Simard, "High performance convolutional neural networks for document
+ * processing", 2006); 1x1 with stride 1 is the GEMM alone. In NHWC the taps of one filter row lie
+ * side by side in the picture, so im2col copies runs of R*C floats.
+ *
+ * OpenBLAS knows many CPUs: this is the way for those that our own kernels do not know, and what
+ * the others are compared with. Operands that are not in memory as they are read are written there
+ * first, whole.
+ */
+#include "trainer/nn/conv/algorithm.h"
 
 #include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
-#include "trainer/nn/gemm.h"
-#include "trainer/nn/scratch.h"
-#include "trainer/nn/simd.h"
+#include "trainer/nn/kernel/gemm.h"
+#include "trainer/nn/kernel/scratch.h"
+#include "trainer/nn/kernel/simd.h"
 
 /* These numbers are part of the bits. A tile of columns should stay in a core's L2 cache, but have
  * enough rows to pay for OpenBLAS's packing of the filters. */
@@ -22,6 +32,10 @@
 #define PARTS_MAX         16
 #define PARTS_FLOATS      (1u << 20) /* of all partial sums together */
 #define JOBS_MIN          16
+
+/* Rows and channels of an operand that are read at once. */
+#define ROWS_AT_ONCE     16
+#define CHANNELS_AT_ONCE 512
 
 struct range {
     size_t begin, end;
@@ -53,25 +67,6 @@ static bool is_pointwise(const struct nn_conv *conv)
     return conv->r == 1 && conv->stride == 1 && conv->pad == 0;
 }
 
-struct nn_conv nn_conv_make(int c, int h, int w, int k, int r, int stride)
-{
-    const int pad = r / 2;
-    const struct nn_conv conv = {
-        .c = c,
-        .h = h,
-        .w = w,
-        .k = k,
-        .r = r,
-        .stride = stride,
-        .pad = pad,
-        .oh = (h + 2 * pad - r) / stride + 1,
-        .ow = (w + 2 * pad - r) / stride + 1,
-    };
-
-    assert(c > 0 && k > 0 && conv.oh > 0 && conv.ow > 0 && r % 2 == 1);
-    return conv;
-}
-
 /* Tiles of rows into which one image's output is cut. */
 static size_t tiles_of(const struct nn_conv *conv)
 {
@@ -86,25 +81,6 @@ static size_t tile_rows_max(const struct nn_conv *conv)
     const size_t tiles = tiles_of(conv);
 
     return (rows_of(conv) + tiles - 1) / tiles;
-}
-
-/* A stride-1 convolution's backward to the data is a convolution too, of dy with the filters turned
- * around. */
-static struct nn_conv mirror_of(const struct nn_conv *conv)
-{
-    const struct nn_conv mirror = {
-        .c = conv->k,
-        .h = conv->oh,
-        .w = conv->ow,
-        .k = conv->c,
-        .r = conv->r,
-        .stride = 1,
-        .pad = conv->r - 1 - conv->pad,
-        .oh = conv->h,
-        .ow = conv->w,
-    };
-
-    return mirror;
 }
 
 /* An output row's place in the output picture. Stepping from row to row saves a division each. */
@@ -200,10 +176,42 @@ static void col2im(const struct nn_conv *conv, const float *columns, struct rang
     }
 }
 
-/* y = beta y + conv(x, filters), one job per tile of an image. Filters stand as (R, R, C, K):
- * OpenBLAS packs them for each tile anew, and from there it reads whole rows. */
+static size_t floats_of(const struct nn_source *source, size_t rows)
+{
+    return rows * source->c;
+}
+
+/* The rows of an operand as they are read: where they are, or written to their store, or to
+ * `place`. */
+static const float *materialise(const struct nn_source *source, size_t rows, float *place)
+{
+    struct nn_source whole = *source;
+    const size_t jobs = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+
+    if (nn_source_is_plain(source))
+        return source->x;
+    if (source->store == NULL)
+        whole.store = place;
+#pragma omp parallel for
+    for (size_t job = 0; job < jobs; job++) {
+        const struct range run = range_at(rows, jobs, job);
+        float read[ROWS_AT_ONCE * CHANNELS_AT_ONCE];
+
+        for (size_t begin = 0; begin < source->c; begin += CHANNELS_AT_ONCE) {
+            const size_t left = source->c - begin;
+
+            nn_source_read(&whole, run.begin, run.end - run.begin, begin,
+                           left < CHANNELS_AT_ONCE ? left : CHANNELS_AT_ONCE, read,
+                           CHANNELS_AT_ONCE);
+        }
+    }
+    return whole.store;
+}
+
+/* y = conv(x, filters), one job per tile of an image. Filters stand as (R, R, C, K): OpenBLAS packs
+ * them for each tile anew, and from there it reads whole rows. */
 static void convolve(const struct nn_conv *conv, int n, const float *x, const float *filters,
-                     float beta, float *y, const struct nn_scratch *scratch)
+                     const struct nn_sink *sink, const struct nn_scratch *scratch)
 {
     const size_t tiles = tiles_of(conv), columns = columns_of(conv), k = (size_t)conv->k;
     const size_t jobs = (size_t)n * tiles;
@@ -211,23 +219,46 @@ static void convolve(const struct nn_conv *conv, int n, const float *x, const fl
 #pragma omp parallel for schedule(dynamic)
     for (size_t job = 0; job < jobs; job++) {
         const struct range rows = range_at(rows_of(conv), tiles, job % tiles);
+        const size_t row = job / tiles * rows_of(conv) + rows.begin;
         const float *image = x + job / tiles * picture_of(conv);
         const float *tile = image + rows.begin * columns;
-        float *out = y + (job / tiles * rows_of(conv) + rows.begin) * k;
 
         if (!is_pointwise(conv)) {
             im2col(conv, image, rows, nn_scratch_mine(scratch));
             tile = nn_scratch_mine(scratch);
         }
-        nn_gemm_nn(rows.end - rows.begin, k, columns, tile, columns, filters, k, beta, out, k);
+        nn_gemm_nn(rows.end - rows.begin, k, columns, tile, columns, filters, k,
+                   sink->add ? 1.0f : 0.0f, sink->y + row * k, k);
+        nn_sink_rows(sink, job, true, row, rows.end - rows.begin, 0, k);
     }
 }
 
-void nn_conv_forward(const struct nn_conv *conv, int n, const float *x, const float *w, float *y,
-                     const struct nn_scratch *scratch)
+/* Filters as (R, R, C, K), each multiplied by its scale. */
+static void transpose_filters(const struct nn_conv *conv, const float *w, const float *scale,
+                              float *filters)
 {
-    nn_transpose((size_t)conv->k, columns_of(conv), w, scratch->shared);
-    convolve(conv, n, x, scratch->shared, 0, y, scratch);
+    const size_t k = (size_t)conv->k, columns = columns_of(conv);
+
+    nn_transpose(k, columns, w, filters);
+    for (size_t i = 0; i < columns && scale != NULL; i++)
+        for (size_t j = 0; j < k; j++)
+            filters[i * k + j] *= scale[j];
+}
+
+/* Shared scratch: filters or parts of dw, then operands. */
+static size_t filter_floats(const struct nn_conv *conv)
+{
+    return (size_t)conv->k * columns_of(conv);
+}
+
+static void forward(const struct nn_conv_forward *args, const struct nn_scratch *scratch)
+{
+    const struct nn_conv *conv = args->conv;
+    const size_t pixels = (size_t)args->n * conv->h * conv->w;
+    const float *x = materialise(&args->x, pixels, scratch->shared + filter_floats(conv));
+
+    transpose_filters(conv, args->w, args->scale, scratch->shared);
+    convolve(conv, args->n, x, scratch->shared, &args->y, scratch);
 }
 
 /* The mirror's filters, (R, R, K, C): both filter axes reversed, a run of C floats at a time. */
@@ -244,7 +275,7 @@ static void turn_filters(const struct nn_conv *conv, const float *w, float *turn
 }
 
 static void pointwise_backward_data(const struct nn_conv *conv, int n, const float *dy,
-                                    const float *w, float *dx, enum nn_into into)
+                                    const float *w, const struct nn_sink *sink)
 {
     const size_t tiles = tiles_of(conv), k = (size_t)conv->k, c = (size_t)conv->c;
     const size_t jobs = (size_t)n * tiles;
@@ -254,24 +285,26 @@ static void pointwise_backward_data(const struct nn_conv *conv, int n, const flo
         const struct range rows = range_at(rows_of(conv), tiles, job % tiles);
         const size_t row = job / tiles * rows_of(conv) + rows.begin;
 
-        nn_gemm_nn(rows.end - rows.begin, c, k, dy + row * k, k, w, c, into == NN_ADD ? 1.0f : 0.0f,
-                   dx + row * c, c);
+        nn_gemm_nn(rows.end - rows.begin, c, k, dy + row * k, k, w, c, sink->add ? 1.0f : 0.0f,
+                   sink->y + row * c, c);
+        nn_sink_rows(sink, job, true, row, rows.end - rows.begin, 0, c);
     }
 }
 
 /* One job per image: its tiles overlap in dx and are added in order. */
 static void strided_backward_data(const struct nn_conv *conv, int n, const float *dy,
-                                  const float *w, float *dx, enum nn_into into,
+                                  const float *w, const struct nn_sink *sink,
                                   const struct nn_scratch *scratch)
 {
     const size_t tiles = tiles_of(conv), columns = columns_of(conv), k = (size_t)conv->k;
+    const size_t pixels = (size_t)conv->h * conv->w;
 
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < n; i++) {
-        float *image = dx + (size_t)i * picture_of(conv);
+        float *image = sink->y + (size_t)i * picture_of(conv);
         float *tile = nn_scratch_mine(scratch);
 
-        if (into == NN_OVERWRITE)
+        if (!sink->add)
             memset(image, 0, picture_of(conv) * sizeof(*image));
         for (size_t t = 0; t < tiles; t++) {
             const struct range rows = range_at(rows_of(conv), tiles, t);
@@ -280,21 +313,26 @@ static void strided_backward_data(const struct nn_conv *conv, int n, const float
             nn_gemm_nn(rows.end - rows.begin, columns, k, out, k, w, columns, 0, tile, columns);
             col2im(conv, tile, rows, image);
         }
+        nn_sink_rows(sink, (size_t)i, true, (size_t)i * pixels, pixels, 0, (size_t)conv->c);
     }
 }
 
-void nn_conv_backward_data(const struct nn_conv *conv, int n, const float *dy, const float *w,
-                           float *dx, enum nn_into into, const struct nn_scratch *scratch)
+static void backward_data(const struct nn_conv_backward_data *args,
+                          const struct nn_scratch *scratch)
 {
-    if (is_pointwise(conv)) {
-        pointwise_backward_data(conv, n, dy, w, dx, into);
-    } else if (conv->stride == 1) {
-        const struct nn_conv mirror = mirror_of(conv);
+    const struct nn_conv *conv = args->conv;
+    const float *dy = materialise(&args->dy, (size_t)args->n * rows_of(conv),
+                                  scratch->shared + filter_floats(conv));
 
-        turn_filters(conv, w, scratch->shared);
-        convolve(&mirror, n, dy, scratch->shared, into == NN_ADD ? 1.0f : 0.0f, dx, scratch);
+    if (is_pointwise(conv)) {
+        pointwise_backward_data(conv, args->n, dy, args->w, &args->dx);
+    } else if (conv->stride == 1) {
+        const struct nn_conv mirror = nn_conv_mirror(conv);
+
+        turn_filters(conv, args->w, scratch->shared);
+        convolve(&mirror, args->n, dy, scratch->shared, &args->dx, scratch);
     } else {
-        strided_backward_data(conv, n, dy, w, dx, into, scratch);
+        strided_backward_data(conv, args->n, dy, args->w, &args->dx, scratch);
     }
 }
 
@@ -411,13 +449,19 @@ static void add_parts(float *part, size_t parts, size_t count, float *dw)
     }
 }
 
-void nn_conv_backward_weights(const struct nn_conv *conv, int n, const float *x, const float *dy,
-                              float *dw, const struct nn_scratch *scratch)
+static void backward_weights(const struct nn_conv_backward_weights *args,
+                             const struct nn_scratch *scratch)
 {
+    const struct nn_conv *conv = args->conv;
+    const int n = args->n;
     const struct cut cut = cut_of(conv, n);
-    const size_t weights = (size_t)conv->k * columns_of(conv);
+    const size_t weights = filter_floats(conv), pixels = (size_t)n * conv->h * conv->w;
     const size_t jobs = cut.parts * cut.k_blocks * cut.j_blocks * conv->r;
-    float *sums = cut.parts == 1 ? dw : scratch->shared;
+    float *const sums = cut.parts == 1 ? args->dw : scratch->shared;
+    float *const operands = scratch->shared + cut.parts * weights;
+    const float *const x = materialise(&args->x, pixels, operands);
+    const float *const dy =
+        materialise(&args->dy, (size_t)n * rows_of(conv), operands + floats_of(&args->x, pixels));
 
 #pragma omp parallel for schedule(dynamic)
     for (size_t job = 0; job < jobs; job++) {
@@ -427,23 +471,57 @@ void nn_conv_backward_weights(const struct nn_conv *conv, int n, const float *x,
                                nn_scratch_mine(scratch));
     }
     if (cut.parts > 1)
-        add_parts(sums, cut.parts, weights, dw);
+        add_parts(sums, cut.parts, weights, args->dw);
 }
 
-size_t nn_conv_shared_floats(const struct nn_conv *conv, int n)
+static bool takes(const struct nn_conv *conv, enum nn_direction direction)
 {
-    return cut_of(conv, n).parts * (size_t)conv->k * columns_of(conv);
+    (void)conv;
+    (void)direction;
+    return true;
 }
 
-size_t nn_conv_private_floats(const struct nn_conv *conv)
+static size_t shared_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
 {
-    const struct nn_conv mirror = mirror_of(conv);
-    const size_t forward = tile_rows_max(conv) * columns_of(conv);
-    const size_t data = conv->stride == 1 ? tile_rows_max(&mirror) * columns_of(&mirror) : 0;
-    const size_t weights = GROUP_ROWS * (BLOCK_COLUMNS_MAX + 1);
-    const size_t larger = forward > data ? forward : data;
+    const size_t x = (size_t)n * picture_of(conv), y = (size_t)n * rows_of(conv) * conv->k;
 
+    if (direction == NN_FORWARD)
+        return filter_floats(conv) + x;
+    if (direction == NN_BACKWARD_DATA)
+        return filter_floats(conv) + y;
+    return cut_of(conv, n).parts * filter_floats(conv) + x + y;
+}
+
+static size_t private_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
+{
+    const struct nn_conv mirror = nn_conv_mirror(conv);
+
+    (void)n;
     if (is_pointwise(conv))
         return 0;
-    return larger > weights ? larger : weights;
+    if (direction == NN_BACKWARD_WEIGHTS)
+        return GROUP_ROWS * (BLOCK_COLUMNS_MAX + 1);
+    if (direction == NN_BACKWARD_DATA && conv->stride == 1)
+        return tile_rows_max(&mirror) * columns_of(&mirror);
+    return tile_rows_max(conv) * columns_of(conv);
 }
+
+static size_t blocks(const struct nn_conv *conv, enum nn_direction direction, int n)
+{
+    const struct nn_conv mirror = nn_conv_mirror(conv);
+
+    if (direction == NN_FORWARD || is_pointwise(conv))
+        return (size_t)n * tiles_of(conv);
+    return conv->stride == 1 ? (size_t)n * tiles_of(&mirror) : (size_t)n;
+}
+
+const struct nn_conv_algorithm nn_conv_gemm = {
+    .name = "gemm",
+    .takes = takes,
+    .shared_floats = shared_floats,
+    .private_floats = private_floats,
+    .blocks = blocks,
+    .forward = forward,
+    .backward_data = backward_data,
+    .backward_weights = backward_weights,
+};

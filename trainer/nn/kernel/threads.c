@@ -1,11 +1,15 @@
-#include "trainer/nn/threads.h"
+#include "trainer/nn/kernel/threads.h"
 
 #include <cblas.h>
 #include <omp.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "trainer/nn/kernel/kernels.h"
 
 #if defined(__SSE2__)
 #include <xmmintrin.h>
@@ -37,15 +41,22 @@ void nn_threads_init(int threads)
 
 static char id[256];
 
+/* OpenBLAS has a say where the kernels are the portable ones, or where it is asked for. */
 static void write_id(void)
 {
-    const char *config = openblas_get_config(); /* "OpenBLAS 0.3.21 DYNAMIC_ARCH ..." */
+    const char *forced = getenv("CONVOY_CONV");
+    const bool is_forced = forced != NULL && *forced != '\0';
     char version[32] = "";
+    int length;
 
-    if (sscanf(config, "OpenBLAS %31s", version) != 1)
-        strcpy(version, "unknown");
-    snprintf(id, sizeof(id), "convoy %s numerics %d %s %s, kernels generic, OpenBLAS %s %s",
-             CONVOY_VERSION, NN_NUMERICS_VERSION, CONVOY_COMPILER, CONVOY_BUILD_TYPE, version,
+    length = snprintf(id, sizeof(id), "convoy %s numerics %d %s %s, kernels %s%s%.16s",
+                      CONVOY_VERSION, NN_NUMERICS_VERSION, CONVOY_COMPILER, CONVOY_BUILD_TYPE,
+                      nn_kernels()->name, is_forced ? " conv " : "", is_forced ? forced : "");
+    if (nn_kernels_level() > 0 && !(is_forced && strcmp(forced, "gemm") == 0))
+        return;
+    if (sscanf(openblas_get_config(), "OpenBLAS %31s", version) != 1)
+        strcpy(version, "unknown"); /* else as in "OpenBLAS 0.3.21 DYNAMIC_ARCH ..." */
+    snprintf(id + length, sizeof(id) - (size_t)length, ", OpenBLAS %s %s", version,
              openblas_get_corename());
 }
 

@@ -1,5 +1,5 @@
 /*
- * trainer/nn/scratch.h -- working memory of the layers, made once with the model.
+ * trainer/nn/kernel/scratch.h -- working memory of the layers, made once with the model.
  *
  * `shared` belongs to the layer that is computing; every thread may write its own part of it.
  * `private` is one run of floats for each thread. Nothing in it lives longer than one call of a

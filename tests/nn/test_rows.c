@@ -1,0 +1,640 @@
+/* tests/nn/test_rows.c -- reading rows through a source and leaving them through a sink, against
+ * the formulas in double. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/nn/numbers.h"
+#include "trainer/nn/kernel/sink.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+#define ROWS         37
+#define C            23 /* no multiple of a vector */
+#define GUARD        77777.0f
+#define TOLERANCE    1e-6
+
+enum { MEAN, SCALE, BIAS, OTHER_MEAN, OTHER_SCALE, OTHER_BIAS, SHARE, PULL, SLOPE, VECTORS };
+
+static const struct range {
+    size_t begin, count;
+} ranges[] = {{16, 7}, {5, 1}, {0, 16}, {C, 0}, {0, C}};
+
+struct bed {
+    float x[ROWS * C], other[ROWS * C], y[ROWS * C];
+    float vectors[VECTORS][C];
+    struct nn_source inner; /* ReLU(other_affine(other)) */
+};
+
+static struct nn_affine affine_at(const struct bed *bed, int first)
+{
+    return (struct nn_affine){
+        .mean = bed->vectors[first],
+        .scale = bed->vectors[first + 1],
+        .bias = bed->vectors[first + 2],
+    };
+}
+
+static void bed_fill(struct bed *bed)
+{
+    numbers_fill(1, bed->x, ROWS * C);
+    numbers_fill(2, bed->other, ROWS * C);
+    numbers_fill(3, bed->y, ROWS * C);
+    for (int v = 0; v < VECTORS; v++)
+        numbers_fill(4 + (uint32_t)v, bed->vectors[v], C);
+    bed->inner = (struct nn_source){
+        .kind = NN_SOURCE_SCALED,
+        .c = C,
+        .x = bed->other,
+        .affine = affine_at(bed, OTHER_MEAN),
+    };
+}
+
+static double affine_value(const struct bed *bed, int first, double x, size_t j)
+{
+    return (x - bed->vectors[first][j]) * bed->vectors[first + 1][j] + bed->vectors[first + 2][j];
+}
+
+static double rectified(double x)
+{
+    return x < 0 ? 0 : x;
+}
+
+/* --- sources --- */
+
+static const struct reading {
+    const char *name;
+    enum nn_source_kind kind;
+    bool other_affine, other_source;
+} readings[] = {
+    {"plain", NN_SOURCE_PLAIN, false, false},
+    {"scaled", NN_SOURCE_SCALED, false, false},
+    {"joined", NN_SOURCE_JOINED, false, false},
+    {"joined, both scaled", NN_SOURCE_JOINED, true, false},
+    {"joined with what another source reads", NN_SOURCE_JOINED, false, true},
+    {"gradient", NN_SOURCE_GRADIENT, false, false},
+};
+
+static struct nn_source source_of(const struct bed *bed, const struct reading *reading)
+{
+    return (struct nn_source){
+        .kind = reading->kind,
+        .c = C,
+        .x = bed->x,
+        .other = reading->other_source ? NULL : bed->other,
+        .other_source = reading->other_source ? &bed->inner : NULL,
+        .affine = affine_at(bed, MEAN),
+        .other_affine = reading->other_affine ? affine_at(bed, OTHER_MEAN) : (struct nn_affine){0},
+        .mean = bed->vectors[MEAN],
+        .share = bed->vectors[SHARE],
+        .pull = bed->vectors[PULL],
+        .slope = bed->vectors[SLOPE],
+    };
+}
+
+/* The other operand of a join. */
+static double seen_other(const struct bed *bed, const struct reading *reading, size_t at)
+{
+    const double affine = affine_value(bed, OTHER_MEAN, bed->other[at], at % C);
+
+    if (reading->other_source)
+        return rectified(affine);
+    return reading->other_affine ? affine : bed->other[at];
+}
+
+/* What the reader of element `at` should see. */
+static double seen(const struct bed *bed, const struct reading *reading, size_t at)
+{
+    const size_t j = at % C;
+    const double x = bed->x[at];
+
+    switch (reading->kind) {
+    case NN_SOURCE_PLAIN:
+        return x;
+    case NN_SOURCE_SCALED:
+        return rectified(affine_value(bed, MEAN, x, j));
+    case NN_SOURCE_JOINED:
+        return rectified(affine_value(bed, MEAN, x, j) + seen_other(bed, reading, at));
+    case NN_SOURCE_GRADIENT:
+        return bed->vectors[SLOPE][j] * ((double)bed->other[at] - bed->vectors[SHARE][j] -
+                                         (x - bed->vectors[MEAN][j]) * bed->vectors[PULL][j]);
+    }
+    return NAN;
+}
+
+static bool is_near(double found, double expected)
+{
+    return fabs(found - expected) <= TOLERANCE * (1 + fabs(expected));
+}
+
+/* Read rows 3 to 29 in two calls into rows of `step` floats, and look at every float of out. */
+static int range_differs(const struct bed *bed, const struct reading *reading,
+                         const struct nn_source *source, struct range range, size_t step)
+{
+    const size_t begin = 3, cut = 11, end = 29;
+    float out[ROWS * (C + 9)];
+    int wrong = 0;
+
+    for (size_t i = 0; i < COUNT(out); i++)
+        out[i] = GUARD;
+    nn_source_read(source, begin, cut - begin, range.begin, range.count, out + begin * step, step);
+    nn_source_read(source, cut, end - cut, range.begin, range.count, out + cut * step, step);
+    for (size_t i = 0; i < ROWS; i++) {
+        for (size_t j = 0; j < step; j++) {
+            const bool read = i >= begin && i < end && j < range.count;
+            const float found = out[i * step + j];
+
+            wrong += read ? !is_near(found, seen(bed, reading, i * C + range.begin + j))
+                          : found != GUARD;
+        }
+    }
+    if (wrong > 0)
+        print_error("%s, channels from %zu on, step %zu: %d floats\n", reading->name, range.begin,
+                    step, wrong);
+    return wrong;
+}
+
+static void source_read_equals_its_formula_for_any_channels_and_step(void **state)
+{
+    struct bed bed;
+    int wrong = 0;
+
+    (void)state;
+    bed_fill(&bed);
+    for (size_t k = 0; k < COUNT(readings); k++) {
+        const struct nn_source source = source_of(&bed, &readings[k]);
+
+        for (size_t r = 0; r < COUNT(ranges); r++) {
+            wrong += range_differs(&bed, &readings[k], &source, ranges[r], ranges[r].count);
+            wrong += range_differs(&bed, &readings[k], &source, ranges[r], C + 9);
+        }
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* Rows 3 to 29 of channels 5 to 20: what was read is in the store, and nothing else changed. */
+static int store_differs(const struct nn_source *source, const float *before)
+{
+    const size_t begin = 3, rows = 26, first = 5, count = 15;
+    float out[ROWS * C];
+    int wrong = 0;
+
+    nn_source_read(source, begin, rows, first, count, out, count);
+    for (size_t i = 0; i < ROWS; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const bool read = i >= begin && i < begin + rows && j >= first && j < first + count;
+            const float *expected =
+                read ? out + (i - begin) * count + (j - first) : before + i * C + j;
+
+            wrong += memcmp(source->store + i * C + j, expected, sizeof(*expected)) != 0;
+        }
+    }
+    return wrong;
+}
+
+static void source_leaves_what_was_read_in_its_store(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < COUNT(readings); k++) {
+        struct bed bed;
+        struct nn_source source;
+        float before[ROWS * C];
+
+        bed_fill(&bed);
+        source = source_of(&bed, &readings[k]);
+        source.store = bed.y;
+        memcpy(before, bed.y, sizeof(before));
+        assert_int_equal(store_differs(&source, before), 0);
+    }
+}
+
+static void source_reads_the_same_when_its_store_is_x_itself(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < COUNT(readings); k++) {
+        struct bed bed;
+        struct nn_source source;
+        float expected[ROWS * C], found[ROWS * C], before[ROWS * C];
+
+        bed_fill(&bed);
+        source = source_of(&bed, &readings[k]);
+        memcpy(before, bed.x, sizeof(before));
+        nn_source_read(&source, 0, ROWS, 0, C, expected, C);
+        source.store = bed.x;
+        nn_source_read(&source, 0, ROWS, 0, C, found, C);
+        assert_memory_equal(found, expected, sizeof(expected));
+        assert_memory_equal(bed.x, expected, sizeof(expected));
+        bed_fill(&bed);
+        assert_int_equal(store_differs(&source, before), 0);
+    }
+}
+
+static void source_passes_a_nan_through_relu(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < COUNT(readings); k++) {
+        struct bed bed;
+        struct nn_source source;
+        float out[ROWS * C];
+        int nans = 0;
+
+        bed_fill(&bed);
+        bed.x[5 * C + 3] = NAN;
+        bed.other[9 * C + 17] = NAN;
+        source = source_of(&bed, &readings[k]);
+        nn_source_read(&source, 0, ROWS, 0, C, out, C);
+        for (size_t i = 0; i < COUNT(out); i++)
+            nans += isnan(out[i]) != 0;
+        assert_true(isnan(out[5 * C + 3]));
+        if (readings[k].kind == NN_SOURCE_JOINED || readings[k].kind == NN_SOURCE_GRADIENT) {
+            assert_true(isnan(out[9 * C + 17]));
+            nans--;
+        }
+        assert_int_equal(nans, 1);
+    }
+}
+
+static void source_is_plain_only_if_nothing_is_done_to_its_rows(void **state)
+{
+    struct bed bed;
+
+    (void)state;
+    bed_fill(&bed);
+    for (size_t k = 0; k < COUNT(readings); k++) {
+        struct nn_source source = source_of(&bed, &readings[k]);
+
+        assert_int_equal(nn_source_is_plain(&source), readings[k].kind == NN_SOURCE_PLAIN);
+        source.store = bed.y;
+        assert_false(nn_source_is_plain(&source));
+    }
+}
+
+/* --- sinks --- */
+
+#define BLOCKS 3
+
+/* Rows in the order in which calls leave them. A row outside is in no block. */
+static const struct call {
+    size_t block, row, rows;
+    bool first;
+} calls[] = {
+    {2, 20, 5, true}, {0, 2, 1, true},   {2, 25, 1, false}, {0, 3, 8, false},
+    {1, 11, 9, true}, {2, 30, 4, false}, {0, 35, 2, false},
+};
+
+/* Channels in the order in which each of those leaves them. */
+static const struct cut {
+    const char *name;
+    struct range range[3];
+} cuts[] = {
+    {"all channels", {{0, C}}},
+    {"channels from the front", {{0, 7}, {7, 9}, {16, 7}}},
+    {"channels from the end", {{16, 7}, {1, 15}, {0, 1}}},
+};
+
+static size_t block_of(size_t row)
+{
+    for (size_t i = 0; i < COUNT(calls); i++)
+        if (row >= calls[i].row && row < calls[i].row + calls[i].rows)
+            return calls[i].block;
+    return BLOCKS;
+}
+
+struct drain {
+    struct bed bed;
+    struct nn_sink sink;
+    float before[ROWS * C], out[ROWS * C], x[2][ROWS * C];
+    float sums[BLOCKS * NN_BLOCK_SUMS * C];
+    uint32_t block_rows[BLOCKS];
+};
+
+static void drain_fill(struct drain *drain, enum nn_sink_kind kind)
+{
+    bed_fill(&drain->bed);
+    memcpy(drain->before, drain->bed.y, sizeof(drain->before));
+    numbers_fill(20, drain->out, ROWS * C);
+    numbers_fill(21, drain->x[0], ROWS * C);
+    numbers_fill(22, drain->x[1], ROWS * C);
+    numbers_fill(23, drain->sums, COUNT(drain->sums)); /* left from other layers */
+    for (size_t i = 0; i < BLOCKS; i++)
+        drain->block_rows[i] = 1000;
+    drain->sink = (struct nn_sink){
+        .kind = kind,
+        .c = C,
+        .y = drain->bed.y,
+        .sums = drain->sums,
+        .block_rows = drain->block_rows,
+        .bias = drain->bed.vectors[BIAS],
+        .affine = affine_at(&drain->bed, MEAN),
+        .norm_x = {drain->x[0], drain->x[1]},
+        .norm_mean = {drain->bed.vectors[MEAN], drain->bed.vectors[OTHER_MEAN]},
+    };
+}
+
+static void leave_all(struct drain *drain, const struct cut *cut)
+{
+    for (size_t i = 0; i < COUNT(calls); i++)
+        for (size_t r = 0; r < COUNT(cut->range) && cut->range[r].count > 0; r++)
+            nn_sink_rows(&drain->sink, calls[i].block, calls[i].first, calls[i].row, calls[i].rows,
+                         cut->range[r].begin, cut->range[r].count);
+}
+
+/* The sum of what `term` says over the rows of a block, for channel j. */
+static double sum_of(const struct drain *drain, size_t block, size_t j,
+                     double (*term)(const struct drain *drain, size_t block, size_t at))
+{
+    double sum = 0;
+
+    for (size_t row = 0; row < ROWS; row++)
+        if (block_of(row) == block)
+            sum += term(drain, block, row * C + j);
+    return sum;
+}
+
+static int sums_differ(const struct drain *drain, const char *name, int number,
+                       double (*term)(const struct drain *drain, size_t block, size_t at))
+{
+    int wrong = 0;
+
+    for (size_t block = 0; block < BLOCKS; block++)
+        for (size_t j = 0; j < C; j++)
+            wrong += !is_near(drain->sums[(block * NN_BLOCK_SUMS + (size_t)number) * C + j],
+                              sum_of(drain, block, j, term));
+    if (wrong > 0)
+        print_error("%s: %d of sums %d\n", name, wrong, number);
+    return wrong;
+}
+
+static double rows_term(const struct drain *drain, size_t block, size_t at)
+{
+    (void)drain;
+    (void)block;
+    (void)at;
+    return 1;
+}
+
+static int block_rows_differ(const struct drain *drain)
+{
+    int wrong = 0;
+
+    for (size_t block = 0; block < BLOCKS; block++)
+        wrong += drain->block_rows[block] != sum_of(drain, block, 0, rows_term);
+    return wrong;
+}
+
+static double pivot_of(const struct drain *drain, size_t block, size_t at)
+{
+    static const size_t first_rows[BLOCKS] = {2, 11, 20};
+
+    return drain->before[first_rows[block] * C + at % C];
+}
+
+static double distance_term(const struct drain *drain, size_t block, size_t at)
+{
+    return drain->before[at] - pivot_of(drain, block, at);
+}
+
+static double square_term(const struct drain *drain, size_t block, size_t at)
+{
+    return pow(distance_term(drain, block, at), 2);
+}
+
+static void sink_measures_each_block_about_its_first_row(void **state)
+{
+    int wrong = 0;
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(cuts); c++) {
+        struct drain drain;
+
+        drain_fill(&drain, NN_SINK_MEASURE);
+        leave_all(&drain, &cuts[c]);
+        assert_memory_equal(drain.bed.y, drain.before, sizeof(drain.before));
+        wrong += sums_differ(&drain, cuts[c].name, 0, distance_term);
+        wrong += sums_differ(&drain, cuts[c].name, 1, square_term);
+        for (size_t block = 0; block < BLOCKS; block++)
+            for (size_t j = 0; j < C; j++)
+                wrong += drain.sums[(block * NN_BLOCK_SUMS + 2) * C + j] !=
+                         (float)pivot_of(&drain, block, j);
+        wrong += block_rows_differ(&drain);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* y of rows that were left against `expected`, and the others against what was there. */
+static int result_differs(const struct drain *drain, const char *name,
+                          double (*expected)(const struct drain *drain, size_t block, size_t at))
+{
+    int wrong = 0;
+
+    for (size_t at = 0; at < ROWS * C; at++) {
+        const size_t block = block_of(at / C);
+        const double y = block == BLOCKS ? drain->before[at] : expected(drain, block, at);
+
+        wrong += !is_near(drain->bed.y[at], y);
+    }
+    if (wrong > 0)
+        print_error("%s: %d results\n", name, wrong);
+    return wrong;
+}
+
+static double finished(const struct drain *drain, size_t block, size_t at)
+{
+    const double y = (double)drain->before[at] + drain->sink.bias[at % C] +
+                     (drain->sink.residual != NULL ? drain->sink.residual[at] : 0);
+
+    (void)block;
+    return drain->sink.relu ? rectified(y) : y;
+}
+
+static void sink_finishes_with_bias_residual_and_relu_where_there_are_some(void **state)
+{
+    int wrong = 0;
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(cuts); c++) {
+        for (int form = 0; form < 4; form++) {
+            struct drain drain;
+
+            drain_fill(&drain, NN_SINK_FINISH);
+            drain.sink.relu = form % 2 == 1;
+            drain.sink.residual = form / 2 == 1 ? drain.bed.other : NULL;
+            leave_all(&drain, &cuts[c]);
+            wrong += result_differs(&drain, cuts[c].name, finished);
+        }
+    }
+    assert_int_equal(wrong, 0);
+}
+
+static double masked(const struct drain *drain, size_t block, size_t at)
+{
+    const struct nn_sink *sink = &drain->sink;
+    double z = affine_value(&drain->bed, MEAN, drain->x[0][at], at % C);
+
+    (void)block;
+    if (sink->out != NULL)
+        z = sink->out[at];
+    else if (sink->out_source != NULL)
+        z = affine_value(&drain->bed, OTHER_MEAN, drain->bed.other[at], at % C);
+    return sink->relu && z <= 0 ? 0 : drain->before[at];
+}
+
+static double first_product(const struct drain *drain, size_t block, size_t at)
+{
+    return masked(drain, block, at) * (drain->x[0][at] - (double)drain->bed.vectors[MEAN][at % C]);
+}
+
+static double second_product(const struct drain *drain, size_t block, size_t at)
+{
+    return masked(drain, block, at) *
+           (drain->x[1][at] - (double)drain->bed.vectors[OTHER_MEAN][at % C]);
+}
+
+enum shut_by { NOTHING, INPUT, OUTPUT, SOURCE };
+
+static const struct masking {
+    const char *name;
+    enum shut_by by;
+    int norms;
+} maskings[] = {
+    {"no relu, one norm", NOTHING, 1},    {"by input, one norm", INPUT, 1},
+    {"by input, two norms", INPUT, 2},    {"by output, no norm", OUTPUT, 0},
+    {"by output, one norm", OUTPUT, 1},   {"by output, two norms", OUTPUT, 2},
+    {"by a source, one norm", SOURCE, 1}, {"by a source, two norms", SOURCE, 2},
+};
+
+static int masking_differs(const struct masking *masking, const struct cut *cut)
+{
+    struct drain drain;
+    int wrong = 0;
+
+    drain_fill(&drain, NN_SINK_MASK);
+    drain.sink.relu = masking->by != NOTHING;
+    drain.sink.out = masking->by == OUTPUT ? drain.out : NULL;
+    drain.sink.out_source = masking->by == SOURCE ? &drain.bed.inner : NULL;
+    drain.sink.norms = masking->norms;
+    drain.out[4 * C + 1] = 0; /* a ReLU is shut there */
+    leave_all(&drain, cut);
+    wrong += result_differs(&drain, masking->name, masked);
+    if (masking->norms > 0)
+        wrong += sums_differ(&drain, masking->name, 0, masked) + block_rows_differ(&drain);
+    if (masking->norms > 0)
+        wrong += sums_differ(&drain, masking->name, 1, first_product);
+    if (masking->norms > 1)
+        wrong += sums_differ(&drain, masking->name, 2, second_product);
+    return wrong;
+}
+
+static void sink_masks_a_gradient_and_sums_it_for_each_norm(void **state)
+{
+    int wrong = 0;
+
+    (void)state;
+    for (size_t m = 0; m < COUNT(maskings); m++)
+        for (size_t c = 0; c < COUNT(cuts); c++)
+            wrong += masking_differs(&maskings[m], &cuts[c]);
+    assert_int_equal(wrong, 0);
+}
+
+/* More rows and channels than are computed again at a time. */
+static void sink_masks_by_a_source_however_large_the_rows_are(void **state)
+{
+    static const struct range shapes[] = {{8, 600}, {3, 2100}, {2000, 3}}; /* rows, channels */
+
+    (void)state;
+    for (size_t s = 0; s < COUNT(shapes); s++) {
+        const size_t rows = shapes[s].begin, c = shapes[s].count;
+        float *out = numbers_new(1, rows * c), *y = numbers_new(2, rows * c);
+        float *before = numbers_new(2, rows * c);
+        uint32_t block_rows[1];
+        const struct nn_source source = {.kind = NN_SOURCE_PLAIN, .c = c, .x = out};
+        const struct nn_sink sink = {
+            .kind = NN_SINK_MASK,
+            .c = c,
+            .y = y,
+            .sums = calloc(NN_BLOCK_SUMS * c, sizeof(float)),
+            .block_rows = block_rows,
+            .relu = true,
+            .out_source = &source,
+        };
+        int wrong = 0;
+
+        nn_sink_rows(&sink, 0, true, 0, rows, 1, c - 2);
+        for (size_t at = 0; at < rows * c; at++) {
+            const bool untouched = at % c == 0 || at % c == c - 1;
+
+            wrong += y[at] != (untouched || out[at] > 0 ? before[at] : 0);
+        }
+        free(out);
+        free(y);
+        free(before);
+        free(sink.sums);
+        assert_int_equal(wrong, 0);
+    }
+}
+
+static void sink_leaves_plain_rows_alone(void **state)
+{
+    struct drain drain, untouched;
+
+    (void)state;
+    memset(&drain, 0, sizeof(drain));
+    drain_fill(&drain, NN_SINK_PLAIN);
+    memcpy(&untouched, &drain, sizeof(drain));
+    leave_all(&drain, &cuts[1]);
+    assert_memory_equal(&drain, &untouched, sizeof(drain));
+}
+
+static void sink_keeps_a_nan(void **state)
+{
+    struct drain drain;
+    const size_t at = 12 * C + 3; /* in block 1 */
+
+    (void)state;
+    drain_fill(&drain, NN_SINK_FINISH);
+    drain.sink.relu = true;
+    drain.bed.y[at] = NAN;
+    leave_all(&drain, &cuts[0]);
+    assert_true(isnan(drain.bed.y[at]) && !isnan(drain.bed.y[at + 1]));
+
+    drain_fill(&drain, NN_SINK_MEASURE);
+    drain.bed.y[at] = NAN;
+    leave_all(&drain, &cuts[0]);
+    assert_true(isnan(drain.sums[1 * NN_BLOCK_SUMS * C + 3]));
+    assert_true(isnan(drain.sums[(1 * NN_BLOCK_SUMS + 1) * C + 3]));
+
+    drain_fill(&drain, NN_SINK_MASK);
+    drain.sink.relu = true;
+    drain.sink.norms = 1;
+    drain.sink.out = drain.out;
+    drain.out[at] = NAN; /* not known to be shut */
+    drain.out[at + 1] = 1;
+    drain.bed.y[at + 1] = NAN;
+    leave_all(&drain, &cuts[0]);
+    assert_true(drain.bed.y[at] == drain.before[at] && isnan(drain.bed.y[at + 1]));
+    assert_true(isnan(drain.sums[1 * NN_BLOCK_SUMS * C + 4]));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(source_read_equals_its_formula_for_any_channels_and_step),
+        cmocka_unit_test(source_leaves_what_was_read_in_its_store),
+        cmocka_unit_test(source_reads_the_same_when_its_store_is_x_itself),
+        cmocka_unit_test(source_passes_a_nan_through_relu),
+        cmocka_unit_test(source_is_plain_only_if_nothing_is_done_to_its_rows),
+        cmocka_unit_test(sink_measures_each_block_about_its_first_row),
+        cmocka_unit_test(sink_finishes_with_bias_residual_and_relu_where_there_are_some),
+        cmocka_unit_test(sink_masks_a_gradient_and_sums_it_for_each_norm),
+        cmocka_unit_test(sink_masks_by_a_source_however_large_the_rows_are),
+        cmocka_unit_test(sink_leaves_plain_rows_alone),
+        cmocka_unit_test(sink_keeps_a_nan),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,34 @@
+/*
+ * trainer/nn/conv/algorithm.h -- the ways to compute a convolution, and which is taken when.
+ *
+ * Each algorithm is a file with one table of functions; conv.c chooses between them.
+ */
+#ifndef NN_CONV_ALGORITHM_H
+#define NN_CONV_ALGORITHM_H
+
+#include "trainer/nn/conv/conv.h"
+
+struct nn_conv_algorithm {
+    const char *name; /* as CONVOY_CONV spells it */
+    /* Can it do this direction of this layer at all? */
+    bool (*takes)(const struct nn_conv *conv, enum nn_direction direction);
+    size_t (*shared_floats)(const struct nn_conv *conv, enum nn_direction direction, int n);
+    size_t (*private_floats)(const struct nn_conv *conv, enum nn_direction direction, int n);
+    size_t (*blocks)(const struct nn_conv *conv, enum nn_direction direction, int n);
+    void (*forward)(const struct nn_conv_forward *args, const struct nn_scratch *scratch);
+    void (*backward_data)(const struct nn_conv_backward_data *args,
+                          const struct nn_scratch *scratch);
+    void (*backward_weights)(const struct nn_conv_backward_weights *args,
+                             const struct nn_scratch *scratch);
+};
+
+extern const struct nn_conv_algorithm nn_conv_gemm; /* columns.c: im2col and OpenBLAS; takes all */
+extern const struct nn_conv_algorithm nn_conv_direct;    /* direct.c: packed filters, own product */
+extern const struct nn_conv_algorithm nn_conv_winograd4; /* winograd.c: F(4x4, 3x3), stride 1 */
+extern const struct nn_conv_algorithm nn_conv_winograd2; /* winograd.c: F(2x2, 3x3), stride 1 */
+
+/** A stride-1 convolution's backward to the data is a convolution too, of dy, with the filters
+ * turned by 180 degrees and their roles of c and k exchanged: this one. */
+struct nn_conv nn_conv_mirror(const struct nn_conv *conv);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * trainer/nn/conv/winograd_tiles.h -- how pictures are cut into tiles and blocks of tiles, and how
+ * a block is read: rows of the source with zeros around them, then transformed to points.
+ *
+ * What winograd.c and winograd_weights.c share. A block is some rows of tiles; they are counted
+ * through all images, so that a block may end in the middle of one. The cut depends on shapes only.
+ */
+#ifndef NN_CONV_WINOGRAD_TILES_H
+#define NN_CONV_WINOGRAD_TILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "trainer/nn/kernel/sink.h"
+#include "trainer/nn/kernel/winograd.h"
+
+struct nn_winograd_tiles {
+    const struct nn_winograd *transforms;
+    size_t n, h, w;      /* of the pictures: a convolution with padding keeps them */
+    size_t across, down; /* tiles of a picture */
+    size_t rows, blocks; /* rows of tiles in a block; the last one may have fewer */
+    size_t tiles;        /* of a block, at most */
+};
+
+/** Rows of tiles [begin, end). */
+struct nn_winograd_block {
+    size_t begin, end;
+};
+
+/** Cut n pictures into blocks of about `wanted` tiles. */
+struct nn_winograd_tiles nn_winograd_tiles_make(size_t m, size_t n, size_t h, size_t w,
+                                                size_t wanted);
+
+struct nn_winograd_block nn_winograd_block_at(const struct nn_winograd_tiles *tiles, size_t block);
+
+/** Does a block end in the middle of an image? Then rows are read by two blocks. */
+bool nn_winograd_cuts_images(const struct nn_winograd_tiles *tiles);
+
+/** Tiles of a block. */
+size_t nn_winograd_tiles_of(const struct nn_winograd_tiles *tiles, size_t block);
+
+/** Channels as they stand in points: a multiple of NN_LANES. */
+size_t nn_winograd_channels(size_t c);
+
+/** From point to point: `floats`, and some more so that the points of a tile lie in different sets
+ * of a cache. */
+size_t nn_winograd_point_step(size_t floats);
+
+/*
+ * Read a block: B^T d B of the tiles of x, or A y A^T of those of dy (`gradient`).
+ *
+ * out, point_step, panel_step, tile_step and width of `to` say where the points go, the first
+ * tile's to out; the channels from c up to nn_winograd_channels(c) are zero. strip is
+ * nn_winograd_strip_floats() of private memory. A row that belongs to the block is stored if the
+ * source says so; its neighbours' rows are not.
+ */
+void nn_winograd_read(const struct nn_winograd_tiles *tiles, size_t block,
+                      const struct nn_source *source, bool gradient, float *strip,
+                      struct nn_winograd_in to);
+
+size_t nn_winograd_strip_floats(const struct nn_winograd_tiles *tiles, size_t c);
+
+/*
+ * What will be read soon, fetched a little with each call of a kernel (`ahead` in kernels.h). The
+ * streams take turns.
+ */
+#define NN_WINOGRAD_STREAMS 8
+
+struct nn_winograd_ahead {
+    struct {
+        const float *at;
+        size_t lines, share; /* left; at a turn */
+    } streams[NN_WINOGRAD_STREAMS];
+    size_t count, turn;
+};
+
+void nn_winograd_ahead_add(struct nn_winograd_ahead *ahead, const float *at, size_t floats);
+
+/** Add the pixels of a block in an operand (rows, C). NULL: nothing. */
+void nn_winograd_ahead_add_block(struct nn_winograd_ahead *ahead,
+                                 const struct nn_winograd_tiles *tiles, size_t block,
+                                 const float *operand, size_t c);
+
+/** All is added: share it among so many calls. */
+void nn_winograd_ahead_share(struct nn_winograd_ahead *ahead, size_t calls);
+
+/** What the next call should fetch; it returns the number of lines. */
+size_t nn_winograd_ahead_next(struct nn_winograd_ahead *ahead, const void **at);
+
+#endif

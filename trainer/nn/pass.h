@@ -1,0 +1,32 @@
+/*
+ * trainer/nn/pass.h -- one micro-batch through the list of nodes, forward and backward.
+ */
+#ifndef NN_PASS_H
+#define NN_PASS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "trainer/nn/graph.h"
+#include "trainer/nn/memory.h"
+
+struct nn_pass {
+    const struct nn_graph *graph;
+    const struct nn_memory *memory;
+    const float *weights, *running;
+    const float *x; /* (n, H, W, 3) */
+    int n;
+    float *statistics;                   /* out: of training; NULL: evaluation */
+    float *gradient;                     /* out: of the weights; NULL: no backward follows */
+    const volatile sig_atomic_t *cancel; /* may be NULL */
+};
+
+/** All nodes in order; the last value then holds the logits. Returns 0, or 1 when cancelled. */
+int nn_pass_forward(const struct nn_pass *pass);
+
+/** From the gradient of the logits to those of all weights. `ready` (may be NULL) is told how much
+ * of the gradient vector is final. Returns 0, or 1 when cancelled. */
+int nn_pass_backward(const struct nn_pass *pass, void (*ready)(void *context, size_t floats),
+                     void *context);
+
+#endif
