@@ -7,11 +7,16 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "launcher/bench_scaling.h"
+#include "launcher/child.h"
+#include "launcher/job.h"
 
+/* run is NULL where convoy-train measures by itself: one process, no ranks. */
 static const struct {
     const char *name, *help;
     int (*run)(int argc, char *const *argv, const char *program, int *status, struct err *err);
 } benches[] = {
+    {"model", "how many images a second a network trains on here, and its memory", NULL},
+    {"layers", "its convolutions one by one, beside the processor's peak", NULL},
     {"scaling", "how the rate of training grows with hosts or ranks, weak and strong",
      launch_bench_scaling},
 };
@@ -42,6 +47,17 @@ static int refuse(const char *name, struct err *err)
     return -1;
 }
 
+static int run(size_t bench, int argc, char *const *argv, const char *program, int *status,
+               struct err *err)
+{
+    if (benches[bench].run != NULL)
+        return benches[bench].run(argc - 2, argv + 2, program, status, err);
+    if (launch_job_foreign_rank() >= 0)
+        return err_set(err, ERR_USAGE, "convoy bench %s is one process: give it without mpirun",
+                       argv[1]);
+    return launch_child_become(program, argc, argv, err);
+}
+
 int launch_bench_main(int argc, char *const *argv, const char *program, int *status,
                       struct err *err)
 {
@@ -51,6 +67,6 @@ int launch_bench_main(int argc, char *const *argv, const char *program, int *sta
         return print_help(err);
     for (size_t i = 0; name != NULL && i < BENCH_COUNT; i++)
         if (strcmp(name, benches[i].name) == 0)
-            return benches[i].run(argc - 2, argv + 2, program, status, err);
+            return run(i, argc, argv, program, status, err);
     return refuse(name, err);
 }

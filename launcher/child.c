@@ -7,7 +7,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/log.h"
+#include "launcher/words.h"
 
 void launch_signals_init(struct launch_signals *signals)
 {
@@ -121,6 +123,19 @@ pid_t launch_child_start_captured(char *const *argv, const struct launch_signals
 int launch_child_exit_code(int status)
 {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int launch_child_become(const char *program, int argc, char *const *argv, struct err *err)
+{
+    struct launch_words words = {0};
+
+    launch_words_push(&words, program);
+    for (int i = 0; i < argc; i++)
+        launch_words_push(&words, argv[i]);
+    execv(program, words.at);
+    err_set_errno(err, ERR_INTERNAL, errno, "cannot run '%s'", program);
+    launch_words_release(&words);
+    return -1;
 }
 
 int launch_child_wait(pid_t child)

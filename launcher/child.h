@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct err;
+
 struct launch_signals {
     sigset_t waited, before; /* what we wait for; the mask that children start with */
 };
@@ -31,6 +33,10 @@ pid_t launch_child_start_piped(char *const *argv, const struct launch_signals *s
  * not block. */
 pid_t launch_child_start_captured(char *const *argv, const struct launch_signals *signals,
                                   int *out);
+
+/** Become this program (a path) with these words behind its name. Returns only on failure: -1,
+ * ERR_INTERNAL. */
+int launch_child_become(const char *program, int argc, char *const *argv, struct err *err);
 
 /** Wait for the end of a child, signals held; its status as a shell gives it: the exit status, or
  * 128 + signal. */

@@ -5,7 +5,6 @@
  * same folder, as git finds its commands. In a SageMaker training container the platform's own word
  * is `train`, and words of the user's may stand in its place.
  */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -17,8 +16,10 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "launcher/bench.h"
+#include "launcher/child.h"
 #include "launcher/handover.h"
 #include "launcher/job.h"
+#include "launcher/local.h"
 #include "launcher/options.h"
 #include "launcher/rsh.h"
 #include "launcher/s3/s3.h"
@@ -36,8 +37,9 @@ static const struct {
              "    turn a folder per class into tar shards with an index"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
-    {"bench", "scaling ...\n"
-              "    measure how the rate of training grows with hosts or ranks"},
+    {"bench", "model|layers|scaling ...\n"
+              "    measure how fast a network trains here, its layers one by one, and how the "
+              "rate grows with hosts or ranks"},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
@@ -91,21 +93,6 @@ static int find_program(char **program, struct err *err)
     return 0;
 }
 
-/* Become convoy-train with these words behind its name. Returns only on failure. */
-static int become_program(const char *program, char *const *args, int count, struct err *err)
-{
-    struct launch_words words = {0};
-
-    launch_words_push(&words, program);
-    for (int i = 0; i < count; i++)
-        launch_words_push(&words, args[i]);
-    assert(program != NULL);
-    execv(program, words.at);
-    err_set_errno(err, ERR_INTERNAL, errno, "cannot run '%s'", program);
-    launch_words_release(&words);
-    return -1;
-}
-
 static int train_help(const char *program, struct err *err)
 {
     char verb[] = "train", help[] = "--help";
@@ -115,7 +102,21 @@ static int train_help(const char *program, struct err *err)
     launch_options_help(stdout);
     printf("\n");
     fflush(stdout);
-    return become_program(program, args, 2, err);
+    return launch_child_become(program, 2, args, err);
+}
+
+/* The plan of one of this host's ranks, printed by convoy-train. */
+static int train_memory(const char *program, const struct launch_options *options, struct err *err)
+{
+    struct launch_words words = {0};
+    char ranks[16];
+
+    snprintf(ranks, sizeof ranks, "%d", options->ranks);
+    setenv("CONVOY_RANKS", ranks, 1);
+    launch_local_set_threads(options->threads, options->ranks);
+    launch_words_push(&words, "train");
+    launch_words_push_all(&words, &options->train);
+    return launch_child_become(program, (int)words.count, words.at, err);
 }
 
 static int train(const char *program, const struct launch_sagemaker *sagemaker, int argc,
@@ -129,6 +130,8 @@ static int train(const char *program, const struct launch_sagemaker *sagemaker, 
         goto out;
     if (options.help)
         rc = train_help(program, err);
+    else if (options.memory)
+        rc = launch_options_check(&options, err) < 0 ? -1 : train_memory(program, &options, err);
     else if (rank >= 0)
         rc = launch_job_become_rank(&options, sagemaker, program, rank, err);
     else if (launch_options_check(&options, err) == 0)
@@ -154,7 +157,7 @@ static int run_verb(const struct launch_sagemaker *sagemaker, int argc, char *co
     else if (strcmp(argv[0], "bench") == 0)
         rc = launch_bench_main(argc, argv, program, status, err);
     else
-        rc = become_program(program, argv, argc, err);
+        rc = launch_child_become(program, argc, argv, err);
 out:
     free(program);
     return rc;

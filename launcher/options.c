@@ -129,6 +129,7 @@ static void part(struct launch_options *options, struct launch_words *ours, int 
             options->help =
                 options->help ||
                 (!all_train && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0));
+            options->memory = options->memory || (!all_train && strcmp(argv[i], "--memory") == 0);
             launch_words_push(&options->train, argv[i]);
             continue;
         }

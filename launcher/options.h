@@ -25,8 +25,9 @@ struct launch_options {
     int rendezvous_s;
     const char *interface, *leader_address, *hosts, *hostfile; /* NULL: not given */
     bool help;                                                 /* --help is among the words */
-    struct launch_words mpirun;                                /* more words for mpirun */
-    struct launch_words train; /* what is convoy-train's, unchanged and in order */
+    bool memory;                /* --memory is: nothing is launched, a plan is printed */
+    struct launch_words mpirun; /* more words for mpirun */
+    struct launch_words train;  /* what is convoy-train's, unchanged and in order */
 };
 
 /** Accepts all-zero. */

@@ -13,9 +13,14 @@
 #include "comm/comm.h"
 #include "s3io/client.h"
 #include "trainer/bench.h"
+#include "trainer/bench/bench.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
 #include "trainer/failure.h"
+#include "trainer/memory.h"
+#include "trainer/nn/conv/conv.h"
+#include "trainer/nn/kernel/kernels.h"
+#include "trainer/nn/model.h"
 #include "trainer/options.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
@@ -71,6 +76,27 @@ static int check_only(const struct train_options *options, struct err *err)
     return 0;
 }
 
+/* Classes are not known without the pictures: the usual numbers. */
+static int show_memory(const struct train_options *options, struct err *err)
+{
+    const char *const ranks = getenv("CONVOY_RANKS");
+    const bool small = nn_model_default_image_size(options->model) == 32;
+    struct train_memory_job job = {.options = options,
+                                   .micro_batch = options->micro_batch,
+                                   .classes = small ? 10 : 1000,
+                                   .threads = options->threads,
+                                   .ranks_of_host = ranks == NULL ? 1 : atoi(ranks)};
+
+    job.ranks_of_host = job.ranks_of_host < 1 ? 1 : job.ranks_of_host;
+    job.ranks = job.ranks_of_host;
+    if (job.threads == 0)
+        job.threads = train_threads(job.ranks_of_host);
+    if (train_options_check_ranks(options, job.ranks, err) < 0 ||
+        train_memory_print(&job, stdout, err) < 0)
+        return fail(err);
+    return 0;
+}
+
 /* A platform's own name for this host says more than what MPI was told by the kernel. */
 static void take_host_name(struct comm *comm)
 {
@@ -109,10 +135,14 @@ static int train(int argc, char *const *argv)
         return 0;
     }
     train_options_init(&options);
-    if (train_options_read(&options, argc, argv, &err) < 0) {
+    if (nn_kernels_check(&err) < 0 || nn_conv_check(&err) < 0 ||
+        train_options_read(&options, argc, argv, &err) < 0) {
         status = fail(&err);
     } else if (options.check_options) {
         status = check_only(&options, &err);
+    } else if (options.memory) {
+        status = show_memory(&options, &err);
+        status = status == 0 ? check_results() : status;
     } else if (comm_open(&comm, &err) < 0) {
         tell(err.msg);
         status = err_exit_code(err.code);
@@ -235,6 +265,15 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
     return rc < 0 ? fail(&err) : 0;
 }
 
+/* --- bench --- */
+
+static int bench(int argc, char *const *argv)
+{
+    struct err err = {0};
+
+    return bench_run(argc, argv, &train_stop_asked, &err) < 0 ? fail(&err) : 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *const verb = argc > 1 ? argv[1] : "";
@@ -245,6 +284,8 @@ int main(int argc, char **argv)
         return train(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)
         return folder_verb(verb, argc - 2, argv + 2);
+    if (strcmp(verb, "bench") == 0)
+        return bench(argc - 2, argv + 2);
     fprintf(stderr, "convoy-train is started by convoy: see convoy --help\n");
     return 2;
 }

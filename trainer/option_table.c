@@ -274,6 +274,11 @@ const struct option_spec train_option_table[] = {
      .shown = "train",
      .help = "measure N steps on pictures made up in memory: a line of JSON, and\nnothing is read "
              "or written (convoy bench scaling does this)"},
+    {.name = "memory",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
+     .help = "print what a rank takes of its host's memory, for these options, and end: exit 0, or "
+             "2 where\nit is too much"},
     {.name = "check-options",
      .kind = OPTION_FLAG,
      .fallback = "false",

@@ -220,6 +220,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
     o->fetch_threads = (int)option_integer(set, "fetch-threads");
     o->bucket_bytes = (size_t)option_integer(set, "bucket-bytes") & ~(size_t)3; /* whole floats */
+    o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
     if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_lr_steps(o, err) < 0)
@@ -253,7 +254,7 @@ static int check_data_given(const struct train_options *o, struct err *err)
 {
     struct buf channels = {0};
 
-    if (o->data != NULL || o->train != NULL || o->bench_steps > 0)
+    if (o->data != NULL || o->train != NULL || o->bench_steps > 0 || o->memory)
         return 0;
     train_channels_names(&channels);
     err_set(err, ERR_USAGE,

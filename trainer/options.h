@@ -53,6 +53,7 @@ struct train_options {
     uint64_t prefetch_bytes;
     int fetch_threads;
     size_t bucket_bytes;
+    bool memory; /* print the plan and end */
     bool check_options;
     int bench_steps;                /* 0: train */
     struct train_expected expected; /* what hyperparameters say of the data */

@@ -10,26 +10,50 @@
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
+#include "trainer/host_memory.h"
 #include "trainer/mark.h"
+#include "trainer/memory.h"
+#include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/stop.h"
 
-#define BATCHES_AHEAD 3 /* micro-batches decoded ahead */
-
-/* Threads that were not asked for: the processor's share of this rank. */
-static void choose_threads(struct train_run *run)
+int train_threads(int ranks_of_host)
 {
-    struct train_options *const o = run->options;
     cpu_set_t set;
     int cores = 1;
 
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         cores = CPU_COUNT(&set);
+    return cores / ranks_of_host > 1 ? cores / ranks_of_host : 1;
+}
+
+static void choose_threads(struct train_run *run)
+{
+    struct train_options *const o = run->options;
+
     if (o->threads == 0)
-        o->threads = cores / run->comm->local_size > 1 ? cores / run->comm->local_size : 1;
+        o->threads = train_threads(run->comm->local_size);
     if (o->decode_threads == 0)
         o->decode_threads = (o->threads + 1) / 2;
     nn_threads_init(o->threads);
+}
+
+/* Of CPUs that differ all use what the least of them has. */
+static int agree_on_kernels(struct train_run *run, struct err *err)
+{
+    const int mine = nn_kernels_level();
+    int *const all = calloc((size_t)run->comm->size, sizeof(int));
+    int lowest = mine, rc;
+
+    if (all == NULL)
+        abort();
+    rc = comm_gather(run->comm, &mine, sizeof mine, all, err);
+    for (int r = 0; r < run->comm->size && rc == 0; r++)
+        lowest = all[r] < lowest ? all[r] : lowest;
+    free(all);
+    if (rc == 0)
+        nn_kernels_lower(lowest);
+    return rc;
 }
 
 /* Other arithmetic on one of the ranks would break "same bits" without a word. */
@@ -42,6 +66,10 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
 
     if (all == NULL)
         abort();
+    if (agree_on_kernels(run, err) < 0) {
+        free(all);
+        return -1;
+    }
     snprintf(mine, sizeof mine, "%s", nn_numerics_id());
     rc = comm_gather(run->comm, mine, BYTES, all, err);
     for (int r = 1; r < run->comm->size && rc == 0; r++)
@@ -195,6 +223,23 @@ static void plan(struct train_run *run)
         run->schedule.step_samples[i] = o->lr_steps[i] * of_epoch;
 }
 
+/* Before memory is taken: a host that runs out of it ends some process, and not with a line. */
+static int check_memory(struct train_run *run, struct err *err)
+{
+    const struct train_memory_job job = {.options = run->options,
+                                         .micro_batch = run->options->micro_batch,
+                                         .classes = run->dataset.train.classes,
+                                         .threads = run->options->threads,
+                                         .ranks = run->comm->size,
+                                         .ranks_of_host = run->comm->local_size};
+    const int rc = train_memory_check(&job, train_host_memory(), err);
+    int64_t failed = rc < 0;
+
+    if (comm_sum_integers(run->comm, &failed, 1, err) < 0)
+        return -1;
+    return failed > 0 ? train_share_failure(run, rc, err) : 0;
+}
+
 /* As ERR_MEMORY or ERR_USAGE may come on one rank only, these are not agreed: the caller ends all
  * ranks. */
 static int make_model(struct train_run *run, struct err *err)
@@ -206,6 +251,8 @@ static int make_model(struct train_run *run, struct err *err)
                                              .micro_batch_max = o->micro_batch,
                                              .training = true};
 
+    if (check_memory(run, err) < 0)
+        return -1;
     run->model = nn_model_new(&options, err);
     if (run->model == NULL) {
         run->agreed = err->code == ERR_USAGE; /* the same options fail alike everywhere */
@@ -233,7 +280,7 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
         .step = run->position.epoch_step,
         .micro_batch = o->micro_batch,
         .threads = o->decode_threads,
-        .depth = BATCHES_AHEAD,
+        .depth = TRAIN_BATCHES_AHEAD,
         .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
         .fetch_threads = o->fetch_threads};
 

@@ -101,6 +101,8 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 
 /* --- parts (each collective unless said otherwise) --- */
 
+#define TRAIN_BATCHES_AHEAD 3 /* micro-batches decoded ahead */
+
 /* How --prefetch-bytes falls to the two streams that a rank has during an evaluation. */
 #define TRAIN_PREFETCH_EVALUATION 4 /* a 4th part; the rest is the training stream's */
 
@@ -115,6 +117,10 @@ int train_share_failure(struct train_run *run, int rc, struct err *err);
 /** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,
  * read the indices, make model and buffers, fill them, say what was taken from where. */
 int train_prepare(struct train_run *run, struct err *err);
+
+/** prepare.c: computing threads of a rank where none were asked for: its share of the processors
+ * that this process may use. */
+int train_threads(int ranks_of_host);
 
 /** prepare.c: the same for steps on pictures that need no files: order and dataset.train.classes
  * are the caller's, and nothing is written. */

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""compare_torch with stand-ins for both sides that print given figures: turns, environment, medians, bars, rest of the slow."""
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WAIT_S = 60
+# Stands for convoy, and for an interpreter with PyTorch: notes its words and some of its environment, and prints the figures
+# that are set for it.
+FAKE = """#!/usr/bin/env python3
+import json, os, sys
+here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
+me = os.path.basename(__file__)
+side = me if me == "convoy" else me + ":" + (words[words.index("--format") + 1] if "--format" in words else "about")
+env = {key: os.environ.get(key) for key in ("CONVOY_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE",
+                                            "OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")}
+with open(os.path.join(here, "runs"), "a") as runs:
+    runs.write(json.dumps({"side": side, "words": words, "cpus": len(os.sched_getaffinity(0)), **env}) + "\\n")
+if side.endswith(":about"):
+    print("onednn_verbose,info,cpu,isa:Fake ISA\\nonednn_verbose,exec,cpu,convolution,jit:fake,forward")
+    print(json.dumps({"version": me, "onednn": "1.2", "import_rss_mib": 7}))
+    sys.exit()
+with open(os.path.join(here, "figures")) as file:
+    figures = json.load(file)[side]
+with open(os.path.join(here, "runs")) as file:
+    number = sum(json.loads(line)["side"] == side for line in file)
+rate, rss = figures[min(number, len(figures)) - 1]
+print(json.dumps({"images_per_s": rate, "images_per_cpu_s": rate, "peak_rss_mib": rss, "numerics": "ours", "kernels": "k"}))
+"""
+
+
+class Compare(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="convoy-compare-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        for name in ("convoy", "old", "new"):
+            with open(self.path(name), "w") as file:
+                file.write(FAKE)
+            os.chmod(self.path(name), 0o755)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def compare(self, figures, *words):
+        with open(self.path("figures"), "w") as file:
+            json.dump(figures, file)
+        done = subprocess.run([os.path.join(HERE, "compare_torch"), "--convoy", self.path("convoy"), "--peer",
+                               self.path("old"), "--peer", self.path("new"), "--models", "resnet50:32", *words],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=WAIT_S)
+        self.out, self.err = done.stdout, done.stderr
+        return done.returncode
+
+    def runs(self):
+        with open(self.path("runs")) as file:
+            return [run for run in map(json.loads, file) if not run["side"].endswith(":about")]
+
+    FIGURES = {"convoy": [(40, 60), (4, 62), (5, 61)], "old:contiguous": [(2, 200), (2, 200), (3, 200)],
+               "old:channels_last": [(1, 100)], "new:contiguous": [(1, 300)],
+               "new:channels_last": [(2, 400), (2.5, 400), (9, 400)]}
+
+    def test_sides_take_turns_and_the_slow_rest_after_the_first_round(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3"), 0, self.err)
+        first = ["convoy", "old:contiguous", "old:channels_last", "new:contiguous", "new:channels_last"]
+        later = ["convoy", "old:contiguous", "new:channels_last"]
+        self.assertEqual([run["side"] for run in self.runs()], first + later + later)
+        os.remove(self.path("runs"))
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=2", "--all"), 0, self.err)
+        self.assertEqual([run["side"] for run in self.runs()], first + first)
+
+    def test_medians_are_judged_against_the_fastest_and_the_smallest(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3"), 0, self.err)
+        self.assertIn("resnet50, batch 32, 1 thread(s): 2.00 times the images/s of PyTorch new, channels_last (2.00 by "
+                      "processor time); 0.61 of the memory of PyTorch old, channels_last; bar 1.65 and 0.75: reached",
+                      self.out)
+        self.assertIn("oneDNN 1.2 says Fake ISA; convolutions by jit:fake; 7 MiB after import", self.out)
+        for convoy in ([(4.1, 61)], [(5, 76)]):  # one too slow, one too large
+            self.assertEqual(self.compare({**self.FIGURES, "convoy": convoy}, "--rounds=3"), 0, self.err)
+            self.assertIn("NOT reached", self.out)
+            os.remove(self.path("runs"))
+
+    def test_each_side_gets_its_environment(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=1", "--isa=avx2"), 0, self.err)
+        for run in self.runs():
+            ours = run["side"] == "convoy"
+            self.assertEqual(run["CONVOY_ISA"], "avx2" if ours else None)
+            self.assertEqual(run["ONEDNN_MAX_CPU_ISA"], None if ours else "AVX2")
+            self.assertEqual(run["ATEN_CPU_CAPABILITY"], None if ours else "avx2")
+            self.assertEqual(run["OPENBLAS_CORETYPE"], "Haswell")
+            self.assertEqual(run["MALLOC_TRIM_THRESHOLD_"] is None, ours)
+            self.assertEqual((run["OMP_NUM_THREADS"], run["cpus"]), ("1", 1))
+
+    def test_json_has_the_runs_and_the_result(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3", "--json=-"), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual([line["event"] for line in lines], ["setting"] + ["run"] * 11 + ["result"])
+        self.assertEqual((lines[-1]["ratio"], lines[-1]["peer_images_per_s"], lines[-1]["reached"]), (2.0, 2.5, True))
+
+    def test_bad_options_and_a_side_that_fails_are_said(self):
+        for words in (["--rounds=0"], ["--threads=0"], ["--models=resnet50"], ["--formats=x"], ["--convoy=/nonexistent"]):
+            self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
+        self.assertEqual(self.compare({"convoy": []}, "--rounds=1"), 1)
+        self.assertRegex(self.err.splitlines()[-1], r"^compare_torch: `.*convoy bench model .*` ended with 1: IndexError")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

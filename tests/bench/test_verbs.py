@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""`convoy bench model` and `convoy bench layers`: bad options, and what a tiny run prints. No figure is judged."""
+import json
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+CONVOY = os.path.join(os.environ["CONVOY_BIN"], "convoy")
+WAIT_S = 120
+MODEL_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "threads": int, "steps": int, "repeats": int,
+                "images_per_s": float, "images_per_s_min": float, "images_per_s_max": float, "images_per_cpu_s": float,
+                "peak_rss_mib": float, "kernels": str, "numerics": str}
+LAYERS_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "threads": int, "layer": str, "direction": str,
+                 "count": int, "kernel": str, "ms": float, "ms_min": float, "gflops": float, "percent_of_peak": float,
+                 "peak_gflops": float, "fused": bool, "kernels": str}
+
+
+class Verbs(unittest.TestCase):
+    def bench(self, *words, **env):
+        ours = ("OMPI_", "CONVOY_", "SM_", "PMI")
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        done = subprocess.run([CONVOY, "bench", *words], env={**clean, **env}, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=WAIT_S)
+        self.out, self.err = done.stdout, done.stderr
+        return done.returncode
+
+    def lines(self, *words, **env):
+        self.assertEqual(self.bench(*words, "--threads=1", "--json", **env), 0, self.err)
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def check_fields(self, line, fields):
+        self.assertEqual(list(line), list(fields))
+        for name, kind in fields.items():
+            self.assertIsInstance(line[name], kind, name)
+
+    def refused(self, *words, said, **env):
+        self.assertEqual(self.bench(*words, **env), 2, words)
+        self.assertEqual((self.out, len(self.err.splitlines())), ("", 1), self.err)
+        self.assertIn(said, self.err)
+
+    # words
+
+    def test_help_names_every_option_within_100_columns(self):
+        for name, options in (("model", ("--batch", "--steps")), ("layers", ("--batch", "--fused"))):
+            self.assertEqual(self.bench(name, "--help"), 0)
+            for option in ("--model", "--image-size", "--threads", "--repeats", "--json", *options):
+                self.assertIn(f"  {option} ", self.out)
+            self.assertLess(max(map(len, self.out.splitlines())), 101)
+
+    def test_bad_option_is_one_line_and_2(self):
+        for name in ("model", "layers"):
+            for words in (["--model", "resnet21"], ["--batch", "0"], ["--batch", "x"], ["--threads", "0"],
+                          ["--image-size", "4"], ["--repeats", "0"], ["--frob"], ["--json", "word"]):
+                self.refused(name, *words, said=words[-1] if words[0] == "--json" else words[0])
+            self.refused(name, "--image-size=16", said="at least 32")
+            self.refused(name, "--modle=resnet18", said="--model")
+            self.refused(name, said="CONVOY_ISA", CONVOY_ISA="sse9")
+            self.refused(name, said="CONVOY_CONV", CONVOY_CONV="fft")
+            self.refused(name, said="without mpirun", OMPI_COMM_WORLD_RANK="0")
+        self.refused("model", "--steps", "0", said="--steps")
+        self.refused("layers", "--steps", "1", said="--steps")
+
+    def test_full_stdout_does_not_pass_for_success(self):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([CONVOY, "bench", "model", "--model=resnet20", "--batch=2", "--repeats=1", "--threads=1"],
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=WAIT_S)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("stdout", done.stderr)
+
+    def test_an_interrupt_ends_it(self):
+        for name in ("model", "layers"):
+            process = subprocess.Popen([CONVOY, "bench", name, "--model=resnet20", "--repeats=1000000", "--threads=1"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            self.addCleanup(process.kill)
+            time.sleep(2)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=WAIT_S)
+            self.assertEqual((out, process.returncode), ("", 75), err)
+            self.assertIn("stopped while measuring", err)
+
+    # figures
+
+    def test_model_prints_one_line_of_figures(self):
+        line, = self.lines("model", "--model=resnet20", "--batch=2", "--repeats=3", "--steps=2")
+        self.check_fields(line, MODEL_FIELDS)
+        self.assertEqual([line[key] for key in ("bench", "model", "image_size", "batch", "threads", "steps", "repeats")],
+                         ["model", "resnet20", 32, 2, 1, 2, 3])
+        self.assertLessEqual(line["images_per_s_min"], line["images_per_s"])
+        self.assertLessEqual(line["images_per_s"], line["images_per_s_max"])
+        self.assertGreater(line["images_per_s_min"], 0)
+        self.assertGreater(line["peak_rss_mib"], 5)
+
+    def test_model_takes_an_image_size_and_shows_a_table(self):
+        self.assertEqual(self.bench("model", "--model=resnet18", "--image-size=32", "--batch=2", "--repeats=1"), 0)
+        self.assertRegex(self.out, r"\Aresnet18, 32 x 32 pixels, batches of 2, \d+ threads?; 1 repeat of 1 step\n")
+        for name in ("images/s", "step, ms", "images per CPU second", "peak memory, MiB"):
+            self.assertRegex(self.out, rf"(?m)^{name} +\d")
+
+    def test_layers_has_every_convolution_in_each_direction(self):
+        for model, size, convolutions in (("resnet20", 32, 19), ("resnet18", 32, 20), ("resnet50", 32, 53)):
+            lines = self.lines("layers", f"--model={model}", f"--image-size={size}", "--batch=2", "--repeats=1")
+            by_direction = {}
+            for line in lines:
+                self.check_fields(line, LAYERS_FIELDS)
+                by_direction.setdefault(line["direction"], {})[line["layer"]] = line["count"]
+            forward, data = by_direction["forward"], by_direction["backward-data"]
+            self.assertEqual(sum(forward.values()), convolutions)
+            self.assertEqual(by_direction["backward-weights"], forward)
+            self.assertEqual({**data, "conv1": 1}, forward)
+            self.assertNotIn("conv1", data)
+
+    def test_layers_counts_a_direct_convolution_and_compares_with_the_peak(self):
+        lines = self.lines("layers", "--model=resnet20", "--batch=2", "--repeats=3", "--fused")
+        flops = {"layer1.0.conv1": 2 * 2 * 32 * 32 * 16 * 9 * 16, "layer2.0.conv1": 2 * 2 * 16 * 16 * 32 * 9 * 16}
+        for line in lines:
+            self.assertTrue(line["fused"])
+            self.assertLessEqual(line["ms_min"], line["ms"])
+            self.assertAlmostEqual(line["percent_of_peak"] / (100 * line["gflops"] / line["peak_gflops"]), 1, 3)
+            if line["layer"] in flops:
+                self.assertAlmostEqual(1e6 * line["gflops"] * line["ms"] / flops[line["layer"]], 1, 3)
+
+    def test_layers_table_ends_with_how_many_are_slow(self):
+        self.assertEqual(self.bench("layers", "--model=resnet20", "--batch=2", "--repeats=1", "--threads=1"), 0)
+        rows = [line.split() for line in self.out.splitlines() if " forward " in line or " backward-" in line]
+        slow = sum(float(row[-1]) < 80 for row in rows)
+        near = sum(float(row[-1]) == 80 for row in rows)  # rounded: either side
+        found, of = self.out.splitlines()[-1].split(" rows")[0].split(" of ")
+        self.assertEqual(int(of), len(rows))
+        self.assertTrue(slow <= int(found) <= slow + near, self.out)
+
+    def test_the_environment_chooses_the_kernels(self):
+        line, = self.lines("model", "--model=resnet20", "--batch=2", "--repeats=1", CONVOY_ISA="generic")
+        self.assertEqual(line["kernels"], "generic")
+        lines = self.lines("layers", "--model=resnet20", "--batch=2", "--repeats=1", CONVOY_CONV="gemm")
+        self.assertEqual({line["kernel"] for line in lines}, {"gemm"})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Kernels and memory as a run meets them: ranks on different CPUs, wrong names in the environment, a host that is too small."""
+import os
+
+from job import CONVOY, Job, main
+
+
+class Kernels(Job):
+    def options(self, **more):
+        return super().options(**{"image_size": 8, **more})
+
+    def refused(self, *said):
+        """Exit 2 with one line, and nothing written."""
+        self.assert_one_error(*said)
+        self.assertEqual([n for n in ("model", "report", "checkpoint") if os.path.exists(self.path(n))], [])
+
+    # --- the instruction set ---
+
+    def numerics(self):
+        return self.events("run")[0]["numerics"]
+
+    def test_ranks_use_what_all_have(self):
+        self.env["CONVOY_ISA"] = "generic"
+        self.assertEqual(self.convoy(1, *self.options()), 0, self.err)
+        expected = self.sha256()
+        del self.env["CONVOY_ISA"]
+        words = self.foreign(1, *self.options(report="mixed"))
+        rank = words[words.index("-n"):]
+        mixed = [*words, ":", *rank[:2], "-x", "CONVOY_ISA=generic", *rank[2:]]
+        self.assertEqual(self.wait(self.start(*mixed)), 0, self.err)
+        self.assertEqual(self.sha256(), expected)
+        self.assertIn('"numerics":"', self.text("mixed/metrics.jsonl"))
+        self.assertIn(", kernels generic", self.text("mixed/metrics.jsonl"))
+
+    def test_names_that_are_none(self):
+        for name, value in (("CONVOY_ISA", "sse9"), ("CONVOY_CONV", "fft")):
+            with self.subTest(name):
+                self.env[name] = value
+                self.assertEqual(self.convoy(1, *self.options()), 2, self.err)
+                self.refused(name, value)
+                del self.env[name]
+
+    def test_a_forced_convolution_is_named_and_trains(self):
+        self.env["CONVOY_CONV"] = "winograd2"
+        self.assertEqual(self.convoy(1, *self.options()), 0, self.err)
+        self.assertIn("conv winograd2", self.numerics())
+
+    # --- memory ---
+
+    def plan(self, *words):
+        """Rows of --memory's table in MiB, by their first word."""
+        status = self.wait(self.start(CONVOY, "train", "--memory", *words))
+        return status, {line.split()[0]: float(line[42:].split()[0]) for line in self.out.splitlines()[1:]}
+
+    def test_memory_is_planned_without_pictures(self):
+        status, rows = self.plan("--model", "resnet50", "--micro-batch", "4")
+        self.assertEqual(status, 0, self.err)
+        parts = sum(value for name, value in rows.items() if name not in ("together", "free"))
+        self.assertAlmostEqual(parts, rows["together"], delta=1)
+        self.assertGreater(rows["values"], 100)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["stderr", "stdout"])
+
+    def test_too_much_is_refused_and_what_fits_does_fit(self):
+        words = ["--model", "resnet18", "--global-batch", "64", "--micro-batch", "64"]
+        self.env["CONVOY_HOST_MEMORY"] = "900000000"
+        status, _ = self.plan(*words)
+        self.assertEqual(status, 2)
+        self.assert_one_error("resnet18", "--micro-batch 64", "0.9 GB left")
+        fits = self.err.split("--micro-batch ")[-1].split()[0]
+        self.assertLess(0, int(fits))
+        self.assertLess(int(fits), 64)
+        status, _ = self.plan(*words[:-1], fits)
+        self.assertEqual(status, 0, self.err)
+
+    def test_a_host_without_room_for_one_picture(self):
+        self.env["CONVOY_HOST_MEMORY"] = "1000"
+        self.assertEqual(self.plan("--model", "resnet20")[0], 2)
+        self.assert_one_error("no --micro-batch fits")
+
+    def test_a_run_that_does_not_fit_does_not_start(self):
+        self.env["CONVOY_HOST_MEMORY"] = "110000000"
+        for ranks in (1, 2):
+            with self.subTest(ranks):
+                self.assertEqual(self.convoy(ranks, *self.options(global_batch=512, micro_batch=256, image_size=32)), 2, self.err)
+                self.refused("--micro-batch")
+
+
+if __name__ == "__main__":
+    main(Kernels)

@@ -1,0 +1,140 @@
+#include "trainer/memory.h"
+
+#include "base/err.h"
+#include "comm/tree.h"
+#include "trainer/host_memory.h"
+#include "trainer/nn/model.h"
+#include "trainer/options.h"
+#include "trainer/run.h"
+
+/* Code, libraries, MPI and the decoders' buffers: what a rank has before it makes a network, and a
+ * little more. Measured: 60 MB. */
+#define PROCESS_BYTES (100u << 20)
+
+static uint32_t lanes_of(const struct train_memory_job *job)
+{
+    return (uint32_t)((job->options->global_batch + job->micro_batch - 1) / job->micro_batch);
+}
+
+/* Vectors of gradients that the busiest rank keeps. */
+static size_t vectors_of(const struct train_memory_job *job)
+{
+    const uint32_t lanes = lanes_of(job);
+    int most = 1;
+
+    for (int rank = 0; rank < job->ranks; rank++) {
+        const int here = comm_tree_sum_buffers(lanes, comm_tree_share(lanes, rank, job->ranks));
+
+        most = here > most ? here : most;
+    }
+    return (size_t)most;
+}
+
+int train_memory_plan(const struct train_memory_job *job, struct train_memory *memory,
+                      struct err *err)
+{
+    const struct train_options *const o = job->options;
+    const size_t picture = (size_t)o->image_size * (size_t)o->image_size * 3 * sizeof(float);
+    const struct nn_model_options options = {.name = o->model,
+                                             .classes = job->classes,
+                                             .image_size = o->image_size,
+                                             .micro_batch_max = job->micro_batch,
+                                             .training = true};
+    struct nn_model_memory model;
+
+    if (nn_model_memory(&options, &model, err) < 0)
+        return -1;
+    *memory = (struct train_memory){
+        .weights = model.weights,
+        .momentum = model.weights,
+        .gradients = vectors_of(job) * model.gradient,
+        .values = model.values,
+        .working = model.working + (size_t)job->threads * model.working_of_thread,
+        .pictures = TRAIN_BATCHES_AHEAD * (size_t)job->micro_batch * picture,
+    };
+    memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
+                    memory->values + memory->working + memory->pictures;
+    return 0;
+}
+
+static bool fits(const struct train_memory_job *job, int micro_batch, uint64_t available)
+{
+    struct train_memory_job other = *job;
+    struct train_memory memory;
+    struct err ignored = {0};
+
+    other.micro_batch = micro_batch;
+    return train_memory_plan(&other, &memory, &ignored) == 0 &&
+           memory.total <= available / (uint64_t)job->ranks_of_host;
+}
+
+/* The largest that fits, or 0. More pictures need more memory of the network, but fewer partial
+ * sums, so a few sizes may fail between two that fit: the search only needs one that fits. */
+static int largest_that_fits(const struct train_memory_job *job, uint64_t available)
+{
+    int fitting = 0, failing = job->micro_batch;
+
+    for (int b = 1; b < job->micro_batch; b *= 2)
+        fitting = fits(job, b, available) ? b : fitting;
+    failing = fitting > 0 && 2 * fitting < failing ? 2 * fitting : failing;
+    while (fitting > 0 && failing - fitting > 1) {
+        const int middle = fitting + (failing - fitting) / 2;
+
+        if (fits(job, middle, available))
+            fitting = middle;
+        else
+            failing = middle;
+    }
+    return fitting;
+}
+
+int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err)
+{
+    struct train_memory memory;
+    int other;
+
+    if (train_memory_plan(job, &memory, err) < 0)
+        return -1;
+    if (memory.total <= available / (uint64_t)job->ranks_of_host)
+        return 0;
+    other = largest_that_fits(job, available);
+    if (other == 0)
+        return err_set(err, ERR_USAGE,
+                       "%s at %d pixels needs %.1f GB for each of %d ranks, and this host has %.1f "
+                       "GB left: no --micro-batch fits; use fewer ranks or smaller pictures",
+                       job->options->model, job->options->image_size, (double)memory.total / 1e9,
+                       job->ranks_of_host, (double)available / 1e9);
+    return err_set(err, ERR_USAGE,
+                   "%s at %d pixels with --micro-batch %d needs %.1f GB for each of %d ranks, and "
+                   "this host has %.1f GB left: --micro-batch %d fits",
+                   job->options->model, job->options->image_size, job->micro_batch,
+                   (double)memory.total / 1e9, job->ranks_of_host, (double)available / 1e9, other);
+}
+
+static void line(FILE *out, const char *what, size_t bytes)
+{
+    fprintf(out, "%-42s %9.1f\n", what, (double)bytes / (1 << 20));
+}
+
+int train_memory_print(const struct train_memory_job *job, FILE *out, struct err *err)
+{
+    const uint64_t available = train_host_memory();
+    struct train_memory memory;
+
+    if (train_memory_plan(job, &memory, err) < 0)
+        return -1;
+    fprintf(out, "%s, %d classes, %d pixels, micro-batch %d, %d threads: a rank takes, in MiB\n",
+            job->options->model, job->classes, job->options->image_size, job->micro_batch,
+            job->threads);
+    line(out, "weights and running statistics", memory.weights);
+    line(out, "momentum", memory.momentum);
+    line(out, "gradients (partial sums of micro-batches)", memory.gradients);
+    line(out, "values between layers and their gradients", memory.values);
+    line(out, "working memory of layers", memory.working);
+    line(out, "pictures decoded ahead", memory.pictures);
+    line(out, "program and libraries, about", PROCESS_BYTES);
+    line(out, "together", memory.total);
+    fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", (double)available / (1 << 20),
+            job->ranks_of_host, job->ranks_of_host == 1 ? "" : "s");
+    return train_memory_check(job, available, err);
+}

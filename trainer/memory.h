@@ -1,0 +1,41 @@
+/*
+ * trainer/memory.h -- what a rank takes of its host's memory, before it takes it.
+ */
+#ifndef TRAIN_MEMORY_H
+#define TRAIN_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct err;
+struct train_options;
+
+/* A run as far as its memory depends on it. */
+struct train_memory_job {
+    const struct train_options *options;
+    int micro_batch, classes, threads;
+    int ranks, ranks_of_host;
+};
+
+/* Bytes of the rank that takes the most. */
+struct train_memory {
+    size_t weights, momentum; /* momentum: the optimizer's state */
+    size_t gradients;         /* partial sums of micro-batches */
+    size_t values, working;   /* of the network: nn_model_memory */
+    size_t pictures;          /* decoded ahead */
+    size_t total;
+};
+
+/** ERR_USAGE as nn_model_new. */
+int train_memory_plan(const struct train_memory_job *job, struct train_memory *memory,
+                      struct err *err);
+
+/** Does it fit into `available` bytes of this host, together with its other ranks? Else ERR_USAGE,
+ * naming the largest --micro-batch that does. */
+int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err);
+
+/** --memory: the plan as a table. */
+int train_memory_print(const struct train_memory_job *job, FILE *out, struct err *err);
+
+#endif
