@@ -9,8 +9,8 @@
 
 #include "base/err.h"
 #include "trainer/checkpoint/safetensors.h"
-#include "trainer/nn/model.h"
 #include "trainer/nn/kernel/threads.h"
+#include "trainer/nn/model.h"
 #include "trainer/tensors.h"
 
 static float hashed(uint32_t i)

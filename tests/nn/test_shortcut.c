@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "tests/nn/numbers.h"
-#include "trainer/nn/shortcut.h"
 #include "trainer/nn/kernel/threads.h"
+#include "trainer/nn/shortcut.h"
 
 #define N 3
 #define C 4
