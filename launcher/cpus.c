@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/cgroup.h"
 #include "base/file.h"
 
 #define SMALL_FILE_BYTES 65536
@@ -68,76 +69,34 @@ static double smaller_limit(double a, double b)
     return a == 0 || (b > 0 && b < a) ? b : a;
 }
 
-/* Every group from this process's up to the root may set a limit; the smallest counts. Inside a
- * container the path may be the host's and not exist here: the root, which is then the container's
- * group, is read too. */
-static double cgroup_limit(const char *mount, char *path, bool version_2)
+/* What one group grants. */
+static void note_limit(void *limit, const char *folder, bool version_2)
 {
-    struct buf text = {0};
-    double limit = 0;
+    struct buf text = {0}, period = {0};
+    char path[1024];
 
-    for (;;) {
-        char *slash = strrchr(path, '/');
-        char file[1024];
-
-        if (slash != NULL && slash[1] == '\0')
-            *slash = '\0';
-        if (version_2) {
-            snprintf(file, sizeof file, "%s%s/cpu.max", mount, path);
-            read_small(&text, file);
-        } else { /* the same two numbers in two files, -1 for none */
-            struct buf period = {0};
-
-            snprintf(file, sizeof file, "%s%s/cpu.cfs_period_us", mount, path);
-            read_small(&period, file);
-            snprintf(file, sizeof file, "%s%s/cpu.cfs_quota_us", mount, path);
-            read_small(&text, file);
-            buf_printf(&text, " %s", buf_text(&period));
-            buf_release(&period);
-        }
-        limit = smaller_limit(limit, launch_cpus_quota(buf_text(&text)));
-        if (path[0] == '\0')
-            break;
-        slash = strrchr(path, '/');
-        *(slash == NULL ? path : slash) = '\0';
+    if (version_2) {
+        snprintf(path, sizeof path, "%s/cpu.max", folder);
+        read_small(&text, path);
+    } else { /* the same two numbers in two files, -1 for none */
+        snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
+        read_small(&period, path);
+        snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
+        read_small(&text, path);
+        buf_printf(&text, " %s", buf_text(&period));
     }
+    *(double *)limit = smaller_limit(*(double *)limit, launch_cpus_quota(buf_text(&text)));
+    buf_release(&period);
     buf_release(&text);
-    return limit;
-}
-
-/* Lines of /proc/self/cgroup: "0::/path" for version 2, "4:cpu,cpuacct:/path" for version 1
- * (cgroups(7)). */
-static double cgroups_limit(void)
-{
-    struct buf text = {0};
-    double limit = 0;
-    char *rest, *line;
-
-    read_small(&text, "/proc/self/cgroup");
-    rest = buf_text(&text);
-    while ((line = strsep(&rest, "\n")) != NULL) {
-        char *controllers = strchr(line, ':');
-        char *path = controllers == NULL ? NULL : strchr(controllers + 1, ':');
-        char list[256];
-
-        if (path == NULL)
-            continue;
-        snprintf(list, sizeof list, ",%.*s,", (int)(path - controllers - 1), controllers + 1);
-        path++;
-        if (strcmp(list, ",,") == 0)
-            limit = smaller_limit(limit, cgroup_limit("/sys/fs/cgroup", path, true));
-        else if (strstr(list, ",cpu,") != NULL)
-            limit = smaller_limit(limit, cgroup_limit("/sys/fs/cgroup/cpu", path, false));
-    }
-    buf_release(&text);
-    return limit;
 }
 
 int launch_cpus_usable(void)
 {
     const int cores = cores_of_mask();
-    const double limit = cgroups_limit();
-    const int usable = limit > 0 && limit < cores ? (int)limit : cores;
+    double limit = 0;
+    int usable;
 
+    cgroup_visit(CGROUP_LIST, CGROUP_MOUNT, "cpu", note_limit, &limit);
+    usable = limit > 0 && limit < cores ? (int)limit : cores;
     return usable < 1 ? 1 : usable;
 }

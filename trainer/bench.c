@@ -11,9 +11,7 @@
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/run.h"
 
-#define CLASSES_SMALL 10 /* CIFAR-10's */
-#define CLASSES       1000
-#define LR            1e-3 /* small: what the network learns does not matter, and it must stay finite */
+#define LR 1e-3 /* small: what the network learns does not matter, and it must stay finite */
 
 /* Pictures of noise: how long a step takes does not depend on what they show. */
 static int make_batch(const struct train_run *run, struct data_batch *batch, struct err *err)
@@ -42,8 +40,7 @@ static void plan(struct train_run *run)
     const struct train_options *const o = run->options;
     const uint64_t steps = (uint64_t)o->bench_steps + TRAIN_BENCH_WARMUP_STEPS;
 
-    run->dataset.train.classes =
-        nn_model_default_image_size(o->model) == 32 ? CLASSES_SMALL : CLASSES;
+    run->dataset.train.classes = nn_model_default_classes(o->model);
     run->order = (struct data_order){.samples = steps * (uint64_t)o->global_batch,
                                      .chunk_samples = 1,
                                      .seed = o->seed,

@@ -80,10 +80,9 @@ static int check_only(const struct train_options *options, struct err *err)
 static int show_memory(const struct train_options *options, struct err *err)
 {
     const char *const ranks = getenv("CONVOY_RANKS");
-    const bool small = nn_model_default_image_size(options->model) == 32;
     struct train_memory_job job = {.options = options,
                                    .micro_batch = options->micro_batch,
-                                   .classes = small ? 10 : 1000,
+                                   .classes = nn_model_default_classes(options->model),
                                    .threads = options->threads,
                                    .ranks_of_host = ranks == NULL ? 1 : atoi(ranks)};
 

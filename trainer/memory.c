@@ -118,10 +118,10 @@ static void line(FILE *out, const char *what, size_t bytes)
 
 int train_memory_print(const struct train_memory_job *job, FILE *out, struct err *err)
 {
-    const uint64_t available = train_host_memory();
     struct train_memory memory;
+    uint64_t available = 0;
 
-    if (train_memory_plan(job, &memory, err) < 0)
+    if (train_host_memory(&available, err) < 0 || train_memory_plan(job, &memory, err) < 0)
         return -1;
     fprintf(out, "%s, %d classes, %d pixels, micro-batch %d, %d threads: a rank takes, in MiB\n",
             job->options->model, job->classes, job->options->image_size, job->micro_batch,

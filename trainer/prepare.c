@@ -232,8 +232,13 @@ static int check_memory(struct train_run *run, struct err *err)
                                          .threads = run->options->threads,
                                          .ranks = run->comm->size,
                                          .ranks_of_host = run->comm->local_size};
-    const int rc = train_memory_check(&job, train_host_memory(), err);
-    int64_t failed = rc < 0;
+    uint64_t available = 0;
+    int rc = train_host_memory(&available, err);
+    int64_t failed;
+
+    if (rc == 0)
+        rc = train_memory_check(&job, available, err);
+    failed = rc < 0;
 
     if (comm_sum_integers(run->comm, &failed, 1, err) < 0)
         return -1;

@@ -15,8 +15,6 @@
 #include "trainer/nn/model.h"
 #include "trainer/optim/sgd.h"
 
-#define CLASSES_SMALL    10 /* CIFAR-10's */
-#define CLASSES          1000
 #define LR               1e-3f /* small: the weights must stay finite */
 #define RUNNING_MOMENTUM 0.1f
 #define WARMUP_STEPS     1
@@ -85,12 +83,11 @@ static void bed_release(struct bed *bed)
 static int bed_init(struct bed *bed, struct err *err)
 {
     const struct bench_common *const o = &bed->options;
-    const struct nn_model_options options = {
-        .name = o->model,
-        .classes = nn_model_default_image_size(o->model) == 32 ? CLASSES_SMALL : CLASSES,
-        .image_size = o->image_size,
-        .micro_batch_max = o->batch,
-        .training = true};
+    const struct nn_model_options options = {.name = o->model,
+                                             .classes = nn_model_default_classes(o->model),
+                                             .image_size = o->image_size,
+                                             .micro_batch_max = o->batch,
+                                             .training = true};
     const size_t n = (size_t)o->batch,
                  floats = n * (size_t)o->image_size * (size_t)o->image_size * 3;
     size_t weights;

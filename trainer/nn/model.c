@@ -37,6 +37,11 @@ int nn_model_default_image_size(const char *name)
     return resnet == NULL ? 0 : nn_resnet_image_size(resnet);
 }
 
+int nn_model_default_classes(const char *name)
+{
+    return nn_model_default_image_size(name) == 32 ? 10 : 1000;
+}
+
 /* --- a model --- */
 
 static int check(const struct nn_model_options *options, const struct nn_resnet *resnet,

@@ -35,6 +35,8 @@ struct nn_model_options {
 const char *nn_model_names(void);
 /** The image size a model is usually trained at (224 or 32), or 0 for an unknown name. */
 int nn_model_default_image_size(const char *name);
+/** Classes of the pictures that a model was made for: CIFAR-10's 10 or ImageNet's 1000. */
+int nn_model_default_classes(const char *name);
 
 /** Build the network with all buffers; the caller frees it. Weights are zero until nn_model_init or
  * a load. NULL: ERR_USAGE (unknown name, a size the network cannot shrink) or ERR_MEMORY (naming
