@@ -116,7 +116,7 @@ static void linear_backward_is_the_slope_of_forward(void **state)
         wrong +=
             numbers_gradient_differs("w", objective, &bed, bed.w, bed.dw, bed.w_count, 0.5f, 1e-4);
         wrong += numbers_gradient_differs("bias", objective, &bed, bed.bias, bed.dbias,
-                                          (size_t)bed.linear.k, 0.5f, 1e-4);
+                                          (size_t)bed.linear.conv.k, 0.5f, 1e-4);
         bed_close(&bed);
     }
     assert_int_equal(wrong, 0);
@@ -134,9 +134,10 @@ static void linear_has_the_same_bits_for_any_number_of_threads_and_alone(void **
     assert_memory_equal(one.y, many.y, one.y_count * sizeof(float));
     assert_memory_equal(one.dx, many.dx, one.x_count * sizeof(float));
     assert_memory_equal(one.dw, many.dw, one.w_count * sizeof(float));
-    nn_linear_forward(&many.linear, 1, many.x + 3 * many.linear.c, many.w, many.bias, many.y,
+    nn_linear_forward(&many.linear, 1, many.x + 3 * many.linear.conv.c, many.w, many.bias, many.y,
                       &many.scratch);
-    assert_memory_equal(many.y, one.y + 3 * one.linear.k, (size_t)one.linear.k * sizeof(float));
+    assert_memory_equal(many.y, one.y + 3 * one.linear.conv.k,
+                        (size_t)one.linear.conv.k * sizeof(float));
     bed_close(&one);
     bed_close(&many);
 }

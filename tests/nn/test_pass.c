@@ -266,7 +266,7 @@ static double mean_of(const struct bed *bed, const struct nn_node *node, int i, 
 static double product_of(const struct bed *bed, const struct nn_node *node, int i, int k)
 {
     const struct nn_tensor *tensors = bed->graph.tensors + node->tensor;
-    const size_t c = (size_t)node->linear.c;
+    const size_t c = (size_t)node->linear.conv.c;
     const float *w = bed->weights + tensors[0].offset + (size_t)k * c;
     double sum = bed->weights[tensors[1].offset + (size_t)k];
 
@@ -430,7 +430,7 @@ static void back_maxpool(struct bed *bed, const struct nn_node *node, int i, int
 static void back_linear(struct bed *bed, const struct nn_node *node, int i, int k, double g)
 {
     const struct nn_tensor *tensors = bed->graph.tensors + node->tensor;
-    const size_t c = (size_t)node->linear.c, w = tensors[0].offset + (size_t)k * c;
+    const size_t c = (size_t)node->linear.conv.c, w = tensors[0].offset + (size_t)k * c;
 
     bed->expected_gradient[tensors[1].offset + (size_t)k] += g;
     for (size_t j = 0; j < c; j++) {

@@ -194,7 +194,7 @@ static struct nn_source x_of(const struct bench_layer *layer, const struct bench
     return (struct nn_source){.kind = kind,
                               .c = (size_t)layer->conv.c,
                               .x = o->x,
-                              .other = o->other,
+                              .other = kind == NN_SOURCE_JOINED ? o->other : NULL,
                               .affine = affine_of(o)};
 }
 
@@ -250,9 +250,8 @@ static void run_backward_data(const struct bench_layer *layer, const struct benc
                .add = layer->adds && !o->plain,
                .sums = o->sums,
                .block_rows = o->block_rows,
-               .relu = true,
-               .out = layer->raw || layer->joins ? NULL : o->x,
-               .out_source = layer->joins ? &out : NULL,
+               .out = out.kind == NN_SOURCE_PLAIN ? o->x : NULL,
+               .other = out.other,
                .affine = affine_of(o),
                .norms = 1,
                .norm_x = {o->x},

@@ -6,7 +6,7 @@
 
 struct nn_linear nn_linear_make(int c, int k)
 {
-    return (struct nn_linear){.c = c, .k = k, .conv = nn_conv_make(c, 1, 1, k, 1, 1)};
+    return (struct nn_linear){.conv = nn_conv_make(c, 1, 1, k, 1, 1)};
 }
 
 static struct nn_source plain(const float *x, int c)
@@ -20,9 +20,9 @@ void nn_linear_forward(const struct nn_linear *linear, int n, const float *x, co
     const struct nn_conv_forward args = {
         .conv = &linear->conv,
         .n = n,
-        .x = plain(x, linear->c),
+        .x = plain(x, linear->conv.c),
         .w = w,
-        .y = {.kind = NN_SINK_FINISH, .c = (size_t)linear->k, .y = y, .bias = bias},
+        .y = {.kind = NN_SINK_FINISH, .c = (size_t)linear->conv.k, .y = y, .bias = bias},
     };
 
     nn_conv_forward(&args, scratch);
@@ -34,9 +34,9 @@ void nn_linear_backward_data(const struct nn_linear *linear, int n, const float 
     const struct nn_conv_backward_data args = {
         .conv = &linear->conv,
         .n = n,
-        .dy = plain(dy, linear->k),
+        .dy = plain(dy, linear->conv.k),
         .w = w,
-        .dx = {.kind = NN_SINK_PLAIN, .c = (size_t)linear->c, .y = dx},
+        .dx = {.kind = NN_SINK_PLAIN, .c = (size_t)linear->conv.c, .y = dx},
     };
 
     nn_conv_backward_data(&args, scratch);
@@ -49,14 +49,14 @@ void nn_linear_backward_weights(const struct nn_linear *linear, int n, const flo
     const struct nn_conv_backward_weights args = {
         .conv = &linear->conv,
         .n = n,
-        .x = plain(x, linear->c),
-        .dy = plain(dy, linear->k),
+        .x = plain(x, linear->conv.c),
+        .dy = plain(dy, linear->conv.k),
         .dw = dw,
     };
 
     nn_conv_backward_weights(&args, scratch);
-    memset(dbias, 0, (size_t)linear->k * sizeof(*dbias));
+    memset(dbias, 0, (size_t)linear->conv.k * sizeof(*dbias));
     for (int i = 0; i < n; i++)
-        for (int j = 0; j < linear->k; j++)
-            dbias[j] += dy[(size_t)i * (size_t)linear->k + (size_t)j];
+        for (int j = 0; j < linear->conv.k; j++)
+            dbias[j] += dy[(size_t)i * (size_t)linear->conv.k + (size_t)j];
 }

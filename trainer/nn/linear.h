@@ -12,8 +12,7 @@
 struct nn_scratch;
 
 struct nn_linear {
-    int c, k;            /* inputs, outputs */
-    struct nn_conv conv; /* the same as a convolution */
+    struct nn_conv conv; /* of c inputs and k outputs */
 };
 
 struct nn_linear nn_linear_make(int c, int k);

@@ -252,13 +252,13 @@ static struct ends ends_of(const struct nn_pass *pass, int value)
 }
 
 /* How node i leaves the gradient of the value it reads: of several readers backward meets the last
- * first, which overwrites; the others add; and the first has all of it at hand. `out` is filled in
- * for the sink. */
-static struct nn_sink gradient_sink(const struct nn_pass *pass, int i, struct nn_source *out)
+ * first, which overwrites; the others add; and the first has all of it at hand. */
+static struct nn_sink gradient_sink(const struct nn_pass *pass, int i)
 {
     const int in = pass->graph->nodes[i].in;
     const struct nn_value *value = &pass->graph->values[in];
     const struct ends ends = ends_of(pass, in);
+    const struct nn_source source = read_value(pass, in);
     struct nn_sink sink = {.kind = NN_SINK_PLAIN,
                            .c = (size_t)value->c,
                            .y = pass->memory->gradient[in],
@@ -269,14 +269,10 @@ static struct nn_sink gradient_sink(const struct nn_pass *pass, int i, struct nn
     sink.kind = NN_SINK_MASK;
     sink.sums = pass->memory->sums;
     sink.block_rows = pass->memory->block_rows;
-    sink.relu = true;
-    if (nn_value_is_raw(pass->graph, in))
-        sink.affine = affine_of(pass, in);
-    else if (!value->unwritten)
-        sink.out = data_of(pass, in);
-    else
-        sink.out_source = out;
-    *out = read_value(pass, in);
+    sink.out = source.kind == NN_SOURCE_PLAIN ? source.x : NULL;
+    sink.affine = source.affine;
+    sink.other = source.other;
+    sink.other_affine = source.other_affine;
     sink.norms = ends.count;
     for (int e = 0; e < ends.count; e++) {
         sink.norm_x[e] = data_of(pass, ends.value[e]);
@@ -331,13 +327,12 @@ static void backward_conv(const struct nn_pass *pass, int i)
 
     nn_conv_backward_weights(&weights, &pass->memory->scratch);
     if (node->in != 0) {
-        struct nn_source out;
         const struct nn_conv_backward_data data = {
             .conv = &node->conv,
             .n = pass->n,
             .dy = {.kind = NN_SOURCE_PLAIN, .c = k, .x = y},
             .w = weights_of(pass, node, NN_CONV_FILTERS),
-            .dx = gradient_sink(pass, i, &out),
+            .dx = gradient_sink(pass, i),
         };
 
         nn_conv_backward_data(&data, &pass->memory->scratch);
@@ -360,8 +355,7 @@ static void backward_node(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
     const float *dy = pass->memory->gradient[node->out];
-    struct nn_source out;
-    const struct nn_sink dx = gradient_sink(pass, i, &out);
+    const struct nn_sink dx = gradient_sink(pass, i);
 
     switch (node->kind) {
     case NN_NODE_CONV:

@@ -20,7 +20,7 @@ void nn_ahead_add(struct nn_ahead *ahead, const struct nn_source *source, size_t
     const size_t c = source->c;
 
     add_range(ahead, source->x + from * c, source->x + to * c);
-    if (source->kind == NN_SOURCE_JOINED || source->kind == NN_SOURCE_GRADIENT)
+    if (source->kind != NN_SOURCE_PLAIN && source->other != NULL)
         add_range(ahead, source->other + from * c, source->other + to * c);
 }
 
@@ -32,8 +32,10 @@ void nn_ahead_add_sink(struct nn_ahead *ahead, const struct nn_sink *sink, size_
         add_range(ahead, sink->residual + begin, sink->residual + end);
     if (sink->kind != NN_SINK_MASK)
         return;
-    if (sink->relu && sink->out != NULL)
+    if (sink->out != NULL)
         add_range(ahead, sink->out + begin, sink->out + end);
+    else if (sink->other != NULL && sink->other_affine.mean == NULL) /* else it is norm_x[1] */
+        add_range(ahead, sink->other + begin, sink->other + end);
     for (int i = 0; i < sink->norms; i++)
         add_range(ahead, sink->norm_x[i] + begin, sink->norm_x[i] + end);
 }

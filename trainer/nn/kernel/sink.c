@@ -5,44 +5,46 @@
  * in memory would make each row wait for the one before. A few rows at a time, so that what lies
  * side by side in memory is used together.
  */
+#include "trainer/nn/kernel/sink.h"
+
 #include <assert.h>
 #include <string.h>
 
 #include "trainer/nn/kernel/simd.h"
-#include "trainer/nn/kernel/sink.h"
+#include "trainer/nn/kernel/size.h"
 
 #define WIDTH        8 /* of a vector */
 #define HALVES       2
 #define LANES        (HALVES * WIDTH)
 #define ROWS_AT_ONCE 16
-#define MASK_FLOATS  2048 /* of a ReLU's output that is computed again: a quarter of L1 */
 
 typedef float vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
 typedef int32_t bits __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
 
-#define INLINE static inline __attribute__((always_inline))
-
-/* What decides whether the ReLU before the gradient was open. */
+/* Whether the ReLU before the gradient was open is told by the sign of ... */
 enum gate {
-    GATE_OPEN,
-    GATE_OUT,    /* its output is there: out */
-    GATE_NORM,   /* affine(x[0]) */
-    GATE_JOIN,   /* affine(x[0]) + out */
-    GATE_JOIN_2, /* affine(x[0]) + other_affine(x[1]) */
+    GATE_OUT,         /* other: its result */
+    GATE_NORM,        /* affine(x[0]) */
+    GATE_JOIN,        /* affine(x[0]) + other */
+    GATE_JOIN_SCALED, /* affine(x[0]) + other_affine(other) */
 };
 
-/* LANES channels of a few rows; all pointers at the first of them. */
+/* Some channels of a few rows; all pointers at the first of them. Sums in forward: of y - mean[0]
+ * and, as a product, of its square. */
 struct patch {
     size_t rows, step;
     float *y;
-    const float *out, *x[2];
-    struct nn_affine affine, other;
-    const float *mean[2];
+    const float *other, *x[2], *mean[2];
+    struct nn_affine affine, other_affine;
     float *sum, *product[2];
+    enum gate gate;
+    int norms;
 };
 
-/* A copy of the patch: what is stored through its pointers then cannot change it. */
-INLINE void backward_patch(const struct patch *patch, const enum gate gate, const int norms)
+/* Compiled for each gate and number of norms. A copy of the patch: what is stored through its
+ * pointers then cannot change it. */
+static inline __attribute__((always_inline)) void mask_lanes(const struct patch *patch,
+                                                             const enum gate gate, const int norms)
 {
     const struct patch p = *patch;
     vector sum[HALVES], product[2][HALVES];
@@ -56,24 +58,20 @@ INLINE void backward_patch(const struct patch *patch, const enum gate gate, cons
         for (int h = 0; h < HALVES; h++) {
             const size_t at = i * p.step + (size_t)h * WIDTH;
             const int j = h * WIDTH;
-            vector g = *(const vector *)(p.y + at), z = g;
+            vector g = *(const vector *)(p.y + at), z = {0};
 
-            if (gate == GATE_OUT)
-                z = *(const vector *)(p.out + at);
-            if (gate >= GATE_NORM)
+            if (gate != GATE_NORM)
+                z = *(const vector *)(p.other + at);
+            if (gate == GATE_JOIN_SCALED)
+                z = (z - *(const vector *)(p.other_affine.mean + j)) *
+                        *(const vector *)(p.other_affine.scale + j) +
+                    *(const vector *)(p.other_affine.bias + j);
+            if (gate != GATE_OUT)
                 z = (*(const vector *)(p.x[0] + at) - *(const vector *)(p.affine.mean + j)) *
                         *(const vector *)(p.affine.scale + j) +
-                    *(const vector *)(p.affine.bias + j);
-            if (gate == GATE_JOIN)
-                z += *(const vector *)(p.out + at);
-            if (gate == GATE_JOIN_2)
-                z += (*(const vector *)(p.x[1] + at) - *(const vector *)(p.other.mean + j)) *
-                         *(const vector *)(p.other.scale + j) +
-                     *(const vector *)(p.other.bias + j);
-            if (gate != GATE_OPEN) {
-                g = (vector)((bits)g & ~(bits)(z <= 0)); /* a NaN is no reason to shut */
-                *(vector *)(p.y + at) = g;
-            }
+                    *(const vector *)(p.affine.bias + j) + z;
+            g = (vector)((bits)g & ~(bits)(z <= 0)); /* a NaN is no reason to shut */
+            *(vector *)(p.y + at) = g;
             sum[h] += g;
             for (int n = 0; n < norms; n++)
                 product[n][h] +=
@@ -87,42 +85,28 @@ INLINE void backward_patch(const struct patch *patch, const enum gate gate, cons
     }
 }
 
-NN_CLONES static void backward_out_1(const struct patch *p)
-{
-    backward_patch(p, GATE_OUT, 1);
-}
+/* clang-format off */
+NN_CLONES static void mask_out_1(const struct patch *p) { mask_lanes(p, GATE_OUT, 1); }
+NN_CLONES static void mask_out_2(const struct patch *p) { mask_lanes(p, GATE_OUT, 2); }
+NN_CLONES static void mask_norm_1(const struct patch *p) { mask_lanes(p, GATE_NORM, 1); }
+NN_CLONES static void mask_norm_2(const struct patch *p) { mask_lanes(p, GATE_NORM, 2); }
+NN_CLONES static void mask_join_1(const struct patch *p) { mask_lanes(p, GATE_JOIN, 1); }
+NN_CLONES static void mask_join_2(const struct patch *p) { mask_lanes(p, GATE_JOIN, 2); }
+NN_CLONES static void mask_scaled_1(const struct patch *p) { mask_lanes(p, GATE_JOIN_SCALED, 1); }
+NN_CLONES static void mask_scaled_2(const struct patch *p) { mask_lanes(p, GATE_JOIN_SCALED, 2); }
+/* clang-format on */
 
-NN_CLONES static void backward_out_2(const struct patch *p)
-{
-    backward_patch(p, GATE_OUT, 2);
-}
+typedef void lanes_function(const struct patch *patch);
+typedef void rest_function(const struct patch *patch, size_t count);
 
-NN_CLONES static void backward_norm(const struct patch *p)
-{
-    backward_patch(p, GATE_NORM, 1);
-}
+static lanes_function *const masks[][2] = {
+    [GATE_OUT] = {mask_out_1, mask_out_2},
+    [GATE_NORM] = {mask_norm_1, mask_norm_2},
+    [GATE_JOIN] = {mask_join_1, mask_join_2},
+    [GATE_JOIN_SCALED] = {mask_scaled_1, mask_scaled_2},
+};
 
-NN_CLONES static void backward_join(const struct patch *p)
-{
-    backward_patch(p, GATE_JOIN, 1);
-}
-
-NN_CLONES static void backward_join_2(const struct patch *p)
-{
-    backward_patch(p, GATE_JOIN_2, 2);
-}
-
-NN_CLONES static void backward_open(const struct patch *p)
-{
-    backward_patch(p, GATE_OPEN, 1);
-}
-
-NN_CLONES static void backward_open_2(const struct patch *p)
-{
-    backward_patch(p, GATE_OPEN, 2);
-}
-
-NN_CLONES static void measure_patch(const struct patch *patch)
+NN_CLONES static void measure_lanes(const struct patch *patch)
 {
     const struct patch p = *patch;
     vector sum[HALVES], square[HALVES], pivot[HALVES];
@@ -146,31 +130,27 @@ NN_CLONES static void measure_patch(const struct patch *patch)
     }
 }
 
-/* --- channels that are no whole patch --- */
+/* --- channels that are no whole patch, one by one --- */
 
-static float gate_at(const struct patch *p, enum gate gate, size_t at, size_t j)
+static float affine_at(const struct nn_affine *affine, float x, size_t j)
 {
-    float z = p->out != NULL ? p->out[at] : 1;
-
-    if (gate >= GATE_NORM)
-        z = (p->x[0][at] - p->affine.mean[j]) * p->affine.scale[j] + p->affine.bias[j];
-    if (gate == GATE_JOIN)
-        z += p->out[at];
-    if (gate == GATE_JOIN_2)
-        z += (p->x[1][at] - p->other.mean[j]) * p->other.scale[j] + p->other.bias[j];
-    return z;
+    return (x - affine->mean[j]) * affine->scale[j] + affine->bias[j];
 }
 
-static void backward_rest(const struct patch *p, enum gate gate, int norms, size_t count)
+static void mask_rest(const struct patch *p, size_t count)
 {
     for (size_t i = 0; i < p->rows; i++) {
         for (size_t j = 0; j < count; j++) {
             const size_t at = i * p->step + j;
+            float z = p->gate == GATE_NORM ? 0 : p->other[at];
 
-            if (gate != GATE_OPEN && gate_at(p, gate, at, j) <= 0)
-                p->y[at] = 0;
+            if (p->gate == GATE_JOIN_SCALED)
+                z = affine_at(&p->other_affine, z, j);
+            if (p->gate != GATE_OUT)
+                z = affine_at(&p->affine, p->x[0][at], j) + z;
+            p->y[at] = z <= 0 ? 0 : p->y[at];
             p->sum[j] += p->y[at];
-            for (int n = 0; n < norms; n++)
+            for (int n = 0; n < p->norms; n++)
                 p->product[n][j] += p->y[at] * (p->x[n][at] - p->mean[n][j]);
         }
     }
@@ -188,88 +168,98 @@ static void measure_rest(const struct patch *p, size_t count)
     }
 }
 
-/* --- sinks --- */
+/* --- a sink's rows, patch by patch --- */
 
-static const struct {
-    enum gate gate;
-    int norms;
-    void (*run)(const struct patch *patch);
-} patches[] = {
-    {GATE_OUT, 1, backward_out_1},     {GATE_OUT, 2, backward_out_2},
-    {GATE_NORM, 1, backward_norm},     {GATE_JOIN, 1, backward_join},
-    {GATE_JOIN_2, 2, backward_join_2}, {GATE_OPEN, 1, backward_open},
-    {GATE_OPEN, 2, backward_open_2},
-};
+/* Where there is something. */
+static const float *moved(const float *at, size_t by)
+{
+    return at == NULL ? NULL : at + by;
+}
 
-/* The same patch `rows` and `channels` further. */
-static struct patch patch_at(const struct patch *p, size_t row, size_t channel)
+static struct nn_affine affine_moved(const struct nn_affine *affine, size_t by)
+{
+    return (struct nn_affine){moved(affine->mean, by), moved(affine->scale, by),
+                              moved(affine->bias, by)};
+}
+
+static struct patch patch_at(const struct patch *p, size_t row, size_t rows, size_t channel)
 {
     const size_t at = row * p->step + channel;
-    struct patch moved = *p;
+    struct patch patch = *p;
 
-    moved.y += at;
-    moved.out = p->out == NULL ? NULL : p->out + at;
-    moved.sum += channel;
-    moved.affine.mean = p->affine.mean == NULL ? NULL : p->affine.mean + channel;
-    moved.affine.scale = p->affine.scale == NULL ? NULL : p->affine.scale + channel;
-    moved.affine.bias = p->affine.bias == NULL ? NULL : p->affine.bias + channel;
-    moved.other.mean = p->other.mean == NULL ? NULL : p->other.mean + channel;
-    moved.other.scale = p->other.scale == NULL ? NULL : p->other.scale + channel;
-    moved.other.bias = p->other.bias == NULL ? NULL : p->other.bias + channel;
+    patch.rows = rows;
+    patch.y += at;
+    patch.other = moved(p->other, at);
+    patch.affine = affine_moved(&p->affine, channel);
+    patch.other_affine = affine_moved(&p->other_affine, channel);
+    patch.sum += channel;
     for (int n = 0; n < 2; n++) {
-        moved.x[n] = p->x[n] == NULL ? NULL : p->x[n] + at;
-        moved.mean[n] = p->mean[n] == NULL ? NULL : p->mean[n] + channel;
-        moved.product[n] = p->product[n] == NULL ? NULL : p->product[n] + channel;
+        patch.x[n] = moved(p->x[n], at);
+        patch.mean[n] = moved(p->mean[n], channel);
+        patch.product[n] = p->product[n] == NULL ? NULL : p->product[n] + channel;
     }
-    return moved;
+    return patch;
 }
 
-/* All rows and channels of p; run is NULL where only the plain loop will do. */
-static void backward(const struct patch *p, size_t count, enum gate gate, int norms)
+static void cover(const struct patch *p, size_t count, lanes_function *lanes, rest_function *rest)
 {
-    void (*run)(const struct patch *patch) = NULL;
-    size_t whole = count / LANES * LANES;
-
-    for (size_t i = 0; i < sizeof(patches) / sizeof(*patches); i++)
-        if (patches[i].gate == gate && patches[i].norms == norms)
-            run = patches[i].run;
-    whole = run == NULL ? 0 : whole;
     for (size_t row = 0; row < p->rows; row += ROWS_AT_ONCE) {
-        struct patch some = *p;
+        const size_t rows = nn_size_least(ROWS_AT_ONCE, p->rows - row);
+        size_t channel = 0;
 
-        some.rows = p->rows - row < ROWS_AT_ONCE ? p->rows - row : ROWS_AT_ONCE;
-        for (size_t channel = 0; channel < whole; channel += LANES) {
-            const struct patch here = patch_at(&some, row, channel);
+        for (; channel + LANES <= count; channel += LANES) {
+            const struct patch patch = patch_at(p, row, rows, channel);
 
-            run(&here);
+            lanes(&patch);
         }
-        if (whole < count) {
-            const struct patch rest = patch_at(&some, row, whole);
+        if (channel < count) {
+            const struct patch patch = patch_at(p, row, rows, channel);
 
-            backward_rest(&rest, gate, norms, count - whole);
+            rest(&patch, count - channel);
         }
     }
 }
 
-static void measure(const struct patch *p, size_t count)
+static void mask_rows(const struct nn_sink *sink, float *sums, size_t at, size_t rows, size_t begin,
+                      size_t count)
 {
-    const size_t whole = count / LANES * LANES;
+    struct patch p = {.rows = rows,
+                      .step = sink->c,
+                      .y = sink->y + at,
+                      .other = moved(sink->out != NULL ? sink->out : sink->other, at),
+                      .affine = affine_moved(&sink->affine, begin),
+                      .other_affine = affine_moved(&sink->other_affine, begin),
+                      .sum = sums + begin,
+                      .gate = sink->out != NULL                 ? GATE_OUT
+                              : sink->other == NULL             ? GATE_NORM
+                              : sink->other_affine.mean == NULL ? GATE_JOIN
+                                                                : GATE_JOIN_SCALED,
+                      .norms = sink->norms};
 
-    for (size_t row = 0; row < p->rows; row += ROWS_AT_ONCE) {
-        struct patch some = *p;
-
-        some.rows = p->rows - row < ROWS_AT_ONCE ? p->rows - row : ROWS_AT_ONCE;
-        for (size_t channel = 0; channel < whole; channel += LANES) {
-            const struct patch here = patch_at(&some, row, channel);
-
-            measure_patch(&here);
-        }
-        if (whole < count) {
-            const struct patch rest = patch_at(&some, row, whole);
-
-            measure_rest(&rest, count - whole);
-        }
+    assert(sink->norms == 1 || sink->norms == 2);
+    for (int n = 0; n < sink->norms; n++) {
+        p.x[n] = sink->norm_x[n] + at;
+        p.mean[n] = sink->norm_mean[n] + begin;
+        p.product[n] = sums + (size_t)(1 + n) * sink->c + begin;
     }
+    cover(&p, count, masks[p.gate][p.norms - 1], mask_rest);
+}
+
+static void measure_rows(const struct nn_sink *sink, float *sums, bool first, size_t at,
+                         size_t rows, size_t begin, size_t count)
+{
+    const size_t c = sink->c;
+    float *pivot = sums + 2 * c + begin;
+    const struct patch p = {.rows = rows,
+                            .step = c,
+                            .y = sink->y + at,
+                            .mean = {pivot, NULL},
+                            .sum = sums + begin,
+                            .product = {sums + c + begin, NULL}};
+
+    if (first)
+        memcpy(pivot, sink->y + at, count * sizeof(*pivot));
+    cover(&p, count, measure_lanes, measure_rest);
 }
 
 NN_CLONES static void finish(size_t rows, size_t count, float *restrict y, size_t step,
@@ -295,105 +285,6 @@ NN_CLONES static void finish_with(size_t rows, size_t count, float *restrict y, 
             y[i * step + j] = relu && z < 0 ? 0 : z;
         }
     }
-}
-
-NN_CLONES static void mask_by_output(size_t rows, size_t count, float *restrict y, size_t step,
-                                     const float *restrict out, size_t out_step)
-{
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < count; j++)
-            y[i * step + j] = out[i * out_step + j] <= 0 ? 0 : y[i * step + j];
-}
-
-/* A part of the rows at a time, so that they stay in L1. */
-static void mask_by_source(const struct nn_sink *sink, size_t row, size_t rows, size_t begin,
-                           size_t count)
-{
-    float out[MASK_FLOATS];
-
-    for (size_t j = 0; j < count; j += MASK_FLOATS) {
-        const size_t width = count - j < MASK_FLOATS ? count - j : MASK_FLOATS;
-        const size_t height = MASK_FLOATS / width;
-
-        for (size_t i = 0; i < rows; i += height) {
-            const size_t here = rows - i < height ? rows - i : height;
-
-            nn_source_read(sink->out_source, row + i, here, begin + j, width, out, width);
-            mask_by_output(here, width, sink->y + (row + i) * sink->c + begin + j, sink->c, out,
-                           width);
-        }
-    }
-}
-
-/* A join's operands are what its batch norms read, or close to it: then one pass does all. */
-static enum gate gate_of_join(const struct nn_sink *sink, struct patch *p, size_t at)
-{
-    const struct nn_source *join = sink->out_source;
-
-    if (join->kind != NN_SOURCE_JOINED || join->other == NULL || sink->norms < 1 ||
-        join->x != sink->norm_x[0])
-        return GATE_OPEN;
-    p->affine = join->affine;
-    p->other = join->other_affine;
-    p->out = join->other + at;
-    if (p->other.mean == NULL)
-        return sink->norms == 1 ? GATE_JOIN : GATE_OPEN;
-    return sink->norms == 2 && join->other == sink->norm_x[1] ? GATE_JOIN_2 : GATE_OPEN;
-}
-
-static struct nn_affine affine_at(const struct nn_affine *affine, size_t begin)
-{
-    if (affine->mean == NULL)
-        return (struct nn_affine){0};
-    return (struct nn_affine){affine->mean + begin, affine->scale + begin, affine->bias + begin};
-}
-
-static void mask_rows(const struct nn_sink *sink, float *sums, size_t row, size_t rows,
-                      size_t begin, size_t count)
-{
-    const size_t at = row * sink->c + begin;
-    struct patch p = {.rows = rows,
-                      .step = sink->c,
-                      .y = sink->y + at,
-                      .affine = sink->affine,
-                      .sum = sums + begin};
-    enum gate gate = GATE_OPEN;
-
-    for (int n = 0; n < sink->norms; n++) {
-        p.x[n] = sink->norm_x[n] + at;
-        p.mean[n] = sink->norm_mean[n] + begin;
-        p.product[n] = sums + (size_t)(1 + n) * sink->c + begin;
-    }
-    if (sink->relu && sink->out != NULL) {
-        gate = GATE_OUT;
-        p.out = sink->out + at;
-    } else if (sink->relu && sink->out_source != NULL) {
-        gate = gate_of_join(sink, &p, at);
-        if (gate == GATE_OPEN)
-            mask_by_source(sink, row, rows, begin, count);
-    } else if (sink->relu) {
-        gate = GATE_NORM;
-    }
-    p.affine = affine_at(&p.affine, begin);
-    p.other = affine_at(&p.other, begin);
-    backward(&p, count, gate, sink->norms);
-}
-
-static void measure_rows(const struct nn_sink *sink, float *sums, bool first, size_t at,
-                         size_t rows, size_t begin, size_t count)
-{
-    const size_t c = sink->c;
-    float *pivot = sums + 2 * c + begin;
-    const struct patch p = {.rows = rows,
-                            .step = c,
-                            .y = sink->y + at,
-                            .mean = {pivot, NULL},
-                            .sum = sums + begin,
-                            .product = {sums + c + begin, NULL}};
-
-    if (first)
-        memcpy(pivot, sink->y + at, count * sizeof(*pivot));
-    measure(&p, count);
 }
 
 static void finish_rows(const struct nn_sink *sink, size_t at, size_t rows, size_t begin,
@@ -429,7 +320,7 @@ void nn_sink_rows(const struct nn_sink *sink, size_t block, bool first, size_t r
         finish_rows(sink, at, rows, begin, count);
         break;
     case NN_SINK_MASK:
-        mask_rows(sink, sums, row, rows, begin, count);
+        mask_rows(sink, sums, at, rows, begin, count);
         break;
     }
 }

@@ -26,8 +26,8 @@ enum nn_sink_kind {
     NN_SINK_MEASURE, /* sums for the batch norm that reads y */
     NN_SINK_FINISH,  /* y = y + bias [+ residual], then ReLU: evaluation, batch norm folded into the
                         filters */
-    NN_SINK_MASK, /* backward: zero the gradient y where the ReLU was shut; sums for the batch norms
-                     before it */
+    NN_SINK_MASK,    /* backward: zero the gradient y where the ReLU was shut; sums for the batch
+                        norms before it */
 };
 
 struct nn_sink {
@@ -40,14 +40,14 @@ struct nn_sink {
     uint32_t *block_rows; /* (blocks): counted here; only the calls with begin 0 do */
 
     const float *bias, *residual; /* NN_SINK_FINISH: (C); (rows, C) or NULL */
-    bool relu;                    /* NN_SINK_FINISH, NN_SINK_MASK: is there one */
+    bool relu;                    /* NN_SINK_FINISH: is there one */
 
-    /* NN_SINK_MASK: the ReLU was open where `out` is positive, or, if NULL, what out_source reads,
-     * or, if that is NULL too, affine(norm_x[0]). norms (0 to 2) batch norms end in this ReLU;
-     * norm_x are what they read, norm_mean their means. */
-    const float *out;
-    const struct nn_source *out_source;
-    struct nn_affine affine;
+    /* NN_SINK_MASK: norms (1 or 2) batch norms end in the ReLU; norm_x are what they read,
+     * norm_mean their means. The ReLU was open where `out`, its result, is positive; or, where that
+     * is not stored (NULL), where affine(norm_x[0]) is, or affine(norm_x[0]) + other, or
+     * affine(norm_x[0]) + other_affine(other), as in source.h. */
+    const float *out, *other;
+    struct nn_affine affine, other_affine;
     int norms;
     const float *norm_x[2], *norm_mean[2];
 };
