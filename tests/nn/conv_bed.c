@@ -84,6 +84,7 @@ static void open_sink(struct bed *bed, const struct use *use, size_t rows, size_
         return;
     sink->norms = use->norms;
     sink->out = use->by_output ? numbers(bed, rows * c) : NULL;
+    sink->other = use->by_join ? numbers(bed, rows * c) : NULL;
     sink->affine = affine(bed, c);
     for (int i = 0; i < 2; i++) {
         sink->norm_x[i] = numbers(bed, rows * c);
@@ -214,11 +215,12 @@ static double exact_sink(const struct nn_sink *sink, double y, size_t i)
         y += (double)sink->bias[j] + (sink->residual != NULL ? sink->residual[i] : 0);
         return sink->relu && y < 0 ? 0 : y;
     }
-    if (sink->kind == NN_SINK_MASK && sink->relu) {
+    if (sink->kind == NN_SINK_MASK) {
         const struct nn_affine *a = &sink->affine;
-        const float open = sink->out != NULL
-                               ? sink->out[i]
-                               : (sink->norm_x[0][i] - a->mean[j]) * a->scale[j] + a->bias[j];
+        const float scaled = (sink->norm_x[0][i] - a->mean[j]) * a->scale[j] + a->bias[j];
+        const float open = sink->out != NULL     ? sink->out[i]
+                           : sink->other != NULL ? scaled + sink->other[i]
+                                                 : scaled;
 
         return open <= 0 ? 0 : y;
     }

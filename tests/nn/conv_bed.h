@@ -27,7 +27,7 @@ struct use {
     bool in_place; /* store over what the source reads */
     bool scale;
     enum nn_sink_kind sink;
-    bool add, residual, relu, by_output;
+    bool add, residual, relu, by_output, by_join;
     int norms;
 };
 

@@ -186,7 +186,6 @@ static void run(struct bed *bed)
     struct nn_sink sink = {
         .kind = NN_SINK_MASK,
         .y = bed->dresidual,
-        .relu = true,
         .out = bed->form->ending == ALONE ? NULL : bed->y,
         .affine = nn_batchnorm_affine(&bed->bn[0], bed->bias[0]),
         .norms = norms_of(bed->form),

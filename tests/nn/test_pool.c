@@ -96,7 +96,6 @@ static struct nn_sink mask_sink(const struct bed *bed)
         .y = bed->dx,
         .sums = bed->sums,
         .block_rows = bed->block_rows,
-        .relu = true,
         .affine = affine_of(bed),
         .norms = 1,
         .norm_x = {bed->x},

@@ -190,7 +190,6 @@ static void run_backward_data(struct bed *bed, enum manner manner, bool add)
                .add = add,
                .sums = bed->dx_sums,
                .block_rows = bed->dx_rows,
-               .relu = true,
                .affine = {bed->mean, bed->slope, bed->bias},
                .norms = 1,
                .norm_x = {bed->x},
