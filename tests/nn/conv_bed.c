@@ -119,7 +119,7 @@ void bed_open(struct bed *bed, const struct form *form, const struct use *use,
         let_store(bed, &bed->dy, bed->y_rows, use->in_place);
     if (use->direction == NN_BACKWARD_WEIGHTS)
         return;
-    bed->blocks = algorithm->blocks(conv, use->direction, form->n);
+    bed->blocks = algorithm->size(conv, use->direction, form->n).blocks;
     if (use->direction == NN_FORWARD)
         open_sink(bed, use, bed->y_rows, (size_t)form->k);
     else
@@ -141,8 +141,7 @@ static void poison(float *x, size_t count)
 void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algorithm *algorithm,
              int threads)
 {
-    const size_t shared = algorithm->shared_floats(&bed->conv, use->direction, bed->n);
-    const size_t private = algorithm->private_floats(&bed->conv, use->direction, bed->n);
+    const struct nn_conv_size size = algorithm->size(&bed->conv, use->direction, bed->n);
     const struct nn_conv_forward forward = {&bed->conv, bed->n,     bed->x,
                                             bed->w,     bed->scale, bed->sink};
     const struct nn_conv_backward_data data = {&bed->conv, bed->n, bed->dy, bed->w, bed->sink};
@@ -152,7 +151,7 @@ void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algori
     struct err err = {0};
 
     nn_threads_init(threads);
-    assert_int_equal(nn_scratch_init(&scratch, shared, private, &err), 0);
+    assert_int_equal(nn_scratch_init(&scratch, size.shared, size.private, &err), 0);
     poison(scratch.shared, scratch.shared_floats);
     poison(scratch.private, scratch.private_floats * (size_t)scratch.threads);
     if (use->add)

@@ -45,11 +45,11 @@ static void bed_open(struct bed *bed, const int shape[3], int threads)
     bed->dw = numbers_new(7, k * c);
     bed->dbias = numbers_new(8, k);
     for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
-        const size_t here = nn_conv_shared_floats(&bed->linear.conv, (enum nn_direction)d, bed->n);
-        const size_t mine = nn_conv_private_floats(&bed->linear.conv, (enum nn_direction)d, bed->n);
+        const struct nn_conv_size size =
+            nn_conv_size(&bed->linear.conv, (enum nn_direction)d, bed->n);
 
-        shared = here > shared ? here : shared;
-        own = mine > own ? mine : own;
+        shared = size.shared > shared ? size.shared : shared;
+        own = size.private > own ? size.private : own;
     }
     assert_int_equal(nn_scratch_init(&bed->scratch, shared, own, &err), 0);
 }

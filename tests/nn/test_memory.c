@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "tests/nn/numbers.h"
+#include "trainer/nn/kernel/size.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/memory.h"
 #include "trainer/nn/model.h"
@@ -492,6 +493,12 @@ static void evaluation_has_the_same_bits_in_a_model_made_for_training(void **sta
     }
 }
 
+static bool is_enough(const struct nn_conv_size *size, struct nn_conv_size needed)
+{
+    return size->shared >= needed.shared && size->private >= needed.private &&
+           size->blocks >= needed.blocks;
+}
+
 /* What the largest micro-batch needs is enough for a smaller one. */
 static void no_layer_needs_more_for_fewer_images(void **state)
 {
@@ -509,16 +516,72 @@ static void no_layer_needs_more_for_fewer_images(void **state)
                 const enum nn_direction direction = (enum nn_direction)d;
 
                 for (int n = 1; n < 40; n++) {
-                    assert_true(nn_conv_shared_floats(conv, direction, n) <=
-                                nn_conv_shared_floats(conv, direction, n + 1));
-                    assert_true(nn_conv_private_floats(conv, direction, n) <=
-                                nn_conv_private_floats(conv, direction, n + 1));
-                    assert_true(direction == NN_BACKWARD_WEIGHTS ||
-                                nn_conv_blocks(conv, direction, n) <=
-                                    nn_conv_blocks_most(conv, direction, n + 1));
+                    const struct nn_conv_size most = nn_conv_size_most(conv, direction, n);
+                    const struct nn_conv_size more = nn_conv_size_most(conv, direction, n + 1);
+
+                    assert_true(is_enough(&most, nn_conv_size(conv, direction, n)));
+                    assert_true(is_enough(&more, most));
                 }
             }
         }
+        nn_graph_release(&graph);
+    }
+}
+
+/* The working memory of each layer by itself, however many have the same shape. */
+static void check_room(const struct nn_graph *graph, int n)
+{
+    const struct nn_memory_size size = nn_memory_size(graph, n, true);
+    struct nn_conv_size most = {0};
+
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct nn_node *node = &graph->nodes[i];
+
+        for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
+            struct nn_conv_size here;
+
+            if (node->kind != NN_NODE_CONV || (d == NN_BACKWARD_DATA && node->in == 0))
+                continue;
+            here = nn_conv_size_most(&node->conv, (enum nn_direction)d, n);
+            most.shared = nn_size_most(most.shared, here.shared);
+            most.private = nn_size_most(most.private, here.private);
+            most.blocks = nn_size_most(most.blocks, here.blocks);
+        }
+    }
+    assert_int_equal(size.shared, most.shared);
+    assert_int_equal(size.private, most.private);
+    assert_int_equal(size.block_rows, most.blocks);
+}
+
+static void a_network_has_room_for_every_layer_and_no_more(void **state)
+{
+    /* Convolutions one behind the other, the last of them the largest: it has the input, the
+     * filters or the taps of an earlier one, but not all three. */
+    static const struct chain {
+        int k, r;
+    } chains[][4] = {
+        {{64, 1}, {64, 3}, {512, 1}, {64, 3}},
+        {{64, 1}, {64, 3}, {64, 3}, {512, 3}},
+        {{64, 1}, {64, 1}, {64, 1}, {64, 5}},
+    };
+
+    (void)state;
+    for (size_t k = 0; k < COUNT(networks); k++) {
+        struct nn_graph graph;
+
+        nn_resnet_build(nn_resnet_find(networks[k].name), networks[k].size, CLASSES, &graph);
+        check_room(&graph, 7);
+        nn_graph_release(&graph);
+    }
+    for (size_t k = 0; k < COUNT(chains); k++) {
+        struct nn_graph graph;
+        int value = 0;
+
+        nn_graph_init(&graph, 3, 12, 12);
+        for (size_t i = 0; i < COUNT(chains[k]); i++)
+            value = nn_graph_conv(&graph, "conv", "bn", value, chains[k][i].k, chains[k][i].r, 1);
+        nn_graph_finish(&graph);
+        check_room(&graph, 7);
         nn_graph_release(&graph);
     }
 }
@@ -618,6 +681,7 @@ int main(void)
         cmocka_unit_test(sharing_memory_changes_no_bits),
         cmocka_unit_test(evaluation_has_the_same_bits_in_a_model_made_for_training),
         cmocka_unit_test(no_layer_needs_more_for_fewer_images),
+        cmocka_unit_test(a_network_has_room_for_every_layer_and_no_more),
         cmocka_unit_test(a_step_and_an_evaluation_allocate_nothing),
     };
 

@@ -61,14 +61,17 @@ static size_t most(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static size_t floats_of(const struct bed *bed, bool shared)
+static struct nn_conv_size size_of(const struct bed *bed)
 {
-    size_t floats = 0;
+    struct nn_conv_size size = {0};
 
-    for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++)
-        floats = most(floats, shared ? bed->algorithm->shared_floats(&bed->conv, d, bed->n)
-                                     : bed->algorithm->private_floats(&bed->conv, d, bed->n));
-    return floats;
+    for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
+        const struct nn_conv_size here = bed->algorithm->size(&bed->conv, d, bed->n);
+
+        size.shared = most(size.shared, here.shared);
+        size.private = most(size.private, here.private);
+    }
+    return size;
 }
 
 static void bed_open(struct bed *bed, const struct nn_conv_algorithm *algorithm,
@@ -77,6 +80,7 @@ static void bed_open(struct bed *bed, const struct nn_conv_algorithm *algorithm,
     struct err err = {0};
     struct nn_conv *conv = &bed->conv;
     size_t y_blocks, dx_blocks;
+    struct nn_conv_size size;
 
     nn_threads_init(threads);
     *bed = (struct bed){.algorithm = algorithm, .n = form->n};
@@ -100,14 +104,14 @@ static void bed_open(struct bed *bed, const struct nn_conv_algorithm *algorithm,
         bed->bias[i] *= 0.25f;
         bed->mean[i] *= 0.5f;
     }
-    y_blocks = algorithm->blocks(conv, NN_FORWARD, form->n);
-    dx_blocks = algorithm->blocks(conv, NN_BACKWARD_DATA, form->n);
+    y_blocks = algorithm->size(conv, NN_FORWARD, form->n).blocks;
+    dx_blocks = algorithm->size(conv, NN_BACKWARD_DATA, form->n).blocks;
     bed->y_sums = numbers_new(12, y_blocks * NN_BLOCK_SUMS * form->k);
     bed->dx_sums = numbers_new(13, dx_blocks * NN_BLOCK_SUMS * form->c);
     bed->y_rows = calloc(y_blocks, sizeof(uint32_t));
     bed->dx_rows = calloc(dx_blocks, sizeof(uint32_t));
-    assert_int_equal(
-        nn_scratch_init(&bed->scratch, floats_of(bed, true), floats_of(bed, false), &err), 0);
+    size = size_of(bed);
+    assert_int_equal(nn_scratch_init(&bed->scratch, size.shared, size.private, &err), 0);
 }
 
 static void bed_close(struct bed *bed)
@@ -343,7 +347,7 @@ static float *copy_of(const float *x, size_t count)
 static int forward_sums_differ(const struct bed *bed, const char *what)
 {
     const size_t k = (size_t)bed->conv.k, rows = bed->y_count / k;
-    const size_t blocks = bed->algorithm->blocks(&bed->conv, NN_FORWARD, bed->n);
+    const size_t blocks = bed->algorithm->size(&bed->conv, NN_FORWARD, bed->n).blocks;
     size_t counted = 0;
     int wrong = 0;
 
@@ -376,7 +380,7 @@ static int forward_sums_differ(const struct bed *bed, const char *what)
 static int backward_sums_differ(const struct bed *bed, const char *what)
 {
     const size_t c = (size_t)bed->conv.c, rows = bed->x_count / c;
-    const size_t blocks = bed->algorithm->blocks(&bed->conv, NN_BACKWARD_DATA, bed->n);
+    const size_t blocks = bed->algorithm->size(&bed->conv, NN_BACKWARD_DATA, bed->n).blocks;
     size_t counted = 0;
     int wrong = 0;
 
@@ -542,7 +546,7 @@ static void winograd_has_the_same_bits_for_any_number_of_threads(void **state)
             assert_memory_equal(one.dx, many.dx, one.x_count * sizeof(float));
             assert_memory_equal(one.dw, many.dw, one.w_count * sizeof(float));
             assert_memory_equal(one.y_sums, many.y_sums,
-                                one.algorithm->blocks(&one.conv, NN_FORWARD, one.n) *
+                                one.algorithm->size(&one.conv, NN_FORWARD, one.n).blocks *
                                     NN_BLOCK_SUMS * (size_t)one.conv.k * sizeof(float));
             bed_close(&many);
         }

@@ -111,15 +111,15 @@ static void measure_layer(struct sizes *sizes, const struct bench_layer *layer, 
     widen(&sizes->channels, c);
     for (int d = 0; d < BENCH_DIRECTIONS; d++) {
         const enum nn_direction direction = (enum nn_direction)d;
+        struct nn_conv_size size;
 
         if (!bench_layer_has(layer, direction))
             continue;
-        widen(&sizes->shared, nn_conv_shared_floats(conv, direction, n));
-        widen(&sizes->private, nn_conv_private_floats(conv, direction, n));
-        if (direction == NN_BACKWARD_WEIGHTS)
-            continue;
-        widen(&sizes->blocks, nn_conv_blocks(conv, direction, n));
-        widen(&sizes->sums, nn_conv_blocks(conv, direction, n) * NN_BLOCK_SUMS * c);
+        size = nn_conv_size(conv, direction, n);
+        widen(&sizes->shared, size.shared);
+        widen(&sizes->private, size.private);
+        widen(&sizes->blocks, size.blocks);
+        widen(&sizes->sums, size.blocks * NN_BLOCK_SUMS * c);
     }
 }
 

@@ -202,26 +202,52 @@ static void grow_by_conv(struct nn_memory_size *size, const struct nn_conv *conv
 {
     for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
         const enum nn_direction direction = (enum nn_direction)d;
+        struct nn_conv_size most;
 
         if (direction != NN_FORWARD && !training)
             continue;
         if (direction == NN_BACKWARD_DATA && !with_data)
             continue;
-        grow(&size->shared, nn_conv_shared_floats(conv, direction, n));
-        grow(&size->private, nn_conv_private_floats(conv, direction, n));
-        if (direction != NN_BACKWARD_WEIGHTS && training)
-            grow_by_sink(size, nn_conv_blocks_most(conv, direction, n),
-                         direction == NN_FORWARD ? conv->k : conv->c);
+        most = nn_conv_size_most(conv, direction, n);
+        grow(&size->shared, most.shared);
+        grow(&size->private, most.private);
+        if (training)
+            grow_by_sink(size, most.blocks, direction == NN_FORWARD ? conv->k : conv->c);
     }
 }
 
-static void grow_by_node(struct nn_memory_size *size, const struct nn_node *node, int n,
+/* What follows from these is the same too. */
+static bool is_same_shape(const struct nn_conv *a, const struct nn_conv *b)
+{
+    return a->c == b->c && a->h == b->h && a->w == b->w && a->k == b->k && a->r == b->r &&
+           a->stride == b->stride;
+}
+
+/* Does a convolution before node i take all that this one takes? A network has few shapes. */
+static bool is_repeated(const struct nn_graph *graph, int i)
+{
+    const struct nn_node *const node = &graph->nodes[i];
+
+    for (int j = 0; j < i; j++) {
+        const struct nn_node *const other = &graph->nodes[j];
+
+        if (other->kind == NN_NODE_CONV && (other->in != 0 || node->in == 0) &&
+            is_same_shape(&other->conv, &node->conv))
+            return true;
+    }
+    return false;
+}
+
+static void grow_by_node(struct nn_memory_size *size, const struct nn_graph *graph, int i, int n,
                          bool training)
 {
+    const struct nn_node *const node = &graph->nodes[i];
+
     switch (node->kind) {
     case NN_NODE_CONV:
         size->norms += NN_BATCHNORM_ARRAYS * (size_t)node->conv.k;
-        grow_by_conv(size, &node->conv, n, training, node->in != 0);
+        if (!is_repeated(graph, i))
+            grow_by_conv(size, &node->conv, n, training, node->in != 0);
         break;
     case NN_NODE_MAXPOOL:
         grow(&size->private, nn_maxpool_private_floats(&node->pool));
@@ -245,7 +271,7 @@ static struct nn_memory_size size_without_values(const struct nn_graph *graph, i
     struct nn_memory_size size = {0};
 
     for (int i = 0; i < graph->node_count; i++)
-        grow_by_node(&size, &graph->nodes[i], micro_batch, training);
+        grow_by_node(&size, graph, i, micro_batch, training);
     return size;
 }
 

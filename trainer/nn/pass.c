@@ -108,7 +108,7 @@ static void train_conv(const struct nn_pass *pass, int i)
     const struct nn_node *node = &pass->graph->nodes[i];
     const size_t k = (size_t)node->conv.k;
     const struct nn_batchnorm_sums sums =
-        sums_of(pass, nn_conv_blocks(&node->conv, NN_FORWARD, pass->n), k);
+        sums_of(pass, nn_conv_size(&node->conv, NN_FORWARD, pass->n).blocks, k);
     const struct nn_conv_forward args = {
         .conv = &node->conv,
         .n = pass->n,
@@ -336,7 +336,7 @@ static void backward_conv(const struct nn_pass *pass, int i)
         };
 
         nn_conv_backward_data(&data, &pass->memory->scratch);
-        settle(pass, i, nn_conv_blocks(&node->conv, NN_BACKWARD_DATA, pass->n));
+        settle(pass, i, nn_conv_size(&node->conv, NN_BACKWARD_DATA, pass->n).blocks);
     }
 }
 

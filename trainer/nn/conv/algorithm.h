@@ -12,9 +12,7 @@ struct nn_conv_algorithm {
     const char *name; /* as CONVOY_CONV spells it */
     /* Can it do this direction of this layer at all? */
     bool (*takes)(const struct nn_conv *conv, enum nn_direction direction);
-    size_t (*shared_floats)(const struct nn_conv *conv, enum nn_direction direction, int n);
-    size_t (*private_floats)(const struct nn_conv *conv, enum nn_direction direction, int n);
-    size_t (*blocks)(const struct nn_conv *conv, enum nn_direction direction, int n);
+    struct nn_conv_size (*size)(const struct nn_conv *conv, enum nn_direction direction, int n);
     void (*forward)(const struct nn_conv_forward *args, const struct nn_scratch *scratch);
     void (*backward_data)(const struct nn_conv_backward_data *args,
                           const struct nn_scratch *scratch);

@@ -492,11 +492,10 @@ static size_t shared_floats(const struct nn_conv *conv, enum nn_direction direct
     return cut_of(conv, n).parts * filter_floats(conv) + x + y;
 }
 
-static size_t private_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
+static size_t private_floats(const struct nn_conv *conv, enum nn_direction direction)
 {
     const struct nn_conv mirror = nn_conv_mirror(conv);
 
-    (void)n;
     if (is_pointwise(conv))
         return 0;
     if (direction == NN_BACKWARD_WEIGHTS)
@@ -510,17 +509,26 @@ static size_t blocks(const struct nn_conv *conv, enum nn_direction direction, in
 {
     const struct nn_conv mirror = nn_conv_mirror(conv);
 
+    if (direction == NN_BACKWARD_WEIGHTS)
+        return 0;
     if (direction == NN_FORWARD || is_pointwise(conv))
         return (size_t)n * tiles_of(conv);
     return conv->stride == 1 ? (size_t)n * tiles_of(&mirror) : (size_t)n;
 }
 
+static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction direction, int n)
+{
+    return (struct nn_conv_size){
+        .shared = shared_floats(conv, direction, n),
+        .private = private_floats(conv, direction),
+        .blocks = blocks(conv, direction, n),
+    };
+}
+
 const struct nn_conv_algorithm nn_conv_gemm = {
     .name = "gemm",
     .takes = takes,
-    .shared_floats = shared_floats,
-    .private_floats = private_floats,
-    .blocks = blocks,
+    .size = size,
     .forward = forward,
     .backward_data = backward_data,
     .backward_weights = backward_weights,

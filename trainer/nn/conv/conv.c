@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "trainer/nn/conv/algorithm.h"
 #include "trainer/nn/kernel/kernels.h"
+#include "trainer/nn/kernel/size.h"
 
 /* In the order in which they are asked. What CONVOY_CONV names is asked before them. */
 static const struct nn_conv_algorithm *const algorithms[] = {
@@ -126,36 +127,24 @@ void nn_conv_backward_weights(const struct nn_conv_backward_weights *args,
     choose(args->conv, NN_BACKWARD_WEIGHTS)->backward_weights(args, scratch);
 }
 
-/* Fewer images may be cut in another way, which needs more: the most for 1 to n images. */
-static size_t most(size_t (*floats)(const struct nn_conv *, enum nn_direction, int),
-                   const struct nn_conv *conv, enum nn_direction direction, int n)
+struct nn_conv_size nn_conv_size(const struct nn_conv *conv, enum nn_direction direction, int n)
 {
-    size_t found = 0;
+    return choose(conv, direction)->size(conv, direction, n);
+}
+
+/* Fewer images may be cut in another way, which needs more: every number of them is asked. */
+struct nn_conv_size nn_conv_size_most(const struct nn_conv *conv, enum nn_direction direction,
+                                      int n)
+{
+    const struct nn_conv_algorithm *const algorithm = choose(conv, direction);
+    struct nn_conv_size most = {0};
 
     for (int i = 1; i <= n; i++) {
-        const size_t here = floats(conv, direction, i);
+        const struct nn_conv_size here = algorithm->size(conv, direction, i);
 
-        found = here > found ? here : found;
+        most.shared = nn_size_most(most.shared, here.shared);
+        most.private = nn_size_most(most.private, here.private);
+        most.blocks = nn_size_most(most.blocks, here.blocks);
     }
-    return found;
-}
-
-size_t nn_conv_shared_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    return most(choose(conv, direction)->shared_floats, conv, direction, n);
-}
-
-size_t nn_conv_private_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    return most(choose(conv, direction)->private_floats, conv, direction, n);
-}
-
-size_t nn_conv_blocks_most(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    return most(choose(conv, direction)->blocks, conv, direction, n);
-}
-
-size_t nn_conv_blocks(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    return choose(conv, direction)->blocks(conv, direction, n);
+    return most;
 }

@@ -67,15 +67,18 @@ void nn_conv_backward_data(const struct nn_conv_backward_data *args,
 void nn_conv_backward_weights(const struct nn_conv_backward_weights *args,
                               const struct nn_scratch *scratch);
 
-/** Scratch that a direction needs for up to n images. */
-size_t nn_conv_shared_floats(const struct nn_conv *conv, enum nn_direction direction, int n);
-size_t nn_conv_private_floats(const struct nn_conv *conv, enum nn_direction direction, int n);
+/* What a direction takes. */
+struct nn_conv_size {
+    size_t shared, private; /* scratch, floats; private: of each thread */
+    size_t blocks; /* in which images leave through the sink of forward or of backward to the data:
+                      sink.sums and sink.block_rows have this many. 0 for backward to the filters */
+};
 
-/** Blocks in which n images leave through the sink of forward or of backward to the data:
- * sink.sums and sink.block_rows have this many. */
-size_t nn_conv_blocks(const struct nn_conv *conv, enum nn_direction direction, int n);
-/** The most blocks for 1 to n images. */
-size_t nn_conv_blocks_most(const struct nn_conv *conv, enum nn_direction direction, int n);
+/** For n images, not fewer. */
+struct nn_conv_size nn_conv_size(const struct nn_conv *conv, enum nn_direction direction, int n);
+/** For any number of images from 1 to n: the most of each. */
+struct nn_conv_size nn_conv_size_most(const struct nn_conv *conv, enum nn_direction direction,
+                                      int n);
 
 /** The name of the algorithm that the table says: "winograd4", "direct", ... */
 const char *nn_conv_algorithm_name(const struct nn_conv *conv, enum nn_direction direction);

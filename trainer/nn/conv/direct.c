@@ -466,39 +466,24 @@ static bool takes(const struct nn_conv *conv, enum nn_direction direction)
            (direction != NN_BACKWARD_DATA || conv->stride <= NN_DIRECT_STRIDE_MAX);
 }
 
-static size_t shared_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
+static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction direction, int n)
 {
+    struct nn_direct_plan plan;
+
     if (direction == NN_BACKWARD_WEIGHTS)
-        return nn_direct_weights_shared_floats(conv, n);
-
-    const struct nn_direct_plan plan = nn_direct_plan_of(conv, direction, n);
-
-    return plan.filter_floats;
-}
-
-static size_t private_floats(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    if (direction == NN_BACKWARD_WEIGHTS)
-        return nn_direct_weights_private_floats(conv, n);
-
-    const struct nn_direct_plan plan = nn_direct_plan_of(conv, direction, n);
-
-    return desk_floats(&plan);
-}
-
-static size_t blocks(const struct nn_conv *conv, enum nn_direction direction, int n)
-{
-    const struct nn_direct_plan plan = nn_direct_plan_of(conv, direction, n);
-
-    return nn_strips_blocks(&plan.strips);
+        return nn_direct_weights_size(conv, n);
+    plan = nn_direct_plan_of(conv, direction, n);
+    return (struct nn_conv_size){
+        .shared = plan.filter_floats,
+        .private = desk_floats(&plan),
+        .blocks = nn_strips_blocks(&plan.strips),
+    };
 }
 
 const struct nn_conv_algorithm nn_conv_direct = {
     .name = "direct",
     .takes = takes,
-    .shared_floats = shared_floats,
-    .private_floats = private_floats,
-    .blocks = blocks,
+    .size = size,
     .forward = forward,
     .backward_data = backward_data,
     .backward_weights = nn_direct_weights,

@@ -52,8 +52,7 @@ size_t nn_direct_taps(const struct nn_direct_class *class);
 struct nn_strips nn_direct_forward_strips(const struct nn_conv *conv, int n);
 
 /* direct_weights.c: backward to the filters. */
-size_t nn_direct_weights_shared_floats(const struct nn_conv *conv, int n);
-size_t nn_direct_weights_private_floats(const struct nn_conv *conv, int n);
+struct nn_conv_size nn_direct_weights_size(const struct nn_conv *conv, int n);
 void nn_direct_weights(const struct nn_conv_backward_weights *args,
                        const struct nn_scratch *scratch);
 

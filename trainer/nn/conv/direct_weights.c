@@ -430,16 +430,12 @@ void nn_direct_weights(const struct nn_conv_backward_weights *args,
     }
 }
 
-size_t nn_direct_weights_shared_floats(const struct nn_conv *conv, int n)
+struct nn_conv_size nn_direct_weights_size(const struct nn_conv *conv, int n)
 {
     const struct plan plan = plan_of(conv, n);
 
-    return plan.parts * plan.panels * nn_sums_panel_floats(&plan.sums);
-}
-
-size_t nn_direct_weights_private_floats(const struct nn_conv *conv, int n)
-{
-    const struct plan plan = plan_of(conv, n);
-
-    return desk_floats(&plan);
+    return (struct nn_conv_size){
+        .shared = plan.parts * plan.panels * nn_sums_panel_floats(&plan.sums),
+        .private = desk_floats(&plan),
+    };
 }

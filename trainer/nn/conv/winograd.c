@@ -457,56 +457,28 @@ static bool takes(const struct nn_conv *conv, enum nn_direction direction)
     return conv->r == 3 && conv->stride == 1 && conv->pad == 1;
 }
 
-static struct plan plan_for(const struct nn_conv *conv, enum nn_direction direction, int n,
-                            size_t m)
+static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction direction, int n,
+                                size_t m)
 {
     const struct nn_conv mirror = nn_conv_mirror(conv);
-
-    return plan_of(direction == NN_FORWARD ? conv : &mirror, (size_t)n, m);
-}
-
-static size_t shared_floats(const struct nn_conv *conv, enum nn_direction direction, int n,
-                            size_t m)
-{
     struct plan plan;
 
     if (direction == NN_BACKWARD_WEIGHTS)
-        return nn_winograd_weights_shared_floats(conv, (size_t)n, m);
-    plan = plan_for(conv, direction, n, m);
-    return shared_floats_of(&plan);
-}
-
-static size_t private_floats(const struct nn_conv *conv, enum nn_direction direction, int n,
-                             size_t m)
-{
-    struct plan plan;
-
-    if (direction == NN_BACKWARD_WEIGHTS)
-        return nn_winograd_weights_private_floats(conv, (size_t)n, m);
-    plan = plan_for(conv, direction, n, m);
-    return private_floats_of(&plan);
-}
-
-static size_t blocks(const struct nn_conv *conv, enum nn_direction direction, int n, size_t m)
-{
-    return plan_for(conv, direction, n, m).tiles.blocks;
+        return nn_winograd_weights_size(conv, (size_t)n, m);
+    plan = plan_of(direction == NN_FORWARD ? conv : &mirror, (size_t)n, m);
+    return (struct nn_conv_size){
+        .shared = shared_floats_of(&plan),
+        .private = private_floats_of(&plan),
+        .blocks = plan.tiles.blocks,
+    };
 }
 
 /* The two tables differ in m alone. */
 #define WINOGRAD(m)                                                                                \
-    static size_t shared_floats_##m(const struct nn_conv *conv, enum nn_direction direction,       \
-                                    int n)                                                         \
+    static struct nn_conv_size size_##m(const struct nn_conv *conv, enum nn_direction direction,   \
+                                        int n)                                                     \
     {                                                                                              \
-        return shared_floats(conv, direction, n, m);                                               \
-    }                                                                                              \
-    static size_t private_floats_##m(const struct nn_conv *conv, enum nn_direction direction,      \
-                                     int n)                                                        \
-    {                                                                                              \
-        return private_floats(conv, direction, n, m);                                              \
-    }                                                                                              \
-    static size_t blocks_##m(const struct nn_conv *conv, enum nn_direction direction, int n)       \
-    {                                                                                              \
-        return blocks(conv, direction, n, m);                                                      \
+        return size(conv, direction, n, m);                                                        \
     }                                                                                              \
     static void forward_##m(const struct nn_conv_forward *args, const struct nn_scratch *scratch)  \
     {                                                                                              \
@@ -525,9 +497,7 @@ static size_t blocks(const struct nn_conv *conv, enum nn_direction direction, in
     const struct nn_conv_algorithm nn_conv_winograd##m = {                                         \
         .name = "winograd" #m,                                                                     \
         .takes = takes,                                                                            \
-        .shared_floats = shared_floats_##m,                                                        \
-        .private_floats = private_floats_##m,                                                      \
-        .blocks = blocks_##m,                                                                      \
+        .size = size_##m,                                                                          \
         .forward = forward_##m,                                                                    \
         .backward_data = backward_data_##m,                                                        \
         .backward_weights = backward_weights_##m,                                                  \

@@ -126,20 +126,18 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
 
 /* Shared scratch: the parts' dw, or V and Z of the blocks that are worked on. Private: S, then V
  * and Z of narrow layers, then the strip. */
-size_t nn_winograd_weights_shared_floats(const struct nn_conv *conv, size_t n, size_t m)
+struct nn_conv_size nn_winograd_weights_size(const struct nn_conv *conv, size_t n, size_t m)
 {
     const struct plan plan = plan_of(conv, n, m);
+    const size_t block = plan.v_floats + plan.z_floats;
 
     if (plan.wide)
-        return plan.together * (plan.v_floats + plan.z_floats);
-    return plan.parts > 1 ? plan.parts * dw_floats(&plan) : 0;
-}
-
-size_t nn_winograd_weights_private_floats(const struct nn_conv *conv, size_t n, size_t m)
-{
-    const struct plan plan = plan_of(conv, n, m);
-
-    return plan.s_floats + (plan.wide ? 0 : plan.v_floats + plan.z_floats) + plan.strip_floats;
+        return (struct nn_conv_size){.shared = plan.together * block,
+                                     .private = plan.s_floats + plan.strip_floats};
+    return (struct nn_conv_size){
+        .shared = plan.parts > 1 ? plan.parts * dw_floats(&plan) : 0,
+        .private = plan.s_floats + block + plan.strip_floats,
+    };
 }
 
 struct job {

@@ -9,12 +9,12 @@
 
 struct nn_conv;
 struct nn_conv_backward_weights;
+struct nn_conv_size;
 struct nn_scratch;
 
 void nn_winograd_backward_weights(const struct nn_conv_backward_weights *args, size_t m,
                                   const struct nn_scratch *scratch);
 
-size_t nn_winograd_weights_shared_floats(const struct nn_conv *conv, size_t n, size_t m);
-size_t nn_winograd_weights_private_floats(const struct nn_conv *conv, size_t n, size_t m);
+struct nn_conv_size nn_winograd_weights_size(const struct nn_conv *conv, size_t n, size_t m);
 
 #endif
