@@ -68,15 +68,19 @@ static bool fits(const struct train_memory_job *job, int micro_batch, uint64_t a
            memory.total <= available / (uint64_t)job->ranks_of_host;
 }
 
-/* The largest that fits, or 0. More pictures need more memory of the network, but fewer partial
- * sums, so a few sizes may fail between two that fit: the search only needs one that fits. */
+/* The largest that fits, or 0. Few pictures need many partial sums, many need much of the network:
+ * what fits lies between. Near its ends a few sizes may fail between two that fit: the search only
+ * needs one that fits. */
 static int largest_that_fits(const struct train_memory_job *job, uint64_t available)
 {
     int fitting = 0, failing = job->micro_batch;
 
-    for (int b = 1; b < job->micro_batch; b *= 2)
-        fitting = fits(job, b, available) ? b : fitting;
-    failing = fitting > 0 && 2 * fitting < failing ? 2 * fitting : failing;
+    for (int b = 1; b < failing; b *= 2) {
+        if (fits(job, b, available))
+            fitting = b;
+        else if (fitting > 0)
+            failing = b;
+    }
     while (fitting > 0 && failing - fitting > 1) {
         const int middle = fitting + (failing - fitting) / 2;
 
@@ -88,27 +92,38 @@ static int largest_that_fits(const struct train_memory_job *job, uint64_t availa
     return fitting;
 }
 
-int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err)
+static int check(const struct train_memory_job *job, const struct train_memory *memory,
+                 uint64_t available, struct err *err)
 {
-    struct train_memory memory;
+    const int ranks = job->ranks_of_host;
+    char each[40] = "";
     int other;
 
-    if (train_memory_plan(job, &memory, err) < 0)
-        return -1;
-    if (memory.total <= available / (uint64_t)job->ranks_of_host)
+    if (memory->total <= available / (uint64_t)ranks)
         return 0;
+    if (ranks > 1)
+        snprintf(each, sizeof each, " for each of %d ranks", ranks);
     other = largest_that_fits(job, available);
     if (other == 0)
         return err_set(err, ERR_USAGE,
-                       "%s at %d pixels needs %.1f GB for each of %d ranks, and this host has %.1f "
-                       "GB left: no --micro-batch fits; use fewer ranks or smaller pictures",
-                       job->options->model, job->options->image_size, (double)memory.total / 1e9,
-                       job->ranks_of_host, (double)available / 1e9);
+                       "%s at %d pixels needs %.1f GB%s, and this host has %.1f GB left: no "
+                       "--micro-batch fits; use %ssmaller pictures",
+                       job->options->model, job->options->image_size, (double)memory->total / 1e9,
+                       each, (double)available / 1e9, ranks > 1 ? "fewer ranks or " : "");
     return err_set(err, ERR_USAGE,
-                   "%s at %d pixels with --micro-batch %d needs %.1f GB for each of %d ranks, and "
-                   "this host has %.1f GB left: --micro-batch %d fits",
+                   "%s at %d pixels with --micro-batch %d needs %.1f GB%s, and this host has %.1f "
+                   "GB left: --micro-batch %d fits",
                    job->options->model, job->options->image_size, job->micro_batch,
-                   (double)memory.total / 1e9, job->ranks_of_host, (double)available / 1e9, other);
+                   (double)memory->total / 1e9, each, (double)available / 1e9, other);
+}
+
+int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err)
+{
+    struct train_memory memory;
+
+    if (train_memory_plan(job, &memory, err) < 0)
+        return -1;
+    return check(job, &memory, available, err);
 }
 
 static void line(FILE *out, const char *what, size_t bytes)
@@ -136,5 +151,5 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
     line(out, "together", memory.total);
     fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", (double)available / (1 << 20),
             job->ranks_of_host, job->ranks_of_host == 1 ? "" : "s");
-    return train_memory_check(job, available, err);
+    return check(job, &memory, available, err);
 }

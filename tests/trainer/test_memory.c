@@ -1,0 +1,120 @@
+/* tests/trainer/test_memory.c -- a network that is too large for its host: what the refusal says,
+ * against a search through every size. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "trainer/memory.h"
+#include "trainer/options.h"
+
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+#define BATCH        150
+
+static struct train_options options = {.global_batch = BATCH};
+
+static struct train_memory_job job_of(const char *model, int image_size, int micro_batch)
+{
+    options.model = model;
+    options.image_size = image_size;
+    return (struct train_memory_job){
+        .options = &options,
+        .micro_batch = micro_batch,
+        .classes = 10,
+        .threads = 1,
+        .ranks = 1,
+        .ranks_of_host = 1,
+    };
+}
+
+static size_t total_of(struct train_memory_job job, int micro_batch)
+{
+    struct train_memory memory;
+    struct err err = {0};
+
+    job.micro_batch = micro_batch;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    return memory.total;
+}
+
+static int named(const struct err *err)
+{
+    const char *const size = strstr(err->msg, "left: --micro-batch ");
+    int b = 0;
+
+    if (size != NULL)
+        sscanf(size, "left: --micro-batch %d fits", &b);
+    return b;
+}
+
+static void a_refusal_names_the_largest_micro_batch_that_fits(void **state)
+{
+    static const int sizes[] = {1, 2, 3, 31, 32, 33, 64, 100, 148};
+    size_t totals[BATCH];
+    struct train_memory_job job = job_of("resnet20", 32, BATCH - 1);
+
+    (void)state;
+    for (int b = 1; b < BATCH; b++)
+        totals[b] = total_of(job, b);
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        const uint64_t available = totals[sizes[i]];
+        struct err err = {0};
+        int largest = 0;
+
+        for (int b = 1; b < BATCH; b++)
+            largest = totals[b] <= available ? b : largest;
+        assert_true(largest < BATCH - 1);
+        assert_int_equal(train_memory_check(&job, available, &err), -1);
+        assert_int_equal(err.code, ERR_USAGE);
+        assert_int_equal(named(&err), largest);
+    }
+}
+
+/* Many partial sums of a network with many weights: small sizes fail too. */
+static void a_refusal_finds_what_fits_between_two_that_do_not(void **state)
+{
+    const struct train_memory_job job = job_of("resnet101", 32, BATCH - 1);
+    const uint64_t available = total_of(job, 32);
+    struct err err = {0};
+
+    (void)state;
+    assert_true(total_of(job, 1) > available && total_of(job, BATCH - 1) > available);
+    assert_int_equal(train_memory_check(&job, available, &err), -1);
+    assert_true(named(&err) >= 32 && total_of(job, named(&err)) <= available);
+    assert_true(total_of(job, named(&err) + 1) > available);
+}
+
+static void a_refusal_speaks_of_ranks_only_where_there_are_several(void **state)
+{
+    struct train_memory_job job = job_of("resnet20", 32, BATCH - 1);
+    const uint64_t available[] = {1000, total_of(job, 10)}; /* nothing fits; 10 does */
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(available); i++) {
+        struct err one = {0}, three = {0};
+
+        job.ranks = job.ranks_of_host = 1;
+        assert_int_equal(train_memory_check(&job, available[i], &one), -1);
+        assert_null(strstr(one.msg, "rank"));
+        job.ranks = job.ranks_of_host = 3;
+        assert_int_equal(train_memory_check(&job, 3 * available[i], &three), -1);
+        assert_non_null(strstr(three.msg, " GB for each of 3 ranks, and this host has "));
+        assert_int_equal(strstr(three.msg, "use fewer ranks or smaller pictures") != NULL, i == 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_refusal_names_the_largest_micro_batch_that_fits),
+        cmocka_unit_test(a_refusal_finds_what_fits_between_two_that_do_not),
+        cmocka_unit_test(a_refusal_speaks_of_ranks_only_where_there_are_several),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
