@@ -12,8 +12,6 @@
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
 
-#define RUNNING_MOMENTUM 0.1f /* batch norm's, as PyTorch's default */
-
 /* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the
  * gradient. */
 static size_t leaf_floats(const struct train_run *run)
@@ -167,7 +165,7 @@ static void apply(struct train_run *run, uint32_t leaves, double lr)
     if (o->clip_norm > 0)
         optim_clip(gradient, weights, o->clip_norm);
     optim_sgd_step(&sgd, (float)lr, nn_model_weights(run->model), run->momentum, gradient, weights);
-    nn_model_update_running(run->model, run->sum, RUNNING_MOMENTUM);
+    nn_model_update_running(run->model, run->sum, NN_RUNNING_MOMENTUM);
 }
 
 static void advance(struct train_run *run, const struct agreement *all, double seconds)

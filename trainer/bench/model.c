@@ -15,9 +15,8 @@
 #include "trainer/nn/model.h"
 #include "trainer/optim/sgd.h"
 
-#define LR               1e-3f /* small: the weights must stay finite */
-#define RUNNING_MOMENTUM 0.1f
-#define WARMUP_STEPS     1
+#define LR           1e-3f /* small: the weights must stay finite */
+#define WARMUP_STEPS 1
 
 static const struct option_spec table[] = {
     BENCH_OPTION_MODEL,
@@ -131,7 +130,7 @@ static int take_step(struct bed *bed, const volatile sig_atomic_t *cancel, struc
         return err_set(err, ERR_INTERNAL, "the loss is not a finite number");
     optim_sgd_step(&sgd, LR, nn_model_weights(bed->model), bed->momentum, bed->gradient,
                    nn_model_weight_count(bed->model));
-    nn_model_update_running(bed->model, bed->statistics, RUNNING_MOMENTUM);
+    nn_model_update_running(bed->model, bed->statistics, NN_RUNNING_MOMENTUM);
     return 0;
 }
 

@@ -149,6 +149,7 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
 
 /** Apply one step's averaged statistics: running += momentum * (statistics - running). */
 void nn_model_update_running(struct nn_model *model, const float *statistics, float momentum);
+#define NN_RUNNING_MOMENTUM 0.1f /* PyTorch's default */
 
 /** Forward with running statistics. Adds to *score if labels is not NULL; copies (n, classes)
  * logits if logits is not NULL. An image's logits do not depend on n, on its place, or on the other
