@@ -76,18 +76,28 @@ static int check_only(const struct train_options *options, struct err *err)
     return 0;
 }
 
-/* Classes are not known without the pictures: the usual numbers. */
+static int count_in(const char *name, int otherwise)
+{
+    const char *const text = getenv(name);
+    const int count = text == NULL ? 0 : atoi(text);
+
+    return count > 0 ? count : otherwise;
+}
+
+/* Classes are not known without the pictures: the usual numbers. Ranks are those of somebody's
+ * mpirun, else what `convoy` says; the first shows its host's plan for all. */
 static int show_memory(const struct train_options *options, struct err *err)
 {
-    const char *const ranks = getenv("CONVOY_RANKS");
+    const int ranks = count_in("OMPI_COMM_WORLD_LOCAL_SIZE", count_in("CONVOY_RANKS", 1));
     struct train_memory_job job = {.options = options,
                                    .micro_batch = options->micro_batch,
                                    .classes = nn_model_default_classes(options->model),
                                    .threads = options->threads,
-                                   .ranks_of_host = ranks == NULL ? 1 : atoi(ranks)};
+                                   .ranks = count_in("OMPI_COMM_WORLD_SIZE", ranks),
+                                   .ranks_of_host = ranks};
 
-    job.ranks_of_host = job.ranks_of_host < 1 ? 1 : job.ranks_of_host;
-    job.ranks = job.ranks_of_host;
+    if (!is_first_rank())
+        return 0;
     if (job.threads == 0)
         job.threads = train_threads(job.ranks_of_host);
     if (train_options_check_ranks(options, job.ranks, err) < 0 ||

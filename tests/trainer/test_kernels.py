@@ -60,6 +60,11 @@ class Kernels(Job):
         self.assertGreater(rows["values"], 100)
         self.assertEqual(sorted(os.listdir(self.folder)), ["stderr", "stdout"])
 
+    def test_the_first_of_somebodys_ranks_shows_the_plan_of_all(self):
+        self.assertEqual(self.wait(self.start(*self.foreign(2, "--memory", "--model", "resnet20"))), 0, self.err)
+        self.assertEqual(self.out.count("together"), 1, self.out)
+        self.assertIn(" for 2 ranks\n", self.out)
+
     def test_too_much_is_refused_and_what_fits_does_fit(self):
         words = ["--model", "resnet18", "--global-batch", "64", "--micro-batch", "64"]
         self.env["CONVOY_HOST_MEMORY"] = "900000000"
