@@ -82,6 +82,17 @@ class Kernels(Job):
         self.assertEqual(self.plan("--model", "resnet20")[0], 2)
         self.assert_one_error("no --micro-batch fits")
 
+    def test_a_host_memory_that_is_no_number_of_bytes(self):
+        for value in ("4G", "-1"):
+            self.env["CONVOY_HOST_MEMORY"] = value
+            with self.subTest(value):
+                self.assertEqual(self.plan("--model", "resnet20")[0], 2)
+                self.assert_one_error("CONVOY_HOST_MEMORY", f"'{value}'")
+            for ranks in (1, 2):
+                with self.subTest(value, ranks=ranks):
+                    self.assertEqual(self.convoy(ranks, *self.options()), 2, self.err)
+                    self.refused("CONVOY_HOST_MEMORY", f"'{value}'")
+
     def test_a_run_that_does_not_fit_does_not_start(self):
         self.env["CONVOY_HOST_MEMORY"] = "110000000"
         for ranks in (1, 2):
