@@ -61,6 +61,7 @@ class Verbs(unittest.TestCase):
             self.refused(name, said="without mpirun", OMPI_COMM_WORLD_RANK="0")
         self.refused("model", "--steps", "0", said="--steps")
         self.refused("layers", "--steps", "1", said="--steps")
+        self.refused("layers", "--model=resnet20", "--layer=conv2", said="--layer: no row")
 
     def test_full_stdout_does_not_pass_for_success(self):
         with open("/dev/full", "w") as full:
@@ -110,6 +111,11 @@ class Verbs(unittest.TestCase):
             self.assertEqual(by_direction["backward-weights"], forward)
             self.assertEqual({**data, "conv1": 1}, forward)
             self.assertNotIn("conv1", data)
+
+    def test_layers_runs_one_layer_where_it_is_named(self):
+        lines = self.lines("layers", "--model=resnet20", "--batch=2", "--repeats=1", "--layer=layer2.0.conv1")
+        self.assertEqual([(line["layer"], line["direction"]) for line in lines],
+                         [("layer2.0.conv1", direction) for direction in ("forward", "backward-weights", "backward-data")])
 
     def test_layers_counts_a_direct_convolution_and_compares_with_the_peak(self):
         lines = self.lines("layers", "--model=resnet20", "--batch=2", "--repeats=3", "--fused")

@@ -9,6 +9,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -30,15 +31,19 @@ static const struct option_spec table[] = {
      .metavar = "IMAGES",
      .min = 1,
      .max = 65536,
-     .fallback = "16",
+     .fallback = "32",
      .help = "images that a layer computes together"},
+    {.name = "layer",
+     .kind = OPTION_TEXT,
+     .metavar = "NAME",
+     .help = "this one only, as the table names it: for a profiler"},
     BENCH_OPTION_THREADS,
     {.name = "repeats",
      .kind = OPTION_INTEGER,
      .metavar = "N",
      .min = 1,
      .max = 1e6,
-     .fallback = "5",
+     .fallback = "3",
      .help = "rounds that are timed; medians are shown"},
     {.name = "fused",
      .kind = OPTION_FLAG,
@@ -119,11 +124,32 @@ static void list_rows(struct run *run)
             }
 }
 
+/* --layer: the others are dropped. */
+static int choose_layer(struct run *run, struct err *err)
+{
+    const char *const name = option_text(&run->options.set, "layer");
+
+    for (size_t i = 0; name != NULL && i < run->layer_count; i++)
+        if (strcmp(run->layers[i].name, name) == 0) {
+            run->layers[0] = run->layers[i];
+            run->layer_count = 1;
+            return 0;
+        }
+    if (name != NULL)
+        return err_set(err, ERR_USAGE,
+                       "--layer: no row of %s's table is named '%.100s'; run without --layer to "
+                       "see them",
+                       run->options.model, name);
+    return 0;
+}
+
 static int prepare(struct run *run, struct err *err)
 {
     const struct bench_common *const o = &run->options;
 
     run->layers = bench_layers_find(o->model, o->image_size, &run->layer_count);
+    if (choose_layer(run, err) < 0)
+        return -1;
     list_rows(run);
     run->operands = (struct bench_operands){.plain = !option_flag(&o->set, "fused"), .n = o->batch};
     return bench_operands_init(&run->operands, run->layers, run->layer_count, err);
@@ -243,7 +269,8 @@ static void print_table(const struct run *run)
            "direction", "kernel", "min ms", "ms", "GFLOP/s", "% peak");
     for (size_t i = 0; i < run->row_count; i++)
         print_row(&run->rows[i]);
-    print_sum(run);
+    if (option_text(&o->set, "layer") == NULL)
+        print_sum(run);
 }
 
 static int measure(struct run *run, const volatile sig_atomic_t *cancel, struct err *err)
