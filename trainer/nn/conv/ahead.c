@@ -1,27 +1,46 @@
 #include "trainer/nn/conv/ahead.h"
 
-#include <assert.h>
-
+#include "trainer/nn/conv/strip.h"
 #include "trainer/nn/kernel/sink.h"
 
 #define LINE_BYTES 64
 
 static void add_range(struct nn_ahead *ahead, const float *from, const float *to)
 {
-    if (to <= from)
+    if (to <= from || ahead->ranges == NN_AHEAD_RANGES)
         return;
-    assert(ahead->ranges < NN_AHEAD_RANGES);
     ahead->range[ahead->ranges].at = (const char *)from;
     ahead->range[ahead->ranges++].end = (const char *)to;
 }
 
+void nn_ahead_add_rows(struct nn_ahead *ahead, const float *x, size_t c, size_t from, size_t to)
+{
+    add_range(ahead, x + from * c, x + to * c);
+}
+
 void nn_ahead_add(struct nn_ahead *ahead, const struct nn_source *source, size_t from, size_t to)
 {
-    const size_t c = source->c;
-
-    add_range(ahead, source->x + from * c, source->x + to * c);
+    nn_ahead_add_rows(ahead, source->x, source->c, from, to);
     if (source->kind != NN_SOURCE_PLAIN && source->other != NULL)
-        add_range(ahead, source->other + from * c, source->other + to * c);
+        nn_ahead_add_rows(ahead, source->other, source->c, from, to);
+}
+
+void nn_ahead_add_block(struct nn_ahead *ahead, const struct nn_strips *strips,
+                        const struct nn_block *block, const struct nn_block *next,
+                        const struct nn_source *source)
+{
+    const size_t height = (size_t)strips->in_h, width = (size_t)strips->in_w;
+
+    if (!nn_strips_skip(strips)) {
+        nn_ahead_add(ahead, source, nn_strips_end(strips, block), nn_strips_end(strips, next));
+        return;
+    }
+    for (size_t image = next->image; image < next->image + next->images; image++)
+        for (size_t line = next->line; line < next->line + next->lines; line++) {
+            const size_t row = (image * height + line * (size_t)strips->step) * width;
+
+            nn_ahead_add(ahead, source, row, row + width);
+        }
 }
 
 void nn_ahead_add_sink(struct nn_ahead *ahead, const struct nn_sink *sink, size_t from, size_t to)

@@ -7,10 +7,12 @@
 
 #include <stddef.h>
 
+struct nn_block;
 struct nn_sink;
 struct nn_source;
+struct nn_strips;
 
-#define NN_AHEAD_RANGES 6
+#define NN_AHEAD_RANGES 24 /* more are left out */
 
 /* All zero: nothing. */
 struct nn_ahead {
@@ -20,8 +22,17 @@ struct nn_ahead {
     size_t ranges, lines; /* lines: of each piece */
 };
 
+/** Rows [from, to) of a matrix of c columns. */
+void nn_ahead_add_rows(struct nn_ahead *ahead, const float *x, size_t c, size_t from, size_t to);
+
 /** Rows [from, to) of what the source reads. */
 void nn_ahead_add(struct nn_ahead *ahead, const struct nn_source *source, size_t from, size_t to);
+
+/** What block `next` reads of the source and the block before it did not. Of windows that skip
+ * pixels, the skipped ones between them too. */
+void nn_ahead_add_block(struct nn_ahead *ahead, const struct nn_strips *strips,
+                        const struct nn_block *block, const struct nn_block *next,
+                        const struct nn_source *source);
 
 /** Rows [from, to) of what the sink reads besides y. */
 void nn_ahead_add_sink(struct nn_ahead *ahead, const struct nn_sink *sink, size_t from, size_t to);

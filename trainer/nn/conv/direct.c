@@ -26,9 +26,15 @@
 #define SINK_CHANNELS 512   /* panels after which rows go to the sink: while they are in L2 */
 #define JOBS          16    /* for each thread are enough, even if some thread gets one more */
 #define FAR_FLOATS    32768 /* of filters that are fetched into L2 again and again: 128 KiB */
+#define SKIPPED_MAX   256   /* channels of pixels that may be fetched and not read */
 #define ROWS_AT_ONCE  16
 #define LINE_FLOATS   16
 #define R_MAX         15 /* what a table on the stack holds */
+
+/* Channels of pixels that are read where they are. Those of more, or such as are skipped, lie so
+ * far apart that the six rows of a tile meet in few sets of L1. */
+#define IN_PLACE_MAX      1024
+#define IN_PLACE_MAX_STEP 256
 
 /* Floats from a pixel of a copy to the next, so that pixels spread over all sets of L1: an odd
  * number of cache lines. */
@@ -39,7 +45,11 @@ static size_t odd_lines(size_t channels)
 
 /* --- private memory --- */
 
-struct lists { /* for each class: where its pixels' windows are, and where its pixels go */
+/* For each class: where its pixels' windows are and where its pixels go, from the block's first
+ * window and first pixel on; the same for all blocks of one shape. */
+struct lists {
+    size_t images, lines, step;
+    bool cut; /* is the block's last line beyond what some class has? */
     size_t rows[NN_DIRECT_CLASSES_MAX];
     ptrdiff_t *a_at[NN_DIRECT_CLASSES_MAX], *c_at[NN_DIRECT_CLASSES_MAX];
 };
@@ -109,6 +119,7 @@ struct job {
     const float *filters;
     size_t index; /* of the block */
     struct nn_block block;
+    float *y; /* the block's first pixel in the sink's */
     size_t first_panel, end_panel;
     bool far_filters; /* do they not stay in L2? */
     struct nn_ahead ahead;
@@ -117,27 +128,29 @@ struct job {
 /* Are all windows single pixels that may be read where they are? */
 static bool in_place(const struct nn_direct_plan *plan, const struct nn_source *source)
 {
-    return plan->strips.low == 0 && plan->strips.high == 1 && nn_source_is_plain(source);
+    const struct nn_strips *strips = &plan->strips;
+
+    return strips->low == 0 && strips->high == 1 && nn_source_is_plain(source) &&
+           plan->in_c <= (strips->step == 1 ? IN_PLACE_MAX : IN_PLACE_MAX_STEP);
 }
 
-/* Floats from the source's (or the strip's) begin to the window of pixel 0 of a line. */
+/* Floats from the block's first window to that of pixel 0 of a line. */
 static size_t window_at(const struct job *job, const struct nn_direct_class *class, size_t image,
                         size_t line, size_t step)
 {
     const struct nn_strips *strips = &job->plan->strips;
 
     if (in_place(job->plan, job->source))
-        return ((job->block.image + image) * (size_t)strips->in_h +
-                (job->block.line + line) * (size_t)strips->step) *
-               (size_t)strips->in_w * step;
+        return (image * (size_t)strips->in_h + line * (size_t)strips->step) * (size_t)strips->in_w *
+               step;
     return (nn_strips_window(strips, &job->block, image, line) +
             (size_t)(class->low_y - strips->low) * nn_strips_width(strips) +
             (size_t)(class->low_x - strips->low)) *
            step;
 }
 
-static void list_class(const struct job *job, size_t number, size_t step, size_t stride,
-                       struct desk *desk)
+static size_t list_class(const struct job *job, size_t number, size_t step, size_t stride,
+                         struct desk *desk)
 {
     const struct nn_direct_plan *plan = job->plan;
     const struct nn_direct_class *class = &plan->class[number];
@@ -145,35 +158,56 @@ static void list_class(const struct job *job, size_t number, size_t step, size_t
     ptrdiff_t *a_at = desk->lists.a_at[number], *c_at = desk->lists.c_at[number];
     size_t rows = 0;
 
-    for (size_t i = 0; i < block->images * block->lines; i++) {
-        const size_t image = i / block->lines, line = i % block->lines;
-        const size_t y = (block->line + line) * plan->out_step + (size_t) class->first_y;
-        const size_t a = window_at(job, class, image, line, step);
-        const size_t c = ((block->image + image) * plan->out_h + y) * plan->out_w;
+    for (size_t image = 0; image < block->images; image++)
+        for (size_t line = 0; line < block->lines; line++) {
+            const size_t y = line * plan->out_step + (size_t) class->first_y;
+            const size_t a = window_at(job, class, image, line, step);
+            const size_t c = (image * plan->out_h + y) * plan->out_w;
 
-        if (y >= plan->out_h)
-            continue;
-        for (size_t x = (size_t) class->first_x, q = 0; x < plan->out_w; x += plan->out_step, q++) {
-            a_at[rows] = (ptrdiff_t)(a + q * stride);
-            c_at[rows++] = (ptrdiff_t)((c + x) * plan->out_c);
+            if (block->line * plan->out_step + y >= plan->out_h)
+                continue;
+            for (size_t x = (size_t) class->first_x, q = 0; x < plan->out_w;
+                 x += plan->out_step, q++) {
+                a_at[rows] = (ptrdiff_t)(a + q * stride);
+                c_at[rows++] = (ptrdiff_t)((c + x) * plan->out_c);
+            }
         }
-    }
-    desk->lists.rows[number] = rows;
-    for (; rows > 0 && rows % NN_TILE_ROWS != 0; rows++) {
-        a_at[rows] = a_at[rows - 1];
-        c_at[rows] = desk->spare - job->sink->y;
+    return rows;
+}
+
+/* The last tile's rows beyond the pixels. */
+static void pad_list(const struct job *job, size_t number, const struct desk *desk)
+{
+    ptrdiff_t *a_at = desk->lists.a_at[number], *c_at = desk->lists.c_at[number];
+
+    for (size_t i = desk->lists.rows[number]; i > 0 && i % NN_TILE_ROWS != 0; i++) {
+        a_at[i] = a_at[i - 1];
+        c_at[i] = desk->spare - job->y;
     }
 }
 
 /* step: from pixel to pixel where the windows are read. */
 static void list_windows(const struct job *job, size_t step, struct desk *desk)
 {
-    const struct nn_strips *strips = &job->plan->strips;
-    const size_t pixels =
-        in_place(job->plan, job->source) ? (size_t)strips->step : nn_strips_step(strips);
+    const struct nn_direct_plan *plan = job->plan;
+    const struct nn_strips *strips = &plan->strips;
+    const struct nn_block *block = &job->block;
+    struct lists *lists = &desk->lists;
+    const bool plain = in_place(plan, job->source);
+    const size_t pixels = plain ? (size_t)strips->step : nn_strips_step(strips);
+    const bool cut = (block->line + block->lines) * plan->out_step > plan->out_h;
 
-    for (size_t i = 0; i < job->plan->classes; i++)
-        list_class(job, i, step, pixels * step, desk);
+    if (lists->images != block->images || lists->lines != block->lines || lists->step != step ||
+        lists->cut != cut) {
+        for (size_t i = 0; i < plan->classes; i++)
+            lists->rows[i] = list_class(job, i, step, pixels * step, desk);
+        lists->images = block->images;
+        lists->lines = block->lines;
+        lists->step = step;
+        lists->cut = cut;
+    }
+    for (size_t i = 0; i < plan->classes; i++)
+        pad_list(job, i, desk);
 }
 
 /* C of a panel's `columns` valid columns from the tile. */
@@ -184,7 +218,7 @@ static void copy_tile(const struct job *job, const struct desk *desk, size_t num
 
     for (size_t i = 0; i < desk->lists.rows[number]; i++) {
         const float *tile = desk->tile + i * width;
-        float *c = job->sink->y + desk->lists.c_at[number][i] + column;
+        float *c = job->y + desk->lists.c_at[number][i] + column;
 
         for (size_t j = 0; j < columns; j++)
             c[j] = add ? c[j] + tile[j] : tile[j];
@@ -199,7 +233,7 @@ static void zero_panels(const struct job *job, const struct desk *desk, size_t n
     const size_t columns = nn_size_least(panels * job->plan->width, job->plan->out_c - column);
 
     for (size_t i = 0; i < desk->lists.rows[number]; i++)
-        memset(job->sink->y + desk->lists.c_at[number][i] + column, 0, columns * sizeof(float));
+        memset(job->y + desk->lists.c_at[number][i] + column, 0, columns * sizeof(float));
 }
 
 /* The same chunk of the next panel, or the panel that follows the last one: of the next chunk, or
@@ -248,7 +282,7 @@ static void multiply(struct job *job, const struct desk *desk, size_t number, si
                  begin * taps * plan->width;
     product->rows = nn_size_round_up(desk->lists.rows[number], NN_TILE_ROWS);
     product->a_at = desk->lists.a_at[number];
-    product->c = whole ? job->sink->y + column : desk->tile;
+    product->c = whole ? job->y + column : desk->tile;
     product->c_at = whole ? desk->lists.c_at[number] : desk->tile_at;
     product->add = add && whole;
     call_twice(job, product, next_filters(job, class, panel, begin, count),
@@ -322,6 +356,15 @@ static void chunk_run(struct job *job, const struct desk *desk, const float *a, 
     }
 }
 
+/* Are there pixels that no filter reaches? */
+static bool has_gaps(const struct nn_direct_plan *plan)
+{
+    for (size_t i = 0; i < plan->classes; i++)
+        if (nn_direct_taps(&plan->class[i]) == 0)
+            return true;
+    return false;
+}
+
 static void look_ahead(struct job *job)
 {
     const struct nn_direct_plan *plan = job->plan;
@@ -334,10 +377,10 @@ static void look_ahead(struct job *job)
         const struct rows rows = rows_of(plan, &next);
 
         nn_ahead_add_sink(&job->ahead, job->sink, rows.begin, rows.end);
-        /* Windows that skip pixels would have the skipped ones fetched too. */
-        if (strips->step == 1 || strips->high - strips->low > 1)
-            nn_ahead_add(&job->ahead, job->source, nn_strips_end(strips, &job->block),
-                         nn_strips_end(strips, &next));
+        if (has_gaps(plan))
+            nn_ahead_add_rows(&job->ahead, job->sink->y, plan->out_c, rows.begin, rows.end);
+        if (!nn_strips_skip(strips) || plan->in_c <= SKIPPED_MAX)
+            nn_ahead_add_block(&job->ahead, strips, &job->block, &next, job->source);
     }
     nn_ahead_cut(&job->ahead, chunks * (job->end_panel - job->first_panel) * plan->classes);
 }
@@ -345,22 +388,24 @@ static void look_ahead(struct job *job)
 static void job_run(struct job *job, struct desk *desk)
 {
     const struct nn_direct_plan *plan = job->plan;
+    const struct nn_strips *strips = &plan->strips;
     const bool plain = in_place(plan, job->source);
-    size_t listed = 0; /* the step for which the lists are */
+    const float *x;
 
-    job->block = nn_strips_block(&plan->strips, job->index);
+    job->block = nn_strips_block(strips, job->index);
+    job->y = job->sink->y + rows_of(plan, &job->block).begin * plan->out_c;
+    x = job->source->x +
+        (job->block.image * (size_t)strips->in_h + job->block.line * (size_t)strips->step) *
+            (size_t)strips->in_w * plan->in_c;
     look_ahead(job);
     for (size_t begin = 0; begin < plan->in_c; begin += plan->chunk) {
         const size_t count = nn_size_least(plan->chunk, plan->in_c - begin);
         const size_t step = plain ? plan->in_c : pixel_step(plan, count);
 
-        if (step != listed)
-            list_windows(job, step, desk);
-        listed = step;
+        list_windows(job, step, desk);
         if (!plain)
-            nn_strips_read(&plan->strips, &job->block, job->source, begin, count, desk->strip,
-                           step);
-        chunk_run(job, desk, plain ? job->source->x + begin : desk->strip, step, begin, count);
+            nn_strips_read(strips, &job->block, job->source, begin, count, desk->strip, step);
+        chunk_run(job, desk, plain ? x + begin : desk->strip, step, begin, count);
     }
 }
 

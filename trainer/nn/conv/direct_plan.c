@@ -5,10 +5,11 @@
 
 /* These numbers are part of the bits, the rows by way of the sums of blocks. */
 #define DEPTH     256 /* of a chunk, taps * channels: with 16 columns 16 KiB */
-#define ROWS      96  /* of a block, about */
+#define ROWS      100 /* of a block, about: two images of 7 x 7 */
 #define ROWS_WIDE 48  /* where filters are small: they stay in L2 beside all that the sink reads */
 #define ROWS_TAPS 288 /* where a chunk has few channels because it has many taps */
 
+#define CHANNELS_FEW  128          /* in and out: both blocks stay in L2 anyway */
 #define FILTERS_SMALL (128u << 10) /* floats: half a MiB */
 
 struct nn_strips nn_direct_forward_strips(const struct nn_conv *conv, int n)
@@ -115,8 +116,9 @@ static size_t rows_of(const struct nn_conv *conv)
 {
     if (conv->r > 1)
         return ROWS_TAPS;
-    return conv->stride == 1 && (size_t)conv->c * (size_t)conv->k <= FILTERS_SMALL ? ROWS_WIDE
-                                                                                   : ROWS;
+    if (conv->stride > 1 || (size_t)conv->c * (size_t)conv->k > FILTERS_SMALL)
+        return ROWS;
+    return conv->c + conv->k > CHANNELS_FEW ? ROWS_WIDE : ROWS;
 }
 
 struct nn_direct_plan nn_direct_plan_of(const struct nn_conv *conv, enum nn_direction direction,

@@ -28,6 +28,8 @@
 
 /* These numbers are part of the bits. */
 #define PANEL_FLOATS 4096       /* of dy: 16 KiB, half of L1. 256 pixels, where it is 16 wide */
+#define PANEL_SHORT  2048       /* where the sums stay in L2 beside what the next block reads */
+#define SUMS_SHORT   (1u << 18) /* floats: 1 MiB */
 #define WIDTH_MAX    32         /* wider ones would be shorter, and C read more often */
 #define PARTS_MAX    16         /* a power of two */
 #define PARTS_FLOATS (2500000u) /* of all parts' sums together */
@@ -70,7 +72,8 @@ static struct plan plan_of(const struct nn_conv *conv, int n)
         .width = nn_size_least(nn_kernels()->panel_width(plan.k), WIDTH_MAX),
         .dense = conv->r > 1 && conv->c <= DENSE_MAX,
     };
-    nn_strips_cut(&plan.strips, PANEL_FLOATS / plan.sums.width);
+    floats = conv->r == 1 && plan.c * plan.k <= SUMS_SHORT ? PANEL_SHORT : PANEL_FLOATS;
+    nn_strips_cut(&plan.strips, floats / plan.sums.width);
     plan.panels = (plan.k + plan.sums.width - 1) / plan.sums.width;
     floats = plan.panels * nn_sums_panel_floats(&plan.sums);
     while (plan.parts < PARTS_MAX && 4 * plan.parts <= nn_strips_blocks(&plan.strips) &&
@@ -355,8 +358,7 @@ static void look_ahead(struct item *item, const struct nn_block *block, size_t i
     if (index + 1 < item->end_block) {
         const struct nn_block next = nn_strips_block(&plan->strips, index + 1);
 
-        nn_ahead_add(&item->ahead, &item->args->x, nn_strips_end(&plan->strips, block),
-                     nn_strips_end(&plan->strips, &next));
+        nn_ahead_add_block(&item->ahead, &plan->strips, block, &next, &item->args->x);
         nn_ahead_add(&item->ahead, &item->args->dy, first_row(plan, &next),
                      first_row(plan, &next) + rows_of(plan, &next));
     }

@@ -1,6 +1,5 @@
 #include "trainer/nn/conv/strip.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "trainer/nn/kernel/kernels.h"
@@ -15,6 +14,11 @@
 static bool is_picking(const struct nn_strips *strips)
 {
     return strips->low == 0 && strips->high == 1;
+}
+
+bool nn_strips_skip(const struct nn_strips *strips)
+{
+    return is_picking(strips) && strips->step > 1;
 }
 
 void nn_strips_flatten(struct nn_strips *strips)

@@ -13,6 +13,7 @@
 #ifndef NN_CONV_STRIP_H
 #define NN_CONV_STRIP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct nn_source;
@@ -27,6 +28,9 @@ struct nn_strips {
 struct nn_block {
     size_t image, images, line, lines; /* lines of each image */
 };
+
+/** Are there pixels between the windows that none looks at? */
+bool nn_strips_skip(const struct nn_strips *strips);
 
 /** The same pixels as one picture of one column, if every window is its own pixel. */
 void nn_strips_flatten(struct nn_strips *strips);

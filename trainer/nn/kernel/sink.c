@@ -14,12 +14,12 @@
 #include "trainer/nn/kernel/size.h"
 
 #define WIDTH        8 /* of a vector */
-#define HALVES       2
-#define LANES        (HALVES * WIDTH)
-#define ROWS_AT_ONCE 16
+#define ROWS_AT_ONCE 8
 
 typedef float vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
 typedef int32_t bits __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
 
 /* Whether the ReLU before the gradient was open is told by the sign of ... */
 enum gate {
@@ -41,96 +41,97 @@ struct patch {
     int norms;
 };
 
-/* Compiled for each gate and number of norms. A copy of the patch: what is stored through its
- * pointers then cannot change it. */
-static inline __attribute__((always_inline)) void mask_lanes(const struct patch *patch,
-                                                             const enum gate gate, const int norms)
+/* No functions: they would have to hand vectors to each other that not every CPU has. */
+#define LOAD(at)         (*(const vector *)(at))
+#define STORE(at, v)     (*(vector *)(at) = (v))
+#define APPLY(affine, x) (((x) - (affine)[0]) * (affine)[1] + (affine)[2])
+
+INLINE void load_affine(const struct nn_affine *affine, size_t j, vector out[3])
+{
+    out[0] = LOAD(affine->mean + j);
+    out[1] = LOAD(affine->scale + j);
+    out[2] = LOAD(affine->bias + j);
+}
+
+/* Compiled for each gate and number of norms; the first of `count` channels that are whole vectors.
+ * A copy of the patch: what is stored through its pointers then cannot change it. */
+INLINE void mask_vectors(const struct patch *patch, size_t count, const enum gate gate,
+                         const int norms)
 {
     const struct patch p = *patch;
-    vector sum[HALVES], product[2][HALVES];
 
-    for (int h = 0; h < HALVES; h++) {
-        sum[h] = *(const vector *)(p.sum + h * WIDTH);
-        for (int n = 0; n < norms; n++)
-            product[n][h] = *(const vector *)(p.product[n] + h * WIDTH);
-    }
-    for (size_t i = 0; i < p.rows; i++) {
-        for (int h = 0; h < HALVES; h++) {
-            const size_t at = i * p.step + (size_t)h * WIDTH;
-            const int j = h * WIDTH;
-            vector g = *(const vector *)(p.y + at), z = {0};
+    for (size_t j = 0; j < count; j += WIDTH) {
+        vector affine[3], other_affine[3], sum = LOAD(p.sum + j), product[2], mean[2];
+
+        if (gate != GATE_OUT)
+            load_affine(&p.affine, j, affine);
+        if (gate == GATE_JOIN_SCALED)
+            load_affine(&p.other_affine, j, other_affine);
+        for (int n = 0; n < norms; n++) {
+            product[n] = LOAD(p.product[n] + j);
+            mean[n] = LOAD(p.mean[n] + j);
+        }
+        for (size_t i = 0, at = j; i < p.rows; i++, at += p.step) {
+            vector g = LOAD(p.y + at), z = {0};
 
             if (gate != GATE_NORM)
-                z = *(const vector *)(p.other + at);
+                z = LOAD(p.other + at);
             if (gate == GATE_JOIN_SCALED)
-                z = (z - *(const vector *)(p.other_affine.mean + j)) *
-                        *(const vector *)(p.other_affine.scale + j) +
-                    *(const vector *)(p.other_affine.bias + j);
+                z = APPLY(other_affine, z);
             if (gate != GATE_OUT)
-                z = (*(const vector *)(p.x[0] + at) - *(const vector *)(p.affine.mean + j)) *
-                        *(const vector *)(p.affine.scale + j) +
-                    *(const vector *)(p.affine.bias + j) + z;
+                z = APPLY(affine, LOAD(p.x[0] + at)) + z;
             g = (vector)((bits)g & ~(bits)(z <= 0)); /* a NaN is no reason to shut */
-            *(vector *)(p.y + at) = g;
-            sum[h] += g;
+            STORE(p.y + at, g);
+            sum += g;
             for (int n = 0; n < norms; n++)
-                product[n][h] +=
-                    g * (*(const vector *)(p.x[n] + at) - *(const vector *)(p.mean[n] + j));
+                product[n] += g * (LOAD(p.x[n] + at) - mean[n]);
         }
-    }
-    for (int h = 0; h < HALVES; h++) {
-        *(vector *)(p.sum + h * WIDTH) = sum[h];
+        STORE(p.sum + j, sum);
         for (int n = 0; n < norms; n++)
-            *(vector *)(p.product[n] + h * WIDTH) = product[n][h];
+            STORE(p.product[n] + j, product[n]);
     }
 }
 
 /* clang-format off */
-NN_CLONES static void mask_out_1(const struct patch *p) { mask_lanes(p, GATE_OUT, 1); }
-NN_CLONES static void mask_out_2(const struct patch *p) { mask_lanes(p, GATE_OUT, 2); }
-NN_CLONES static void mask_norm_1(const struct patch *p) { mask_lanes(p, GATE_NORM, 1); }
-NN_CLONES static void mask_norm_2(const struct patch *p) { mask_lanes(p, GATE_NORM, 2); }
-NN_CLONES static void mask_join_1(const struct patch *p) { mask_lanes(p, GATE_JOIN, 1); }
-NN_CLONES static void mask_join_2(const struct patch *p) { mask_lanes(p, GATE_JOIN, 2); }
-NN_CLONES static void mask_scaled_1(const struct patch *p) { mask_lanes(p, GATE_JOIN_SCALED, 1); }
-NN_CLONES static void mask_scaled_2(const struct patch *p) { mask_lanes(p, GATE_JOIN_SCALED, 2); }
+NN_CLONES static void mask_out_1(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_OUT, 1); }
+NN_CLONES static void mask_out_2(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_OUT, 2); }
+NN_CLONES static void mask_norm_1(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_NORM, 1); }
+NN_CLONES static void mask_norm_2(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_NORM, 2); }
+NN_CLONES static void mask_join_1(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_JOIN, 1); }
+NN_CLONES static void mask_join_2(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_JOIN, 2); }
+NN_CLONES static void mask_scaled_1(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_JOIN_SCALED, 1); }
+NN_CLONES static void mask_scaled_2(const struct patch *p, size_t n) { mask_vectors(p, n, GATE_JOIN_SCALED, 2); }
 /* clang-format on */
 
-typedef void lanes_function(const struct patch *patch);
-typedef void rest_function(const struct patch *patch, size_t count);
+typedef void patch_function(const struct patch *patch, size_t count);
 
-static lanes_function *const masks[][2] = {
+static patch_function *const masks[][2] = {
     [GATE_OUT] = {mask_out_1, mask_out_2},
     [GATE_NORM] = {mask_norm_1, mask_norm_2},
     [GATE_JOIN] = {mask_join_1, mask_join_2},
     [GATE_JOIN_SCALED] = {mask_scaled_1, mask_scaled_2},
 };
 
-NN_CLONES static void measure_lanes(const struct patch *patch)
+NN_CLONES static void measure_vectors(const struct patch *patch, size_t count)
 {
     const struct patch p = *patch;
-    vector sum[HALVES], square[HALVES], pivot[HALVES];
 
-    for (int h = 0; h < HALVES; h++) {
-        sum[h] = *(const vector *)(p.sum + h * WIDTH);
-        square[h] = *(const vector *)(p.product[0] + h * WIDTH);
-        pivot[h] = *(const vector *)(p.mean[0] + h * WIDTH);
-    }
-    for (size_t i = 0; i < p.rows; i++) {
-        for (int h = 0; h < HALVES; h++) {
-            const vector d = *(const vector *)(p.y + i * p.step + (size_t)h * WIDTH) - pivot[h];
+    for (size_t j = 0; j < count; j += WIDTH) {
+        vector sum = LOAD(p.sum + j), square = LOAD(p.product[0] + j);
+        const vector pivot = LOAD(p.mean[0] + j);
 
-            sum[h] += d;
-            square[h] += d * d;
+        for (size_t i = 0; i < p.rows; i++) {
+            const vector d = LOAD(p.y + i * p.step + j) - pivot;
+
+            sum += d;
+            square += d * d;
         }
-    }
-    for (int h = 0; h < HALVES; h++) {
-        *(vector *)(p.sum + h * WIDTH) = sum[h];
-        *(vector *)(p.product[0] + h * WIDTH) = square[h];
+        STORE(p.sum + j, sum);
+        STORE(p.product[0] + j, square);
     }
 }
 
-/* --- channels that are no whole patch, one by one --- */
+/* --- channels that are no whole vector, one by one --- */
 
 static float affine_at(const struct nn_affine *affine, float x, size_t j)
 {
@@ -201,21 +202,20 @@ static struct patch patch_at(const struct patch *p, size_t row, size_t rows, siz
     return patch;
 }
 
-static void cover(const struct patch *p, size_t count, lanes_function *lanes, rest_function *rest)
+static void cover(const struct patch *p, size_t count, patch_function *vectors,
+                  patch_function *rest)
 {
+    const size_t whole = count / WIDTH * WIDTH;
+
     for (size_t row = 0; row < p->rows; row += ROWS_AT_ONCE) {
         const size_t rows = nn_size_least(ROWS_AT_ONCE, p->rows - row);
-        size_t channel = 0;
+        const struct patch patch = patch_at(p, row, rows, 0);
 
-        for (; channel + LANES <= count; channel += LANES) {
-            const struct patch patch = patch_at(p, row, rows, channel);
+        vectors(&patch, whole);
+        if (whole < count) {
+            const struct patch last = patch_at(p, row, rows, whole);
 
-            lanes(&patch);
-        }
-        if (channel < count) {
-            const struct patch patch = patch_at(p, row, rows, channel);
-
-            rest(&patch, count - channel);
+            rest(&last, count - whole);
         }
     }
 }
@@ -259,7 +259,7 @@ static void measure_rows(const struct nn_sink *sink, float *sums, bool first, si
 
     if (first)
         memcpy(pivot, sink->y + at, count * sizeof(*pivot));
-    cover(&p, count, measure_lanes, measure_rest);
+    cover(&p, count, measure_vectors, measure_rest);
 }
 
 NN_CLONES static void finish(size_t rows, size_t count, float *restrict y, size_t step,

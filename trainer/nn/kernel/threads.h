@@ -16,11 +16,11 @@ void nn_threads_flush_denormals(void);
 
 /* Grows by one with every change of ours after which the same run has other bits: kernels, order of
  * additions, initial weights, augmentation. */
-#define NN_NUMERICS_VERSION 2
+#define NN_NUMERICS_VERSION 3
 
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
  * the algorithm that CONVOY_CONV forces on convolutions, OpenBLAS version and core (for instance
- * "convoy 0.1.0 numerics 2 gcc-12 RelWithDebInfo, kernels avx2, OpenBLAS 0.3.21 SkylakeX", with
+ * "convoy 0.1.0 numerics 3 gcc-12 RelWithDebInfo, kernels avx2, OpenBLAS 0.3.21 SkylakeX", with
  * "kernels avx2 conv direct" where one is forced). Static storage. */
 const char *nn_numerics_id(void);
 
