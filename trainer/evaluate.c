@@ -28,7 +28,7 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                           .sample_end = end,
                                           .micro_batch = o->micro_batch,
                                           .threads = o->decode_threads,
-                                          .depth = 2,
+                                          .depth = TRAIN_BATCHES_AHEAD_EVALUATION,
                                           .fetch_bytes =
                                               o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
                                           .fetch_threads = o->fetch_threads};

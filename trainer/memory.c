@@ -1,5 +1,8 @@
 #include "trainer/memory.h"
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "base/err.h"
 #include "comm/tree.h"
 #include "trainer/host_memory.h"
@@ -9,9 +12,13 @@
 
 /* Code, libraries, MPI and the decoders' buffers. A rank that trains was seen to have 20 to 30 MiB
  * beside what is counted (VmHWM; resnet20 and resnet50 with their usual classes, 1 and 4 threads, 1
- * and 2 ranks). What is left of this is not enough for all that a save takes for a moment on rank
- * 0: a copy of the weights, and of the momentum for a checkpoint; resnet50's has 195 MiB. */
-#define PROCESS_BYTES (100u << 20)
+ * and 2 ranks). */
+#define PROCESS_BYTES (64u << 20)
+
+static bool is_remote(const char *data)
+{
+    return data != NULL && strncmp(data, "s3://", 5) == 0;
+}
 
 static uint32_t lanes_of(const struct train_memory_job *job)
 {
@@ -52,10 +59,14 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .gradients = vectors_of(job) * model.gradient,
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
-        .pictures = TRAIN_BATCHES_AHEAD * (size_t)job->micro_batch * picture,
+        .save = 2 * model.weights,
+        .pictures = (TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION) *
+                    (size_t)job->micro_batch * picture,
+        .fetched = is_remote(o->data) || is_remote(o->train) ? o->prefetch_bytes : 0,
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
-                    memory->values + memory->working + memory->pictures;
+                    memory->values + memory->working + memory->save + memory->pictures +
+                    memory->fetched;
     return 0;
 }
 
@@ -148,7 +159,10 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
     line(out, "gradients (partial sums of micro-batches)", memory.gradients);
     line(out, "values between layers and their gradients", memory.values);
     line(out, "working memory of layers", memory.working);
+    line(out, "copies for a save (weights and momentum)", memory.save);
     line(out, "pictures decoded ahead", memory.pictures);
+    if (memory.fetched > 0)
+        line(out, "fetched ahead, at most (--prefetch-bytes)", memory.fetched);
     line(out, "program and libraries, about", PROCESS_BYTES);
     line(out, "together", memory.total);
     fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", (double)available / (1 << 20),

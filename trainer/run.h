@@ -101,7 +101,9 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 
 /* --- parts (each collective unless said otherwise) --- */
 
-#define TRAIN_BATCHES_AHEAD 3 /* micro-batches decoded ahead */
+/* Micro-batches decoded ahead: of training, and of an evaluation beside it. */
+#define TRAIN_BATCHES_AHEAD            3
+#define TRAIN_BATCHES_AHEAD_EVALUATION 2
 
 /* How --prefetch-bytes falls to the two streams that a rank has during an evaluation. */
 #define TRAIN_PREFETCH_EVALUATION 4 /* a 4th part; the rest is the training stream's */

@@ -60,6 +60,12 @@ class Kernels(Job):
         self.assertGreater(rows["values"], 100)
         self.assertEqual(sorted(os.listdir(self.folder)), ["stderr", "stdout"])
 
+    def test_what_is_fetched_ahead_from_s3_is_planned(self):
+        words = ["--model", "resnet20", "--prefetch-bytes", str(64 << 20)]
+        self.assertNotIn("fetched", self.plan(*words)[1])
+        status, rows = self.plan(*words, "--data", "s3://bucket/pictures")
+        self.assertEqual((status, rows["fetched"]), (0, 64), self.err)
+
     def test_the_first_of_somebodys_ranks_shows_the_plan_of_all(self):
         self.assertEqual(self.wait(self.start(*self.foreign(2, "--memory", "--model", "resnet20"))), 0, self.err)
         self.assertEqual(self.out.count("together"), 1, self.out)
