@@ -10,6 +10,23 @@ bool nn_source_is_plain(const struct nn_source *source)
     return source->kind == NN_SOURCE_PLAIN && source->store == NULL;
 }
 
+#define WIDTH     8   /* floats of a vector */
+#define SHORT_MAX 512 /* a call of memcpy takes longer than so many floats are worth */
+
+typedef float vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), may_alias));
+
+static inline void copy_short(float *restrict out, const float *restrict x, size_t count)
+{
+    size_t j = 0;
+
+    for (; j + 2 * WIDTH <= count; j += 2 * WIDTH) {
+        *(vector *)(out + j) = *(const vector *)(x + j);
+        *(vector *)(out + j + WIDTH) = *(const vector *)(x + j + WIDTH);
+    }
+    for (; j < count; j++)
+        out[j] = x[j];
+}
+
 /* ReLU as "negative becomes 0", so that a NaN stays one and is noticed in the loss. */
 
 NN_CLONES static void copy(size_t rows, size_t count, const float *restrict x, size_t x_step,
@@ -19,7 +36,9 @@ NN_CLONES static void copy(size_t rows, size_t count, const float *restrict x, s
         memcpy(out, x, rows * count * sizeof(*out));
         return;
     }
-    for (size_t i = 0; i < rows; i++)
+    for (size_t i = 0; i < rows && count <= SHORT_MAX; i++)
+        copy_short(out + i * step, x + i * x_step, count);
+    for (size_t i = 0; i < rows && count > SHORT_MAX; i++)
         memcpy(out + i * step, x + i * x_step, count * sizeof(*out));
 }
 
