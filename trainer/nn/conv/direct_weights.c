@@ -38,7 +38,7 @@
 
 /* These are not. */
 #define CHUNK          132 /* channels of x that are read at once, at most; whole groups */
-#define CHUNK_TAPS     48  /* where each tap has groups of its own */
+#define CHUNK_TAPS     66  /* where each tap has groups of its own */
 #define RANGE_CHANNELS 512 /* of dy that are read at once */
 #define ROWS_AT_ONCE   16
 #define FETCHED_MIN    (1u << 15) /* floats of panels that may leave L2 between two chunks */
