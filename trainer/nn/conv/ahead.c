@@ -2,20 +2,18 @@
 
 #include "trainer/nn/conv/strip.h"
 #include "trainer/nn/kernel/sink.h"
+#include "trainer/nn/kernel/size.h"
 
 #define LINE_BYTES 64
 
-static void add_range(struct nn_ahead *ahead, const float *from, const float *to)
-{
-    if (to <= from || ahead->ranges == NN_AHEAD_RANGES)
-        return;
-    ahead->range[ahead->ranges].at = (const char *)from;
-    ahead->range[ahead->ranges++].end = (const char *)to;
-}
-
 void nn_ahead_add_rows(struct nn_ahead *ahead, const float *x, size_t c, size_t from, size_t to)
 {
-    add_range(ahead, x + from * c, x + to * c);
+    const size_t bytes = from < to ? (to - from) * c * sizeof(*x) : 0;
+
+    if (bytes == 0 || ahead->ranges == NN_AHEAD_RANGES)
+        return;
+    ahead->range[ahead->ranges].at = (const char *)(x + from * c);
+    ahead->range[ahead->ranges++].lines = (bytes + LINE_BYTES - 1) / LINE_BYTES;
 }
 
 void nn_ahead_add(struct nn_ahead *ahead, const struct nn_source *source, size_t from, size_t to)
@@ -45,55 +43,52 @@ void nn_ahead_add_block(struct nn_ahead *ahead, const struct nn_strips *strips,
 
 void nn_ahead_add_sink(struct nn_ahead *ahead, const struct nn_sink *sink, size_t from, size_t to)
 {
-    const size_t begin = from * sink->c, end = to * sink->c;
-
     if (sink->kind == NN_SINK_FINISH && sink->residual != NULL)
-        add_range(ahead, sink->residual + begin, sink->residual + end);
+        nn_ahead_add_rows(ahead, sink->residual, sink->c, from, to);
     if (sink->kind != NN_SINK_MASK)
         return;
     if (sink->out != NULL)
-        add_range(ahead, sink->out + begin, sink->out + end);
+        nn_ahead_add_rows(ahead, sink->out, sink->c, from, to);
     else if (sink->other != NULL && sink->other_affine.mean == NULL) /* else it is norm_x[1] */
-        add_range(ahead, sink->other + begin, sink->other + end);
+        nn_ahead_add_rows(ahead, sink->other, sink->c, from, to);
     for (int i = 0; i < sink->norms; i++)
-        add_range(ahead, sink->norm_x[i] + begin, sink->norm_x[i] + end);
+        nn_ahead_add_rows(ahead, sink->norm_x[i], sink->c, from, to);
 }
 
-static size_t lines_left(const struct nn_ahead *ahead, size_t range)
+static size_t pieces_of(const struct nn_ahead *ahead, size_t piece)
 {
-    const size_t bytes = (size_t)(ahead->range[range].end - ahead->range[range].at);
-
-    return (bytes + LINE_BYTES - 1) / LINE_BYTES;
-}
-
-void nn_ahead_cut(struct nn_ahead *ahead, size_t pieces)
-{
-    size_t lines = 0;
+    size_t pieces = 0;
 
     for (size_t i = 0; i < ahead->ranges; i++)
-        lines += lines_left(ahead, i);
-    ahead->lines = (lines + pieces - 1) / pieces;
+        pieces += (ahead->range[i].lines + piece - 1) / piece;
+    return pieces;
+}
+
+void nn_ahead_cut(struct nn_ahead *ahead, size_t calls)
+{
+    const size_t most = nn_size_most(calls, ahead->ranges);
+
+    ahead->piece = 1;
+    if (ahead->ranges == 0)
+        return;
+    ahead->piece = nn_size_most(pieces_of(ahead, 1) / most, 1);
+    while (pieces_of(ahead, ahead->piece) > most)
+        ahead->piece += ahead->piece / 8 + 1;
 }
 
 const void *nn_ahead_next(struct nn_ahead *ahead, size_t *lines)
 {
-    return nn_ahead_take(ahead, 1, lines);
-}
-
-const void *nn_ahead_take(struct nn_ahead *ahead, size_t pieces, size_t *lines)
-{
-    const size_t wanted = pieces * ahead->lines;
-    const size_t last = ahead->ranges - 1;
     const char *at;
-    size_t left;
+    size_t last;
 
     *lines = 0;
     if (ahead->ranges == 0)
         return NULL;
+    last = ahead->ranges - 1;
     at = ahead->range[last].at;
-    left = lines_left(ahead, last);
-    *lines = wanted < left ? wanted : left;
+    *lines = nn_size_least(ahead->piece, ahead->range[last].lines);
     ahead->range[last].at += *lines * LINE_BYTES;
-    ahead->ranges -= *lines == left;
+    ahead->range[last].lines -= *lines;
+    ahead->ranges -= ahead->range[last].lines == 0;
     return at;
 }

@@ -356,13 +356,14 @@ static void chunk_run(struct job *job, const struct desk *desk, const float *a, 
     }
 }
 
-/* Are there pixels that no filter reaches? */
-static bool has_gaps(const struct nn_direct_plan *plan)
+/* Classes that some filter reaches. */
+static size_t reached(const struct nn_direct_plan *plan)
 {
+    size_t classes = 0;
+
     for (size_t i = 0; i < plan->classes; i++)
-        if (nn_direct_taps(&plan->class[i]) == 0)
-            return true;
-    return false;
+        classes += nn_direct_taps(&plan->class[i]) > 0;
+    return classes;
 }
 
 static void look_ahead(struct job *job)
@@ -377,12 +378,12 @@ static void look_ahead(struct job *job)
         const struct rows rows = rows_of(plan, &next);
 
         nn_ahead_add_sink(&job->ahead, job->sink, rows.begin, rows.end);
-        if (has_gaps(plan))
+        if (reached(plan) < plan->classes)
             nn_ahead_add_rows(&job->ahead, job->sink->y, plan->out_c, rows.begin, rows.end);
         if (!nn_strips_skip(strips) || plan->in_c <= SKIPPED_MAX)
             nn_ahead_add_block(&job->ahead, strips, &job->block, &next, job->source);
     }
-    nn_ahead_cut(&job->ahead, chunks * (job->end_panel - job->first_panel) * plan->classes);
+    nn_ahead_cut(&job->ahead, chunks * (job->end_panel - job->first_panel) * reached(plan));
 }
 
 static void job_run(struct job *job, struct desk *desk)

@@ -294,21 +294,6 @@ static size_t first_tiles(const struct item *item, size_t tiles)
                : 0;
 }
 
-/* Tiles of one panel, during which what the next block reads is fetched. */
-static size_t other_tiles(const struct item *item)
-{
-    const struct plan *plan = item->plan;
-    size_t total = 0;
-
-    for (size_t begin = 0; begin < plan->c; begin += plan->sums.chunk) {
-        const size_t count = nn_size_least(plan->sums.chunk, plan->c - begin);
-        const size_t tiles = nn_sums_rows(&plan->sums, count) / NN_TILE_ROWS;
-
-        total += tiles - first_tiles(item, tiles);
-    }
-    return total;
-}
-
 /* The sums of channels [begin, begin + count) of x with all panels of the item. During the first
  * tiles the next panel is fetched into L2, if there are so many that they leave it between two
  * chunks; during the others, what the next block reads. */
@@ -346,7 +331,7 @@ static void chunk_run(struct item *item, size_t rows, const struct desk *desk, s
         outer.tiles = tiles - first;
         outer.a = desk->groups + first * outer.a_tile;
         outer.c = sums + first * NN_TILE_ROWS * width;
-        outer.ahead = nn_ahead_take(&item->ahead, outer.tiles, &outer.ahead_lines);
+        outer.ahead = nn_ahead_next(&item->ahead, &outer.ahead_lines);
         item->kernels->outer(&outer);
     }
 }
@@ -354,6 +339,8 @@ static void chunk_run(struct item *item, size_t rows, const struct desk *desk, s
 static void look_ahead(struct item *item, const struct nn_block *block, size_t index)
 {
     const struct plan *plan = item->plan;
+    const size_t chunks = (plan->c + plan->sums.chunk - 1) / plan->sums.chunk;
+
     item->ahead = (struct nn_ahead){0};
     if (index + 1 < item->end_block) {
         const struct nn_block next = nn_strips_block(&plan->strips, index + 1);
@@ -362,7 +349,7 @@ static void look_ahead(struct item *item, const struct nn_block *block, size_t i
         nn_ahead_add(&item->ahead, &item->args->dy, first_row(plan, &next),
                      first_row(plan, &next) + rows_of(plan, &next));
     }
-    nn_ahead_cut(&item->ahead, other_tiles(item) * (item->end_panel - item->first_panel));
+    nn_ahead_cut(&item->ahead, chunks * (item->end_panel - item->first_panel));
 }
 
 static void item_run(struct item *item, const struct desk *desk)

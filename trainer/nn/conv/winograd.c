@@ -17,6 +17,7 @@
 
 #include <string.h>
 
+#include "trainer/nn/conv/ahead.h"
 #include "trainer/nn/conv/winograd_tiles.h"
 #include "trainer/nn/conv/winograd_weights.h"
 #include "trainer/nn/kernel/kernels.h"
@@ -213,7 +214,7 @@ static void read_block(const struct job *job, size_t block, float *v)
 /* M = V U for filters [begin, begin + count) and all points. The rows are rounded up: what V holds
  * behind the last tile is multiplied too, and nobody reads what becomes of it. */
 static void multiply(const struct job *job, size_t tiles, const float *v, size_t begin,
-                     size_t count, struct nn_winograd_ahead *ahead, float *m)
+                     size_t count, struct nn_ahead *ahead, float *m)
 {
     static const ptrdiff_t here[1] = {0};
     const struct plan *plan = &job->plan;
@@ -235,7 +236,7 @@ static void multiply(const struct job *job, size_t tiles, const float *v, size_t
                 product.rows = nn_size_least(ROWS_AT_ONCE, rows - row);
                 product.a = v + point * plan->v_step + row * plan->c_padded;
                 product.c = m + point * plan->m_step + row * plan->range + (column - begin);
-                product.ahead_lines = nn_winograd_ahead_next(ahead, &product.ahead);
+                product.ahead = nn_ahead_next(ahead, &product.ahead_lines);
                 kernels->product(&product);
             }
         }
@@ -306,27 +307,21 @@ static void leave_block(const struct job *job, size_t number, const float *m, si
 }
 
 /* What the sink reads, and what `next` will read, if there is such a block. */
-static struct nn_winograd_ahead ahead_of(const struct job *job, size_t block, size_t next)
+static struct nn_ahead ahead_of(const struct job *job, size_t block, size_t next)
 {
     const struct plan *plan = &job->plan;
     const struct nn_winograd_tiles *tiles = &plan->tiles;
-    const struct nn_sink *sink = job->sink;
-    struct nn_winograd_ahead ahead = {.count = 0};
+    const struct nn_winograd_block here = nn_winograd_rows_of(tiles, block);
+    struct nn_ahead ahead = {.ranges = 0};
 
-    if (sink->kind == NN_SINK_MASK) {
-        nn_winograd_ahead_add_block(&ahead, tiles, block, sink->out, sink->c);
-        for (int i = 0; i < 2; i++)
-            if (i < sink->norms || (i == 0 && sink->relu && sink->out == NULL))
-                nn_winograd_ahead_add_block(&ahead, tiles, block, sink->norm_x[i], sink->c);
-    }
-    if (sink->kind == NN_SINK_FINISH)
-        nn_winograd_ahead_add_block(&ahead, tiles, block, sink->residual, sink->c);
     if (next < tiles->blocks) {
-        nn_winograd_ahead_add_block(&ahead, tiles, next, job->source->x, job->source->c);
-        nn_winograd_ahead_add_block(&ahead, tiles, next, job->source->other, job->source->c);
+        const struct nn_winograd_block rows = nn_winograd_rows_of(tiles, next);
+
+        nn_ahead_add(&ahead, job->source, rows.begin, rows.end);
     }
-    nn_winograd_ahead_share(&ahead, tiles->transforms->points * plan->k_padded / plan->panel *
-                                        pieces(nn_winograd_tiles_of(tiles, block), ROWS_AT_ONCE));
+    nn_ahead_add_sink(&ahead, job->sink, here.begin, here.end);
+    nn_ahead_cut(&ahead, tiles->transforms->points * plan->k_padded / plan->panel *
+                             pieces(nn_winograd_tiles_of(tiles, block), ROWS_AT_ONCE));
     return ahead;
 }
 
@@ -343,8 +338,7 @@ static void convolve_narrow(const struct job *job)
         const size_t end = nn_size_least(begin + run, blocks);
 
         for (size_t block = begin; block < end; block++) {
-            struct nn_winograd_ahead ahead =
-                ahead_of(job, block, block + 1 < end ? block + 1 : blocks);
+            struct nn_ahead ahead = ahead_of(job, block, block + 1 < end ? block + 1 : blocks);
 
             read_block(job, block, v);
             multiply(job, nn_winograd_tiles_of(&plan->tiles, block), v, 0, plan->k_padded, &ahead,
@@ -360,7 +354,7 @@ static void finish_range(const struct job *job, size_t block, size_t range, cons
 {
     const struct plan *plan = &job->plan;
     const size_t begin = range * plan->range;
-    struct nn_winograd_ahead ahead = {.count = 0};
+    struct nn_ahead ahead = {.ranges = 0};
 
     multiply(job, nn_winograd_tiles_of(&plan->tiles, block), v, begin,
              nn_size_least(plan->range, plan->k_padded - begin), &ahead, m);

@@ -177,51 +177,15 @@ void nn_winograd_read(const struct nn_winograd_tiles *tiles, size_t number,
     }
 }
 
-void nn_winograd_ahead_add(struct nn_winograd_ahead *ahead, const float *at, size_t floats)
-{
-    const size_t lines = floats / LINE_FLOATS;
-
-    if (at == NULL || lines == 0 || ahead->count == NN_WINOGRAD_STREAMS)
-        return;
-    ahead->streams[ahead->count].at = at;
-    ahead->streams[ahead->count++].lines = lines;
-}
-
 /* The first pixel of a row of tiles. */
 static size_t pixel_of(const struct nn_winograd_tiles *tiles, size_t row)
 {
     return (row / tiles->down * tiles->h + row % tiles->down * tiles->transforms->m) * tiles->w;
 }
 
-void nn_winograd_ahead_add_block(struct nn_winograd_ahead *ahead,
-                                 const struct nn_winograd_tiles *tiles, size_t block,
-                                 const float *operand, size_t c)
+struct nn_winograd_block nn_winograd_rows_of(const struct nn_winograd_tiles *tiles, size_t block)
 {
     const struct nn_winograd_block rows = nn_winograd_block_at(tiles, block);
-    const size_t begin = pixel_of(tiles, rows.begin);
 
-    if (operand != NULL)
-        nn_winograd_ahead_add(ahead, operand + begin * c, (pixel_of(tiles, rows.end) - begin) * c);
-}
-
-void nn_winograd_ahead_share(struct nn_winograd_ahead *ahead, size_t calls)
-{
-    for (size_t i = 0; i < ahead->count; i++)
-        ahead->streams[i].share = pieces(ahead->streams[i].lines * ahead->count, calls);
-}
-
-size_t nn_winograd_ahead_next(struct nn_winograd_ahead *ahead, const void **at)
-{
-    size_t i, lines;
-
-    *at = NULL;
-    if (ahead->count == 0)
-        return 0;
-    i = ahead->turn;
-    ahead->turn = i + 1 < ahead->count ? i + 1 : 0;
-    lines = nn_size_least(ahead->streams[i].share, ahead->streams[i].lines);
-    *at = ahead->streams[i].at;
-    ahead->streams[i].at += lines * LINE_FLOATS;
-    ahead->streams[i].lines -= lines;
-    return lines;
+    return (struct nn_winograd_block){pixel_of(tiles, rows.begin), pixel_of(tiles, rows.end)};
 }

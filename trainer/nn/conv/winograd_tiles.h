@@ -22,7 +22,7 @@ struct nn_winograd_tiles {
     size_t tiles;        /* of a block, at most */
 };
 
-/** Rows of tiles [begin, end). */
+/** Rows of tiles, or of an operand: [begin, end). */
 struct nn_winograd_block {
     size_t begin, end;
 };
@@ -35,6 +35,9 @@ struct nn_winograd_block nn_winograd_block_at(const struct nn_winograd_tiles *ti
 
 /** Does a block end in the middle of an image? Then rows are read by two blocks. */
 bool nn_winograd_cuts_images(const struct nn_winograd_tiles *tiles);
+
+/** Rows [begin, end) of the operands: a block's pixels. */
+struct nn_winograd_block nn_winograd_rows_of(const struct nn_winograd_tiles *tiles, size_t block);
 
 /** Tiles of a block. */
 size_t nn_winograd_tiles_of(const struct nn_winograd_tiles *tiles, size_t block);
@@ -59,32 +62,5 @@ void nn_winograd_read(const struct nn_winograd_tiles *tiles, size_t block,
                       struct nn_winograd_in to);
 
 size_t nn_winograd_strip_floats(const struct nn_winograd_tiles *tiles, size_t c);
-
-/*
- * What will be read soon, fetched a little with each call of a kernel (`ahead` in kernels.h). The
- * streams take turns.
- */
-#define NN_WINOGRAD_STREAMS 8
-
-struct nn_winograd_ahead {
-    struct {
-        const float *at;
-        size_t lines, share; /* left; at a turn */
-    } streams[NN_WINOGRAD_STREAMS];
-    size_t count, turn;
-};
-
-void nn_winograd_ahead_add(struct nn_winograd_ahead *ahead, const float *at, size_t floats);
-
-/** Add the pixels of a block in an operand (rows, C). NULL: nothing. */
-void nn_winograd_ahead_add_block(struct nn_winograd_ahead *ahead,
-                                 const struct nn_winograd_tiles *tiles, size_t block,
-                                 const float *operand, size_t c);
-
-/** All is added: share it among so many calls. */
-void nn_winograd_ahead_share(struct nn_winograd_ahead *ahead, size_t calls);
-
-/** What the next call should fetch; it returns the number of lines. */
-size_t nn_winograd_ahead_next(struct nn_winograd_ahead *ahead, const void **at);
 
 #endif

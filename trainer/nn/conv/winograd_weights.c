@@ -18,6 +18,7 @@
 
 #include <string.h>
 
+#include "trainer/nn/conv/ahead.h"
 #include "trainer/nn/conv/conv.h"
 #include "trainer/nn/conv/winograd_tiles.h"
 #include "trainer/nn/kernel/kernels.h"
@@ -182,7 +183,7 @@ static float *tile_of_s(const struct plan *plan, const struct patch *patch, floa
 /* Some groups of Z stay in L1 while the panels of V go by. */
 static void accumulate_groups(const struct job *job, const struct patch *patch, size_t point,
                               size_t begin, size_t end, struct nn_outer *outer, const float *v,
-                              struct nn_winograd_ahead *ahead, float *s)
+                              struct nn_ahead *ahead, float *s)
 {
     const struct plan *plan = &job->plan;
     const struct nn_kernels *kernels = nn_kernels();
@@ -193,14 +194,14 @@ static void accumulate_groups(const struct job *job, const struct patch *patch, 
     for (size_t i = 0; i < patch->panels; i++) {
         outer->b = v + point * plan->v_step + (patch->panel + i) * plan->panel_step;
         outer->c = tile_of_s(plan, patch, s, i, begin) + point * plan->s_step;
-        outer->ahead_lines = nn_winograd_ahead_next(ahead, &outer->ahead);
+        outer->ahead = nn_ahead_next(ahead, &outer->ahead_lines);
         kernels->outer(outer);
     }
 }
 
 /* S of a patch += [=] Z^T V of a block. */
 static void accumulate(const struct job *job, size_t number, const struct patch *patch,
-                       const float *v, bool add, struct nn_winograd_ahead *ahead, float *s)
+                       const float *v, bool add, struct nn_ahead *ahead, float *s)
 {
     const struct plan *plan = &job->plan;
     struct nn_outer outer = {
@@ -246,18 +247,16 @@ static void leave(const struct plan *plan, const struct patch *patch, float *s, 
 }
 
 /* What block `next` reads. */
-static struct nn_winograd_ahead ahead_of(const struct job *job, size_t next)
+static struct nn_ahead ahead_of(const struct job *job, size_t next)
 {
     const struct plan *plan = &job->plan;
-    const struct nn_source *const both[] = {&job->args->x, &job->args->dy};
-    struct nn_winograd_ahead ahead = {.count = 0};
+    const struct nn_winograd_block rows = nn_winograd_rows_of(&plan->tiles, next);
+    struct nn_ahead ahead = {.ranges = 0};
 
-    for (size_t i = 0; i < 2; i++) {
-        nn_winograd_ahead_add_block(&ahead, &plan->tiles, next, both[i]->x, both[i]->c);
-        nn_winograd_ahead_add_block(&ahead, &plan->tiles, next, both[i]->other, both[i]->c);
-    }
-    nn_winograd_ahead_share(&ahead, plan->tiles.transforms->points * plan->panels *
-                                        pieces(plan->groups, GROUPS_AT_ONCE));
+    nn_ahead_add(&ahead, &job->args->x, rows.begin, rows.end);
+    nn_ahead_add(&ahead, &job->args->dy, rows.begin, rows.end);
+    nn_ahead_cut(&ahead, plan->tiles.transforms->points * plan->panels *
+                             pieces(plan->groups, GROUPS_AT_ONCE));
     return ahead;
 }
 
@@ -270,7 +269,7 @@ static void part_of_narrow(const struct job *job, size_t part, float *dw)
     float *s = nn_scratch_mine(job->scratch), *v = s + plan->s_floats;
 
     for (size_t block = begin; block < end; block++) {
-        struct nn_winograd_ahead ahead = ahead_of(job, block + 1 < end ? block + 1 : block);
+        struct nn_ahead ahead = ahead_of(job, block + 1 < end ? block + 1 : block);
 
         read_block(job, block, v, v + plan->v_floats + plan->z_floats);
         accumulate(job, block, &all, v, block > begin, &ahead, s);
@@ -351,7 +350,7 @@ static void weights_wide(const struct job *job)
                 .group = group,
                 .groups = nn_size_least(plan->range_groups, plan->groups - group),
             };
-            struct nn_winograd_ahead ahead = {.count = 0};
+            struct nn_ahead ahead = {.ranges = 0};
             float *s = nn_scratch_mine(job->scratch);
 
             for (size_t i = 0; i < blocks; i++)
