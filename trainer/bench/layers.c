@@ -136,10 +136,11 @@ static int choose_layer(struct run *run, struct err *err)
             return 0;
         }
     if (name != NULL)
-        return err_set(err, ERR_USAGE,
-                       "--layer: no row of %s's table is named '%.100s'; run without --layer to "
-                       "see them",
-                       run->options.model, name);
+        return err_set(
+            err, ERR_USAGE,
+            "--layer: no row of %s's table is named '%.100s': layers of one shape share the "
+            "row of the first; run without --layer to see them",
+            run->options.model, name);
     return 0;
 }
 
