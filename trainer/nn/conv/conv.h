@@ -6,9 +6,10 @@
  * kernel/sink.h.
  *
  * Several algorithms can do it (algorithm.h); a table chooses one for each layer and direction by
- * the CPU's features and the layer's shape, never by timing. How work is cut depends on shapes
- * only, never on the number of threads; and forward treats each image by itself, so an image's
- * result depends neither on its batch nor on its place in it.
+ * the CPU's features and the layer's shape, never by timing. Which rows are summed together, and in
+ * which order, depends on shapes and the set of kernels only, never on the number of threads; and
+ * forward treats each image by itself, so an image's result depends neither on its batch nor on its
+ * place in it.
  */
 #ifndef NN_CONV_H
 #define NN_CONV_H

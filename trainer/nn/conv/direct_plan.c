@@ -1,3 +1,11 @@
+/*
+ * trainer/nn/conv/direct_plan.c -- how forward and backward to the data of "direct" are cut: into
+ * classes of pixels, blocks of their rows, chunks of channels and panels of filters.
+ *
+ * All of it follows from the layer, the number of images and the set of kernels. The chunks are the
+ * order in which products are added, and the blocks say which rows are summed for a batch norm: a
+ * run has other bits when a number here changes, so NN_NUMERICS_VERSION grows (kernel/threads.h).
+ */
 #include "trainer/nn/conv/direct.h"
 
 #include "trainer/nn/kernel/kernels.h"

@@ -28,8 +28,8 @@
  * its result to a spare place of its own. Where two rows have the same c_at, what ends there is
  * undefined. Nothing needs alignment but b.
  *
- * ahead: memory that the caller will read soon; ahead_lines cache lines of it are fetched into L2
- * while the tiles are computed. NULL and 0: nothing.
+ * ahead: memory that the caller will read soon; about ahead_lines cache lines of it are fetched
+ * into L2 while the tiles are computed. NULL and 0: nothing.
  */
 struct nn_product {
     size_t rows, width, segments, run; /* width: as panel_width says; none is 0 */

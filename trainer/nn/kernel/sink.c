@@ -1,7 +1,7 @@
 /*
  * trainer/nn/kernel/sink.c -- what happens to rows as a layer leaves them.
  *
- * Channels are worked on 16 at a time, with their sums in registers while some rows pass by: a sum
+ * Channels are worked on 8 at a time, with their sums in registers while some rows pass by: a sum
  * in memory would make each row wait for the one before. A few rows at a time, so that what lies
  * side by side in memory is used together.
  */

@@ -45,7 +45,8 @@ struct nn_sink {
     /* NN_SINK_MASK: norms (1 or 2) batch norms end in the ReLU; norm_x are what they read,
      * norm_mean their means. The ReLU was open where `out`, its result, is positive; or, where that
      * is not stored (NULL), where affine(norm_x[0]) is, or affine(norm_x[0]) + other, or
-     * affine(norm_x[0]) + other_affine(other), as in source.h. */
+     * affine(norm_x[0]) + other_affine(other), as in source.h. `other` with other_affine is
+     * norm_x[1] in a network, and fetched ahead as that only. */
     const float *out, *other;
     struct nn_affine affine, other_affine;
     int norms;

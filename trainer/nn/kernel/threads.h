@@ -19,9 +19,10 @@ void nn_threads_flush_denormals(void);
 #define NN_NUMERICS_VERSION 3
 
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
- * the algorithm that CONVOY_CONV forces on convolutions, OpenBLAS version and core (for instance
- * "convoy 0.1.0 numerics 3 gcc-12 RelWithDebInfo, kernels avx2, OpenBLAS 0.3.21 SkylakeX", with
- * "kernels avx2 conv direct" where one is forced). Static storage. */
+ * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 3
+ * gcc-12 RelWithDebInfo, kernels avx2", with "kernels avx2 conv direct" where one is forced. Where
+ * OpenBLAS computes ("kernels generic", or "conv gemm"), its version and core follow: ", OpenBLAS
+ * 0.3.21 SkylakeX". Static storage. */
 const char *nn_numerics_id(void);
 
 #endif
