@@ -21,11 +21,6 @@ size_t nn_pack_panel_floats(const struct nn_pack *pack)
     return (size_t)pack->y.count * (size_t)pack->x.count * channels_in(pack) * pack->width;
 }
 
-size_t nn_pack_panels(const struct nn_pack *pack)
-{
-    return (channels_out(pack) + pack->width - 1) / pack->width;
-}
-
 /* out (count, width) = the transpose of `columns` rows of w, `distance` apart; by squares, because
  * a distance is often a power of two and the rows of w then are in each other's way in L1. */
 static void transpose(const float *w, size_t distance, size_t columns, size_t count, size_t width,

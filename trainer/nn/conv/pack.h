@@ -31,9 +31,6 @@ struct nn_pack {
 /** Floats of a panel: taps * channels in * width. */
 size_t nn_pack_panel_floats(const struct nn_pack *pack);
 
-/** Panels: channels out / width, rounded up. */
-size_t nn_pack_panels(const struct nn_pack *pack);
-
 /** Write one panel. scale: as in nn_conv_forward; NULL with `back`. */
 void nn_pack_panel(const struct nn_pack *pack, const float *w, const float *scale, size_t panel,
                    float *out);
