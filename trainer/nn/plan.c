@@ -4,6 +4,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "trainer/nn/kernel/size.h"
+
 #define ALIGN_FLOATS 16 /* a cache line */
 
 static int by_size(const void *a, const void *b)
@@ -18,7 +20,7 @@ static int by_size(const void *a, const void *b)
 
 static size_t end_of(const struct nn_plan_buffer *buffer)
 {
-    return buffer->offset + (buffer->floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+    return buffer->offset + nn_size_round_up(buffer->floats, ALIGN_FLOATS);
 }
 
 static bool collide(const struct nn_plan_buffer *a, const struct nn_plan_buffer *b)

@@ -17,6 +17,7 @@
 #include "trainer/nn/kernel/gemm.h"
 #include "trainer/nn/kernel/scratch.h"
 #include "trainer/nn/kernel/simd.h"
+#include "trainer/nn/kernel/size.h"
 
 /* These numbers are part of the bits. A tile of columns should stay in a core's L2 cache, but have
  * enough rows to pay for OpenBLAS's packing of the filters. */
@@ -186,7 +187,7 @@ static size_t floats_of(const struct nn_source *source, size_t rows)
 static const float *materialise(const struct nn_source *source, size_t rows, float *place)
 {
     struct nn_source whole = *source;
-    const size_t jobs = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+    const size_t jobs = nn_size_pieces(rows, ROWS_AT_ONCE);
 
     if (nn_source_is_plain(source))
         return source->x;
@@ -435,7 +436,7 @@ static void block_backward_weights(const struct nn_conv *conv, const struct bloc
 /* dw = the sum of the parts, each `count` floats; the parts are used up. */
 static void add_parts(float *part, size_t parts, size_t count, float *dw)
 {
-    const size_t chunk = 4096, chunks = (count + chunk - 1) / chunk;
+    const size_t chunk = 4096, chunks = nn_size_pieces(count, chunk);
 
 #pragma omp parallel for
     for (size_t i = 0; i < chunks; i++) {

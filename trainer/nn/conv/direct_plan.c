@@ -114,8 +114,8 @@ static size_t taps_max(const struct nn_direct_plan *plan)
 
 static size_t chunk_of(size_t channels, size_t taps)
 {
-    const size_t chunks = (channels * taps + DEPTH - 1) / DEPTH;
-    const size_t chunk = nn_size_round_up((channels + chunks - 1) / chunks, NN_LANES);
+    const size_t chunks = nn_size_pieces(channels * taps, DEPTH);
+    const size_t chunk = nn_size_round_up(nn_size_pieces(channels, chunks), NN_LANES);
 
     return nn_size_least(chunk, channels);
 }
@@ -144,7 +144,7 @@ struct nn_direct_plan nn_direct_plan_of(const struct nn_conv *conv, enum nn_dire
     nn_strips_cut(&plan.strips, rows_of(conv));
     plan.chunk = chunk_of(plan.in_c, taps_max(&plan));
     plan.width = nn_kernels()->panel_width(plan.out_c);
-    plan.panels = (plan.out_c + plan.width - 1) / plan.width;
+    plan.panels = nn_size_pieces(plan.out_c, plan.width);
     for (size_t i = 0; i < plan.classes; i++) {
         struct nn_direct_class *class = &plan.class[i];
 

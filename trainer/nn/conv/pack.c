@@ -78,7 +78,7 @@ void nn_pack_panel(const struct nn_pack *pack, const float *w, const float *scal
 
 static size_t whole_tiles(size_t rows)
 {
-    return (rows + NN_TILE_ROWS - 1) / NN_TILE_ROWS * NN_TILE_ROWS;
+    return nn_size_round_up(rows, NN_TILE_ROWS);
 }
 
 size_t nn_sums_tap(const struct nn_sums *sums, size_t n)

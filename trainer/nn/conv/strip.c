@@ -32,7 +32,7 @@ void nn_strips_flatten(struct nn_strips *strips)
 
 static size_t tiles(size_t rows)
 {
-    return (rows + NN_TILE_ROWS - 1) / NN_TILE_ROWS;
+    return nn_size_pieces(rows, NN_TILE_ROWS);
 }
 
 /* Tiles of all blocks together. */
@@ -54,12 +54,12 @@ void nn_strips_cut(struct nn_strips *strips, size_t rows)
 
     strips->images = strips->lines = 1;
     if (strips->n == 1 && strips->out_w == 1) {
-        size_t blocks = (height + rows - 1) / rows;
+        size_t blocks = nn_size_pieces(height, rows);
 
         if (blocks > EVEN_BLOCKS) /* few threads find as much as each other */
-            blocks = (blocks + EVEN_BLOCKS - 1) / EVEN_BLOCKS * EVEN_BLOCKS;
-        strips->lines =
-            (int)nn_size_least(tiles((height + blocks - 1) / blocks) * NN_TILE_ROWS, height);
+            blocks = nn_size_round_up(blocks, EVEN_BLOCKS);
+        strips->lines = (int)nn_size_least(
+            nn_size_round_up(nn_size_pieces(height, blocks), NN_TILE_ROWS), height);
         return;
     }
     for (size_t lines = 1; lines <= height; lines++) {
@@ -81,14 +81,12 @@ void nn_strips_cut(struct nn_strips *strips, size_t rows)
 
 static size_t blocks_in_image(const struct nn_strips *strips)
 {
-    return ((size_t)strips->out_h + (size_t)strips->lines - 1) / (size_t)strips->lines;
+    return nn_size_pieces((size_t)strips->out_h, (size_t)strips->lines);
 }
 
 size_t nn_strips_blocks(const struct nn_strips *strips)
 {
-    const size_t images = (size_t)strips->images;
-
-    return ((size_t)strips->n + images - 1) / images * blocks_in_image(strips);
+    return nn_size_pieces((size_t)strips->n, (size_t)strips->images) * blocks_in_image(strips);
 }
 
 struct nn_block nn_strips_block(const struct nn_strips *strips, size_t index)

@@ -23,6 +23,7 @@
  */
 #include "trainer/nn/kernel/kernels_table.h"
 #include "trainer/nn/kernel/loops.h"
+#include "trainer/nn/kernel/size.h"
 
 #define FETCH_BYTES "1536" /* of A in outer, from its use on */
 
@@ -340,7 +341,7 @@ static void outer(const struct nn_outer *p)
 
 static size_t panel_width(size_t n)
 {
-    const size_t columns = (n + NN_LANES - 1) / NN_LANES * NN_LANES;
+    const size_t columns = nn_size_round_up(n, NN_LANES);
 
     return columns % 64 == 0 ? 64 : columns % 32 == 0 ? 32 : 16;
 }

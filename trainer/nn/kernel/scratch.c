@@ -7,13 +7,14 @@
 #include <sys/mman.h>
 
 #include "base/err.h"
+#include "trainer/nn/kernel/size.h"
 
 #define LINE_FLOATS     16 /* a cache line */
 #define HUGE_PAGE_BYTES (2u << 20)
 
 static size_t whole_lines(size_t floats)
 {
-    return (floats + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
+    return nn_size_round_up(floats, LINE_FLOATS);
 }
 
 /* Large storage lies on huge pages: with small ones, kernels that walk through many rows at once
@@ -25,7 +26,7 @@ float *nn_floats_new(size_t count, struct err *err)
 
     if (bytes >= HUGE_PAGE_BYTES) {
         alignment = HUGE_PAGE_BYTES;
-        bytes = (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        bytes = nn_size_round_up(bytes, HUGE_PAGE_BYTES);
     }
     floats = aligned_alloc(alignment, bytes);
 

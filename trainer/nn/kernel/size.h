@@ -16,10 +16,16 @@ static inline size_t nn_size_most(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/** Pieces of `size` that cover `total`; the last may be smaller. */
+static inline size_t nn_size_pieces(size_t total, size_t size)
+{
+    return (total + size - 1) / size;
+}
+
 /** The first multiple of `unit` that is not below a. */
 static inline size_t nn_size_round_up(size_t a, size_t unit)
 {
-    return (a + unit - 1) / unit * unit;
+    return nn_size_pieces(a, unit) * unit;
 }
 
 #endif
