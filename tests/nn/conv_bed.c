@@ -6,18 +6,75 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "base/err.h"
 #include "tests/nn/numbers.h"
+#include "trainer/nn/kernel/size.h"
 #include "trainer/nn/kernel/threads.h"
 
+#define LINE_BYTES 64 /* where scratch begins */
+#define SPARES     100
+
+/* Pages to be used again: to map them takes longer than to fill them. */
+static struct guarded spare[SPARES];
+
+static void swap(struct guarded *a, struct guarded *b)
+{
+    const struct guarded c = *a;
+
+    *a = *b;
+    *b = c;
+}
+
+static struct guarded pages_new(size_t bytes)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    struct guarded g = {.bytes = bytes};
+
+    for (size_t i = 0; i < SPARES; i++)
+        if (spare[i].bytes == bytes) {
+            g = (struct guarded){0};
+            swap(&g, &spare[i]);
+            return g;
+        }
+    g.pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(g.pages != MAP_FAILED);
+    assert_int_equal(mprotect(g.pages + bytes - page, page, PROT_NONE), 0);
+    return g;
+}
+
+/* The floats begin at a multiple of `alignment` bytes, and end less than that before the guard. */
+static struct guarded guarded_new(size_t count, size_t alignment)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t used = nn_size_round_up(count * sizeof(float), alignment);
+    struct guarded g = pages_new(nn_size_round_up(used, page) + page);
+
+    g.at = (float *)(void *)(g.pages + g.bytes - page - used);
+    return g;
+}
+
+static void guarded_free(struct guarded *g)
+{
+    static size_t next;
+
+    swap(g, &spare[next++ % SPARES]);
+    if (g->bytes > 0)
+        munmap(g->pages, g->bytes);
+}
+
+/* Operands need no alignment, so that they end at the guard. */
 static float *numbers(struct bed *bed, size_t count)
 {
-    assert_true(bed->used < BED_ARRAYS);
-    bed->arrays[bed->used] = numbers_new((uint32_t)bed->used + 1, count);
-    return bed->arrays[bed->used++];
+    struct guarded *array = &bed->arrays[bed->used++];
+
+    assert_true(bed->used <= BED_ARRAYS);
+    *array = guarded_new(count, sizeof(float));
+    numbers_fill((uint32_t)bed->used, array->at, count);
+    return array->at;
 }
 
 static struct nn_affine affine(struct bed *bed, size_t c)
@@ -129,7 +186,7 @@ void bed_open(struct bed *bed, const struct form *form, const struct use *use,
 void bed_close(struct bed *bed)
 {
     for (size_t i = 0; i < bed->used; i++)
-        free(bed->arrays[i]);
+        guarded_free(&bed->arrays[i]);
 }
 
 static void poison(float *x, size_t count)
@@ -147,11 +204,16 @@ void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algori
     const struct nn_conv_backward_data data = {&bed->conv, bed->n, bed->dy, bed->w, bed->sink};
     const struct nn_conv_backward_weights weights = {&bed->conv, bed->n, bed->x, bed->dy,
                                                      bed->result};
-    struct nn_scratch scratch;
-    struct err err = {0};
+    const size_t private = nn_size_round_up(size.private, LINE_BYTES / sizeof(float));
+    struct guarded shared = guarded_new(size.shared, LINE_BYTES);
+    struct guarded all_private = guarded_new(private * (size_t)threads, LINE_BYTES);
+    const struct nn_scratch scratch = {.shared = shared.at,
+                                       .private = all_private.at,
+                                       .shared_floats = size.shared,
+                                       .private_floats = private,
+                                       .threads = threads};
 
     nn_threads_init(threads);
-    assert_int_equal(nn_scratch_init(&scratch, size.shared, size.private, &err), 0);
     poison(scratch.shared, scratch.shared_floats);
     poison(scratch.private, scratch.private_floats * (size_t)scratch.threads);
     if (use->add)
@@ -164,7 +226,8 @@ void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algori
         algorithm->backward_data(&data, &scratch);
     else
         algorithm->backward_weights(&weights, &scratch);
-    nn_scratch_release(&scratch);
+    guarded_free(&shared);
+    guarded_free(&all_private);
 }
 
 /* One tap at one output: the definition of all three directions. */
@@ -243,8 +306,8 @@ double *bed_exact(const struct bed *bed, const struct use *use)
         if (use->direction != NN_BACKWARD_WEIGHTS)
             result[i] = exact_sink(&bed->sink, result[i], i);
     }
-    free(rows.arrays[rows.used - 1]);
-    free(rows.arrays[rows.used - 2]);
+    guarded_free(&rows.arrays[rows.used - 1]);
+    guarded_free(&rows.arrays[rows.used - 2]);
     return result;
 }
 

@@ -33,6 +33,13 @@ struct use {
 
 #define BED_ARRAYS 40
 
+/* Floats directly in front of a page that may not be touched. */
+struct guarded {
+    float *at;
+    char *pages;
+    size_t bytes; /* with the guard */
+};
+
 struct bed {
     struct nn_conv conv;
     int n;
@@ -45,7 +52,7 @@ struct bed {
     float *read;   /* what the stored source holds as it is read, or NULL */
     const float *stored;
     size_t blocks;
-    float *arrays[BED_ARRAYS];
+    struct guarded arrays[BED_ARRAYS];
     size_t used;
 };
 
