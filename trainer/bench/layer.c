@@ -13,12 +13,6 @@
 
 /* --- the layers of a network --- */
 
-static bool same_shape(const struct nn_conv *a, const struct nn_conv *b)
-{
-    return a->c == b->c && a->h == b->h && a->w == b->w && a->k == b->k && a->r == b->r &&
-           a->stride == b->stride;
-}
-
 /* The tensor's name without ".weight". */
 static void name_layer(struct bench_layer *layer, const char *tensor)
 {
@@ -59,7 +53,7 @@ struct bench_layer *bench_layers_find(const char *model, int image_size, size_t 
 
         if (node->kind != NN_NODE_CONV)
             continue;
-        while (at < *count && !same_shape(&layers[at].conv, &node->conv))
+        while (at < *count && !nn_conv_is_same(&layers[at].conv, &node->conv))
             at++;
         if (at == *count)
             layers[(*count)++] = layer_of(&graph, i);

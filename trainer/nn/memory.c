@@ -216,13 +216,6 @@ static void grow_by_conv(struct nn_memory_size *size, const struct nn_conv *conv
     }
 }
 
-/* What follows from these is the same too. */
-static bool is_same_shape(const struct nn_conv *a, const struct nn_conv *b)
-{
-    return a->c == b->c && a->h == b->h && a->w == b->w && a->k == b->k && a->r == b->r &&
-           a->stride == b->stride;
-}
-
 /* Does a convolution before node i take all that this one takes? A network has few shapes. */
 static bool is_repeated(const struct nn_graph *graph, int i)
 {
@@ -232,7 +225,7 @@ static bool is_repeated(const struct nn_graph *graph, int i)
         const struct nn_node *const other = &graph->nodes[j];
 
         if (other->kind == NN_NODE_CONV && (other->in != 0 || node->in == 0) &&
-            is_same_shape(&other->conv, &node->conv))
+            nn_conv_is_same(&other->conv, &node->conv))
             return true;
     }
     return false;

@@ -13,7 +13,7 @@ void nn_ahead_add_rows(struct nn_ahead *ahead, const float *x, size_t c, size_t 
     if (bytes == 0 || ahead->ranges == NN_AHEAD_RANGES)
         return;
     ahead->range[ahead->ranges].at = (const char *)(x + from * c);
-    ahead->range[ahead->ranges++].lines = (bytes + LINE_BYTES - 1) / LINE_BYTES;
+    ahead->range[ahead->ranges++].lines = nn_size_pieces(bytes, LINE_BYTES);
 }
 
 void nn_ahead_add(struct nn_ahead *ahead, const struct nn_source *source, size_t from, size_t to)
@@ -60,7 +60,7 @@ static size_t pieces_of(const struct nn_ahead *ahead, size_t piece)
     size_t pieces = 0;
 
     for (size_t i = 0; i < ahead->ranges; i++)
-        pieces += (ahead->range[i].lines + piece - 1) / piece;
+        pieces += nn_size_pieces(ahead->range[i].lines, piece);
     return pieces;
 }
 

@@ -38,6 +38,12 @@ struct nn_conv nn_conv_make(int c, int h, int w, int k, int r, int stride)
     return conv;
 }
 
+bool nn_conv_is_same(const struct nn_conv *a, const struct nn_conv *b)
+{
+    return a->c == b->c && a->h == b->h && a->w == b->w && a->k == b->k && a->r == b->r &&
+           a->stride == b->stride;
+}
+
 struct nn_conv nn_conv_mirror(const struct nn_conv *conv)
 {
     return (struct nn_conv){

@@ -33,6 +33,9 @@ enum nn_direction { NN_FORWARD, NN_BACKWARD_DATA, NN_BACKWARD_WEIGHTS };
 
 struct nn_conv nn_conv_make(int c, int h, int w, int k, int r, int stride);
 
+/** Of one shape: then everything that a direction takes is the same too. */
+bool nn_conv_is_same(const struct nn_conv *a, const struct nn_conv *b);
+
 /** y (n, OH, OW, K) from x (n, H, W, C) and w. */
 struct nn_conv_forward {
     const struct nn_conv *conv;

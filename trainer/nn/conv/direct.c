@@ -370,7 +370,7 @@ static void look_ahead(struct job *job)
 {
     const struct nn_direct_plan *plan = job->plan;
     const struct nn_strips *strips = &plan->strips;
-    const size_t chunks = (plan->in_c + plan->chunk - 1) / plan->chunk;
+    const size_t chunks = nn_size_pieces(plan->in_c, plan->chunk);
 
     job->ahead = (struct nn_ahead){0};
     if (job->index + 1 < nn_strips_blocks(strips)) {

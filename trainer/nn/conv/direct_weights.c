@@ -62,19 +62,19 @@ static struct plan plan_of(const struct nn_conv *conv, int n)
         .lines = conv->r > 1,
     };
     const size_t most = conv->r == 1 ? CHUNK : conv->c <= DENSE_MAX ? DENSE_MAX : CHUNK_TAPS;
-    const size_t chunks = (plan.c + most - 1) / most;
+    const size_t chunks = nn_size_pieces(plan.c, most);
     size_t floats;
 
     plan.sums = (struct nn_sums){
         .conv = conv,
         .chunk =
-            nn_size_least(nn_size_round_up((plan.c + chunks - 1) / chunks, NN_TILE_ROWS), plan.c),
+            nn_size_least(nn_size_round_up(nn_size_pieces(plan.c, chunks), NN_TILE_ROWS), plan.c),
         .width = nn_size_least(nn_kernels()->panel_width(plan.k), WIDTH_MAX),
         .dense = conv->r > 1 && conv->c <= DENSE_MAX,
     };
     floats = conv->r == 1 && plan.c * plan.k <= SUMS_SHORT ? PANEL_SHORT : PANEL_FLOATS;
     nn_strips_cut(&plan.strips, floats / plan.sums.width);
-    plan.panels = (plan.k + plan.sums.width - 1) / plan.sums.width;
+    plan.panels = nn_size_pieces(plan.k, plan.sums.width);
     floats = plan.panels * nn_sums_panel_floats(&plan.sums);
     while (plan.parts < PARTS_MAX && 4 * plan.parts <= nn_strips_blocks(&plan.strips) &&
            2 * plan.parts * floats <= PARTS_FLOATS)
@@ -86,7 +86,7 @@ static struct plan plan_of(const struct nn_conv *conv, int n)
 static size_t ranges_of(const struct plan *plan)
 {
     const size_t threads = (size_t)omp_get_max_threads();
-    size_t ranges = (plan->panels * plan->sums.width + RANGE_CHANNELS - 1) / RANGE_CHANNELS;
+    size_t ranges = nn_size_pieces(plan->panels * plan->sums.width, RANGE_CHANNELS);
 
     while (ranges < plan->panels && plan->parts * ranges % threads != 0 &&
            plan->parts * ranges < ITEMS * threads)
@@ -339,7 +339,7 @@ static void chunk_run(struct item *item, size_t rows, const struct desk *desk, s
 static void look_ahead(struct item *item, const struct nn_block *block, size_t index)
 {
     const struct plan *plan = item->plan;
-    const size_t chunks = (plan->c + plan->sums.chunk - 1) / plan->sums.chunk;
+    const size_t chunks = nn_size_pieces(plan->c, plan->sums.chunk);
 
     item->ahead = (struct nn_ahead){0};
     if (index + 1 < item->end_block) {

@@ -57,15 +57,10 @@ struct plan {
     size_t strip_floats, spare_floats;
 };
 
-static size_t pieces(size_t total, size_t size)
-{
-    return (total + size - 1) / size;
-}
-
 /* Tiles of a block. */
 static size_t tiles_wanted(const struct plan *plan, size_t m, size_t n, size_t h, size_t w)
 {
-    const size_t points = (m + 2) * (m + 2), all = n * pieces(h, m) * pieces(w, m);
+    const size_t points = (m + 2) * (m + 2), all = n * nn_size_pieces(h, m) * nn_size_pieces(w, m);
     size_t floats = 2 * plan->u_floats, wanted;
 
     if (plan->wide)
@@ -73,7 +68,7 @@ static size_t tiles_wanted(const struct plan *plan, size_t m, size_t n, size_t h
     floats =
         floats < NARROW_FLOATS_MIN ? NARROW_FLOATS_MIN : nn_size_least(floats, NARROW_FLOATS_MAX);
     wanted = nn_size_least(floats / (points * (plan->c_padded + plan->k_padded)),
-                           pieces(all, BLOCKS_MIN));
+                           nn_size_pieces(all, BLOCKS_MIN));
     return wanted < TILES_MIN ? TILES_MIN : wanted;
 }
 
@@ -92,16 +87,17 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
     plan.tiles = nn_winograd_tiles_make(m, n, h, w, tiles_wanted(&plan, m, n, h, w));
     plan.range = plan.k_padded;
     if (plan.wide)
-        plan.range = nn_size_least(plan.k_padded, pieces(WIDE_FILTERS, plan.panel) * plan.panel);
-    plan.ranges = pieces(plan.k_padded, plan.range);
-    rows = pieces(plan.tiles.tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
+        plan.range =
+            nn_size_least(plan.k_padded, nn_size_pieces(WIDE_FILTERS, plan.panel) * plan.panel);
+    plan.ranges = nn_size_pieces(plan.k_padded, plan.range);
+    rows = nn_size_pieces(plan.tiles.tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
     plan.v_step = nn_winograd_point_step(rows * plan.c_padded);
     plan.m_step = nn_winograd_point_step(rows * plan.range);
     plan.v_floats = points * plan.v_step;
     plan.m_floats = points * plan.m_step;
     plan.together = 1;
     if (plan.wide)
-        plan.together = nn_size_least(plan.tiles.blocks, pieces(WIDE_V_MAX, plan.v_floats));
+        plan.together = nn_size_least(plan.tiles.blocks, nn_size_pieces(WIDE_V_MAX, plan.v_floats));
     plan.strip_floats = nn_winograd_strip_floats(&plan.tiles, plan.c);
     plan.spare_floats = m * m * plan.tiles.across * plan.range;
     return plan;
@@ -119,7 +115,7 @@ static size_t aside_floats(const struct plan *plan)
     const size_t floats =
         plan->strip_floats > plan->spare_floats ? plan->strip_floats : plan->spare_floats;
 
-    return pieces(floats, NN_LANES) * NN_LANES;
+    return nn_size_pieces(floats, NN_LANES) * NN_LANES;
 }
 
 static size_t private_floats_of(const struct plan *plan)
@@ -131,12 +127,12 @@ static size_t private_floats_of(const struct plan *plan)
 static void share_out(struct plan *plan, size_t threads)
 {
     const size_t wanted =
-        pieces(threads * TASKS_A_THREAD, nn_size_least(plan->together, plan->tiles.blocks));
-    const size_t panels = pieces(plan->k_padded / plan->panel, wanted);
+        nn_size_pieces(threads * TASKS_A_THREAD, nn_size_least(plan->together, plan->tiles.blocks));
+    const size_t panels = nn_size_pieces(plan->k_padded / plan->panel, wanted);
 
     if (threads > 1)
         plan->range = nn_size_least(plan->range, panels * plan->panel);
-    plan->ranges = pieces(plan->k_padded, plan->range);
+    plan->ranges = nn_size_pieces(plan->k_padded, plan->range);
 }
 
 struct job {
@@ -175,7 +171,8 @@ static void pack_filters(const struct job *job, struct nn_winograd_filters filte
 {
     const struct plan *plan = &job->plan;
     const bool turned = filters.column_step == 1;
-    const size_t depth = turned ? DEPTH_TASK_TURNED : DEPTH_TASK, cuts = pieces(plan->c, depth);
+    const size_t depth = turned ? DEPTH_TASK_TURNED : DEPTH_TASK,
+                 cuts = nn_size_pieces(plan->c, depth);
     const size_t width = turned ? plan->k_padded : plan->panel;
 
 #pragma omp parallel for
@@ -218,7 +215,7 @@ static void multiply(const struct job *job, size_t tiles, const float *v, size_t
 {
     static const ptrdiff_t here[1] = {0};
     const struct plan *plan = &job->plan;
-    const size_t rows = pieces(tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
+    const size_t rows = nn_size_pieces(tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
     const struct nn_kernels *kernels = nn_kernels();
     struct nn_product product = {
         .width = plan->panel,
@@ -278,7 +275,7 @@ static void leave_row(const struct job *job, const float *m, size_t row, size_t 
     };
 
     if (count % lanes != 0) {
-        out.channels = pieces(count, lanes) * lanes;
+        out.channels = nn_size_pieces(count, lanes) * lanes;
         out.y = nn_scratch_mine(job->scratch);
         out.column_step = plan->range;
         out.row_step = tiles->w * plan->range;
@@ -321,7 +318,7 @@ static struct nn_ahead ahead_of(const struct job *job, size_t block, size_t next
     }
     nn_ahead_add_sink(&ahead, job->sink, here.begin, here.end);
     nn_ahead_cut(&ahead, tiles->transforms->points * plan->k_padded / plan->panel *
-                             pieces(nn_winograd_tiles_of(tiles, block), ROWS_AT_ONCE));
+                             nn_size_pieces(nn_winograd_tiles_of(tiles, block), ROWS_AT_ONCE));
     return ahead;
 }
 
@@ -330,7 +327,7 @@ static void convolve_narrow(const struct job *job)
 {
     const struct plan *plan = &job->plan;
     const size_t blocks = plan->tiles.blocks, threads = (size_t)job->scratch->threads;
-    const size_t run = nn_size_least(blocks, pieces(blocks, threads * TASKS_A_THREAD));
+    const size_t run = nn_size_least(blocks, nn_size_pieces(blocks, threads * TASKS_A_THREAD));
 
 #pragma omp parallel for schedule(dynamic)
     for (size_t begin = 0; begin < blocks; begin += run) {

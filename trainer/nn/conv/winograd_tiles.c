@@ -7,11 +7,6 @@
 
 #define LINE_FLOATS 16 /* a cache line */
 
-static size_t pieces(size_t total, size_t size)
-{
-    return (total + size - 1) / size;
-}
-
 /* The fewest rows of tiles that are whole tiles of a product. */
 static size_t rows_of_product(size_t across)
 {
@@ -30,17 +25,17 @@ struct nn_winograd_tiles nn_winograd_tiles_make(size_t m, size_t n, size_t h, si
         .n = n,
         .h = h,
         .w = w,
-        .across = pieces(w, m),
-        .down = pieces(h, m),
+        .across = nn_size_pieces(w, m),
+        .down = nn_size_pieces(h, m),
     };
     const size_t all = n * tiles.down, unit = rows_of_product(tiles.across);
     const size_t rows = wanted > tiles.across ? wanted / tiles.across : 1;
     const size_t blocks = (all + rows / 2) / rows; /* the nearest */
 
-    tiles.rows = pieces(all, blocks > 0 ? blocks : 1);
+    tiles.rows = nn_size_pieces(all, blocks > 0 ? blocks : 1);
     if (tiles.rows >= unit)
-        tiles.rows = nn_size_least(all, pieces(tiles.rows, unit) * unit);
-    tiles.blocks = pieces(all, tiles.rows);
+        tiles.rows = nn_size_least(all, nn_size_pieces(tiles.rows, unit) * unit);
+    tiles.blocks = nn_size_pieces(all, tiles.rows);
     tiles.tiles = tiles.rows * tiles.across;
     return tiles;
 }
@@ -67,12 +62,12 @@ size_t nn_winograd_tiles_of(const struct nn_winograd_tiles *tiles, size_t block)
 
 size_t nn_winograd_channels(size_t c)
 {
-    return pieces(c, NN_LANES) * NN_LANES;
+    return nn_size_pieces(c, NN_LANES) * NN_LANES;
 }
 
 size_t nn_winograd_point_step(size_t floats)
 {
-    return (pieces(floats, NN_LANES) | 1) * NN_LANES;
+    return (nn_size_pieces(floats, NN_LANES) | 1) * NN_LANES;
 }
 
 /*

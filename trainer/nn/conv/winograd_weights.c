@@ -63,11 +63,6 @@ struct plan {
     size_t strip_floats;
 };
 
-static size_t pieces(size_t total, size_t size)
-{
-    return (total + size - 1) / size;
-}
-
 static size_t dw_floats(const struct plan *plan)
 {
     return plan->k * 9 * plan->c;
@@ -75,7 +70,7 @@ static size_t dw_floats(const struct plan *plan)
 
 static size_t tiles_wanted(const struct plan *plan, size_t m, size_t n, size_t h, size_t w)
 {
-    const size_t points = (m + 2) * (m + 2), all = n * pieces(h, m) * pieces(w, m);
+    const size_t points = (m + 2) * (m + 2), all = n * nn_size_pieces(h, m) * nn_size_pieces(w, m);
     const size_t channels = nn_winograd_channels(plan->c) + nn_winograd_channels(plan->k);
     size_t floats = 2 * points * plan->c * plan->k, wanted;
 
@@ -83,7 +78,7 @@ static size_t tiles_wanted(const struct plan *plan, size_t m, size_t n, size_t h
         return WIDE_TILES;
     floats =
         floats < NARROW_FLOATS_MIN ? NARROW_FLOATS_MIN : nn_size_least(floats, NARROW_FLOATS_MAX);
-    wanted = nn_size_least(floats / (points * channels), pieces(all, PARTS_MAX));
+    wanted = nn_size_least(floats / (points * channels), nn_size_pieces(all, PARTS_MAX));
     return wanted < TILES_MIN ? TILES_MIN : wanted;
 }
 
@@ -95,7 +90,7 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
 
     plan.panel = nn_kernels()->panel_width(plan.c);
     plan.panels = nn_winograd_channels(plan.c) / plan.panel;
-    plan.groups = pieces(plan.k, NN_TILE_ROWS);
+    plan.groups = nn_size_pieces(plan.k, NN_TILE_ROWS);
     plan.wide = points * plan.c * plan.k > NARROW_S_MAX;
     plan.tiles = nn_winograd_tiles_make(m, n, h, w, tiles_wanted(&plan, m, n, h, w));
     plan.panel_step = plan.tiles.tiles * plan.panel;
@@ -107,10 +102,10 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
     plan.range_panels = plan.panels;
     plan.range_groups = plan.groups;
     if (plan.wide) {
-        plan.range_panels = nn_size_least(plan.panels, pieces(RANGE_CHANNELS, plan.panel));
-        plan.range_groups = pieces(plan.groups, pieces(plan.groups, RANGE_GROUPS));
-        plan.together =
-            nn_size_least(plan.tiles.blocks, pieces(WIDE_MAX, plan.v_floats + plan.z_floats));
+        plan.range_panels = nn_size_least(plan.panels, nn_size_pieces(RANGE_CHANNELS, plan.panel));
+        plan.range_groups = nn_size_pieces(plan.groups, nn_size_pieces(plan.groups, RANGE_GROUPS));
+        plan.together = nn_size_least(plan.tiles.blocks,
+                                      nn_size_pieces(WIDE_MAX, plan.v_floats + plan.z_floats));
     } else {
         while (plan.parts < PARTS_MAX && plan.parts * 2 <= plan.tiles.blocks &&
                plan.parts * 2 * dw_floats(&plan) <= PARTS_FLOATS)
@@ -256,7 +251,7 @@ static struct nn_ahead ahead_of(const struct job *job, size_t next)
     nn_ahead_add(&ahead, &job->args->x, rows.begin, rows.end);
     nn_ahead_add(&ahead, &job->args->dy, rows.begin, rows.end);
     nn_ahead_cut(&ahead, plan->tiles.transforms->points * plan->panels *
-                             pieces(plan->groups, GROUPS_AT_ONCE));
+                             nn_size_pieces(plan->groups, GROUPS_AT_ONCE));
     return ahead;
 }
 
@@ -313,13 +308,14 @@ static void weights_narrow(const struct job *job)
 /* Ranges small enough for every thread to find some. */
 static void share_out(struct plan *plan, size_t threads)
 {
-    while (pieces(plan->panels, plan->range_panels) * pieces(plan->groups, plan->range_groups) <
+    while (nn_size_pieces(plan->panels, plan->range_panels) *
+               nn_size_pieces(plan->groups, plan->range_groups) <
            threads * TASKS_A_THREAD) {
         if (plan->range_groups > 1 &&
             plan->range_groups * NN_TILE_ROWS >= plan->range_panels * plan->panel)
-            plan->range_groups = pieces(plan->range_groups, 2);
+            plan->range_groups = nn_size_pieces(plan->range_groups, 2);
         else if (plan->range_panels > 1)
-            plan->range_panels = pieces(plan->range_panels, 2);
+            plan->range_panels = nn_size_pieces(plan->range_panels, 2);
         else
             break;
     }
@@ -328,8 +324,8 @@ static void share_out(struct plan *plan, size_t threads)
 static void weights_wide(const struct job *job)
 {
     const struct plan *plan = &job->plan;
-    const size_t across = pieces(plan->panels, plan->range_panels);
-    const size_t down = pieces(plan->groups, plan->range_groups);
+    const size_t across = nn_size_pieces(plan->panels, plan->range_panels);
+    const size_t down = nn_size_pieces(plan->groups, plan->range_groups);
     const size_t block_floats = plan->v_floats + plan->z_floats;
     float *const v = job->scratch->shared;
 
