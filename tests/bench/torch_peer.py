@@ -3,12 +3,15 @@
 
   torch_peer.py speed --model resnet50 --batch 32 [--format channels_last] [--threads 1] [--steps 3] [--warmup 1]
   torch_peer.py about
-  torch_peer.py init --model resnet50 WEIGHTS.safetensors
-  torch_peer.py losses --model resnet50 --batch 8 --size 224 --steps 50 [--format ...] WEIGHTS.safetensors DATA.f32 LABELS.i32
+  torch_peer.py init --model resnet50 [--weights calm] WEIGHTS.safetensors
+  torch_peer.py losses --model resnet50 --batch 8 --size 224 --steps 50 [--format ...] [--momentum 0.9] \\
+                       WEIGHTS.safetensors DATA.f32 LABELS.i32
 
 Each prints one JSON object on the last line of stdout. Needs PyTorch and NumPy; the networks are defined here, with
 torchvision's names (He et al. 2015; "v1.5": the 3x3 convolution of a bottleneck carries the stride) and, for CIFAR, the paper's
-shortcut A, as ours are. compare_torch sets the environment: threads, allocator, instruction set.
+shortcut A, as ours are. Calm weights: the last batch norm of each residual block begins with weight 0, so that the block begins
+as its shortcut (Goyal et al. 2017, section 5.1; torchvision: zero_init_residual). compare_torch sets the environment:
+threads, allocator, instruction set.
 """
 import argparse
 import json
@@ -162,8 +165,8 @@ def place(net, memory_format):
     return net.to(memory_format=memory_format).train(), memory_format
 
 
-def optimizer(net, lr):
-    return torch.optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+def optimizer(net, lr, momentum=MOMENTUM):
+    return torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=WEIGHT_DECAY)
 
 
 def step(net, opt, x, y):
@@ -209,7 +212,12 @@ def about(_):
 
 def init(o):
     torch.manual_seed(o.seed)
-    write_tensors(o.files[0], make(o.model)[0].state_dict())
+    net = make(o.model)[0]
+    if o.weights == "calm":
+        for module in net.modules():
+            if isinstance(module, (Basic, Bottleneck)):
+                nn.init.zeros_((module.bn2 if isinstance(module, Basic) else module.bn3).weight)
+    write_tensors(o.files[0], net.state_dict())
     return {"weights": o.files[0]}
 
 
@@ -221,7 +229,7 @@ def losses(o):
     net, memory_format = place(net, o.format)
     x = np.fromfile(o.files[1], "<f4").reshape(o.steps, o.batch, size, size, 3)
     y = torch.from_numpy(np.fromfile(o.files[2], "<i4").astype(np.int64)).reshape(o.steps, o.batch)
-    opt = optimizer(net, 0.0)
+    opt = optimizer(net, 0.0, o.momentum)
     found = []
     for i in range(o.steps):
         opt.param_groups[0]["lr"] = o.lr * min(1.0, (i + 1) / max(1, o.warmup_steps))
@@ -239,7 +247,9 @@ def main():
     parser.add_argument("files", nargs="*")
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--format", choices=["contiguous", "channels_last"], default="contiguous")
+    parser.add_argument("--weights", choices=["calm", "default"], default="default")
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--momentum", type=float, default=MOMENTUM)
     for name, value in (("batch", 32), ("size", 0), ("threads", 1), ("steps", 3), ("warmup", 1), ("warmup-steps", 10),
                         ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
