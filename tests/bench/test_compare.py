@@ -79,8 +79,8 @@ class Compare(unittest.TestCase):
                       self.out)
         self.assertIn("oneDNN 1.2 says Fake ISA; convolutions by jit:fake; 7 MiB after import", self.out)
         for convoy in ([(4.1, 61)], [(5, 76)]):  # one too slow, one too large
-            self.assertEqual(self.compare({**self.FIGURES, "convoy": convoy}, "--rounds=3"), 0, self.err)
-            self.assertIn("NOT reached", self.out)
+            self.assertEqual(self.compare({**self.FIGURES, "convoy": convoy}, "--rounds=3"), 1, self.err)
+            self.assertIn("bar 1.65 and 0.75: NOT reached", self.out)
             os.remove(self.path("runs"))
 
     def test_each_side_gets_its_environment(self):
