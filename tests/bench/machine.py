@@ -29,8 +29,9 @@ def find_bin():
 
 
 def environment(side, isa):
-    """side: "ours" or "peer"; isa: "avx2", or "native" for what each takes by itself."""
-    env = {k: v for k, v in os.environ.items() if k not in {**AVX2["ours"], **AVX2["peer"], **TUNED_MALLOC}}
+    """side: "ours" or "peer"; isa: "avx2", or "native" for what each takes by itself. Nothing that chooses kernels is inherited."""
+    ours = {k for k in os.environ if k.startswith("CONVOY_")} - {"CONVOY_BIN"}
+    env = {k: v for k, v in os.environ.items() if k not in ours.union(AVX2["ours"], AVX2["peer"], TUNED_MALLOC)}
     if side == "peer":
         env.update(TUNED_MALLOC)
     if isa == "avx2":

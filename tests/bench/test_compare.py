@@ -16,8 +16,8 @@ import json, os, sys
 here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
 me = os.path.basename(__file__)
 side = me if me == "convoy" else me + ":" + (words[words.index("--format") + 1] if "--format" in words else "about")
-env = {key: os.environ.get(key) for key in ("CONVOY_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE",
-                                            "OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")}
+env = {key: os.environ.get(key) for key in ("CONVOY_ISA", "CONVOY_CONV", "CONVOY_BIN", "ONEDNN_MAX_CPU_ISA",
+                                            "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")}
 with open(os.path.join(here, "runs"), "a") as runs:
     runs.write(json.dumps({"side": side, "words": words, "cpus": len(os.sched_getaffinity(0)), **env}) + "\\n")
 if side.endswith(":about"):
@@ -45,13 +45,13 @@ class Compare(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def compare(self, figures, *words):
+    def compare(self, figures, *words, **inherited):
         with open(self.path("figures"), "w") as file:
             json.dump(figures, file)
         done = subprocess.run([os.path.join(HERE, "compare_torch"), "--convoy", self.path("convoy"), "--peer",
                                self.path("old"), "--peer", self.path("new"), "--models", "resnet50:32", *words],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=WAIT_S)
+                              timeout=WAIT_S, env={**os.environ, **inherited})
         self.out, self.err = done.stdout, done.stderr
         return done.returncode
 
@@ -84,10 +84,12 @@ class Compare(unittest.TestCase):
             os.remove(self.path("runs"))
 
     def test_each_side_gets_its_environment(self):
-        self.assertEqual(self.compare(self.FIGURES, "--rounds=1", "--isa=avx2"), 0, self.err)
+        inherited = {"CONVOY_ISA": "scalar", "CONVOY_CONV": "direct", "CONVOY_BIN": self.folder, "OPENBLAS_CORETYPE": "Zen"}
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=1", "--isa=avx2", **inherited), 0, self.err)
         for run in self.runs():
             ours = run["side"] == "convoy"
             self.assertEqual(run["CONVOY_ISA"], "avx2" if ours else None)
+            self.assertEqual((run["CONVOY_CONV"], run["CONVOY_BIN"]), (None, self.folder))
             self.assertEqual(run["ONEDNN_MAX_CPU_ISA"], None if ours else "AVX2")
             self.assertEqual(run["ATEN_CPU_CAPABILITY"], None if ours else "avx2")
             self.assertEqual(run["OPENBLAS_CORETYPE"], "Haswell")
