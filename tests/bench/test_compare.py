@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""compare_torch with stand-ins for both sides that print given figures: turns, environment, medians, bars, rest of the slow."""
+"""compare_torch and compare_loss with stand-ins for both sides that print given figures: turns, environment, medians, bars, rest
+of the slow; the rule for losses, its control, and what either's exit status says."""
 import json
 import os
 import shutil
@@ -17,7 +18,8 @@ here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
 me = os.path.basename(__file__)
 side = me if me == "convoy" else me + ":" + (words[words.index("--format") + 1] if "--format" in words else "about")
 env = {key: os.environ.get(key) for key in ("CONVOY_ISA", "CONVOY_CONV", "CONVOY_BIN", "ONEDNN_MAX_CPU_ISA",
-                                            "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")}
+                                            "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS",
+                                            "MALLOC_TRIM_THRESHOLD_")}
 with open(os.path.join(here, "runs"), "a") as runs:
     runs.write(json.dumps({"side": side, "words": words, "cpus": len(os.sched_getaffinity(0)), **env}) + "\\n")
 if side.endswith(":about"):
@@ -33,27 +35,56 @@ print(json.dumps({"images_per_s": rate, "images_per_cpu_s": rate, "peak_rss_mib"
 """
 
 
-class Compare(unittest.TestCase):
-    def setUp(self):
+# Stands for `losses`, and for an interpreter with PyTorch, which leaves the seed in the file of weights: prints the losses that
+# are set for the seed and the side.
+FAKE_LOSSES = """#!/usr/bin/env python3
+import json, os, sys
+here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
+def option(name): return words[words.index(name) + 1]
+def found(side, weights):
+    with open(os.path.join(here, "figures")) as file, open(weights) as seed:
+        return json.load(file)[seed.read()][side]
+if os.path.basename(__file__) == "losses":
+    print("\\n".join(map(str, found("ours", words[1]))))
+elif words[0] != "-c":
+    with open(os.path.join(here, "runs"), "a") as runs:
+        runs.write(json.dumps(words[1:]) + "\\n")
+    if words[1] == "init":
+        with open(words[2], "w") as weights:
+            weights.write(option("--seed"))
+    side = "control" if "--momentum" in words else option("--format") if "--format" in words else None
+    print(json.dumps({"losses": found(side, words[2])} if side else {"version": "1", "onednn": "1.2"}))
+"""
+
+
+class Standing(unittest.TestCase):
+    def stand(self, text, *names):
         self.folder = tempfile.mkdtemp(prefix="convoy-compare-")
         self.addCleanup(shutil.rmtree, self.folder)
-        for name in ("convoy", "old", "new"):
+        for name in names:
             with open(self.path(name), "w") as file:
-                file.write(FAKE)
+                file.write(text)
             os.chmod(self.path(name), 0o755)
 
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def compare(self, figures, *words, **inherited):
+    def start(self, figures, *words, **inherited):
         with open(self.path("figures"), "w") as file:
             json.dump(figures, file)
-        done = subprocess.run([os.path.join(HERE, "compare_torch"), "--convoy", self.path("convoy"), "--peer",
-                               self.path("old"), "--peer", self.path("new"), "--models", "resnet50:32", *words],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              timeout=WAIT_S, env={**os.environ, **inherited})
+        done = subprocess.run([os.path.join(HERE, words[0]), *words[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=WAIT_S, env={**os.environ, **inherited})
         self.out, self.err = done.stdout, done.stderr
         return done.returncode
+
+
+class CompareTorch(Standing):
+    def setUp(self):
+        self.stand(FAKE, "convoy", "old", "new")
+
+    def compare(self, figures, *words, **inherited):
+        return self.start(figures, "compare_torch", "--convoy", self.path("convoy"), "--peer", self.path("old"), "--peer",
+                          self.path("new"), "--models", "resnet50:32", *words, **inherited)
 
     def runs(self):
         with open(self.path("runs")) as file:
@@ -83,6 +114,18 @@ class Compare(unittest.TestCase):
             self.assertIn("bar 1.65 and 0.75: NOT reached", self.out)
             os.remove(self.path("runs"))
 
+    @unittest.skipIf(len(os.sched_getaffinity(0)) < 2, "needs two processors")
+    def test_two_threads_are_judged_against_one(self):
+        names = ("old:contiguous", "old:channels_last", "new:contiguous", "new:channels_last")
+        for two, said, status in ((7.4, "reached", 0), (7.3, "NOT reached", 1)):  # the rounds of one thread, then of two
+            figures = {"convoy": [(4, 60), (two, 60)], **{name: [(2, 100)] for name in names}}
+            self.assertEqual(self.compare(figures, "--rounds=1", "--threads=1,2"), status, self.err)
+            self.assertEqual([(run["OMP_NUM_THREADS"], run["cpus"]) for run in self.runs() if run["side"] == "convoy"],
+                             [("1", 1), ("2", 2)])
+            self.assertIn(f"resnet50, batch 32: 2 threads give {two / 4:.2f} times the images/s of 1; bar 1.85: {said}\n",
+                          self.out)
+            os.remove(self.path("runs"))
+
     def test_each_side_gets_its_environment(self):
         inherited = {"CONVOY_ISA": "scalar", "CONVOY_CONV": "direct", "CONVOY_BIN": self.folder, "OPENBLAS_CORETYPE": "Zen"}
         self.assertEqual(self.compare(self.FIGURES, "--rounds=1", "--isa=avx2", **inherited), 0, self.err)
@@ -107,6 +150,58 @@ class Compare(unittest.TestCase):
             self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
         self.assertEqual(self.compare({"convoy": []}, "--rounds=1"), 1)
         self.assertRegex(self.err.splitlines()[-1], r"^compare_torch: `.*convoy bench model .*` ended with 1: IndexError")
+
+
+class CompareLoss(Standing):
+    # PyTorch's formats differ by 0.01 at every step; ours by 0.03 from the farther, the control by 0.04.
+    RIGHT = {"contiguous": [2.0, 1.0], "channels_last": [2.01, 1.01], "ours": [2.029, 1.029], "control": [2.04, 1.04]}
+
+    def setUp(self):
+        self.stand(FAKE_LOSSES, "losses", "peer")
+
+    def compare(self, seeds, *words):
+        figures = {str(i + 1): {**self.RIGHT, **found} for i, found in enumerate(seeds)}
+        return self.start(figures, "compare_loss", "--peer", self.path("peer"), "--steps=2", "--seeds",
+                          ",".join(figures), *words, CONVOY_BIN=self.folder)
+
+    def verdict(self):
+        return self.out.splitlines()[-1]
+
+    def test_losses_within_three_times_the_formats_difference_are_right(self):
+        self.assertEqual(self.compare([{}]), 0, self.err)
+        self.assertEqual(self.verdict(), "our mean is 2.90 times PyTorch's own (allowed 3); the control's 4.00 times: right")
+        self.assertIn("| 1 | Convoy | 2.90e-02 | 2.90e-02 | 2.90e-02 | 2.90 |\n", self.out)
+        with open(self.path("runs")) as file:
+            runs = list(map(json.loads, file))
+        self.assertEqual([words[0] for words in runs], ["about", "init", "losses", "losses", "losses"])
+        self.assertEqual(runs[1][-2:], ["--weights", "calm"])
+        self.assertEqual(runs[4], runs[2] + ["--momentum", "0.89"])  # the mistake and nothing else
+
+    def test_the_farther_format_counts(self):
+        self.assertEqual(self.compare([{"ours": [2.031, 1.031]}]), 1)  # 3.1 and 2.1
+        self.assertRegex(self.verdict(), r"our mean is 3\.10 times .*: WRONG$")
+        self.assertEqual(self.compare([{"ours": [1.979, 0.979]}]), 1)  # 2.1 and 3.1
+        self.assertRegex(self.verdict(), r"our mean is 3\.10 times .*: WRONG$")
+
+    def test_a_control_that_is_not_found_leaves_the_verdict_open(self):
+        near = {"control": [2.029, 1.029]}
+        self.assertEqual(self.compare([near]), 1)
+        self.assertRegex(self.verdict(), r"the control's 2\.90 times: cannot tell, ")
+        self.assertEqual(self.compare([{**near, "ours": [3, 2]}]), 1)
+        self.assertTrue(self.verdict().endswith(": WRONG"), self.verdict())
+        self.assertEqual(self.compare([near], "--no-control"), 0, self.err)
+        self.assertTrue(self.verdict().endswith(": right, if a mistake would be found: there was no control"), self.verdict())
+
+    def test_all_seeds_are_judged_together_and_shown_each(self):
+        self.assertEqual(self.compare([{"ours": [2.04, 1.04]}, {"ours": [2.01, 1.01]}]), 0, self.err)
+        for row in ("| 1 | Convoy | 4.00e-02 ", "| 2 | Convoy | 1.00e-02 ", "| all | Convoy | 2.50e-02 "):
+            self.assertIn("\n" + row, self.out)
+        self.assertIn("our mean is 2.50 times", self.verdict())
+
+    def test_losses_that_lack_or_are_not_finite_fail(self):
+        for values, reason in (([2.0], "1 losses, not 2"), ([2.0, float("nan")], "a loss is not finite")):
+            self.assertEqual(self.compare([{"ours": values}]), 1)
+            self.assertEqual(self.err.splitlines()[-1], f"compare_loss: Convoy: {reason}")
 
 
 if __name__ == "__main__":
