@@ -55,6 +55,7 @@ class Verbs(unittest.TestCase):
                           ["--image-size", "4"], ["--repeats", "0"], ["--frob"], ["--json", "word"]):
                 self.refused(name, *words, said=words[-1] if words[0] == "--json" else words[0])
             self.refused(name, "--image-size=16", said="at least 32")
+            self.refused(name, "--image-size=2048", "--batch=65536", said="up to 511 images of 2048 pixels")
             self.refused(name, "--modle=resnet18", said="--model")
             self.refused(name, said="CONVOY_ISA", CONVOY_ISA="sse9")
             self.refused(name, said="CONVOY_CONV", CONVOY_CONV="fft")

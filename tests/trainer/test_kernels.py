@@ -83,6 +83,15 @@ class Kernels(Job):
         status, _ = self.plan(*words[:-1], fits)
         self.assertEqual(status, 0, self.err)
 
+    def test_more_pixels_than_a_network_counts(self):
+        for size, batch, most in ((2048, 65536, 511), (1024, 32768, 2047)):
+            with self.subTest(size):
+                words = ["--model", "resnet50", "--image-size", str(size), "--micro-batch", str(batch), "--global-batch", str(batch)]
+                self.assertEqual(self.plan(*words)[0], 2, self.err)
+                self.assert_one_error(f"up to {most} images of {size} pixels")
+                self.assertEqual(self.convoy(1, "--data", self.data, *words), 2, self.err)
+                self.assert_one_error(f"up to {most} images of {size} pixels")
+
     def test_a_host_without_room_for_one_picture(self):
         self.env["CONVOY_HOST_MEMORY"] = "1000"
         self.assertEqual(self.plan("--model", "resnet20")[0], 2)

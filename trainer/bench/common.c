@@ -12,6 +12,7 @@
 #include "trainer/nn/conv/conv.h"
 #include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/kernel/threads.h"
+#include "trainer/nn/model.h"
 #include "trainer/nn/resnet.h"
 
 #define FILL_SEED 1
@@ -53,6 +54,16 @@ static int take_model(struct bench_common *c, struct err *err)
     return 0;
 }
 
+static int check_batch(const struct bench_common *c, struct err *err)
+{
+    const struct nn_model_options options = {.name = c->model,
+                                             .classes = nn_model_default_classes(c->model),
+                                             .image_size = c->image_size,
+                                             .micro_batch_max = c->batch};
+
+    return nn_model_check(&options, err) < 0 ? err_wrap(err, "--batch, --image-size") : 0;
+}
+
 static int take(struct bench_common *c, struct err *err)
 {
     const struct option_set *const set = &c->set;
@@ -65,7 +76,7 @@ static int take(struct bench_common *c, struct err *err)
     c->batch = (int)option_integer(set, "batch");
     c->repeats = (int)option_integer(set, "repeats");
     c->json = option_flag(set, "json");
-    return check_environment(err);
+    return check_batch(c, err) < 0 ? -1 : check_environment(err);
 }
 
 int bench_common_read(struct bench_common *common, const struct option_spec *specs, size_t count,

@@ -1,6 +1,7 @@
 #include "trainer/nn/model.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,9 +45,22 @@ int nn_model_default_classes(const char *name)
 
 /* --- a model --- */
 
-static int check(const struct nn_model_options *options, const struct nn_resnet *resnet,
-                 struct err *err)
+/* Pixels of a micro-batch are counted in int. No value has more of them than the pictures. */
+static int check_pixels(const struct nn_model_options *options, struct err *err)
 {
+    const int most = INT_MAX / (options->image_size * options->image_size);
+
+    if (options->micro_batch_max <= most)
+        return 0;
+    return err_set(err, ERR_USAGE,
+                   "micro-batch %d: a network takes up to %d images of %d pixels at once",
+                   options->micro_batch_max, most, options->image_size);
+}
+
+int nn_model_check(const struct nn_model_options *options, struct err *err)
+{
+    const struct nn_resnet *const resnet = nn_resnet_find(options->name);
+
     if (resnet == NULL)
         return err_set(err, ERR_USAGE, "unknown model '%s': one of %s", options->name,
                        nn_resnet_names());
@@ -61,19 +75,18 @@ static int check(const struct nn_model_options *options, const struct nn_resnet 
     if (options->micro_batch_max < 1 || options->micro_batch_max > MICRO_BATCH_MAX)
         return err_set(err, ERR_USAGE, "micro-batch %d: it is 1 to %d images",
                        options->micro_batch_max, MICRO_BATCH_MAX);
-    return 0;
+    return check_pixels(options, err);
 }
 
 int nn_model_memory(const struct nn_model_options *options, struct nn_model_memory *memory,
                     struct err *err)
 {
-    const struct nn_resnet *resnet = nn_resnet_find(options->name);
     struct nn_graph graph = {0};
     struct nn_memory_size size;
 
-    if (check(options, resnet, err) < 0)
+    if (nn_model_check(options, err) < 0)
         return -1;
-    nn_resnet_build(resnet, options->image_size, options->classes, &graph);
+    nn_resnet_build(nn_resnet_find(options->name), options->image_size, options->classes, &graph);
     size = nn_memory_size(&graph, options->micro_batch_max, options->training);
     *memory = (struct nn_model_memory){
         .weights = (graph.weight_count + graph.running_count) * sizeof(float),
@@ -89,16 +102,16 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
 
 struct nn_model *nn_model_new(const struct nn_model_options *options, struct err *err)
 {
-    const struct nn_resnet *resnet = nn_resnet_find(options->name);
     struct nn_model *model;
 
-    if (check(options, resnet, err) < 0)
+    if (nn_model_check(options, err) < 0)
         return NULL;
     if ((model = calloc(1, sizeof(*model))) == NULL)
         abort();
     model->micro_batch_max = options->micro_batch_max;
     model->training = options->training;
-    nn_resnet_build(resnet, options->image_size, options->classes, &model->graph);
+    nn_resnet_build(nn_resnet_find(options->name), options->image_size, options->classes,
+                    &model->graph);
     model->weights = nn_floats_new(model->graph.weight_count, err);
     model->running = nn_floats_new(model->graph.running_count, err);
     if (model->weights == NULL || model->running == NULL ||

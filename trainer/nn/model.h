@@ -38,9 +38,12 @@ int nn_model_default_image_size(const char *name);
 /** Classes of the pictures that a model was made for: CIFAR-10's 10 or ImageNet's 1000. */
 int nn_model_default_classes(const char *name);
 
+/** ERR_USAGE: an unknown name, a size that the network cannot shrink, more images than it takes at
+ * once. */
+int nn_model_check(const struct nn_model_options *options, struct err *err);
+
 /** Build the network with all buffers; the caller frees it. Weights are zero until nn_model_init or
- * a load. NULL: ERR_USAGE (unknown name, a size the network cannot shrink) or ERR_MEMORY (naming
- * micro-batch and size). */
+ * a load. NULL: ERR_USAGE as nn_model_check, or ERR_MEMORY (naming micro-batch and size). */
 struct nn_model *nn_model_new(const struct nn_model_options *options, struct err *err);
 void nn_model_free(struct nn_model *model);
 
