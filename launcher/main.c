@@ -18,6 +18,7 @@
 #include "launcher/bench.h"
 #include "launcher/child.h"
 #include "launcher/handover.h"
+#include "launcher/hosts.h"
 #include "launcher/job.h"
 #include "launcher/local.h"
 #include "launcher/options.h"
@@ -105,14 +106,34 @@ static int train_help(const char *program, struct err *err)
     return launch_child_become(program, 2, args, err);
 }
 
+/* The ranks of the job and those of a host, as the launch would have them. */
+static int tell_ranks(const struct launch_options *options,
+                      const struct launch_sagemaker *sagemaker, struct err *err)
+{
+    const struct launch_hosts_options where = {
+        .list = options->hosts, .file = options->hostfile, .sagemaker = sagemaker};
+    struct launch_hosts hosts = {0};
+    char all[16], here[16];
+    int rc = launch_hosts_find(&hosts, &where, err);
+
+    if (rc == 0) {
+        snprintf(all, sizeof all, "%d", options->ranks * (int)hosts.names.count);
+        snprintf(here, sizeof here, "%d", options->ranks);
+        setenv("CONVOY_RANKS", all, 1);
+        setenv("CONVOY_RANKS_OF_HOST", here, 1);
+    }
+    launch_hosts_release(&hosts);
+    return rc;
+}
+
 /* The plan of one of this host's ranks, printed by convoy-train. */
-static int train_memory(const char *program, const struct launch_options *options, struct err *err)
+static int train_memory(const char *program, const struct launch_sagemaker *sagemaker,
+                        const struct launch_options *options, struct err *err)
 {
     struct launch_words words = {0};
-    char ranks[16];
 
-    snprintf(ranks, sizeof ranks, "%d", options->ranks);
-    setenv("CONVOY_RANKS", ranks, 1);
+    if (launch_job_foreign_rank() < 0 && tell_ranks(options, sagemaker, err) < 0)
+        return -1;
     launch_local_set_threads(options->threads, options->ranks);
     launch_words_push(&words, "train");
     launch_words_push_all(&words, &options->train);
@@ -131,7 +152,9 @@ static int train(const char *program, const struct launch_sagemaker *sagemaker, 
     if (options.help)
         rc = train_help(program, err);
     else if (options.memory)
-        rc = launch_options_check(&options, err) < 0 ? -1 : train_memory(program, &options, err);
+        rc = launch_options_check(&options, err) < 0
+                 ? -1
+                 : train_memory(program, sagemaker, &options, err);
     else if (rank >= 0)
         rc = launch_job_become_rank(&options, sagemaker, program, rank, err);
     else if (launch_options_check(&options, err) == 0)

@@ -88,13 +88,14 @@ static int count_in(const char *name, int otherwise)
  * mpirun, else what `convoy` says; the first shows its host's plan for all. */
 static int show_memory(const struct train_options *options, struct err *err)
 {
-    const int ranks = count_in("OMPI_COMM_WORLD_LOCAL_SIZE", count_in("CONVOY_RANKS", 1));
-    struct train_memory_job job = {.options = options,
-                                   .micro_batch = options->micro_batch,
-                                   .classes = nn_model_default_classes(options->model),
-                                   .threads = options->threads,
-                                   .ranks = count_in("OMPI_COMM_WORLD_SIZE", ranks),
-                                   .ranks_of_host = ranks};
+    const int of_host = count_in("OMPI_COMM_WORLD_LOCAL_SIZE", count_in("CONVOY_RANKS_OF_HOST", 1));
+    struct train_memory_job job = {
+        .options = options,
+        .micro_batch = options->micro_batch,
+        .classes = nn_model_default_classes(options->model),
+        .threads = options->threads,
+        .ranks = count_in("OMPI_COMM_WORLD_SIZE", count_in("CONVOY_RANKS", of_host)),
+        .ranks_of_host = of_host};
 
     if (!is_first_rank())
         return 0;

@@ -71,6 +71,17 @@ class Kernels(Job):
         self.assertEqual(self.out.count("together"), 1, self.out)
         self.assertIn(" for 2 ranks\n", self.out)
 
+    def test_hosts_share_the_gradients_of_the_job(self):
+        words = ["--model", "resnet18", "--image-size", "32", "--global-batch", "56", "--micro-batch", "8", "--ranks-per-host=2"]
+        _, alone = self.plan(*words)
+        self.assertIn(" for 2 ranks\n", self.out)
+        status, several = self.plan(*words, "--hosts=node-1,node-2,node-3")
+        self.assertEqual(status, 0, self.err)
+        self.assertIn(" for 2 ranks\n", self.out)
+        self.assertLess(several["gradients"], alone["gradients"])
+        self.assertEqual(self.plan(*words, "--hosts=node-1,node-2,node-3,node-4")[0], 2)
+        self.assert_one_error("8 ranks, but a step has 7 micro-batches")
+
     def test_too_much_is_refused_and_what_fits_does_fit(self):
         words = ["--model", "resnet18", "--global-batch", "64", "--micro-batch", "64"]
         self.env["CONVOY_HOST_MEMORY"] = "900000000"
