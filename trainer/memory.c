@@ -20,6 +20,15 @@ static bool is_remote(const char *data)
     return data != NULL && strncmp(data, "s3://", 5) == 0;
 }
 
+/* A run whose pictures are here may have those of an evaluation in S3. */
+static size_t fetched_by(const struct train_options *o)
+{
+    if (is_remote(o->data) || is_remote(o->train))
+        return o->prefetch_bytes;
+    return is_remote(o->val) || is_remote(o->test) ? o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION
+                                                   : 0;
+}
+
 static uint32_t lanes_of(const struct train_memory_job *job)
 {
     return (uint32_t)((job->options->global_batch + job->micro_batch - 1) / job->micro_batch);
@@ -62,7 +71,7 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .save = 2 * model.weights,
         .pictures = (TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION) *
                     (size_t)job->micro_batch * picture,
-        .fetched = is_remote(o->data) || is_remote(o->train) ? o->prefetch_bytes : 0,
+        .fetched = fetched_by(o),
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
                     memory->values + memory->working + memory->save + memory->pictures +
@@ -105,29 +114,52 @@ static int largest_that_fits(const struct train_memory_job *job, uint64_t availa
     return fitting;
 }
 
+/* What else can be done: "fewer ranks on this host, less --prefetch-bytes or smaller pictures". */
+static void find_remedies(const struct train_memory_job *job, const struct train_memory *memory,
+                          char text[100])
+{
+    const bool ranks = job->ranks_of_host > 1, fetches = memory->fetched > 0;
+
+    snprintf(text, 100, "%s%s%s%s%s", ranks ? "fewer ranks on this host" : "",
+             ranks && fetches ? ", " : "", fetches ? "less --prefetch-bytes" : "",
+             ranks || fetches ? " or " : "", job->resumed ? "a larger host" : "smaller pictures");
+}
+
+static int advise(const struct train_memory_job *job, const struct train_memory *memory,
+                  uint64_t available, struct err *err)
+{
+    const int other = job->resumed ? 0 : largest_that_fits(job, available);
+    char remedies[100];
+
+    find_remedies(job, memory, remedies);
+    if (job->resumed)
+        return err_set(err, ERR_USAGE, "use %s, as the checkpoint fixes --micro-batch", remedies);
+    if (other == 0)
+        return err_set(err, ERR_USAGE, "no --micro-batch fits; use %s", remedies);
+    return err_set(err, ERR_USAGE, "--micro-batch %d fits", other);
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
 static int check(const struct train_memory_job *job, const struct train_memory *memory,
                  uint64_t available, struct err *err)
 {
     const int ranks = job->ranks_of_host;
     char each[40] = "";
-    int other;
 
     if (memory->total <= available / (uint64_t)ranks)
         return 0;
     if (ranks > 1)
         snprintf(each, sizeof each, " for each of %d ranks", ranks);
-    other = largest_that_fits(job, available);
-    if (other == 0)
-        return err_set(err, ERR_USAGE,
-                       "%s at %d pixels needs %.1f GB%s, and this host has %.1f GB left: no "
-                       "--micro-batch fits; use %ssmaller pictures",
-                       job->options->model, job->options->image_size, (double)memory->total / 1e9,
-                       each, (double)available / 1e9, ranks > 1 ? "fewer ranks or " : "");
-    return err_set(err, ERR_USAGE,
-                   "%s at %d pixels with --micro-batch %d needs %.1f GB%s, and this host has %.1f "
-                   "GB left: --micro-batch %d fits",
-                   job->options->model, job->options->image_size, job->micro_batch,
-                   (double)memory->total / 1e9, each, (double)available / 1e9, other);
+    advise(job, memory, available, err);
+    return err_wrap(err,
+                    "%s at %d pixels with --micro-batch %d needs %.1f MiB%s, and this host has "
+                    "%.1f MiB left",
+                    job->options->model, job->options->image_size, job->micro_batch,
+                    mib(memory->total), each, mib(available));
 }
 
 int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err)
@@ -141,7 +173,7 @@ int train_memory_check(const struct train_memory_job *job, uint64_t available, s
 
 static void line(FILE *out, const char *what, size_t bytes)
 {
-    fprintf(out, "%-42s %9.1f\n", what, (double)bytes / (1 << 20));
+    fprintf(out, "%-42s %9.1f\n", what, mib(bytes));
 }
 
 int train_memory_print(const struct train_memory_job *job, FILE *out, struct err *err)
@@ -165,7 +197,7 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
         line(out, "fetched ahead, at most (--prefetch-bytes)", memory.fetched);
     line(out, "program and libraries, about", PROCESS_BYTES);
     line(out, "together", memory.total);
-    fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", (double)available / (1 << 20),
+    fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", mib(available),
             job->ranks_of_host, job->ranks_of_host == 1 ? "" : "s");
     return check(job, &memory, available, err);
 }

@@ -4,6 +4,7 @@
 #ifndef TRAIN_MEMORY_H
 #define TRAIN_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@ struct train_memory_job {
     const struct train_options *options;
     int micro_batch, classes, threads;
     int ranks, ranks_of_host;
+    bool resumed; /* from a checkpoint, which fixes the micro-batch */
 };
 
 /* Bytes of the rank that takes the most. */
@@ -34,7 +36,7 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                       struct err *err);
 
 /** Does it fit into `available` bytes of this host, together with its other ranks? Else ERR_USAGE,
- * naming the largest --micro-batch that does. */
+ * saying what would: the largest --micro-batch, where it can be chosen. */
 int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err);
 
 /** --memory: the plan as a table. */

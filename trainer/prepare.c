@@ -231,7 +231,8 @@ static int check_memory(struct train_run *run, struct err *err)
                                          .classes = run->dataset.train.classes,
                                          .threads = run->options->threads,
                                          .ranks = run->comm->size,
-                                         .ranks_of_host = run->comm->local_size};
+                                         .ranks_of_host = run->comm->local_size,
+                                         .resumed = run->resumed};
     uint64_t available = 0;
     int rc = train_host_memory(&available, err);
     int64_t failed;

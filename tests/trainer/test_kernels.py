@@ -87,12 +87,19 @@ class Kernels(Job):
         self.env["CONVOY_HOST_MEMORY"] = "900000000"
         status, _ = self.plan(*words)
         self.assertEqual(status, 2)
-        self.assert_one_error("resnet18", "--micro-batch 64", "0.9 GB left")
+        self.assert_one_error("resnet18", "--micro-batch 64", "858.3 MiB left")
         fits = self.err.split("--micro-batch ")[-1].split()[0]
         self.assertLess(0, int(fits))
         self.assertLess(int(fits), 64)
         status, _ = self.plan(*words[:-1], fits)
         self.assertEqual(status, 0, self.err)
+
+    def test_a_resumed_run_that_does_not_fit_names_no_micro_batch(self):
+        words = self.options(checkpoint="checkpoint", model_dir="model", global_batch=64, micro_batch=32, image_size=32)
+        self.assertEqual(self.convoy(1, *words, "--max-steps=1"), 0, self.err)
+        self.env["CONVOY_HOST_MEMORY"] = "70000000"
+        self.assertEqual(self.convoy(1, *words), 2, self.err)
+        self.assert_one_error("use a larger host, as the checkpoint fixes --micro-batch")
 
     def test_more_pixels_than_a_network_counts(self):
         for size, batch, most in ((2048, 65536, 511), (1024, 32768, 2047)):

@@ -103,9 +103,45 @@ static void a_refusal_speaks_of_ranks_only_where_there_are_several(void **state)
         assert_null(strstr(one.msg, "rank"));
         job.ranks = job.ranks_of_host = 3;
         assert_int_equal(train_memory_check(&job, 3 * available[i], &three), -1);
-        assert_non_null(strstr(three.msg, " GB for each of 3 ranks, and this host has "));
-        assert_int_equal(strstr(three.msg, "use fewer ranks or smaller pictures") != NULL, i == 0);
+        assert_non_null(strstr(three.msg, " MiB for each of 3 ranks, and this host has "));
+        assert_int_equal(
+            strstr(three.msg, "use fewer ranks on this host or smaller pictures") != NULL, i == 0);
     }
+}
+
+/* The checkpoint says how many pictures a micro-batch has: naming another number helps nobody. */
+static void a_refusal_of_a_resumed_run_names_no_micro_batch(void **state)
+{
+    struct train_memory_job job = job_of("resnet20", 32, BATCH - 1);
+    struct err err = {0};
+
+    (void)state;
+    job.resumed = true;
+    assert_int_equal(train_memory_check(&job, total_of(job, 10), &err), -1);
+    assert_non_null(strstr(err.msg, "left: use a larger host, as the checkpoint fixes"));
+    job.ranks_of_host = 2;
+    assert_int_equal(train_memory_check(&job, total_of(job, 10), &err), -1);
+    assert_non_null(strstr(err.msg, "left: use fewer ranks on this host or a larger host, as the"));
+}
+
+static void what_is_fetched_counts_for_the_splits_in_s3(void **state)
+{
+    const struct train_memory_job job = job_of("resnet20", 32, 8);
+    struct train_memory memory;
+    struct err err = {0};
+
+    (void)state;
+    options.prefetch_bytes = 400;
+    options.train = "pictures";
+    options.val = "s3://bucket/val";
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.fetched, 100);
+    options.train = "s3://bucket/train";
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.fetched, 400);
+    assert_int_equal(train_memory_check(&job, 1000, &err), -1);
+    assert_non_null(strstr(err.msg, "fits; use less --prefetch-bytes or smaller pictures"));
+    options.train = options.val = NULL;
 }
 
 int main(void)
@@ -114,6 +150,8 @@ int main(void)
         cmocka_unit_test(a_refusal_names_the_largest_micro_batch_that_fits),
         cmocka_unit_test(a_refusal_finds_what_fits_between_two_that_do_not),
         cmocka_unit_test(a_refusal_speaks_of_ranks_only_where_there_are_several),
+        cmocka_unit_test(a_refusal_of_a_resumed_run_names_no_micro_batch),
+        cmocka_unit_test(what_is_fetched_counts_for_the_splits_in_s3),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
