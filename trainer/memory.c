@@ -23,10 +23,23 @@ static bool is_remote(const char *data)
 /* A run whose pictures are here may have those of an evaluation in S3. */
 static size_t fetched_by(const struct train_options *o)
 {
+    if (o->bench_steps > 0)
+        return 0;
     if (is_remote(o->data) || is_remote(o->train))
         return o->prefetch_bytes;
     return is_remote(o->val) || is_remote(o->test) ? o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION
                                                    : 0;
+}
+
+/* A benchmark makes one micro-batch up. */
+static size_t pictures_of(const struct train_memory_job *job)
+{
+    const size_t picture =
+        (size_t)job->options->image_size * (size_t)job->options->image_size * 3 * sizeof(float);
+    const size_t batches =
+        job->options->bench_steps > 0 ? 1 : TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION;
+
+    return batches * (size_t)job->micro_batch * picture;
 }
 
 static uint32_t lanes_of(const struct train_memory_job *job)
@@ -52,7 +65,6 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                       struct err *err)
 {
     const struct train_options *const o = job->options;
-    const size_t picture = (size_t)o->image_size * (size_t)o->image_size * 3 * sizeof(float);
     const struct nn_model_options options = {.name = o->model,
                                              .classes = job->classes,
                                              .image_size = o->image_size,
@@ -68,15 +80,21 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .gradients = vectors_of(job) * model.gradient,
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
-        .save = 2 * model.weights,
-        .pictures = (TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION) *
-                    (size_t)job->micro_batch * picture,
+        .save = o->bench_steps > 0 ? 0 : 2 * model.weights,
+        .pictures = pictures_of(job),
         .fetched = fetched_by(o),
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
                     memory->values + memory->working + memory->save + memory->pictures +
                     memory->fetched;
     return 0;
+}
+
+/* Of all ranks of this host. Rank 0 alone saves. */
+static uint64_t needed_on_host(const struct train_memory_job *job,
+                               const struct train_memory *memory)
+{
+    return (uint64_t)job->ranks_of_host * (memory->total - memory->save) + memory->save;
 }
 
 static bool fits(const struct train_memory_job *job, int micro_batch, uint64_t available)
@@ -87,7 +105,7 @@ static bool fits(const struct train_memory_job *job, int micro_batch, uint64_t a
 
     other.micro_batch = micro_batch;
     return train_memory_plan(&other, &memory, &ignored) == 0 &&
-           memory.total <= available / (uint64_t)job->ranks_of_host;
+           needed_on_host(&other, &memory) <= available;
 }
 
 /* The largest that fits, or 0. Few pictures need many partial sums, many need much of the network:
@@ -148,18 +166,19 @@ static int check(const struct train_memory_job *job, const struct train_memory *
                  uint64_t available, struct err *err)
 {
     const int ranks = job->ranks_of_host;
-    char each[40] = "";
+    const uint64_t needed = needed_on_host(job, memory);
+    char several[32] = "";
 
-    if (memory->total <= available / (uint64_t)ranks)
+    if (needed <= available)
         return 0;
     if (ranks > 1)
-        snprintf(each, sizeof each, " for each of %d ranks", ranks);
+        snprintf(several, sizeof several, " for %d ranks", ranks);
     advise(job, memory, available, err);
     return err_wrap(err,
                     "%s at %d pixels with --micro-batch %d needs %.1f MiB%s, and this host has "
                     "%.1f MiB left",
-                    job->options->model, job->options->image_size, job->micro_batch,
-                    mib(memory->total), each, mib(available));
+                    job->options->model, job->options->image_size, job->micro_batch, mib(needed),
+                    several, mib(available));
 }
 
 int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err)

@@ -103,7 +103,7 @@ static void a_refusal_speaks_of_ranks_only_where_there_are_several(void **state)
         assert_null(strstr(one.msg, "rank"));
         job.ranks = job.ranks_of_host = 3;
         assert_int_equal(train_memory_check(&job, 3 * available[i], &three), -1);
-        assert_non_null(strstr(three.msg, " MiB for each of 3 ranks, and this host has "));
+        assert_non_null(strstr(three.msg, " MiB for 3 ranks, and this host has "));
         assert_int_equal(
             strstr(three.msg, "use fewer ranks on this host or smaller pictures") != NULL, i == 0);
     }
@@ -144,6 +144,38 @@ static void what_is_fetched_counts_for_the_splits_in_s3(void **state)
     options.train = options.val = NULL;
 }
 
+static void one_rank_of_a_host_saves(void **state)
+{
+    struct train_memory_job job = job_of("resnet20", 32, 8);
+    struct train_memory memory;
+    struct err err = {0};
+    uint64_t needed;
+
+    (void)state;
+    job.ranks = job.ranks_of_host = 3;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    needed = 3 * memory.total - 2 * memory.save;
+    assert_int_equal(train_memory_check(&job, needed, &err), 0);
+    assert_int_equal(train_memory_check(&job, needed - 1, &err), -1);
+}
+
+static void a_benchmark_neither_saves_nor_reads_ahead(void **state)
+{
+    const struct train_memory_job job = job_of("resnet20", 32, 8);
+    struct train_memory memory;
+    struct err err = {0};
+
+    (void)state;
+    options.bench_steps = 1;
+    options.train = "s3://bucket/train";
+    options.prefetch_bytes = 400;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.save + memory.fetched, 0);
+    assert_int_equal(memory.pictures, 8 * 32 * 32 * 3 * sizeof(float));
+    options.bench_steps = 0;
+    options.train = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +184,8 @@ int main(void)
         cmocka_unit_test(a_refusal_speaks_of_ranks_only_where_there_are_several),
         cmocka_unit_test(a_refusal_of_a_resumed_run_names_no_micro_batch),
         cmocka_unit_test(what_is_fetched_counts_for_the_splits_in_s3),
+        cmocka_unit_test(one_rank_of_a_host_saves),
+        cmocka_unit_test(a_benchmark_neither_saves_nor_reads_ahead),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
