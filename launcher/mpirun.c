@@ -108,8 +108,14 @@ int launch_mpirun_check_path(const char *convoy, struct err *err)
 /* Variables that the ranks read. On this host mpirun hands the whole environment on; -x says so for
  * others. */
 static const char *const exported[] = {
-    "CONVOY_LOG",     "CONVOY_READY",    "CONVOY_TERMINAL_COLUMNS",
-    "CONVOY_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "CONVOY_CONV",
+    "CONVOY_ISA",
+    "CONVOY_LOG",
+    "CONVOY_READY",
+    "CONVOY_TERMINAL_COLUMNS",
+    "CONVOY_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
 };
 
 /* "a:2,b:2": two slots on each. */

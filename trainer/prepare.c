@@ -77,7 +77,7 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
             run->agreed = true;
             rc = err_set(err, ERR_USAGE,
                          "rank %d computes with '%s', rank 0 with '%s': use one build on hosts of "
-                         "one CPU type",
+                         "one CPU type, and the same CONVOY_CONV",
                          r, all + (size_t)r * BYTES, all);
         }
     free(all);

@@ -16,8 +16,14 @@
 #include "launcher/words.h"
 
 static const char *const variables[] = {
-    "CONVOY_LOG",     "CONVOY_READY",    "CONVOY_TERMINAL_COLUMNS",
-    "CONVOY_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+    "CONVOY_CONV",
+    "CONVOY_ISA",
+    "CONVOY_LOG",
+    "CONVOY_READY",
+    "CONVOY_TERMINAL_COLUMNS",
+    "CONVOY_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
 };
 
 static int clear_environment(void **state)
@@ -96,12 +102,13 @@ static void mpirun_words_export_the_variables_that_are_set(void **state)
     struct buf text = {0};
 
     (void)state;
+    setenv("CONVOY_CONV", "gemm", 1);
     setenv("CONVOY_READY", "/tmp/x/ready", 1);
     setenv("OMP_NUM_THREADS", "2", 1);
     assert_non_null(strstr(line_text(&text,
                                      &(struct launch_mpirun_line){
                                          .ranks = 2, .more = &none, .program = "t", .args = &none}),
-                           "|none|-x|CONVOY_READY|-x|OMP_NUM_THREADS|t|train"));
+                           "|none|-x|CONVOY_CONV|-x|CONVOY_READY|-x|OMP_NUM_THREADS|t|train"));
     buf_release(&text);
 }
 

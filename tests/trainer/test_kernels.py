@@ -32,6 +32,13 @@ class Kernels(Job):
         self.assertIn('"numerics":"', self.text("mixed/metrics.jsonl"))
         self.assertIn(", kernels generic", self.text("mixed/metrics.jsonl"))
 
+    def test_ranks_with_other_convolutions_are_refused(self):
+        words = self.foreign(1, *self.options())
+        rank = words[words.index("-n"):]
+        self.assertEqual(self.wait(self.start(*words, ":", *rank[:2], "-x", "CONVOY_CONV=gemm", *rank[2:])), 2, self.err)
+        self.assertIn("rank 1 computes with ", self.err)
+        self.assertIn("and the same CONVOY_CONV", self.err)
+
     def test_names_that_are_none(self):
         for name, value in (("CONVOY_ISA", "sse9"), ("CONVOY_CONV", "fft")):
             with self.subTest(name):
