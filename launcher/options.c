@@ -117,6 +117,21 @@ static bool is_ours(const char *word)
     return false;
 }
 
+/* A flag's value, as option_flag() reads it. */
+static bool is_yes(const char *value)
+{
+    return strcmp(value, "true") == 0 || strcmp(value, "True") == 0 || strcmp(value, "1") == 0;
+}
+
+/* --memory is convoy-train's, but nothing is launched for it. The last word counts. */
+static void note_memory(struct launch_options *options, const char *word)
+{
+    const char *const value = strchr(word, '=');
+
+    if (is_option(word, "memory"))
+        options->memory = value == NULL || is_yes(value + 1);
+}
+
 /* Every launch option has a value, so a word of ours without '=' takes the next one with it. */
 static void part(struct launch_options *options, struct launch_words *ours, int argc,
                  char *const *argv)
@@ -129,7 +144,8 @@ static void part(struct launch_options *options, struct launch_words *ours, int 
             options->help =
                 options->help ||
                 (!all_train && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0));
-            options->memory = options->memory || (!all_train && strcmp(argv[i], "--memory") == 0);
+            if (!all_train)
+                note_memory(options, argv[i]);
             launch_words_push(&options->train, argv[i]);
             continue;
         }
@@ -162,10 +178,10 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
                         struct err *err)
 {
     struct launch_words ours = {0};
-    const char *mpirun;
+    const char *const memory = getenv(HYPERPARAMETER "MEMORY"), *mpirun;
     int rc = -1;
 
-    *options = (struct launch_options){0};
+    *options = (struct launch_options){.memory = memory != NULL && is_yes(memory)};
     option_set_init(&options->set, table, TABLE_COUNT);
     part(options, &ours, argc, argv);
     if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0 ||

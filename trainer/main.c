@@ -148,11 +148,11 @@ static int train(int argc, char *const *argv)
     if (nn_kernels_check(&err) < 0 || nn_conv_check(&err) < 0 ||
         train_options_read(&options, argc, argv, &err) < 0) {
         status = fail(&err);
-    } else if (options.check_options) {
-        status = check_only(&options, &err);
-    } else if (options.memory) {
+    } else if (options.memory) { /* which checks them too */
         status = show_memory(&options, &err);
         status = status == 0 ? check_results() : status;
+    } else if (options.check_options) {
+        status = check_only(&options, &err);
     } else if (comm_open(&comm, &err) < 0) {
         tell(err.msg);
         status = err_exit_code(err.code);

@@ -67,6 +67,16 @@ class Kernels(Job):
         self.assertGreater(rows["values"], 100)
         self.assertEqual(sorted(os.listdir(self.folder)), ["stderr", "stdout"])
 
+    def test_memory_is_shown_in_each_way_to_ask_for_it(self):
+        for words in (["--memory=true"], ["--memory=1"], ["--memory", "--check-options"], ["--memory=false", "--memory"]):
+            with self.subTest(words):
+                self.assertEqual(self.wait(self.start(CONVOY, "train", *words, "--model=resnet20", "--threads=1")), 0, self.err)
+                self.assertIn(", 1 thread: ", self.out)
+                self.assertEqual(self.out.count("\ntogether "), 1)
+        self.env["SM_HP_MEMORY"] = "true"
+        self.assertEqual(self.convoy(2, "--model=resnet20"), 0, self.err)
+        self.assertEqual(self.out.count("\ntogether "), 1)
+
     def test_what_is_fetched_ahead_from_s3_is_planned(self):
         words = ["--model", "resnet20", "--prefetch-bytes", str(64 << 20)]
         self.assertNotIn("fetched", self.plan(*words)[1])
