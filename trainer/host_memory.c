@@ -60,6 +60,7 @@ static void note_left(void *left, const char *folder, bool version_2)
 int train_host_memory(uint64_t *bytes, struct err *err)
 {
     const char *const given = getenv("CONVOY_HOST_MEMORY");
+    uint64_t kib;
     char *end;
 
     if (given != NULL && given[0] != '\0') {
@@ -71,7 +72,8 @@ int train_host_memory(uint64_t *bytes, struct err *err)
                            given);
         return 0;
     }
-    *bytes = 1024 * number_in("/proc/meminfo", "MemAvailable:", UINT64_MAX / 1024);
+    kib = number_in("/proc/meminfo", "MemAvailable:", UINT64_MAX);
+    *bytes = kib > UINT64_MAX / 1024 ? UINT64_MAX : 1024 * kib;
     cgroup_visit(CGROUP_LIST, CGROUP_MOUNT, "memory", note_left, bytes);
     return 0;
 }

@@ -202,9 +202,9 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
 
     if (train_host_memory(&available, err) < 0 || train_memory_plan(job, &memory, err) < 0)
         return -1;
-    fprintf(out, "%s, %d classes, %d pixels, micro-batch %d, %d threads: a rank takes, in MiB\n",
+    fprintf(out, "%s, %d classes, %d pixels, micro-batch %d, %d thread%s: a rank takes, in MiB\n",
             job->options->model, job->classes, job->options->image_size, job->micro_batch,
-            job->threads);
+            job->threads, job->threads == 1 ? "" : "s");
     line(out, "weights and running statistics", memory.weights);
     line(out, "momentum", memory.momentum);
     line(out, "gradients (partial sums of micro-batches)", memory.gradients);
