@@ -9,6 +9,7 @@
 #include "launcher/bench_scaling.h"
 #include "launcher/child.h"
 #include "launcher/job.h"
+#include "launcher/local.h"
 
 /* run is NULL where convoy-train measures by itself: one process, no ranks. */
 static const struct {
@@ -55,6 +56,7 @@ static int run(size_t bench, int argc, char *const *argv, const char *program, i
     if (launch_job_foreign_rank() >= 0)
         return err_set(err, ERR_USAGE, "convoy bench %s is one process: give it without mpirun",
                        argv[1]);
+    launch_local_set_threads(0, 1); /* as many as a rank has that is alone; --threads goes before */
     return launch_child_become(program, argc, argv, err);
 }
 

@@ -9,6 +9,7 @@ import unittest
 
 CONVOY = os.path.join(os.environ["CONVOY_BIN"], "convoy")
 WAIT_S = 120
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "CONVOY_", "SM_", "PMI"))}
 MODEL_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "threads": int, "steps": int, "repeats": int,
                 "images_per_s": float, "images_per_s_min": float, "images_per_s_max": float, "images_per_cpu_s": float,
                 "peak_rss_mib": float, "kernels": str, "numerics": str}
@@ -19,9 +20,7 @@ LAYERS_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "t
 
 class Verbs(unittest.TestCase):
     def bench(self, *words, **env):
-        ours = ("OMPI_", "CONVOY_", "SM_", "PMI")
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        done = subprocess.run([CONVOY, "bench", *words], env={**clean, **env}, stdin=subprocess.DEVNULL,
+        done = subprocess.run([CONVOY, "bench", *words], env={**CLEAN, **env}, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=WAIT_S)
         self.out, self.err = done.stdout, done.stderr
         return done.returncode
@@ -93,6 +92,18 @@ class Verbs(unittest.TestCase):
         self.assertLessEqual(line["images_per_s"], line["images_per_s_max"])
         self.assertGreater(line["images_per_s_min"], 0)
         self.assertGreater(line["peak_rss_mib"], 5)
+
+    def test_threads_are_those_of_a_rank_that_is_alone(self):
+        words = ["bench", "model", "--model=resnet20", "--batch=2", "--repeats=1", "--json"]
+        for program, env, expected in ((CONVOY, {}, self.threads_of_train()), (CONVOY + "-train", {"CONVOY_THREADS": "3"}, 3)):
+            out = subprocess.run([program, *words], env={**CLEAN, **env}, capture_output=True, text=True, timeout=WAIT_S, check=True)
+            self.assertEqual(json.loads(out.stdout)["threads"], expected)
+
+    @staticmethod
+    def threads_of_train():
+        words = ["train", "--memory", "--model=resnet20"]
+        out = subprocess.run([CONVOY, *words], env=CLEAN, capture_output=True, text=True, timeout=WAIT_S, check=True)
+        return int(out.stdout.split(" thread")[0].split()[-1])
 
     def test_model_takes_an_image_size_and_shows_a_table(self):
         self.assertEqual(self.bench("model", "--model=resnet18", "--image-size=32", "--batch=2", "--repeats=1"), 0)

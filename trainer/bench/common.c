@@ -17,6 +17,7 @@
 
 #define FILL_SEED 1
 
+/* Without `convoy`, which says how many in CONVOY_THREADS. */
 static int usable_cores(void)
 {
     cpu_set_t set;
@@ -91,7 +92,8 @@ int bench_common_read(struct bench_common *common, const struct option_spec *spe
         printf("\n%s", tail);
         return bench_finish(err) < 0 ? -1 : 1;
     }
-    if (option_set_parse(&common->set, argc, argv, err) < 0 || take(common, err) < 0)
+    if (option_set_parse(&common->set, argc, argv, err) < 0 ||
+        option_set_environment(&common->set, NULL, err) < 0 || take(common, err) < 0)
         return -1;
     nn_threads_init(common->threads);
     return 0;

@@ -27,7 +27,7 @@ struct err;
 #define BENCH_OPTION_THREADS                                                                       \
     {                                                                                              \
         .name = "threads", .kind = OPTION_INTEGER, .metavar = "N", .min = 1, .max = 1024,          \
-        .shown = "the cores it may use", .help = "computing threads"                               \
+        .env = "CONVOY_THREADS", .shown = "the cores it may use", .help = "computing threads"      \
     }
 #define BENCH_OPTION_JSON                                                                          \
     {                                                                                              \
