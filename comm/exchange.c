@@ -39,6 +39,8 @@ struct run {
     size_t begin, count;
 };
 
+#define SLOTS 2
+
 /* One of the two buckets on their way. */
 struct slot {
     struct run bucket;
@@ -54,7 +56,7 @@ struct comm_exchange {
     size_t count_max, bucket_floats, stride;
     int pieces_max, requests_max;
     int *done;
-    struct slot slots[2];
+    struct slot slots[SLOTS];
 
     /* of the current step */
     unsigned leaves; /* what pieces and merges are for; 0: none yet */
@@ -82,37 +84,59 @@ static struct comm_leaves cut(struct comm_leaves own, unsigned leaves)
 }
 
 /* Pieces of rank `rank` in a step of `leaves` leaves. */
-static int pieces_of(const struct comm_exchange *exchange, unsigned leaves, int rank,
+static int pieces_of(unsigned lanes, unsigned leaves, int rank, int ranks,
                      struct comm_leaves pieces[COMM_TREE_PIECES_MAX])
 {
-    const struct comm_leaves share = comm_tree_share(exchange->lanes, rank, exchange->comm->size);
-
-    return comm_tree_pieces(leaves, cut(share, leaves), pieces);
+    return comm_tree_pieces(leaves, cut(comm_tree_share(lanes, rank, ranks), leaves), pieces);
 }
 
-/* The most pieces and requests over all steps, short ones included. */
-static void find_worst_step(struct comm_exchange *exchange)
-{
-    const int size = exchange->comm->size;
-    struct comm_leaves pieces[COMM_TREE_PIECES_MAX];
+/* The most of each over all steps, short ones included. */
+struct worst_step {
+    int pieces, requests; /* requests: of one rank */
+};
 
-    for (unsigned leaves = 1; leaves <= exchange->lanes; leaves++) {
+static struct worst_step find_worst_step(unsigned lanes, int own, int ranks)
+{
+    struct comm_leaves pieces[COMM_TREE_PIECES_MAX];
+    struct worst_step worst = {.requests = 2 * (ranks - 1)}; /* of the sums */
+
+    for (unsigned leaves = 1; leaves <= lanes; leaves++) {
         int all = 0, mine = 0;
 
-        for (int rank = 0; rank < size; rank++) {
-            const int count = pieces_of(exchange, leaves, rank, pieces);
+        for (int rank = 0; rank < ranks; rank++) {
+            const int count = pieces_of(lanes, leaves, rank, ranks, pieces);
 
             all += count;
-            mine = rank == exchange->comm->rank ? count : mine;
+            mine = rank == own ? count : mine;
         }
-        const int requests = all - mine + mine * (size - 1);
+        const int requests = all - mine + mine * (ranks - 1);
 
-        exchange->pieces_max = all > exchange->pieces_max ? all : exchange->pieces_max;
-        exchange->requests_max =
-            requests > exchange->requests_max ? requests : exchange->requests_max;
+        worst.pieces = all > worst.pieces ? all : worst.pieces;
+        worst.requests = requests > worst.requests ? requests : worst.requests;
     }
-    if (exchange->requests_max < 2 * (size - 1)) /* of the sums */
-        exchange->requests_max = 2 * (size - 1);
+    return worst;
+}
+
+/* Floats from one received chunk to the next. */
+static size_t stride_of(size_t count, size_t bucket_floats, int ranks)
+{
+    const size_t bucket = bucket_floats < count ? bucket_floats : count, p = (size_t)ranks;
+
+    return ((bucket + p - 1) / p + LINE_FLOATS) / LINE_FLOATS * LINE_FLOATS;
+}
+
+/* Alone, a rank receives nothing. */
+static size_t received_bytes(int pieces, size_t stride, int ranks)
+{
+    return ranks == 1 ? 0 : (size_t)pieces * stride * sizeof(float);
+}
+
+size_t comm_exchange_bytes(unsigned lanes, int ranks, size_t count, size_t bucket_bytes)
+{
+    if (ranks == 1)
+        return 0;
+    return SLOTS * received_bytes(find_worst_step(lanes, 0, ranks).pieces,
+                                  stride_of(count, bucket_bytes / sizeof(float), ranks), ranks);
 }
 
 /* What depends on the ranks' number but not on the bytes: small. */
@@ -126,7 +150,7 @@ static void allocate_lists(struct comm_exchange *exchange)
     exchange->done = calloc(requests, sizeof *exchange->done);
     if (exchange->pieces == NULL || exchange->merges == NULL || exchange->done == NULL)
         abort();
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SLOTS; i++) {
         exchange->slots[i].chunk = calloc(pieces, sizeof *exchange->slots[i].chunk);
         exchange->slots[i].requests = calloc(requests, sizeof(MPI_Request));
         if (exchange->slots[i].chunk == NULL || exchange->slots[i].requests == NULL)
@@ -136,16 +160,10 @@ static void allocate_lists(struct comm_exchange *exchange)
 
 static int allocate_received(struct comm_exchange *exchange, struct err *err)
 {
-    const size_t ranks = (size_t)exchange->comm->size;
-    const size_t bucket = exchange->bucket_floats < exchange->count_max ? exchange->bucket_floats
-                                                                        : exchange->count_max;
+    const size_t bytes =
+        received_bytes(exchange->pieces_max, exchange->stride, exchange->comm->size);
 
-    exchange->stride = ((bucket + ranks - 1) / ranks + LINE_FLOATS) / LINE_FLOATS * LINE_FLOATS;
-    if (ranks == 1)
-        return 0;
-    for (int i = 0; i < 2; i++) {
-        const size_t bytes = (size_t)exchange->pieces_max * exchange->stride * sizeof(float);
-
+    for (int i = 0; i < SLOTS && bytes > 0; i++) {
         exchange->slots[i].received = aligned_alloc(LINE_FLOATS * sizeof(float), bytes);
         if (exchange->slots[i].received == NULL)
             return err_set(err, ERR_MEMORY,
@@ -160,16 +178,22 @@ struct comm_exchange *comm_exchange_new(struct comm *comm, unsigned lanes, size_
                                         size_t bucket_bytes, struct err *err)
 {
     struct comm_exchange *exchange = calloc(1, sizeof *exchange);
+    struct worst_step worst;
 
     assert(lanes > 0 && bucket_bytes > 0 && bucket_bytes % sizeof(float) == 0 &&
            bucket_bytes <= BUCKET_BYTES_MAX);
     if (exchange == NULL)
         abort();
-    *exchange = (struct comm_exchange){.comm = comm,
-                                       .lanes = lanes,
-                                       .count_max = count,
-                                       .bucket_floats = bucket_bytes / sizeof(float)};
-    find_worst_step(exchange);
+    worst = find_worst_step(lanes, comm->rank, comm->size);
+    *exchange = (struct comm_exchange){
+        .comm = comm,
+        .lanes = lanes,
+        .count_max = count,
+        .bucket_floats = bucket_bytes / sizeof(float),
+        .stride = stride_of(count, bucket_bytes / sizeof(float), comm->size),
+        .pieces_max = worst.pieces,
+        .requests_max = worst.requests,
+    };
     allocate_lists(exchange);
     if (allocate_received(exchange, err) < 0) {
         comm_exchange_free(exchange);
@@ -182,7 +206,7 @@ void comm_exchange_free(struct comm_exchange *exchange)
 {
     if (exchange == NULL)
         return;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SLOTS; i++) {
         free(exchange->slots[i].received);
         free(exchange->slots[i].chunk);
         free(exchange->slots[i].requests);
@@ -231,7 +255,7 @@ static void plan_step(struct comm_exchange *exchange, unsigned leaves)
     exchange->leaves = leaves;
     exchange->piece_count = 0;
     for (int rank = 0; rank < exchange->comm->size; rank++) {
-        const int count = pieces_of(exchange, leaves, rank, pieces);
+        const int count = pieces_of(exchange->lanes, leaves, rank, exchange->comm->size, pieces);
 
         for (int number = 0; number < count; number++)
             exchange->pieces[exchange->piece_count++] =

@@ -20,6 +20,9 @@ struct err;
 
 struct comm_exchange;
 
+/** What comm_exchange_new takes for buckets of other ranks; 0 for one rank. */
+size_t comm_exchange_bytes(unsigned lanes, int ranks, size_t count, size_t bucket_bytes);
+
 /** Scratch for sums of vectors of up to `count` floats over `lanes` lanes, exchanged bucket_bytes
  * (a multiple of 4) at a time. NULL: ERR_MEMORY. free accepts NULL. */
 struct comm_exchange *comm_exchange_new(struct comm *comm, unsigned lanes, size_t count,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "comm/exchange.h"
 #include "comm/tree.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
@@ -78,6 +79,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .weights = model.weights,
         .momentum = model.weights,
         .gradients = vectors_of(job) * model.gradient,
+        .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
+                                        o->bucket_bytes),
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
         .save = o->bench_steps > 0 ? 0 : 2 * model.weights,
@@ -85,8 +88,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .fetched = fetched_by(o),
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
-                    memory->values + memory->working + memory->save + memory->pictures +
-                    memory->fetched;
+                    memory->exchange + memory->values + memory->working + memory->save +
+                    memory->pictures + memory->fetched;
     return 0;
 }
 
@@ -208,6 +211,8 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
     line(out, "weights and running statistics", memory.weights);
     line(out, "momentum", memory.momentum);
     line(out, "gradients (partial sums of micro-batches)", memory.gradients);
+    if (memory.exchange > 0)
+        line(out, "buffers of the exchange (--bucket-bytes)", memory.exchange);
     line(out, "values between layers and their gradients", memory.values);
     line(out, "working memory of layers", memory.working);
     line(out, "copies for a save (weights and momentum)", memory.save);

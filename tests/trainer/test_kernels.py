@@ -95,6 +95,7 @@ class Kernels(Job):
         status, several = self.plan(*words, "--hosts=node-1,node-2,node-3")
         self.assertEqual(status, 0, self.err)
         self.assertIn(" for 2 ranks\n", self.out)
+        self.assertGreater(several["buffers"], 4)
         self.assertLess(several["gradients"], alone["gradients"])
         self.assertEqual(self.plan(*words, "--hosts=node-1,node-2,node-3,node-4")[0], 2)
         self.assert_one_error("8 ranks, but a step has 7 micro-batches")

@@ -176,6 +176,22 @@ static void a_benchmark_neither_saves_nor_reads_ahead(void **state)
     options.train = NULL;
 }
 
+/* Two ranks with a micro-batch each: two pieces of half a bucket, and the next bucket's. */
+static void several_ranks_exchange_gradients(void **state)
+{
+    struct train_memory_job job = job_of("resnet20", 32, BATCH / 2);
+    struct train_memory memory;
+    struct err err = {0};
+
+    (void)state;
+    options.bucket_bytes = 1 << 16;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.exchange, 0);
+    job.ranks = 2;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_in_range(memory.exchange, 2 << 16, (2 << 16) + 1024);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +201,7 @@ int main(void)
         cmocka_unit_test(a_refusal_of_a_resumed_run_names_no_micro_batch),
         cmocka_unit_test(what_is_fetched_counts_for_the_splits_in_s3),
         cmocka_unit_test(one_rank_of_a_host_saves),
+        cmocka_unit_test(several_ranks_exchange_gradients),
         cmocka_unit_test(a_benchmark_neither_saves_nor_reads_ahead),
     };
 
