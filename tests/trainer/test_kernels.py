@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Kernels and memory as a run meets them: ranks on different CPUs, wrong names in the environment, a host that is too small."""
 import os
+import threading
 
-from job import CONVOY, Job, main
+from job import CONVOY, LIMIT_S, Job, main
 
 
 class Kernels(Job):
@@ -99,6 +100,30 @@ class Kernels(Job):
         self.assertLess(several["gradients"], alone["gradients"])
         self.assertEqual(self.plan(*words, "--hosts=node-1,node-2,node-3,node-4")[0], 2)
         self.assert_one_error("8 ranks, but a step has 7 micro-batches")
+
+    def most_resident_mib(self, *words):
+        """Of the process of a run that had most: the kernel hands it up from child to parent as each is waited for."""
+        process = self.start(*words)
+        limit = threading.Timer(LIMIT_S, process.kill)
+        limit.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        limit.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(process.returncode, 0, self.text("stderr"))
+        return usage.ru_maxrss / 1024
+
+    def test_a_run_takes_what_is_planned_or_less(self):
+        with open(CONVOY + "-train", "rb") as program:
+            if b"__asan_init" in program.read():
+                self.skipTest("the sanitizer has memory of its own")
+        for ranks in (1, 2):
+            with self.subTest(ranks):
+                words = [f"--ranks-per-host={ranks}", *self.options(image_size=64, global_batch=64, micro_batch=32, threads=2)]
+                status, rows = self.plan(*words)
+                self.assertEqual(status, 0, self.err)
+                taken = self.most_resident_mib(CONVOY, "train", *words, f"--checkpoint=of-{ranks}")
+                self.assertLessEqual(taken, rows["together"])
+                self.assertGreater(taken, 0.4 * rows["together"])
 
     def test_too_much_is_refused_and_what_fits_does_fit(self):
         words = ["--model", "resnet18", "--global-batch", "64", "--micro-batch", "64"]
