@@ -16,9 +16,6 @@
 #include "trainer/optim/sgd.h"
 #include "trainer/tensors.h"
 
-#define CLASSES_SMALL 10
-#define CLASSES       1000
-
 struct training {
     struct nn_model *model;
     struct optim_sgd sgd;
@@ -54,12 +51,11 @@ static int restore(struct nn_model *model, const char *path, struct err *err)
 static int training_init(struct training *t, char *const *argv, struct err *err)
 {
     const int size = atoi(argv[3]);
-    const struct nn_model_options options = {
-        .name = argv[1],
-        .classes = nn_model_default_image_size(argv[1]) == 32 ? CLASSES_SMALL : CLASSES,
-        .image_size = size,
-        .micro_batch_max = atoi(argv[4]),
-        .training = true};
+    const struct nn_model_options options = {.name = argv[1],
+                                             .classes = nn_model_default_classes(argv[1]),
+                                             .image_size = size,
+                                             .micro_batch_max = atoi(argv[4]),
+                                             .training = true};
 
     t->batch = options.micro_batch_max;
     t->steps = atoi(argv[5]);
@@ -97,7 +93,7 @@ static int take_step(struct training *t, int i, struct err *err)
         return err_set(err, ERR_INTERNAL, "the loss of step %d is not finite", i + 1);
     optim_sgd_step(&t->sgd, lr, nn_model_weights(t->model), t->momentum, t->gradient,
                    nn_model_weight_count(t->model));
-    nn_model_update_running(t->model, t->statistics, 0.1f);
+    nn_model_update_running(t->model, t->statistics, NN_RUNNING_MOMENTUM);
     printf("%.9g\n", (double)score.loss / NN_LOSS_UNIT / t->batch);
     return 0;
 }
