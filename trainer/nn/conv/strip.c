@@ -1,5 +1,8 @@
 #include "trainer/nn/conv/strip.h"
 
+#include <assert.h>
+#include <limits.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "trainer/nn/kernel/kernels.h"
@@ -25,6 +28,7 @@ void nn_strips_flatten(struct nn_strips *strips)
 {
     if (!is_picking(strips) || strips->step != 1)
         return;
+    assert((int64_t)strips->n * strips->in_h * strips->in_w <= INT_MAX); /* nn_model_check() */
     strips->in_h *= strips->n * strips->in_w;
     strips->out_h *= strips->n * strips->out_w;
     strips->n = strips->in_w = strips->out_w = 1;
