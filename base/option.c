@@ -123,7 +123,7 @@ static bool parse_number(const char *text, double *value)
     return end != text && *end == '\0' && !isspace((unsigned char)*text) && isfinite(*value);
 }
 
-static bool parse_flag(const char *text, bool *value)
+bool option_parse_flag(const char *text, bool *value)
 {
     static const char *const yes[] = {"true", "True", "1"}, *const no[] = {"false", "False", "0"};
 
@@ -165,7 +165,7 @@ static int check(const struct option_spec *spec, const char *text, const char *o
                            spec->choices);
         return 0;
     case OPTION_FLAG:
-        if (!parse_flag(text, &flag))
+        if (!option_parse_flag(text, &flag))
             return err_set(err, ERR_USAGE, "%s: '%s' is neither true nor false", origin, text);
         return 0;
     case OPTION_INTEGER:
@@ -385,7 +385,7 @@ bool option_flag(const struct option_set *set, const char *name)
     const char *text = option_text(set, name);
     bool value = false;
 
-    return text != NULL && parse_flag(text, &value) && value;
+    return text != NULL && option_parse_flag(text, &value) && value;
 }
 
 enum option_source option_source(const struct option_set *set, const char *name)

@@ -104,6 +104,10 @@ int64_t option_integer(const struct option_set *set, const char *name);
 double option_number(const struct option_set *set, const char *name);
 bool option_flag(const struct option_set *set, const char *name);
 enum option_source option_source(const struct option_set *set, const char *name);
+
+/** A flag's text: true, True, 1, false, False or 0. false: another text, *value is as it was. */
+bool option_parse_flag(const char *text, bool *value);
+
 /** Where the value of entry i is from: "the command line", "hyperparameter lr (SM_HP_LR)", "the
  * checkpoint", "the default", ... The set's, until the value changes. */
 const char *option_origin(const struct option_set *set, size_t i);

@@ -117,19 +117,16 @@ static bool is_ours(const char *word)
     return false;
 }
 
-/* A flag's value, as option_flag() reads it. */
-static bool is_yes(const char *value)
-{
-    return strcmp(value, "true") == 0 || strcmp(value, "True") == 0 || strcmp(value, "1") == 0;
-}
-
 /* --memory is convoy-train's, but nothing is launched for it. The last word counts. */
 static void note_memory(struct launch_options *options, const char *word)
 {
     const char *const value = strchr(word, '=');
 
-    if (is_option(word, "memory"))
-        options->memory = value == NULL || is_yes(value + 1);
+    if (!is_option(word, "memory"))
+        return;
+    options->memory = value == NULL;
+    if (value != NULL)
+        option_parse_flag(value + 1, &options->memory);
 }
 
 /* Every launch option has a value, so a word of ours without '=' takes the next one with it. */
@@ -181,7 +178,9 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
     const char *const memory = getenv(HYPERPARAMETER "MEMORY"), *mpirun;
     int rc = -1;
 
-    *options = (struct launch_options){.memory = memory != NULL && is_yes(memory)};
+    *options = (struct launch_options){0};
+    if (memory != NULL)
+        option_parse_flag(memory, &options->memory);
     option_set_init(&options->set, table, TABLE_COUNT);
     part(options, &ours, argc, argv);
     if (option_set_parse(&options->set, (int)ours.count, ours.at, err) < 0 ||

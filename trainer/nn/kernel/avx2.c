@@ -20,7 +20,7 @@
  * is written once, wherever it is. outer: a tile of C stays in registers while its pixels go by; B
  * is read again for every tile and is meant for L1, A streams from L2.
  *
- * It is assembly because gcc 12 makes 60 to 75 % of it out of intrinsics: it spills. All operands
+ * It is assembly because gcc 12 spills registers where it is given intrinsics. All operands
  * come from a struct in memory, so that it compiles without optimisation and with sanitizers as
  * well. The loop over the tiles is inside, so that one tile's end overlaps the next one's
  * beginning.
