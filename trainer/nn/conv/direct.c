@@ -28,6 +28,7 @@
 #define FAR_FLOATS    32768 /* of filters that are fetched into L2 again and again: 128 KiB */
 #define SKIPPED_MAX   256   /* channels of pixels that may be fetched and not read */
 #define ROWS_AT_ONCE  16
+#define PACKED        4 /* panels at a time: backward, of each row a few cache lines (deal.c) */
 #define LINE_FLOATS   16
 #define R_MAX         15 /* what a table on the stack holds */
 
@@ -415,14 +416,17 @@ static void job_run(struct job *job, struct desk *desk)
 static void pack_filters(const struct nn_direct_plan *plan, const float *w, const float *scale,
                          float *out)
 {
+    const size_t runs = nn_size_pieces(plan->panels, PACKED);
+
 #pragma omp parallel for
-    for (size_t i = 0; i < plan->classes * plan->panels; i++) {
-        const struct nn_direct_class *class = &plan->class[i / plan->panels];
-        const size_t panel = i % plan->panels;
+    for (size_t i = 0; i < plan->classes * runs; i++) {
+        const struct nn_direct_class *class = &plan->class[i % plan->classes];
+        const size_t panel = i / plan->classes * PACKED;
 
         if (nn_direct_taps(class) > 0)
-            nn_pack_panel(&class->pack, w, scale, panel,
-                          out + class->panels_at + panel * nn_pack_panel_floats(&class->pack));
+            nn_pack_panels(&class->pack, w, scale, panel,
+                           nn_size_least(PACKED, plan->panels - panel),
+                           out + class->panels_at + panel * nn_pack_panel_floats(&class->pack));
     }
 }
 

@@ -31,9 +31,10 @@ struct nn_pack {
 /** Floats of a panel: taps * channels in * width. */
 size_t nn_pack_panel_floats(const struct nn_pack *pack);
 
-/** Write one panel. scale: as in nn_conv_forward; NULL with `back`. */
-void nn_pack_panel(const struct nn_pack *pack, const float *w, const float *scale, size_t panel,
-                   float *out);
+/** Write panels [panel, panel + panels) to out (panels, nn_pack_panel_floats()); columns beyond the
+ * channels are 0. scale: as in nn_conv_forward; NULL with `back`. */
+void nn_pack_panels(const struct nn_pack *pack, const float *w, const float *scale, size_t panel,
+                    size_t panels, float *out);
 
 /*
  * Gradients come as sums of shape (panels of K, chunks of C, rows, width). In a chunk of n channels
