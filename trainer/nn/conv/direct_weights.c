@@ -104,7 +104,7 @@ static size_t range_channels(const struct plan *plan)
 
 struct desk {
     float *run;    /* pixels as they are read, before they are dealt */
-    float *groups; /* (taps, groups, pixels, NN_TILE_ROWS), each with a few floats to spare */
+    float *groups; /* (taps, groups, pixels, NN_TILE_ROWS) */
     float *dy;     /* (panels, pixels, width) */
 };
 
@@ -113,15 +113,14 @@ static size_t run_floats(const struct plan *plan)
     const size_t pixels =
         plan->sums.dense ? nn_strips_pixels(&plan->strips) : nn_strips_run_pixels(&plan->strips);
 
-    return nn_size_round_up(nn_size_most(pixels * plan->sums.chunk + NN_DEAL_SPARE,
-                                         ROWS_AT_ONCE * range_channels(plan)),
-                            NN_LANES);
+    return nn_size_round_up(
+        nn_size_most(pixels * plan->sums.chunk, ROWS_AT_ONCE * range_channels(plan)), NN_LANES);
 }
 
 /* From group to group. */
 static size_t group_floats(const struct plan *plan)
 {
-    return nn_size_round_up(nn_strips_rows(&plan->strips) * NN_TILE_ROWS + NN_DEAL_SPARE, NN_LANES);
+    return nn_size_round_up(nn_strips_rows(&plan->strips) * NN_TILE_ROWS, NN_LANES);
 }
 
 static size_t groups_floats(const struct plan *plan)
