@@ -60,7 +60,10 @@ static const struct form forms[] = {
     {"7x7 stride 2, small", 2, 3, 4, 4, 70, 7, 2},
     {"one channel, one filter", 2, 1, 5, 5, 1, 3, 1},
     {"one channel, 1x1", 2, 1, 5, 5, 1, 1, 1},
-    {"sixteen parts", 37, 16, 8, 8, 16, 3, 1},
+    {"3x3 of many pictures", 37, 16, 8, 8, 16, 3, 1},
+    {"1x1 in sixteen parts", 17, 3, 32, 32, 5, 1, 1},
+    {"3x3 stride 2, sixteen parts", 129, 3, 23, 23, 5, 3, 2},
+    {"7x7 stride 2, two parts", 17, 3, 33, 30, 16, 7, 2},
 };
 
 static const struct use uses[] = {
