@@ -176,6 +176,7 @@ size_t nn_model_trained_count(const struct nn_model *model)
 /* A model has scratch for the threads that there were when it was made; it does not use more. */
 static void begin(const struct nn_model *model, int n)
 {
+    (void)n;
     assert(n >= 1 && n <= model->micro_batch_max);
     if (omp_get_max_threads() > model->memory.scratch.threads)
         omp_set_num_threads(model->memory.scratch.threads);
