@@ -226,15 +226,32 @@ static void copy_tile(const struct job *job, const struct desk *desk, size_t num
     }
 }
 
-/* Pixels that no filter reaches. */
+/* Does no filter reach any pixel of the class's lines? */
+static bool dead_line(const struct nn_direct_plan *plan, int first_y)
+{
+    for (size_t i = 0; i < plan->classes; i++)
+        if (plan->class[i].first_y == first_y && nn_direct_taps(&plan->class[i]) > 0)
+            return false;
+    return true;
+}
+
+/* Pixels that no filter reaches: a line in one piece where that is possible, with its leftmost
+ * class. */
 static void zero_panels(const struct job *job, const struct desk *desk, size_t number, size_t panel,
                         size_t panels)
 {
-    const size_t column = panel * job->plan->width;
-    const size_t columns = nn_size_least(panels * job->plan->width, job->plan->out_c - column);
+    const struct nn_direct_plan *plan = job->plan;
+    const struct nn_direct_class *class = &plan->class[number];
+    const size_t column = panel * plan->width;
+    const size_t columns = nn_size_least(panels * plan->width, plan->out_c - column);
+    const bool line = columns == plan->out_c && dead_line(plan, class->first_y);
+    const size_t step = line ? nn_size_pieces(plan->out_w, plan->out_step) : 1;
+    const size_t floats = line ? plan->out_w * plan->out_c : columns;
 
-    for (size_t i = 0; i < desk->lists.rows[number]; i++)
-        memset(job->y + desk->lists.c_at[number][i] + column, 0, columns * sizeof(float));
+    if (line && class->first_x > 0)
+        return;
+    for (size_t i = 0; i < desk->lists.rows[number]; i += step)
+        memset(job->y + desk->lists.c_at[number][i] + column, 0, floats * sizeof(float));
 }
 
 /* The same chunk of the next panel, or the panel that follows the last one: of the next chunk, or

@@ -33,7 +33,7 @@
 #define WIDTH_MAX    32         /* wider ones would be shorter, and C read more often */
 #define PARTS_MAX    16         /* a power of two */
 #define PARTS_FLOATS (2500000u) /* of all parts' sums together */
-#define PART_BLOCKS  8          /* at least: with 2, adding the parts took 7 % of a small layer */
+#define PART_PIXELS  2048       /* at least: with 500, adding the parts took 7 % of a small layer */
 
 #define DENSE_MAX 47 /* channels: groups of more waste little */
 
@@ -64,6 +64,7 @@ static struct plan plan_of(const struct nn_conv *conv, int n)
     };
     const size_t most = conv->r == 1 ? CHUNK : conv->c <= DENSE_MAX ? DENSE_MAX : CHUNK_TAPS;
     const size_t chunks = nn_size_pieces(plan.c, most);
+    const size_t pixels = (size_t)n * (size_t)plan.strips.out_h * (size_t)plan.strips.out_w;
     size_t floats;
 
     plan.sums = (struct nn_sums){
@@ -77,9 +78,8 @@ static struct plan plan_of(const struct nn_conv *conv, int n)
     nn_strips_cut(&plan.strips, floats / plan.sums.width);
     plan.panels = nn_size_pieces(plan.k, plan.sums.width);
     floats = plan.panels * nn_sums_panel_floats(&plan.sums);
-    while (plan.parts < PARTS_MAX &&
-           2 * plan.parts * PART_BLOCKS <= nn_strips_blocks(&plan.strips) &&
-           2 * plan.parts * floats <= PARTS_FLOATS)
+    while (2 * plan.parts <= nn_size_least(PARTS_MAX, nn_strips_blocks(&plan.strips)) &&
+           2 * plan.parts * PART_PIXELS <= pixels && 2 * plan.parts * floats <= PARTS_FLOATS)
         plan.parts *= 2;
     return plan;
 }

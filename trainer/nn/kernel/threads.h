@@ -16,7 +16,7 @@ void nn_threads_flush_denormals(void);
 
 /* Grows by one with every change of ours after which the same run has other bits: kernels, order of
  * additions, initial weights, augmentation. */
-#define NN_NUMERICS_VERSION 4
+#define NN_NUMERICS_VERSION 5
 
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
  * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 4
