@@ -19,7 +19,7 @@ void nn_threads_flush_denormals(void);
 #define NN_NUMERICS_VERSION 5
 
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
- * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 4
+ * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 5
  * gcc-12 RelWithDebInfo, kernels avx2", with "kernels avx2 conv direct" where one is forced. Where
  * OpenBLAS computes ("kernels generic", or "conv gemm"), its version and core follow: ", OpenBLAS
  * 0.3.21 SkylakeX". Static storage. */
