@@ -216,6 +216,7 @@ def write(name, model, size, lr, samples):
         training.sgd.step()
     golden.put("losses", losses)
     golden.put_tensors("after", tensors(model))
+    golden.put_tensors("momentum", [(n, training.sgd.state[p]["momentum_buffer"]) for n, p in model.named_parameters()])
     model.eval()
     with torch.no_grad():
         golden.put("logits", model(pictures(size, stream, 0)[0]).numpy())
