@@ -54,6 +54,7 @@ static const struct form forms[] = {
     {"1x1 stride 2", 3, 16, 8, 7, 32, 1, 2},
     {"1x1 stride 2, blocks", 3, 64, 27, 26, 16, 1, 2},
     {"1x1 stride 2, chunks", 3, 270, 7, 6, 300, 1, 2},
+    {"1x1 stride 2, wide", 2, 530, 5, 4, 8, 1, 2},
     {"1x1 stride 2 on one pixel", 2, 16, 1, 1, 16, 1, 2},
     {"5x5", 2, 5, 9, 6, 18, 5, 1},
     {"7x7 stride 2", 2, 3, 33, 30, 16, 7, 2},
@@ -61,8 +62,8 @@ static const struct form forms[] = {
     {"one channel, one filter", 2, 1, 5, 5, 1, 3, 1},
     {"one channel, 1x1", 2, 1, 5, 5, 1, 1, 1},
     {"3x3 of many pictures", 37, 16, 8, 8, 16, 3, 1},
-    {"1x1 in sixteen parts", 17, 3, 32, 32, 5, 1, 1},
-    {"3x3 stride 2, sixteen parts", 129, 3, 23, 23, 5, 3, 2},
+    {"1x1 in sixteen parts", 33, 3, 32, 32, 5, 1, 1},
+    {"3x3 stride 2, sixteen parts", 228, 3, 23, 23, 5, 3, 2},
     {"7x7 stride 2, two parts", 17, 3, 33, 30, 16, 7, 2},
 };
 
