@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/weights/safetensors.h"
 
 struct err;
 struct nn_model;

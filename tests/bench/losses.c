@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/weights/safetensors.h"
 #include "trainer/nn/kernel/scratch.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"

@@ -1,4 +1,4 @@
-/* tests/checkpoint/test_safetensors.c -- the bytes that are written, and files that must not be
+/* tests/weights/test_safetensors.c -- the bytes that are written, and files that must not be
  * believed. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/checkpoint/safetensors.h"
+#include "trainer/weights/safetensors.h"
 
 static char folder[] = "/tmp/convoy-safetensors-XXXXXX";
 static char path[sizeof folder + 16];

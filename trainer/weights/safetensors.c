@@ -1,5 +1,5 @@
-/* trainer/checkpoint/safetensors.c -- see safetensors.h. */
-#include "trainer/checkpoint/safetensors.h"
+/* trainer/weights/safetensors.c -- see safetensors.h. */
+#include "trainer/weights/safetensors.h"
 
 #include <assert.h>
 #include <endian.h>

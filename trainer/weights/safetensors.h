@@ -1,5 +1,5 @@
 /*
- * trainer/checkpoint/safetensors.h -- the file format of models and checkpoints.
+ * trainer/weights/safetensors.h -- the file format of models and checkpoints.
  *
  * Source: github.com/huggingface/safetensors, "Format": 8 bytes little-endian length of the header;
  * a JSON object (padded with spaces so that the data begin at a multiple of 8) of {NAME: {"dtype",
@@ -7,8 +7,8 @@
  * {"__metadata__": {string: string}}; then the tensors, row-major, little-endian, without holes.
  * Ours come I64 first, then F32, each by name bytewise, so that equal contents are equal files.
  */
-#ifndef CHECKPOINT_SAFETENSORS_H
-#define CHECKPOINT_SAFETENSORS_H
+#ifndef WEIGHTS_SAFETENSORS_H
+#define WEIGHTS_SAFETENSORS_H
 
 #include <stddef.h>
 #include <stdint.h>
