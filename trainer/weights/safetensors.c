@@ -23,13 +23,23 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 #define LENGTH_BYTES     8 /* of the header's length */
 #define HEADER_BYTES_MAX 100000000
 #define DATA_ALIGN       8
-#define DIMS_MAX         4
 #define METADATA         "__metadata__"
 
 static const struct {
     const char *name;
     size_t bytes;
-} types[] = {[SAFETENSORS_I64] = {"I64", 8}, [SAFETENSORS_F32] = {"F32", 4}};
+} types[] = {
+    [SAFETENSORS_I64] = {"I64", 8},   [SAFETENSORS_F32] = {"F32", 4},
+    [SAFETENSORS_F64] = {"F64", 8},   [SAFETENSORS_F16] = {"F16", 2},
+    [SAFETENSORS_BF16] = {"BF16", 2}, [SAFETENSORS_I32] = {"I32", 4},
+    [SAFETENSORS_I16] = {"I16", 2},   [SAFETENSORS_I8] = {"I8", 1},
+    [SAFETENSORS_U8] = {"U8", 1},     [SAFETENSORS_BOOL] = {"BOOL", 1},
+};
+
+size_t safetensors_type_bytes(enum safetensors_type type)
+{
+    return types[type].bytes;
+}
 
 /* false: more than a size_t counts. */
 static bool entry_bytes(const struct safetensors_entry *entry, size_t *bytes)
@@ -47,7 +57,7 @@ static size_t own_bytes(const struct safetensors_entry *entry)
     size_t bytes = 0;
     const bool fits = entry_bytes(entry, &bytes);
 
-    assert(fits && entry->dims >= 0 && entry->dims <= DIMS_MAX);
+    assert(fits && entry->dims >= 0 && entry->dims <= SAFETENSORS_DIMS_MAX);
     (void)fits;
     return bytes;
 }
@@ -190,9 +200,8 @@ static int map_file(struct safetensors *file, int fd, const char *path, struct e
         return err_set_errno(err, ERR_IO, errno, "cannot read '%s'", path);
     if (!S_ISREG(info.st_mode))
         return err_set(err, ERR_INPUT, "'%s' is not a file", path);
-    if (info.st_size < LENGTH_BYTES)
-        return err_set(err, ERR_INPUT, "'%s' is cut short: %lld bytes", path,
-                       (long long)info.st_size);
+    if (info.st_size == 0)
+        return err_set(err, ERR_INPUT, "'%s' is cut short: 0 bytes", path);
     map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (map == MAP_FAILED)
         return err_set_errno(err, ERR_IO, errno, "cannot map '%s'", path);
@@ -201,23 +210,26 @@ static int map_file(struct safetensors *file, int fd, const char *path, struct e
     return 0;
 }
 
-static int read_header(struct safetensors *file, const char *path, struct err *err)
+static int read_header(struct safetensors *file, const void *bytes, size_t count, const char *path,
+                       struct err *err)
 {
-    const char *text = (const char *)file->map + LENGTH_BYTES;
+    const char *text = (const char *)bytes + LENGTH_BYTES;
     uint64_t length;
 
-    memcpy(&length, file->map, sizeof length);
+    if (count < LENGTH_BYTES)
+        return err_set(err, ERR_INPUT, "'%s' is cut short: %zu bytes", path, count);
+    memcpy(&length, bytes, sizeof length);
     length = le64toh(length);
     if (length > HEADER_BYTES_MAX)
         return err_set(err, ERR_INPUT, "'%s' is not a safetensors file: a header of %llu bytes",
                        path, (unsigned long long)length);
-    if (length > file->map_bytes - LENGTH_BYTES)
+    if (length > count - LENGTH_BYTES)
         return err_set(err, ERR_INPUT, "'%s' is cut short: it ends within its header", path);
     if (length == 0 || text[0] != '{')
         return err_set(err, ERR_INPUT, "'%s' is not a safetensors file: its header is not JSON",
                        path);
     file->data = text + length;
-    file->data_bytes = file->map_bytes - LENGTH_BYTES - (size_t)length;
+    file->data_bytes = count - LENGTH_BYTES - (size_t)length;
     file->header = json_read_text(text, (size_t)length, path, err);
     return file->header == NULL ? -1 : 0;
 }
@@ -243,20 +255,22 @@ static int read_metadata(struct safetensors *file, json_t *object, const char *p
     return 0;
 }
 
-static int read_type(struct safetensors_entry *entry, const json_t *tensor, const char *what,
-                     struct err *err)
+static int read_type(const struct safetensors *file, struct safetensors_entry *entry,
+                     const json_t *tensor, const char *what, struct err *err)
 {
     const char *name = NULL;
 
     if (json_read_string(tensor, "dtype", &name, what, err) < 0)
         return -1;
     for (size_t type = 0; type < sizeof types / sizeof types[0]; type++) {
-        if (strcmp(name, types[type].name) == 0) {
+        if (strcmp(name, types[type].name) == 0 && (file->foreign || type <= SAFETENSORS_F32)) {
             entry->type = (enum safetensors_type)type;
             return 0;
         }
     }
-    return err_set(err, ERR_INPUT, "%s: dtype '%s' is not supported (I64 and F32 are)", what, name);
+    return err_set(err, ERR_INPUT, "%s: dtype '%s' is not supported (%s)", what, name,
+                   file->foreign ? "floats of 16, 32 and 64 bits, signed integers, U8 and BOOL are"
+                                 : "I64 and F32 are");
 }
 
 static int read_shape(struct safetensors_entry *entry, const json_t *tensor, const char *what,
@@ -266,8 +280,8 @@ static int read_shape(struct safetensors_entry *entry, const json_t *tensor, con
 
     if (shape == NULL)
         return -1;
-    if (json_array_size(shape) > DIMS_MAX)
-        return err_set(err, ERR_INPUT, "%s: more than %d dimensions", what, DIMS_MAX);
+    if (json_array_size(shape) > SAFETENSORS_DIMS_MAX)
+        return err_set(err, ERR_INPUT, "%s: more than %d dimensions", what, SAFETENSORS_DIMS_MAX);
     for (size_t i = 0; i < json_array_size(shape); i++) {
         const json_t *size = json_array_get(shape, i);
 
@@ -302,7 +316,7 @@ static int read_offsets(const struct safetensors *file, struct safetensors_entry
         return err_set(err, ERR_INPUT, "%s: %lld bytes do not fit its shape", what,
                        (long long)(end - begin));
     entry->data = (const unsigned char *)file->data + begin;
-    if ((uintptr_t)entry->data % types[entry->type].bytes != 0)
+    if (!file->foreign && (uintptr_t)entry->data % types[entry->type].bytes != 0)
         return err_set(err, ERR_INPUT, "%s: its data are not aligned", what);
     return 0;
 }
@@ -315,7 +329,7 @@ static int read_entry(const struct safetensors *file, struct safetensors_entry *
 
     buf_printf(&what, "%s: tensor '%s'", path, name);
     *entry = (struct safetensors_entry){.name = name};
-    if (read_type(entry, tensor, buf_text(&what), err) == 0 &&
+    if (read_type(file, entry, tensor, buf_text(&what), err) == 0 &&
         read_shape(entry, tensor, buf_text(&what), err) == 0)
         rc = read_offsets(file, entry, tensor, buf_text(&what), err);
     buf_release(&what);
@@ -383,8 +397,19 @@ static int read_entries(struct safetensors *file, const char *path, struct err *
 int safetensors_open_fd(struct safetensors *file, int fd, const char *path, struct err *err)
 {
     *file = (struct safetensors){0};
-    if (map_file(file, fd, path, err) == 0 && read_header(file, path, err) == 0 &&
+    if (map_file(file, fd, path, err) == 0 &&
+        read_header(file, file->map, file->map_bytes, path, err) == 0 &&
         read_entries(file, path, err) == 0)
+        return 0;
+    safetensors_close(file);
+    return -1;
+}
+
+int safetensors_open_bytes(struct safetensors *file, const void *bytes, size_t count,
+                           const char *path, struct err *err)
+{
+    *file = (struct safetensors){.foreign = true};
+    if (read_header(file, bytes, count, path, err) == 0 && read_entries(file, path, err) == 0)
         return 0;
     safetensors_close(file);
     return -1;

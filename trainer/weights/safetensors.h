@@ -10,6 +10,7 @@
 #ifndef WEIGHTS_SAFETENSORS_H
 #define WEIGHTS_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,13 +19,27 @@
 struct err;
 struct file_new;
 
-enum safetensors_type { SAFETENSORS_I64, SAFETENSORS_F32 };
+/* The order is that of the tensors in our own files, which hold the first two only. */
+enum safetensors_type {
+    SAFETENSORS_I64,
+    SAFETENSORS_F32,
+    SAFETENSORS_F64,
+    SAFETENSORS_F16,
+    SAFETENSORS_BF16,
+    SAFETENSORS_I32,
+    SAFETENSORS_I16,
+    SAFETENSORS_I8,
+    SAFETENSORS_U8,
+    SAFETENSORS_BOOL,
+};
+
+#define SAFETENSORS_DIMS_MAX 4
 
 struct safetensors_entry {
     const char *name;
     enum safetensors_type type;
     int dims; /* 0 .. 4; 0 is a scalar */
-    uint64_t size[4];
+    uint64_t size[SAFETENSORS_DIMS_MAX];
     const void *data; /* contiguous; writing: the caller's; reading: inside the mapped file */
 };
 
@@ -42,6 +57,7 @@ struct safetensors {
     size_t data_bytes;
     void *map; /* the reader's own from here on */
     size_t map_bytes;
+    bool foreign;
     void *header;
 };
 
@@ -63,7 +79,14 @@ int safetensors_open(struct safetensors *file, const char *path, struct err *err
 /** The same for a file that is open already; fd stays the caller's and may be closed at once. path
  * names it in errors. */
 int safetensors_open_fd(struct safetensors *file, int fd, const char *path, struct err *err);
+/** The same for a file of other programs in memory, which may have every type above, and data at
+ * any alignment: read them with memcpy. `bytes` has to stay until safetensors_close. */
+int safetensors_open_bytes(struct safetensors *file, const void *bytes, size_t count,
+                           const char *path, struct err *err);
 void safetensors_close(struct safetensors *file);
+
+/** Bytes of an element. */
+size_t safetensors_type_bytes(enum safetensors_type type);
 
 /** Look up; NULL if absent. */
 const struct safetensors_entry *safetensors_find(const struct safetensors *file, const char *name);
