@@ -1,6 +1,5 @@
 /* tests/weights/test_weights.c -- files that PyTorch wrote (tests/golden/make_weights.py), and
  * files that are something else. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +12,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "bed.h"
 #include "trainer/weights/weights.h"
 
 #define FOLDER "../golden/weights/"
@@ -143,6 +143,91 @@ static void open_reads_parameters_and_names_of_other_alphabets(void **state)
     expect_file("größe.pth", parameters, COUNT(parameters));
 }
 
+static void open_says_what_a_file_is_instead(void **state)
+{
+    static const struct {
+        const char *name, *bytes;
+        size_t count;
+        const char *says;
+    } cases[] = {
+#define BYTES(text) text, sizeof(text) - 1
+        {"nothing", "", 0, "is empty"},
+        {"gzip", BYTES("\x1f\x8b\x08"), "a gzip"},
+        {"xz",
+         BYTES("\xfd"
+               "7zXZ\0"),
+         "an xz"},
+        {"zstd", BYTES("\x28\xb5\x2f\xfd"), "a zstd"},
+        {"Git LFS", BYTES("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"),
+         "a Git LFS pointer, not the file: run git lfs pull"},
+        {"HTML", BYTES("\n  <!DOCTYPE html><html>"), "an HTML or XML page"},
+        {"an error of S3", BYTES("\xef\xbb\xbf<?xml version=\"1.0\"?><Error>"),
+         "an HTML or XML page"},
+        {"HDF5", BYTES("\x89HDF\r\n\x1a\n"), "HDF5, as Keras writes"},
+        {"a JPEG", BYTES("\xff\xd8\xff\xe0"), "a picture"},
+        {"an empty zip", BYTES("PK\5\6\0\0\0\0"), "an empty zip"},
+        {"a plain pickle", BYTES("\x80\4\x95\0"), "a pickle, but not one of torch.save"},
+        {"a pickle of protocol 2", BYTES("\x80\2}."), "a pickle, but not one of torch.save"},
+        {"text", BYTES("hello"), "of no kind that is known"},
+        {"JSON", BYTES("{\"a\":1}        "), "of no kind that is known"},
+        {"half a length", BYTES("\x10\0\0\0"), "of no kind that is known"},
+        {"a safetensors header of 100 MB and a byte", BYTES("\1\xe1\xf5\5\0\0\0\0{}"),
+         "of no kind that is known"},
+        {"half of a safetensors header", BYTES("\x40\0\0\0\0\0\0\0{\"a\""), "is cut short"},
+        {"no tensors", BYTES("\2\0\0\0\0\0\0\0{}"), "has no tensors"},
+        {"half a zip", BYTES("PK\3\4\0"), "is a damaged zip"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct buf file = {.data = (unsigned char *)(uintptr_t)cases[i].bytes,
+                                 .bytes = cases[i].count};
+
+        bed_expect_refusal(cases[i].name, &file, cases[i].says);
+    }
+}
+
+static void open_knows_a_tar(void **state)
+{
+    unsigned char bytes[1024] = "sys_info";
+    const struct buf file = {.data = bytes, .bytes = sizeof bytes};
+
+    (void)state;
+    memcpy(bytes + 257, "ustar", 6);
+    bed_expect_refusal("a tar", &file, "a tar; if PyTorch before 0.1.10");
+}
+
+/* Header, and data that lie where no float may. */
+static void open_reads_safetensors_of_other_types_at_any_alignment(void **state)
+{
+    static const char header[] =
+        "{\"module.b\":{\"dtype\":\"BOOL\",\"shape\":[1],\"data_offsets\":[0,1]},"
+        "\"module.w\":{\"dtype\":\"F64\",\"shape\":[2],\"data_offsets\":[1,17]},"
+        "\"module.h\":{\"dtype\":\"BF16\",\"shape\":[1,1],\"data_offsets\":[17,19]}}";
+    static const double doubles[] = {2, 3};
+    static const struct expected want[] = {
+        {"b", I64, 1, {1}, 1, 0}, {"w", F32, 1, {2}, 2, 1}, {"h", F32, 2, {1, 1}, -2, 0}};
+    const uint64_t length = sizeof header - 1;
+    struct weights weights;
+    struct buf file = {0};
+
+    (void)state;
+    buf_append(&file, &length, sizeof length);
+    buf_append(&file, header, sizeof header - 1);
+    buf_append(&file, "\5", 1);
+    buf_append(&file, doubles, sizeof doubles);
+    buf_append(&file, "\x00\xc0", 2);
+    assert_int_equal(weights_open_bytes(&weights, file.data, file.bytes, "f", NULL), 0);
+    assert_string_equal(weights.format, "safetensors");
+    assert_int_equal(weights.count, COUNT(want));
+    for (size_t i = 0; i < COUNT(want); i++)
+        expect_tensor("safetensors", &weights, &want[i]);
+    weights_release(&weights);
+    memcpy(strstr((char *)file.data + 8, "BOOL"), "U128", 4);
+    bed_expect_refusal("another type", &file, "dtype 'U128' is not supported");
+    buf_release(&file);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -150,6 +235,9 @@ int main(void)
         cmocka_unit_test(open_copies_views_into_one_run),
         cmocka_unit_test(open_finds_the_one_state_dict_of_a_checkpoint),
         cmocka_unit_test(open_reads_parameters_and_names_of_other_alphabets),
+        cmocka_unit_test(open_says_what_a_file_is_instead),
+        cmocka_unit_test(open_knows_a_tar),
+        cmocka_unit_test(open_reads_safetensors_of_other_types_at_any_alignment),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
