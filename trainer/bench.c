@@ -122,7 +122,7 @@ int train_bench(struct train_options *options, struct comm *comm, bool *agreed, 
 out:
     train_step_release(&run);
     nn_model_free(run.model);
-    free(run.momentum);
+    optim_state_release(&run.state);
     free(batch.x);
     free(batch.labels);
     *agreed = run.agreed;

@@ -105,16 +105,6 @@ static int to_step_schedule(const char *text, char *out, struct err *err)
     return 0;
 }
 
-static int to_nesterov(const char *text, char *out, struct err *err)
-{
-    const bool nag = strcasecmp(text, "nag") == 0;
-
-    if (!nag && strcasecmp(text, "sgd") != 0)
-        return err_set(err, ERR_USAGE, "'%s' is not there yet: sgd or nag", text);
-    snprintf(out, VALUE_BYTES, nag ? "true" : "false");
-    return 0;
-}
-
 static int to_augment(const char *text, char *out, struct err *err)
 {
     const bool none = strcasecmp(text, "none") == 0;
@@ -151,7 +141,8 @@ static const struct rule rules[] = {
     {.name = "lr_scheduler_step", .option = "lr-schedule", .convert = to_step_schedule},
     {.name = "lr_scheduler_factor", .option = "lr-factor"},
     {.name = "num_epochs", .option = "epochs"},
-    {.name = "optimizer", .option = "nesterov", .convert = to_nesterov},
+    {.name = "beta_1", .option = "beta1"},
+    {.name = "beta_2", .option = "beta2"},
     {.name = "augmentation_type", .option = "augment", .convert = to_augment},
     {.name = "output_dir", .option = "report"},
     {.name = "checkpoint_dir", .option = "checkpoint"},
@@ -182,10 +173,7 @@ static const struct rule rules[] = {
     {.name = "early_stopping_min_epochs", .min = 0, .max = 1e9},
     {.name = "early_stopping_patience", .min = 0, .max = 1e9},
     {.name = "early_stopping_tolerance", .min = 0, .max = 1e9},
-    {.name = "beta_1", .min = 0, .max = 1},
-    {.name = "beta_2", .min = 0, .max = 1},
     {.name = "gamma", .min = 0, .max = 1},
-    {.name = "eps", .min = 0, .max = 1},
 };
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
 

@@ -71,23 +71,24 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                                              .image_size = o->image_size,
                                              .micro_batch_max = job->micro_batch,
                                              .training = true};
+    const size_t vectors = (size_t)optim_vectors(o->optimizer.kind);
     struct nn_model_memory model;
 
     if (nn_model_memory(&options, &model, err) < 0)
         return -1;
     *memory = (struct train_memory){
         .weights = model.weights,
-        .momentum = model.weights,
+        .state = vectors * model.weights,
         .gradients = vectors_of(job) * model.gradient,
         .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
                                         o->bucket_bytes),
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
-        .save = o->bench_steps > 0 ? 0 : 2 * model.weights,
+        .save = o->bench_steps > 0 ? 0 : (1 + vectors) * model.weights,
         .pictures = pictures_of(job),
         .fetched = fetched_by(o),
     };
-    memory->total = PROCESS_BYTES + memory->weights + memory->momentum + memory->gradients +
+    memory->total = PROCESS_BYTES + memory->weights + memory->state + memory->gradients +
                     memory->exchange + memory->values + memory->working + memory->save +
                     memory->pictures + memory->fetched;
     return 0;
@@ -209,13 +210,14 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
             job->options->model, job->classes, job->options->image_size, job->micro_batch,
             job->threads, job->threads == 1 ? "" : "s");
     line(out, "weights and running statistics", memory.weights);
-    line(out, "momentum", memory.momentum);
+    line(out, job->options->optimizer.kind == OPTIM_SGD ? "momentum" : "Adam's two means",
+         memory.state);
     line(out, "gradients (partial sums of micro-batches)", memory.gradients);
     if (memory.exchange > 0)
         line(out, "buffers of the exchange (--bucket-bytes)", memory.exchange);
     line(out, "values between layers and their gradients", memory.values);
     line(out, "working memory of layers", memory.working);
-    line(out, "copies for a save (weights and momentum)", memory.save);
+    line(out, "copies for a save (weights, optimizer)", memory.save);
     line(out, "pictures decoded ahead", memory.pictures);
     if (memory.fetched > 0)
         line(out, "fetched ahead, at most (--prefetch-bytes)", memory.fetched);

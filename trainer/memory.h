@@ -22,13 +22,13 @@ struct train_memory_job {
 
 /* Bytes of the rank that takes the most. */
 struct train_memory {
-    size_t weights, momentum; /* momentum: the optimizer's state */
-    size_t gradients;         /* partial sums of micro-batches */
-    size_t exchange;          /* of gradients: what comes from other ranks */
-    size_t values, working;   /* of the network: nn_model_memory */
-    size_t save;              /* copies of weights and momentum: rank 0 only, for a moment */
-    size_t pictures;          /* decoded ahead, of training and of an evaluation */
-    size_t fetched;           /* from s3:// and not decoded yet, at most */
+    size_t weights, state;  /* state: the optimizer's, one or two vectors */
+    size_t gradients;       /* partial sums of micro-batches */
+    size_t exchange;        /* of gradients: what comes from other ranks */
+    size_t values, working; /* of the network: nn_model_memory */
+    size_t save;            /* copies of weights and optimizer state: rank 0 only, for a moment */
+    size_t pictures;        /* decoded ahead, of training and of an evaluation */
+    size_t fetched;         /* from s3:// and not decoded yet, at most */
     size_t total;
 };
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -180,8 +181,67 @@ static int fill_batches(struct train_options *o, struct err *err)
         return err_set(err, ERR_USAGE, "--micro-batch %d is larger than --global-batch %d",
                        o->micro_batch, o->global_batch);
     o->lanes = (o->global_batch + o->micro_batch - 1) / o->micro_batch;
-    o->lr = option_text(&o->set, "lr") != NULL ? option_number(&o->set, "lr")
-                                               : 0.1 * o->global_batch / 256;
+    return 0;
+}
+
+/* A rate that is not given: for stochastic gradient descent Goyal et al.'s, which grows with the
+ * batch; for Adam its authors' and PyTorch's. The decays are PyTorch's, but that of sgd, which is
+ * the built-in algorithm's. */
+static const struct {
+    const char *name;
+    enum optim_kind kind;
+    bool nesterov, decoupled;
+    double lr_of_256, lr, weight_decay;
+} optimizers[] = {
+    {"sgd", OPTIM_SGD, false, false, 0.1, 0, 1e-4},
+    {"nag", OPTIM_SGD, true, false, 0.1, 0, 1e-4},
+    {"adam", OPTIM_ADAM, false, false, 0, 1e-3, 0},
+    {"adamw", OPTIM_ADAM, false, true, 0, 1e-3, 0.01},
+};
+#define OPTIMIZERS (sizeof optimizers / sizeof optimizers[0])
+
+/* In any case of letters, as the built-in algorithm takes it. OPTIMIZERS: there is none. */
+static size_t optimizer_of(const struct train_options *o)
+{
+    size_t i = 0;
+
+    while (i < OPTIMIZERS && strcasecmp(optimizers[i].name, option_text(&o->set, "optimizer")) != 0)
+        i++;
+    return i;
+}
+
+const char *train_options_optimizer(const struct train_options *o)
+{
+    return optimizers[optimizer_of(o)].name;
+}
+
+static double number_or(const struct option_set *set, const char *name, double otherwise)
+{
+    return option_text(set, name) != NULL ? option_number(set, name) : otherwise;
+}
+
+static int fill_optimizer(struct train_options *o, struct err *err)
+{
+    const struct option_set *const set = &o->set;
+    const size_t i = optimizer_of(o);
+    double decay = 0;
+
+    if (i == OPTIMIZERS)
+        return err_set(err, ERR_USAGE, "%s: '%s' is not one of sgd, nag, adam, adamw",
+                       called(o, "--optimizer"), option_text(set, "optimizer"));
+    decay = number_or(set, "weight-decay", optimizers[i].weight_decay);
+    o->lr =
+        number_or(set, "lr", optimizers[i].lr + optimizers[i].lr_of_256 * o->global_batch / 256);
+    o->optimizer = (struct optim_optimizer){
+        .kind = optimizers[i].kind,
+        .sgd = {.momentum = (float)option_number(set, "momentum"),
+                .weight_decay = (float)decay,
+                .nesterov = optimizers[i].nesterov || option_flag(set, "nesterov")},
+        .adam = {.beta1 = option_number(set, "beta1"),
+                 .beta2 = option_number(set, "beta2"),
+                 .eps = option_number(set, "eps"),
+                 .weight_decay = decay,
+                 .decoupled = optimizers[i].decoupled}};
     return 0;
 }
 
@@ -203,13 +263,10 @@ int train_options_fill(struct train_options *o, struct err *err)
     fill_texts(o);
     o->val_split = option_number(set, "val-split");
     o->epochs = (int)option_integer(set, "epochs");
-    o->momentum = option_number(set, "momentum");
-    o->weight_decay = option_number(set, "weight-decay");
     o->warmup_epochs = option_number(set, "warmup-epochs");
     o->clip_norm = option_number(set, "clip-norm");
     o->label_smoothing = option_number(set, "label-smoothing");
     o->lr_factor = option_number(set, "lr-factor");
-    o->nesterov = option_flag(set, "nesterov");
     o->drop_last = strcmp(option_text(set, "last-batch"), "drop") == 0;
     o->augment = strcmp(option_text(set, "augment"), "standard") == 0;
     o->seed = (uint64_t)option_integer(set, "seed");
@@ -223,7 +280,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
-    if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_lr_steps(o, err) < 0)
+    if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 ||
+        fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }
@@ -284,7 +342,9 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
 {
     const char *const name = train_option_table[i].name, *const text = o->set.values[i].text;
 
-    if (text != NULL)
+    if (strcmp(name, "optimizer") == 0)
+        buf_printf(out, "%s", train_options_optimizer(o));
+    else if (text != NULL)
         buf_printf(out, "%s", text);
     else if (strcmp(name, "image-size") == 0)
         buf_printf(out, "%d", o->image_size);
@@ -292,6 +352,8 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
         buf_printf(out, "%d", o->micro_batch);
     else if (strcmp(name, "lr") == 0)
         buf_printf(out, "%.17g", o->lr);
+    else if (strcmp(name, "weight-decay") == 0)
+        buf_printf(out, "%.17g", o->optimizer.adam.weight_decay);
 }
 
 int train_options_check_ranks(const struct train_options *o, int ranks, struct err *err)

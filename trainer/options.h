@@ -14,6 +14,7 @@
 
 #include "base/option.h"
 #include "trainer/hyperparameters.h"
+#include "trainer/optim/optimizer.h"
 #include "trainer/optim/schedule.h"
 
 struct buf;
@@ -32,9 +33,9 @@ struct train_options {
     const char *model;
     int image_size, epochs, global_batch, micro_batch,
         lanes; /* lanes V = ceil(global_batch / micro_batch) */
-    double lr, momentum, weight_decay, warmup_epochs, clip_norm, label_smoothing,
-        lr_factor; /* clip_norm 0: none */
-    bool nesterov, drop_last, augment;
+    double lr, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */
+    struct optim_optimizer optimizer;
+    bool drop_last, augment;
     const char *lr_schedule;
     double lr_steps[OPTIM_SCHEDULE_STEPS_MAX]; /* epochs, ascending */
     int lr_step_count;
@@ -76,6 +77,9 @@ void train_options_resolved(const struct train_options *options, size_t i, struc
 
 /** All of --help for `train`. */
 void train_options_help(FILE *out);
+
+/** The optimizer as --optimizer names it. */
+const char *train_options_optimizer(const struct train_options *options);
 
 /** ERR_USAGE, naming the largest micro-batch that would do, if there are more ranks than
  * micro-batches. */

@@ -264,9 +264,9 @@ static int make_model(struct train_run *run, struct err *err)
         run->agreed = err->code == ERR_USAGE; /* the same options fail alike everywhere */
         return -1;
     }
-    run->momentum = calloc(nn_model_weight_count(run->model), sizeof(float));
-    if (run->momentum == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for the optimizer's state");
+    if (optim_state_init(&run->state, o->optimizer.kind, nn_model_trained_count(run->model), err) <
+        0)
+        return -1;
     if (!run->resumed)
         nn_model_init(run->model, o->seed);
     return 0;
@@ -300,6 +300,26 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
     return data_stream_new(&options, err);
 }
 
+/* What is given for one optimizer says nothing to another. */
+static void warn_of_idle_options(const struct train_run *run)
+{
+    static const struct {
+        const char *name;
+        enum optim_kind of;
+    } options[] = {{"momentum", OPTIM_SGD},
+                   {"nesterov", OPTIM_SGD},
+                   {"beta1", OPTIM_ADAM},
+                   {"beta2", OPTIM_ADAM},
+                   {"eps", OPTIM_ADAM}};
+    const struct train_options *const o = run->options;
+
+    for (size_t i = 0; run->comm->rank == 0 && i < sizeof options / sizeof options[0]; i++)
+        if (options[i].of != o->optimizer.kind &&
+            option_source(&o->set, options[i].name) > OPTION_CHECKPOINT)
+            log_warn("--%s has no effect with --optimizer %s", options[i].name,
+                     train_options_optimizer(o));
+}
+
 /* What was taken, and from where: on stderr for people, as an event for programs. */
 static void tell_options(struct train_run *run)
 {
@@ -308,6 +328,7 @@ static void tell_options(struct train_run *run)
 
     if (run->comm->rank == 0)
         train_hyperparameters_warn(set);
+    warn_of_idle_options(run);
     for (size_t i = 0; i < set->count; i++) {
         struct buf text = {0};
 

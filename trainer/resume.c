@@ -159,6 +159,17 @@ static bool same_value(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+static bool is_now(const struct train_options *o, size_t i, const char *stored)
+{
+    struct buf now = {0};
+    bool same = false;
+
+    train_options_resolved(o, i, &now);
+    same = same_value(buf_text(&now), stored);
+    buf_release(&now);
+    return same;
+}
+
 static int take_option(struct train_options *o, size_t i, const char *path, const char *stored,
                        struct err *err)
 {
@@ -166,7 +177,7 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
     const struct option_value *const value = &o->set.values[i];
 
     if (value->source > OPTION_CHECKPOINT) {
-        if (same_value(value->text, stored))
+        if (is_now(o, i, stored))
             return 0;
         if (spec->flags & TRAIN_OPTION_FIXED)
             return err_set(err, ERR_USAGE,
@@ -191,6 +202,8 @@ static int take_options(struct train_options *o, const struct safetensors *file,
 
         snprintf(key, sizeof key, "option.%s", o->set.specs[i].name);
         stored = safetensors_metadata(file, key);
+        if (stored == NULL && (o->set.specs[i].flags & TRAIN_OPTION_FIXED) != 0)
+            stored = o->set.specs[i].fallback; /* older than the option: nothing else was there */
         if (stored != NULL && *stored != '\0' && take_option(o, i, path, stored, err) < 0)
             return -1;
     }
@@ -321,7 +334,7 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
     int rc = 0;
 
     if (run->comm->rank == 0) {
-        rc = train_tensors_restore(file, *path, model, run->momentum, err);
+        rc = train_tensors_restore(file, *path, model, &run->state, err);
         if (rc == 0)
             log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step,
                      run->position.epoch, *path);
@@ -331,5 +344,8 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
     if (share_floats(run->comm, nn_model_weights(model), nn_model_weight_count(model), err) < 0 ||
         share_floats(run->comm, nn_model_running(model), nn_model_running_count(model), err) < 0)
         return -1;
-    return share_floats(run->comm, run->momentum, nn_model_weight_count(model), err);
+    for (int i = 0; i < run->state.vectors; i++)
+        if (share_floats(run->comm, run->state.vector[i], run->state.count, err) < 0)
+            return -1;
+    return 0;
 }

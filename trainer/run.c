@@ -301,7 +301,7 @@ static void release(struct train_run *run)
     data_stream_free(run->stream);
     train_step_release(run);
     nn_model_free(run->model);
-    free(run->momentum);
+    optim_state_release(&run->state);
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);

@@ -2,7 +2,7 @@
  * trainer/run.h -- one training run: all that its parts share, and the parts' functions.
  *
  * The way of a step: train_run() -> train_step() -> nn_model_train() per micro-batch ->
- * comm_tree_sum_push() -> comm_exchange_sum() -> optim_sgd_step().
+ * comm_tree_sum_push() -> comm_exchange_sum() -> optim_optimizer_step().
  */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
@@ -60,7 +60,7 @@ struct train_run {
     struct data_order order;
     struct optim_schedule schedule;
     struct nn_model *model;
-    float *momentum; /* laid out like the weights */
+    struct optim_state state; /* the optimizer's, of the weights that are trained */
     struct train_position position;
     bool resumed;
 
@@ -131,7 +131,7 @@ int train_prepare_bench(struct train_run *run, struct err *err);
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
  * release), take its options and position on every rank; returns 1 and sets run->resumed, or 0
  * where there is nothing to resume. check_data: the pictures are those of the checkpoint. load:
- * fill model and momentum of every rank. */
+ * fill model and optimizer state of every rank. */
 int train_resume_find(struct train_run *run, struct safetensors *file, char **path,
                       struct err *err);
 int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path,
@@ -144,7 +144,8 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
  * whether it is there. last: no later try will come, so a lease that could not be renewed just now
  * is waited for. */
 int train_save(struct train_run *run, bool last, bool *saved, struct err *err);
-/** Weights, momentum and running statistics are finite numbers; else ERR_INTERNAL, naming the step.
+/** Weights, optimizer state and running statistics are finite numbers; else ERR_INTERNAL, naming
+ * the step.
  */
 int train_check_finite(const struct train_run *run, struct err *err);
 /** Rank 0 only: whether the interval since the last save is over. */

@@ -117,8 +117,12 @@ int train_check_finite(const struct train_run *run, struct err *err)
 {
     const size_t weights = nn_model_weight_count(run->model);
 
-    if (is_finite(nn_model_weights(run->model), weights) && is_finite(run->momentum, weights) &&
-        is_finite(nn_model_running(run->model), nn_model_running_count(run->model)))
+    bool finite = is_finite(nn_model_weights(run->model), weights) &&
+                  is_finite(nn_model_running(run->model), nn_model_running_count(run->model));
+
+    for (int i = 0; finite && i < run->state.vectors; i++)
+        finite = is_finite(run->state.vector[i], run->state.count);
+    if (finite)
         return 0;
     return err_set(err, ERR_INTERNAL,
                    "a weight is not a finite number after step %" PRIu64
@@ -138,7 +142,7 @@ static int commit(struct train_run *run, bool last, char **path, struct err *err
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
     if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) < 0 ||
-        train_tensors_gather(&tensors, run->model, run->momentum, run->position.step, err) < 0)
+        train_tensors_gather(&tensors, run->model, &run->state, run->position.step, err) < 0)
         err_wrap(err, "cannot save a checkpoint");
     else
         rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,

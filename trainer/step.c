@@ -153,18 +153,15 @@ static int train_lanes(struct train_run *run, uint32_t images, struct agreement 
 static void apply(struct train_run *run, uint32_t leaves, double lr)
 {
     const struct train_options *const o = run->options;
-    const struct optim_sgd sgd = {.momentum = (float)o->momentum,
-                                  .weight_decay = (float)o->weight_decay,
-                                  .nesterov = o->nesterov};
-    const size_t running = nn_model_running_count(run->model),
-                 weights = nn_model_weight_count(run->model);
+    const size_t running = nn_model_running_count(run->model), trained = run->state.count;
     float *const gradient = run->sum + running;
 
     for (size_t i = 0; i < running; i++)
         run->sum[i] /= (float)leaves;
     if (o->clip_norm > 0)
-        optim_clip(gradient, weights, o->clip_norm);
-    optim_sgd_step(&sgd, (float)lr, nn_model_weights(run->model), run->momentum, gradient, weights);
+        optim_clip(gradient, trained, o->clip_norm);
+    optim_optimizer_step(&o->optimizer, &run->state, run->position.step + 1, lr,
+                         nn_model_weights(run->model), gradient, 0, trained);
     nn_model_update_running(run->model, run->sum, NN_RUNNING_MOMENTUM);
 }
 

@@ -7,9 +7,11 @@
 
 #include "base/err.h"
 #include "trainer/nn/model.h"
+#include "trainer/optim/optimizer.h"
 
 #define NAME_BYTES_MAX  160
-#define MOMENTUM_PREFIX "optimizer.momentum."
+#define NAMES_OF_TENSOR OPTIM_VECTORS_MAX /* that are not the model's own: of its state, or count  \
+                                           */
 
 static struct safetensors_entry entry_of(const struct nn_tensor *tensor, const char *name,
                                          const float *data)
@@ -35,15 +37,28 @@ static bool tracked_name(const struct nn_tensor *tensor, char *name)
     return true;
 }
 
-static int make_room(struct train_tensors *t, const struct nn_model *model, bool with_momentum,
-                     struct err *err)
+/* Frozen weights, at the vector's end, have no state. */
+static bool has_state(const struct optim_state *state, const struct nn_tensor *tensor)
 {
-    const size_t tensors = nn_model_tensor_count(model), weights = nn_model_weight_count(model);
-    const size_t floats = weights * (with_momentum ? 2 : 1) + nn_model_running_count(model);
+    return state != NULL && tensor->kind != NN_TENSOR_RUNNING && tensor->offset < state->count;
+}
 
-    t->entries = calloc(2 * tensors,
-                        sizeof t->entries[0]); /* a tensor brings its momentum or its count along */
-    t->names = malloc(tensors * NAME_BYTES_MAX);
+static void state_name(const struct optim_state *state, int i, const struct nn_tensor *tensor,
+                       char *name)
+{
+    snprintf(name, NAME_BYTES_MAX, "optimizer.%s.%s", optim_vector_name(state->kind, i),
+             tensor->name);
+}
+
+static int make_room(struct train_tensors *t, const struct nn_model *model,
+                     const struct optim_state *state, struct err *err)
+{
+    const size_t tensors = nn_model_tensor_count(model);
+    const size_t floats = nn_model_weight_count(model) + nn_model_running_count(model) +
+                          (state != NULL ? (size_t)state->vectors * state->count : 0);
+
+    t->entries = calloc((1 + NAMES_OF_TENSOR) * tensors, sizeof t->entries[0]);
+    t->names = malloc(NAMES_OF_TENSOR * tensors * NAME_BYTES_MAX);
     t->floats = malloc(floats * sizeof(float));
     if (t->entries == NULL || t->names == NULL || t->floats == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a copy of the network (%zu MB)",
@@ -58,14 +73,28 @@ static float *copy_tensor(const struct nn_tensor *tensor, const float *vector, f
     return at + tensor->count;
 }
 
-int train_tensors_gather(struct train_tensors *t, struct nn_model *model, const float *momentum,
-                         uint64_t steps, struct err *err)
+/* The optimizer's vectors of one tensor; returns the place behind what was copied. */
+static float *gather_state(struct train_tensors *t, const struct optim_state *state,
+                           const struct nn_tensor *tensor, char *names, float *at)
+{
+    for (int i = 0; i < state->vectors; i++) {
+        char *const name = names + i * NAME_BYTES_MAX;
+
+        state_name(state, i, tensor, name);
+        t->entries[t->count++] = entry_of(tensor, name, at);
+        at = copy_tensor(tensor, state->vector[i], at);
+    }
+    return at;
+}
+
+int train_tensors_gather(struct train_tensors *t, struct nn_model *model,
+                         const struct optim_state *state, uint64_t steps, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
     float *at = NULL;
 
     memset(t, 0, sizeof *t);
-    if (make_room(t, model, momentum != NULL, err) < 0) {
+    if (make_room(t, model, state, err) < 0) {
         train_tensors_release(t);
         return -1;
     }
@@ -73,19 +102,16 @@ int train_tensors_gather(struct train_tensors *t, struct nn_model *model, const 
     at = t->floats;
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const bool running = tensors[i].kind == NN_TENSOR_RUNNING;
-        char *const name = t->names + i * NAME_BYTES_MAX;
+        char *const names = t->names + i * NAMES_OF_TENSOR * NAME_BYTES_MAX;
 
         t->entries[t->count++] = entry_of(&tensors[i], tensors[i].name, at);
         at = copy_tensor(&tensors[i], running ? nn_model_running(model) : nn_model_weights(model),
                          at);
-        if (tracked_name(&tensors[i], name))
+        if (tracked_name(&tensors[i], names))
             t->entries[t->count++] = (struct safetensors_entry){
-                .name = name, .type = SAFETENSORS_I64, .data = &t->steps};
-        if (!running && momentum != NULL) {
-            snprintf(name, NAME_BYTES_MAX, MOMENTUM_PREFIX "%s", tensors[i].name);
-            t->entries[t->count++] = entry_of(&tensors[i], name, at);
-            at = copy_tensor(&tensors[i], momentum, at);
-        }
+                .name = names, .type = SAFETENSORS_I64, .data = &t->steps};
+        if (has_state(state, &tensors[i]))
+            at = gather_state(t, state, &tensors[i], names, at);
     }
     return 0;
 }
@@ -123,21 +149,31 @@ static int restore_tensor(const struct safetensors *file, const char *path,
     return 0;
 }
 
+static int restore_state(const struct safetensors *file, const char *path,
+                         const struct nn_tensor *tensor, struct optim_state *state, struct err *err)
+{
+    for (int i = 0; i < state->vectors; i++) {
+        char name[NAME_BYTES_MAX];
+
+        state_name(state, i, tensor, name);
+        if (restore_tensor(file, path, tensor, name, state->vector[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
-                          float *momentum, struct err *err)
+                          struct optim_state *state, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
 
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const bool running = tensors[i].kind == NN_TENSOR_RUNNING;
         float *const vector = running ? nn_model_running(model) : nn_model_weights(model);
-        char name[NAME_BYTES_MAX];
 
         if (restore_tensor(file, path, &tensors[i], tensors[i].name, vector, err) < 0)
             return -1;
-        snprintf(name, sizeof name, MOMENTUM_PREFIX "%s", tensors[i].name);
-        if (!running && momentum != NULL &&
-            restore_tensor(file, path, &tensors[i], name, momentum, err) < 0)
+        if (has_state(state, &tensors[i]) && restore_state(file, path, &tensors[i], state, err) < 0)
             return -1;
     }
     return 0;

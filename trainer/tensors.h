@@ -2,8 +2,9 @@
  * trainer/tensors.h -- a network's tensors as entries of a safetensors file, and back.
  *
  * Names, shapes and order of elements are torchvision's (OIHW); every batch norm has its
- * num_batches_tracked, the number of optimizer steps. A checkpoint also has
- * "optimizer.momentum.NAME" for each trained tensor.
+ * num_batches_tracked, the number of optimizer steps. A checkpoint also has the optimizer's state
+ * of each trained tensor: "optimizer.momentum.NAME" of SGD, "optimizer.exp_avg.NAME" and
+ * "optimizer.exp_avg_sq.NAME" of Adam.
  */
 #ifndef TRAIN_TENSORS_H
 #define TRAIN_TENSORS_H
@@ -15,6 +16,7 @@
 
 struct err;
 struct nn_model;
+struct optim_state;
 
 struct train_tensors {
     struct safetensors_entry *entries;
@@ -24,17 +26,17 @@ struct train_tensors {
     int64_t steps; /* what every num_batches_tracked points to */
 };
 
-/** Copy weights and running statistics, and momentum (laid out like the weights) where it is not
- * NULL. ERR_MEMORY. */
+/** Copy weights and running statistics, and the optimizer's state where it is not NULL. ERR_MEMORY.
+ */
 int train_tensors_gather(struct train_tensors *tensors, struct nn_model *model,
-                         const float *momentum, uint64_t steps, struct err *err);
+                         const struct optim_state *state, uint64_t steps, struct err *err);
 /** Accepts all-zero. */
 void train_tensors_release(struct train_tensors *tensors);
 
-/** Copy a file's tensors into the model, and into momentum where it is not NULL. ERR_INPUT names
+/** Copy a file's tensors into the model, and into the state where it is not NULL. ERR_INPUT names
  * the tensor that is missing or of another shape, and `path`. On failure the model's values are
  * undefined. */
 int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
-                          float *momentum, struct err *err);
+                          struct optim_state *state, struct err *err);
 
 #endif

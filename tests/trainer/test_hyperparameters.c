@@ -103,9 +103,10 @@ static void hyperparameters_of_the_built_in_algorithm_set_our_options(void **sta
     assert_int_equal(o.lr_step_count, 2);
     assert_true(o.lr_steps[1] == 20);
     assert_true(o.lr_factor == 0.5);
-    assert_true(o.nesterov);
-    assert_true(o.momentum == 0.8);
-    assert_true(o.weight_decay == 0);
+    assert_int_equal(o.optimizer.kind, OPTIM_SGD);
+    assert_true(o.optimizer.sgd.nesterov);
+    assert_true(o.optimizer.sgd.momentum == 0.8f);
+    assert_true(o.optimizer.sgd.weight_decay == 0);
     assert_true(o.augment);
     assert_string_equal(o.report, "/elsewhere"); /* the user's word, not the platform's folder */
     assert_string_equal(o.checkpoint, "/kept");
@@ -130,7 +131,11 @@ static void hyperparameters_are_taken_in_every_form(void **state)
         {"SM_HP_LR", " 1e-3 ", "lr", "1e-3"},
         {"SM_HP_NUM-EPOCHS", "7", "epochs", "7"},
         {"SM_HP_LR_SCHEDULER_STEP", "[10,20]", "lr-steps", "[10,20]"},
-        {"SM_HP_OPTIMIZER", "SGD", "nesterov", "false"},
+        {"SM_HP_OPTIMIZER", "SGD", "optimizer", "SGD"},
+        {"SM_HP_OPTIMIZER", "\"adam\"", "optimizer", "adam"},
+        {"SM_HP_BETA_1", "0.8", "beta1", "0.8"},
+        {"SM_HP_BETA_2", "0.99", "beta2", "0.99"},
+        {"SM_HP_EPS", "1e-6", "eps", "1e-6"},
         {"SM_HP_AUGMENTATION_TYPE", "none", "augment", "none"},
         {"SM_HP_NESTEROV", "True", "nesterov", "True"},
         {"SM_HP_GLOBAL-BATCH", "64", "global-batch", "64"},
@@ -148,6 +153,31 @@ static void hyperparameters_are_taken_in_every_form(void **state)
                      option_text(&o.set, cases[i].option));
         train_options_release(&o);
         unsetenv(cases[i].variable);
+    }
+}
+
+static void rates_that_are_not_given_follow_the_optimizer(void **state)
+{
+    static const struct {
+        const char *name;
+        double lr, decay;
+    } cases[] = {
+        {"sgd", 0.05, 1e-4}, {"NAG", 0.05, 1e-4}, {"adam", 1e-3, 0}, {"AdamW", 1e-3, 0.01}};
+
+    (void)state;
+    setenv("SM_CHANNEL_DATA", "/d", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct train_options o = {0};
+
+        setenv("SM_HP_OPTIMIZER", cases[i].name, 1);
+        must_read(&o, "--global-batch=128");
+        if (o.lr != cases[i].lr || o.optimizer.adam.weight_decay != cases[i].decay)
+            fail_msg("%s: rate %g, decay %g", cases[i].name, o.lr, o.optimizer.adam.weight_decay);
+        assert_int_equal(o.optimizer.adam.decoupled, i == 3);
+        train_options_release(&o);
+        must_read(&o, "--weight-decay=0.5");
+        assert_true(o.optimizer.sgd.weight_decay == 0.5f && o.optimizer.adam.weight_decay == 0.5);
+        train_options_release(&o);
     }
 }
 
@@ -201,7 +231,9 @@ static void hyperparameters_that_we_do_not_have_are_named(void **state)
         {"LEARNING_RATE", "fast", "fast"},
         {"LR_SCHEDULER_STEP", "20,10", "20,10"},
         {"LR_SCHEDULER_FACTOR", "2", "not within"},
-        {"OPTIMIZER", "\"adam\"", "adam"},
+        {"BETA_1", "1", "not within"},
+        {"BETA_2", "-0.1", "not within"},
+        {"EPS", "0", "not within"},
         {"OPTIMIZER", "rmsprop", "rmsprop"},
         {"AUGMENTATION_TYPE", "crop_color", "crop_color"},
         {"USE_PRETRAINED_MODEL", "1", "pretrained"},
@@ -274,7 +306,8 @@ static void our_own_name_counts_more_than_the_built_in_one(void **state)
     must_read(&o, "--data=d");
     assert_true(o.lr == 0.25);
     assert_int_equal(o.global_batch, 32); /* of two names for one thing, the built-in one's own */
-    assert_true(o.nesterov);
+    assert_int_equal(o.optimizer.kind, OPTIM_ADAM);
+    assert_true(o.optimizer.sgd.nesterov);
     train_options_release(&o);
     must_read(&o, "--lr=0.125");
     assert_true(o.lr == 0.125);
@@ -360,6 +393,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(hyperparameters_of_the_built_in_algorithm_set_our_options),
         CASE(hyperparameters_are_taken_in_every_form),
+        CASE(rates_that_are_not_given_follow_the_optimizer),
         CASE(hyperparameters_that_say_what_happens_anyway_are_taken),
         CASE(hyperparameters_that_we_do_not_have_are_named),
         CASE(batch_of_a_host_is_multiplied_and_gives_way_to_a_checkpoints),

@@ -172,7 +172,7 @@ class SageMaker(Job):
         cases = [("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1", "algo-2"]}, "algo-3"),
                  ("resourceconfig", {"hosts": ["algo-1"]}, "current_host"),
                  ("hyperparameters", b'{"epochs": ', "hyperparameters.json"),
-                 ("hyperparameters", dict(SMALL, optimizer='"adam"'), "optimizer"),
+                 ("hyperparameters", dict(SMALL, optimizer='"rmsprop"'), "optimizer"),
                  ("hyperparameters", dict(SMALL, num_classes="133"), "num_classes"),
                  ("inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}}, "'training'"),
                  ("inputdataconfig", {"training": {"S3DistributionType": "ShardedByS3Key"}}, "FullyReplicated"),
@@ -215,7 +215,7 @@ class SageMaker(Job):
         self.fails(["train"], os.path.basename(picture), "neither a JPEG nor a PNG", "algo-1")
 
     def test_failure_that_is_there_stays(self):
-        self.job(hyperparameters=dict(SMALL, optimizer="adam"))
+        self.job(hyperparameters=dict(SMALL, optimizer="rmsprop"))
         self.put("output/failure", b"somebody else was first")
         self.assertEqual(self.container("train"), 2)
         self.assertEqual(self.left("output", "failure"), "somebody else was first")

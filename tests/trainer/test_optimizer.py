@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Adam and AdamW in runs: the same bits for any number of ranks and threads and after a kill, their state in checkpoints,
+and what is said of options that do not fit."""
+import os
+import shutil
+import time
+
+from job import Job, main, wait_until
+
+# What goes into the model: optimizer and its options.
+WAYS = (("adam", {}), ("adamw", {"weight_decay": 0.1}))
+
+
+class Optimizer(Job):
+    def model(self, name):
+        with open(self.path(name, "model.safetensors"), "rb") as file:
+            return file.read()
+
+    def left_by(self, ranks, name, **more):
+        self.assertEqual(self.convoy(ranks, *self.options(model_dir=name, **more)), 0, self.err)
+        return self.model(name)
+
+    def entries(self, path):
+        with open(path, "rb") as file:
+            return file.read(int.from_bytes(file.read(8), "little")).decode()
+
+    def newest(self, folder="checkpoint"):
+        return self.path(folder, sorted(n for n in os.listdir(self.path(folder)) if n.startswith("step"))[-1])
+
+    def test_same_bits_for_ranks_and_threads(self):
+        """Three micro-batches a step; SGD's weights and those of the two differ from each other."""
+        found = {"sgd": self.left_by(1, "sgd", micro_batch=6)}
+        for name, more in WAYS:
+            for ranks, threads in ((1, 1), (2, 2), (3, 1), (1, 3)):
+                model = self.left_by(ranks, f"{name}-{ranks}-{threads}", micro_batch=6, threads=threads, optimizer=name,
+                                     **more)
+                self.assertEqual(found.setdefault(name, model), model, (name, ranks, threads))
+        self.assertEqual(len(set(found.values())), 3)
+
+    def test_same_bits_after_a_kill(self):
+        """Killed behind a save; resumed on another number of ranks."""
+        more = dict(optimizer="adam", epochs=30, checkpoint="checkpoint", checkpoint_every=3)
+        whole = self.left_by(1, "whole", **{**more, "checkpoint": None})
+        shutil.rmtree(self.path("report"))
+        process = self.start(*self.foreign(2, *self.options(model_dir="resumed", **more)))
+        wait_until(lambda: max(self.checkpoints(), default=0) >= 6)
+        process.kill()
+        process.wait()
+        time.sleep(1)  # its ranks notice
+        self.assertLess(max(self.checkpoints()), 60)
+        self.assertEqual(self.left_by(1, "resumed", **more), whole)
+        self.assertIn("resuming at step", self.err)
+
+    def test_state_in_checkpoints(self):
+        for name, kept in (("sgd", {"momentum"}), ("adamw", {"exp_avg", "exp_avg_sq"})):
+            self.left_by(1, name, optimizer=name, checkpoint=name)
+            header = self.entries(self.newest(name))
+            for state in ("momentum", "exp_avg", "exp_avg_sq"):
+                self.assertEqual(header.count(f'"optimizer.{state}.conv1.weight"'), int(state in kept), (name, state))
+            self.assertNotIn("optimizer.", self.entries(self.path(name, "model.safetensors")).split("conv1", 1)[1])
+
+    def test_resuming_with_another_optimizer_is_refused(self):
+        self.left_by(1, "first", optimizer="adam", checkpoint="checkpoint")
+        for other in ("sgd", "adamw"):
+            self.assertEqual(self.convoy(1, *self.options(optimizer=other, epochs=2, checkpoint="checkpoint")), 2)
+            self.assert_one_error(f"--optimizer is {other}, but the checkpoint", "was made with adam")
+        # The same one in other letters, and one that is not named, go on.
+        self.assertEqual(self.convoy(1, *self.options(optimizer="ADAM", epochs=2, checkpoint="checkpoint")), 0, self.err)
+        self.assertEqual(self.convoy(1, *self.options(epochs=3, checkpoint="checkpoint")), 0, self.err)
+        self.assertIn("--optimizer adam (from", self.err)
+
+    def test_bad_values_are_named(self):
+        for options, words in (({"optimizer": "rmsprop"}, ("--optimizer", "rmsprop", "sgd, nag, adam, adamw")),
+                               ({"optimizer": ""}, ("--optimizer", "empty")),
+                               ({"beta1": "1"}, ("--beta1", "not within")),
+                               ({"beta2": "-1e-3"}, ("--beta2", "not within")),
+                               ({"beta2": "nan"}, ("--beta2", "number")),
+                               ({"eps": "0"}, ("--eps", "not within")),
+                               ({"eps": "small"}, ("--eps", "not a number"))):
+            with self.subTest(**options):
+                self.assertEqual(self.convoy(1, *self.options(**options)), 2)
+                self.assert_one_error(*words)
+
+    def test_options_of_the_other_optimizer_are_told(self):
+        self.left_by(1, "model", optimizer="adam", momentum=0.5, max_steps=1)
+        self.assertIn("--momentum has no effect with --optimizer adam", self.err)
+        self.left_by(1, "model", beta1=0.5, max_steps=1)
+        self.assertIn("--beta1 has no effect with --optimizer sgd", self.err)
+
+    def test_memory_counts_the_second_vector(self):
+        taken = {}
+        for name in ("sgd", "adam"):
+            self.assertEqual(self.convoy(1, *self.options(memory="true", optimizer=name)), 0, self.err)
+            lines = dict(line.rsplit(None, 1) for line in self.out.splitlines()[1:-1])
+            taken[name] = [float(lines[key]) for key in ("weights and running statistics",
+                                                         "momentum" if name == "sgd" else "Adam's two means")]
+        self.assertEqual(taken["adam"][0], taken["sgd"][0])
+        self.assertAlmostEqual(taken["adam"][1], 2 * taken["sgd"][1], delta=0.11)
+
+
+if __name__ == "__main__":
+    main(Optimizer)
