@@ -19,6 +19,15 @@ struct report_sum train_report_sum(const struct nn_score *score)
         .loss = score->images > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)score->images : 0};
 }
 
+struct report_sum train_report_epoch(const struct train_position *p)
+{
+    struct report_sum sum = train_report_sum(&p->epoch_score);
+
+    if (sum.images > 0)
+        sum.loss = (double)p->epoch_score.loss / NN_LOSS_UNIT / p->epoch_weight;
+    return sum;
+}
+
 static struct data_stream *open_stream(const struct train_run *run, const struct data_index *index,
                                        uint64_t begin, uint64_t end, struct err *err)
 {

@@ -192,6 +192,14 @@ const struct option_spec train_option_table[] = {
      .fallback = "0",
      .flags = FIXED,
      .help = "share of the target spread over all classes"},
+    {.name = "class-weights",
+     .kind = OPTION_TEXT,
+     .metavar = "none|balanced|FILE.json",
+     .fallback = "none",
+     .flags = FIXED,
+     .help =
+         "what a picture counts in the loss; balanced: every class as much as another;\na file, or "
+         "its text: {\"CLASS\": WEIGHT, ...}"},
     {.name = "last-batch",
      .kind = OPTION_CHOICE,
      .metavar = "keep|drop",

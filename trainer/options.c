@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/uri.h"
 #include "trainer/channels.h"
+#include "trainer/class_weights.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
 
@@ -21,6 +22,7 @@ void train_options_init(struct train_options *options)
 void train_options_release(struct train_options *options)
 {
     option_set_release(&options->set);
+    free(options->class_weights);
     memset(options, 0, sizeof *options);
 }
 
@@ -256,6 +258,17 @@ static int fill_model(struct train_options *o, struct err *err)
     return 0;
 }
 
+static int fill_class_weights(struct train_options *o, struct err *err)
+{
+    char *const text = train_class_weights_text(option_text(&o->set, "class-weights"), err);
+
+    if (text == NULL)
+        return -1;
+    free(o->class_weights);
+    o->class_weights = text;
+    return 0;
+}
+
 int train_options_fill(struct train_options *o, struct err *err)
 {
     const struct option_set *const set = &o->set;
@@ -281,7 +294,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
     if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 ||
-        fill_lr_steps(o, err) < 0)
+        fill_class_weights(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }
@@ -344,6 +357,8 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
 
     if (strcmp(name, "optimizer") == 0)
         buf_printf(out, "%s", train_options_optimizer(o));
+    else if (strcmp(name, "class-weights") == 0)
+        buf_printf(out, "%s", o->class_weights);
     else if (text != NULL)
         buf_printf(out, "%s", text);
     else if (strcmp(name, "image-size") == 0)

@@ -35,6 +35,7 @@ struct train_options {
         lanes; /* lanes V = ceil(global_batch / micro_batch) */
     double lr, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */
     struct optim_optimizer optimizer;
+    char *class_weights; /* as class_weights.h keeps it; ours */
     bool drop_last, augment;
     const char *lr_schedule;
     double lr_steps[OPTIM_SCHEDULE_STEPS_MAX]; /* epochs, ascending */

@@ -383,6 +383,21 @@ static int check_steps(struct train_run *run, struct err *err)
                    run->dataset.train.count, run->options->global_batch);
 }
 
+/* A file need not be the same on all hosts: rank 0's weights count. */
+static int weigh_classes(struct train_run *run, struct err *err)
+{
+    struct train_class_weights *const weights = &run->class_weights;
+    const int rc =
+        train_class_weights_init(weights, run->options->class_weights, &run->dataset.train, err);
+
+    if (train_share_outcome(run, rc, err) < 0)
+        return -1;
+    if (rc < 0)
+        return -1;
+    return comm_broadcast(run->comm, weights->weight, (size_t)weights->classes * sizeof(double), 0,
+                          err);
+}
+
 static int load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
     if (agree_on_numerics(run, err) < 0)
@@ -395,7 +410,8 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
     plan(run);
-    if (check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
+    if (weigh_classes(run, err) < 0 || check_steps(run, err) < 0 || make_model(run, err) < 0 ||
+        open_outputs(run, err) < 0)
         return -1;
     if (run->resumed && train_resume_load(run, file, path, err) < 0)
         return -1;

@@ -88,12 +88,15 @@ static int open_checkpoint(const struct train_options *o, struct safetensors *fi
 struct number {
     const char *key;
     double min, max;
+    const char
+        *older; /* the value where a checkpoint is older than the key; NULL: it must be there */
 };
 
 static int number_of(const struct safetensors *file, const char *path, const struct number *number,
                      double *value, struct err *err)
 {
-    const char *const text = safetensors_metadata(file, number->key);
+    const char *const found = safetensors_metadata(file, number->key);
+    const char *const text = found != NULL ? found : number->older;
     char *end = NULL;
 
     if (text == NULL)
@@ -113,18 +116,19 @@ static int read_position(const struct safetensors *file, const char *path, struc
                          struct err *err)
 {
     static const struct number numbers[] = {
-        {"step", 0, COUNT_MAX},
-        {"epoch", 0, UINT32_MAX},
-        {"epoch_step", 0, COUNT_MAX},
-        {"samples", 0, COUNT_MAX},
-        {"generation", 0, CHECKPOINT_GENERATION_MAX},
-        {"epoch_images", 0, COUNT_MAX},
-        {"epoch_correct", 0, COUNT_MAX},
-        {"epoch_correct5", 0, COUNT_MAX},
-        {"epoch_s", 0, COUNT_MAX},
-        {"best_accuracy", -1, 1},
-        {"best_epoch", 0, UINT32_MAX},
-        {"epoch_loss", -1, (double)INT64_MAX},
+        {"step", 0, COUNT_MAX, NULL},
+        {"epoch", 0, UINT32_MAX, NULL},
+        {"epoch_step", 0, COUNT_MAX, NULL},
+        {"samples", 0, COUNT_MAX, NULL},
+        {"generation", 0, CHECKPOINT_GENERATION_MAX, NULL},
+        {"epoch_images", 0, COUNT_MAX, NULL},
+        {"epoch_correct", 0, COUNT_MAX, NULL},
+        {"epoch_correct5", 0, COUNT_MAX, NULL},
+        {"epoch_s", 0, COUNT_MAX, NULL},
+        {"best_accuracy", -1, 1, NULL},
+        {"best_epoch", 0, UINT32_MAX, NULL},
+        {"epoch_loss", -1, (double)INT64_MAX, NULL},
+        {"epoch_weight", -1, COUNT_MAX, "-1"}, /* of images without weights */
     };
     enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
     double v[NUMBERS];
@@ -139,7 +143,8 @@ static int read_position(const struct safetensors *file, const char *path, struc
                                  .generation = (int)v[4],
                                  .epoch_s = v[8],
                                  .best_accuracy = v[9],
-                                 .best_epoch = (uint32_t)v[10]};
+                                 .best_epoch = (uint32_t)v[10],
+                                 .epoch_weight = v[12] < 0 ? v[5] : v[12]};
     p->epoch_score =
         (struct nn_score){.images = (int64_t)v[5],
                           .correct = (int64_t)v[6],
@@ -284,7 +289,7 @@ int train_resume_find(struct train_run *run, struct safetensors *file, char **pa
 static int check_data(const struct train_run *run, const struct safetensors *file, const char *path,
                       struct err *err)
 {
-    static const struct number version = {"order_version", 0, INT32_MAX};
+    static const struct number version = {"order_version", 0, INT32_MAX, NULL};
     const char *const dataset = safetensors_metadata(file, "dataset"), *const numerics =
                                                                            safetensors_metadata(
                                                                                file, "numerics");

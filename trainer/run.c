@@ -25,7 +25,7 @@ static bool is_time_for_a_line(const struct train_run *run)
 static void show_progress(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
-    const struct report_sum sum = train_report_sum(&p->epoch_score);
+    const struct report_sum sum = train_report_epoch(p);
     const uint64_t of = run->options->drop_last ? data_order_steps(&run->order) * run->order.batch
                                                 : run->order.samples;
 
@@ -147,7 +147,7 @@ static int train_epoch(struct train_run *run, struct err *err)
 static void tell_epoch(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
-    const struct report_sum sum = train_report_sum(&p->epoch_score);
+    const struct report_sum sum = train_report_epoch(p);
 
     report_progress_end(&run->progress);
     if (run->comm->rank == 0)
@@ -206,6 +206,7 @@ static void next_epoch(struct train_run *run)
     p->epoch++;
     p->epoch_step = 0;
     p->epoch_s = 0;
+    p->epoch_weight = 0;
     memset(&p->epoch_score, 0, sizeof p->epoch_score);
 }
 
@@ -302,6 +303,7 @@ static void release(struct train_run *run)
     train_step_release(run);
     nn_model_free(run->model);
     optim_state_release(&run->state);
+    train_class_weights_release(&run->class_weights);
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);

@@ -13,6 +13,7 @@
 #include "comm/comm.h"
 #include "comm/tree.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/class_weights.h"
 #include "trainer/data/order.h"
 #include "trainer/dataset.h"
 #include "trainer/nn/model.h"
@@ -35,9 +36,11 @@ struct train_position {
     uint64_t epoch_step;         /* steps of it that are done */
     uint64_t samples;            /* images trained */
     struct nn_score epoch_score; /* of the steps done in this epoch */
-    double epoch_s;              /* seconds spent on them */
-    int generation;              /* 1 for the first launch */
-    double best_accuracy;        /* of validation; below 0: none yet */
+    double
+        epoch_weight; /* sum of their labels' weights: images, where all classes count the same */
+    double epoch_s;   /* seconds spent on them */
+    int generation;   /* 1 for the first launch */
+    double best_accuracy; /* of validation; below 0: none yet */
     uint32_t best_epoch;
 };
 
@@ -58,6 +61,7 @@ struct train_run {
     struct comm *comm;
     struct train_dataset dataset;
     struct data_order order;
+    struct train_class_weights class_weights;
     struct optim_schedule schedule;
     struct nn_model *model;
     struct optim_state state; /* the optimizer's, of the weights that are trained */
@@ -167,5 +171,7 @@ void train_count_truncated(struct train_run *run, struct data_stream *stream);
 
 /** A score as the report wants it. */
 struct report_sum train_report_sum(const struct nn_score *score);
+/** The same of an epoch's steps so far: the loss is the mean that is trained, by class weights. */
+struct report_sum train_report_epoch(const struct train_position *position);
 
 #endif

@@ -78,6 +78,7 @@ static void describe(struct metadata *m, const struct train_run *run)
     add_integer(m, "epoch_correct", p->epoch_score.correct);
     add_integer(m, "epoch_correct5", p->epoch_score.correct5);
     add_integer(m, "epoch_loss", p->epoch_score.loss);
+    add_number(m, "epoch_weight", p->epoch_weight);
     add_number(m, "epoch_s", p->epoch_s);
     add_number(m, "best_accuracy", p->best_accuracy);
     add_integer(m, "best_epoch", p->best_epoch);

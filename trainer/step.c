@@ -91,14 +91,16 @@ static int next_batch(struct train_run *run, uint32_t lane_images, struct data_b
     return 1;
 }
 
-/* Run one micro-batch into the tree's next leaf. Returns 1 when given up. */
-static int train_micro_batch(struct train_run *run, uint32_t images, uint32_t lane_images,
+/* Run one micro-batch of a step with this sum of weights into the tree's next leaf. Returns 1 when
+ * given up. */
+static int train_micro_batch(struct train_run *run, double weight, uint32_t lane_images,
                              struct nn_score *score, struct train_times *times, struct err *err)
 {
     const double begun = clock_now_s();
     struct data_batch batch = {0};
     float *const leaf = comm_tree_sum_leaf(&run->tree);
-    struct nn_step step = {.scale = 1.0f / (float)images,
+    struct nn_step step = {.scale = 1.0f / (float)weight,
+                           .class_weights = run->class_weights.weight,
                            .label_smoothing = (float)run->options->label_smoothing,
                            .statistics = leaf,
                            .gradient = leaf + nn_model_running_count(run->model),
@@ -126,7 +128,7 @@ static int train_micro_batch(struct train_run *run, uint32_t images, uint32_t la
 }
 
 /* This rank's lanes, one after the other. */
-static int train_lanes(struct train_run *run, uint32_t images, struct agreement *mine,
+static int train_lanes(struct train_run *run, double weight, struct agreement *mine,
                        struct train_times *times, struct err *err)
 {
     struct nn_score score = {0};
@@ -136,7 +138,7 @@ static int train_lanes(struct train_run *run, uint32_t images, struct agreement 
         const uint32_t own = data_order_lane_images(&run->order, run->position.epoch_step, lane);
 
         if (own > 0)
-            rc = train_micro_batch(run, images, own, &score, times, err);
+            rc = train_micro_batch(run, weight, own, &score, times, err);
     }
     *mine = (struct agreement){.images = score.images,
                                .correct = score.correct,
@@ -165,7 +167,8 @@ static void apply(struct train_run *run, uint32_t leaves, double lr)
     nn_model_update_running(run->model, run->sum, NN_RUNNING_MOMENTUM);
 }
 
-static void advance(struct train_run *run, const struct agreement *all, double seconds)
+static void advance(struct train_run *run, const struct agreement *all, double weight,
+                    double seconds)
 {
     struct train_position *const p = &run->position;
     const struct nn_score score = {.images = all->images,
@@ -178,21 +181,21 @@ static void advance(struct train_run *run, const struct agreement *all, double s
     p->epoch_step++;
     p->samples += (uint64_t)all->images;
     p->epoch_s += seconds;
+    p->epoch_weight += weight;
 }
 
-static void report(struct train_run *run, const struct agreement *all, double lr,
+static void report(struct train_run *run, const struct agreement *all, double weight, double lr,
                    const struct train_times *times, double seconds)
 {
     const struct train_position *const p = &run->position;
 
-    report_metrics_write(&run->metrics, "step",
-                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch",
-                                   (int)p->epoch, "step", (json_int_t)p->step, "loss",
-                                   (double)all->loss / NN_LOSS_UNIT / (double)all->images,
-                                   "accuracy", (double)all->correct / (double)all->images, "lr", lr,
-                                   "images", (json_int_t)all->images, "seconds", seconds,
-                                   "compute_s", times->compute_s, "exchange_s", times->exchange_s,
-                                   "input_s", times->input_s));
+    report_metrics_write(
+        &run->metrics, "step",
+        json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch", (int)p->epoch,
+                  "step", (json_int_t)p->step, "loss", (double)all->loss / NN_LOSS_UNIT / weight,
+                  "accuracy", (double)all->correct / (double)all->images, "lr", lr, "images",
+                  (json_int_t)all->images, "seconds", seconds, "compute_s", times->compute_s,
+                  "exchange_s", times->exchange_s, "input_s", times->input_s));
 }
 
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
@@ -201,6 +204,9 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     const uint32_t images = data_order_step_images(&run->order, run->position.epoch_step);
     const uint32_t leaves =
         images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
+    const double weight =
+        train_class_weights_sum(&run->class_weights, &run->dataset.train, &run->order,
+                                run->position.epoch, run->position.epoch_step);
     const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
     struct agreement all = {0};
     struct train_times times = {0};
@@ -208,7 +214,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     int rc = 0;
 
     comm_tree_sum_begin(&run->tree, leaves, run->lanes);
-    rc = train_lanes(run, images, &all, &times, err);
+    rc = train_lanes(run, weight, &all, &times, err);
     if (rc == 0 && lease_lost(run->lease, err)) {
         rc = -1;
         all.failed = 1;
@@ -237,7 +243,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     run->times.compute_s += times.compute_s;
     run->times.exchange_s += times.exchange_s;
     apply(run, leaves, lr);
-    advance(run, &all, clock_now_s() - begun);
-    report(run, &all, lr, &times, clock_now_s() - begun);
+    advance(run, &all, weight, clock_now_s() - begun);
+    report(run, &all, weight, lr, &times, clock_now_s() - begun);
     return 0;
 }

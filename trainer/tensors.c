@@ -9,9 +9,10 @@
 #include "trainer/nn/model.h"
 #include "trainer/optim/optimizer.h"
 
-#define NAME_BYTES_MAX  160
-#define NAMES_OF_TENSOR OPTIM_VECTORS_MAX /* that are not the model's own: of its state, or count  \
-                                           */
+#define NAME_BYTES_MAX 160
+#define NAMES_OF_TENSOR                                                                            \
+    OPTIM_VECTORS_MAX /* that are not the model's own: of its state, or count                      \
+                       */
 
 static struct safetensors_entry entry_of(const struct nn_tensor *tensor, const char *name,
                                          const float *data)

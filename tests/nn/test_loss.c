@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +70,90 @@ static void loss_and_gradient_equal_the_definition_with_and_without_smoothing(vo
             numbers_gradient_differs("loss", objective, &bed, bed.z, bed.dz, N * K, 1e-3f, 1e-4),
             0);
     }
+}
+
+#define TABLE_N 6
+#define TABLE_K 5
+
+struct line {
+    double smoothing, weights[TABLE_K], loss, dz[TABLE_N * TABLE_K];
+};
+
+static int read_line(FILE *file, struct line *line)
+{
+    if (fscanf(file, "%lf", &line->smoothing) != 1)
+        return 0;
+    for (int i = 0; i < TABLE_K; i++)
+        assert_int_equal(fscanf(file, "%lf", &line->weights[i]), 1);
+    assert_int_equal(fscanf(file, "%lf", &line->loss), 1);
+    for (int i = 0; i < TABLE_N * TABLE_K; i++)
+        assert_int_equal(fscanf(file, "%lf", &line->dz[i]), 1);
+    return 1;
+}
+
+/* The hash of make_loss.py. */
+static float logit(uint32_t i)
+{
+    uint32_t h = (i ^ (i >> 16)) * 0x85EBCA6Bu;
+
+    h = (h ^ (h >> 13)) * 0xC2B2AE35u;
+    return 4 * ((float)((h ^ (h >> 16)) >> 8) * 0x1p-23f - 1);
+}
+
+static void check_line(const struct line *line)
+{
+    static const int32_t labels[TABLE_N] = {0, 4, 2, 2, 1, 4};
+    float z[TABLE_N * TABLE_K], dz[TABLE_N * TABLE_K];
+    struct nn_loss loss = {.classes = TABLE_K,
+                           .label_smoothing = (float)line->smoothing,
+                           .class_weights = line->weights};
+    struct nn_score score = {0};
+    double sum = 0;
+
+    for (uint32_t i = 0; i < TABLE_N * TABLE_K; i++)
+        z[i] = logit(i);
+    for (int i = 0; i < TABLE_N; i++)
+        sum += line->weights[labels[i]];
+    loss.scale = 1 / (float)sum;
+    nn_loss_score(&loss, TABLE_N, z, labels, dz, &score);
+    if (!(fabs((double)score.loss / NN_LOSS_UNIT / sum - line->loss) <= 1e-6 * (1 + line->loss)))
+        fail_msg("smoothing %g, weight %g: loss %.9g, PyTorch has %.9g", line->smoothing,
+                 line->weights[0], (double)score.loss / NN_LOSS_UNIT / sum, line->loss);
+    for (int i = 0; i < TABLE_N * TABLE_K; i++)
+        if (!(fabs(dz[i] - line->dz[i]) <= 1e-6))
+            fail_msg("smoothing %g, weight %g: gradient %d is %.9g, PyTorch has %.9g",
+                     line->smoothing, line->weights[0], i, (double)dz[i], line->dz[i]);
+}
+
+static void loss_with_class_weights_and_smoothing_equals_pytorchs(void **state)
+{
+    FILE *const file = fopen("loss.table", "r");
+    struct line line;
+    int lines = 0;
+
+    (void)state;
+    assert_non_null(file);
+    for (; read_line(file, &line); lines++)
+        check_line(&line);
+    fclose(file);
+    assert_int_equal(lines, 9);
+}
+
+/* Not just the same numbers: a run without weights keeps its bits. */
+static void weights_of_one_change_no_bit(void **state)
+{
+    static const double ones[K] = {1, 1, 1, 1, 1, 1, 1};
+    struct nn_score plain = {0}, weighed = {0};
+    struct bed a, b;
+
+    (void)state;
+    bed_init(&a, 0);
+    bed_init(&b, 0);
+    b.loss.class_weights = ones;
+    nn_loss_score(&a.loss, N, a.z, a.labels, a.dz, &plain);
+    nn_loss_score(&b.loss, N, b.z, b.labels, b.dz, &weighed);
+    assert_memory_equal(a.dz, b.dz, sizeof a.dz);
+    assert_int_equal(plain.loss, weighed.loss);
 }
 
 static void loss_is_finite_for_huge_logits_and_capped(void **state)
@@ -143,6 +228,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loss_and_gradient_equal_the_definition_with_and_without_smoothing),
+        cmocka_unit_test(loss_with_class_weights_and_smoothing_equals_pytorchs),
+        cmocka_unit_test(weights_of_one_change_no_bit),
         cmocka_unit_test(loss_is_finite_for_huge_logits_and_capped),
         cmocka_unit_test(loss_counts_images_that_are_not_finite),
         cmocka_unit_test(score_counts_the_first_of_equal_logits_and_the_best_five),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Adam and AdamW in runs: the same bits for any number of ranks and threads and after a kill, their state in checkpoints,
-and what is said of options that do not fit."""
+"""Adam, AdamW and class weights in runs: the same bits for any number of ranks and threads and after a kill, what
+checkpoints keep of them, and what is said of options that do not fit."""
+import json
 import os
 import shutil
 import time
@@ -68,6 +69,88 @@ class Optimizer(Job):
         self.assertEqual(self.convoy(1, *self.options(optimizer="ADAM", epochs=2, checkpoint="checkpoint")), 0, self.err)
         self.assertEqual(self.convoy(1, *self.options(epochs=3, checkpoint="checkpoint")), 0, self.err)
         self.assertIn("--optimizer adam (from", self.err)
+
+    # --- class weights ---
+
+    def weights(self, name, text):
+        with open(self.path(name), "w") as file:
+            file.write(text if isinstance(text, str) else json.dumps(text))
+        return name
+
+    def uneven(self):
+        """Class "a" has 5 pictures, class "b" 16."""
+        if not os.path.exists(self.path("uneven")):
+            names = sorted(os.listdir(self.train))
+            shutil.copytree(os.path.join(self.train, names[0]), self.path("uneven", "a"))
+            shutil.copytree(os.path.join(self.train, names[1]), self.path("uneven", "b"))
+            for picture in self.pictures_of("uneven/a")[5:]:
+                os.remove(picture)
+        return len(self.pictures_of("uneven/a")), len(self.pictures_of("uneven/b"))
+
+    def test_class_weights_in_every_form_are_the_same_bits(self):
+        a, b = self.uneven()
+        balanced = {"a": (a + b) / (2 * a), "b": (a + b) / (2 * b)}
+        more = dict(data="uneven", global_batch=12, micro_batch=4, epochs=2)
+        # Only the proportions count: a step is divided by the sum of its weights, and halves are exact.
+        found = {self.left_by(1, "none", **more), *(self.left_by(1, f"same-{x}", class_weights=f'{{"b": {x}, "a": {x}}}',
+                                                                 **more) for x in (1, 2))}
+        self.assertEqual(len(found), 1)
+        text = json.dumps({"b": balanced["b"], "a": balanced["a"]}, indent=1)
+        forms = ("balanced", self.weights("weights.json", text), text)
+        ways = ((1, 1), (2, 2), (3, 1))
+        found |= {self.left_by(ranks, f"{ranks}-{i}", threads=threads, class_weights=form, **more)
+                  for i, form in enumerate(forms) for ranks, threads in ways[:3 if i == 0 else 1]}
+        self.assertEqual(len(found), 2)
+
+    def test_loss_is_the_weighted_mean(self):
+        """With a rate of 0 every picture keeps its loss: the mean of all, weighted, is the sum of the classes' parts."""
+        self.uneven()
+        more = dict(data="uneven", global_batch=21, micro_batch=21, lr=0, augment="none", max_steps=1)
+        losses = {}
+        for a in (1, 3):
+            shutil.rmtree(self.path("report"), ignore_errors=True)
+            self.left_by(1, "model", class_weights=json.dumps({"a": a, "b": 1}), **more)
+            losses[a] = self.events("step")[0]["loss"], self.events("epoch")[0]["loss"]
+            self.assertEqual(*losses[a])
+        a, b = self.uneven()
+        mean_a = (losses[3][0] * (3 * a + b) - losses[1][0] * (a + b)) / (2 * a)
+        mean_b = (losses[1][0] * (a + b) - mean_a * a) / b
+        shutil.rmtree(self.path("report"))
+        self.left_by(1, "model", class_weights=json.dumps({"a": 1e-6, "b": 1}), **more)
+        self.assertAlmostEqual(self.events("step")[0]["loss"], mean_b, delta=1e-4)
+        self.assertNotAlmostEqual(mean_a, mean_b, delta=1e-3)
+
+    def test_class_weights_are_the_checkpoint_s(self):
+        self.uneven()
+        more = dict(data="uneven", checkpoint="checkpoint")
+        name = self.weights("weights.json", {"a": 2, "b": 0.5})
+        self.left_by(1, "first", class_weights=name, **more)
+        os.remove(self.path(name))
+        resumed = self.left_by(2, "second", epochs=2, **more)  # the file is not needed any more
+        self.assertEqual(resumed, self.left_by(1, "whole", data="uneven", epochs=2, class_weights='{"a":2.0,"b":0.5}'))
+        self.weights("weights.json", {"a": 2, "b": 1})
+        self.assertEqual(self.convoy(1, *self.options(class_weights=name, epochs=3, **more)), 2)
+        self.assert_one_error("--class-weights is weights.json, but the checkpoint", '"b":0.5')
+
+    def test_bad_class_weights_are_named(self):
+        self.uneven()
+        for text, words in (("missing.json", ("missing.json", "--class-weights")),
+                            (self.weights("list", "[1, 2]"), ("'list'", "CLASS")),
+                            (self.weights("broken", '{"a": '), ("broken",)),
+                            (self.weights("twice", '{"a": 1, "a": 2, "b": 1}'), ("twice", "duplicate")),
+                            (self.weights("empty", ""), ("empty",)),
+                            ('{"a": 1}', ("no weight for class 'b'",)),
+                            ('{"a": 1, "b": 1, "c": 1}', ("no class 'c'",)),
+                            ('{"a": 0, "b": 1}', ("class 'a'", "1e-06")),
+                            ('{"a": -1, "b": 1}', ("class 'a'",)),
+                            ('{"a": 1e300, "b": 1}', ("class 'a'",)),
+                            ('{"a": "1", "b": 1}', ("class 'a'",)),
+                            ('{"a": true, "b": 1}', ("class 'a'",)),
+                            ('{}', ("no weight for class 'a'",))):
+            with self.subTest(text):
+                self.assertEqual(self.convoy(1, *self.options(data="uneven", class_weights=text)), 2, self.err)
+                self.assert_one_error(*words)
+                self.assertFalse(os.path.exists(self.path("model")))
 
     def test_bad_values_are_named(self):
         for options, words in (({"optimizer": "rmsprop"}, ("--optimizer", "rmsprop", "sgd, nag, adam, adamw")),

@@ -20,6 +20,11 @@ static double log_sum_exp(const float *z, int classes)
     return largest + log(sum);
 }
 
+static double weight_of(const struct nn_loss *loss, int class)
+{
+    return loss->class_weights == NULL ? 1 : loss->class_weights[class];
+}
+
 /* Sum over classes of target * (logsum - z): a class without a share of the target adds nothing,
  * whatever its logit. */
 static double cross_entropy(const struct nn_loss *loss, const float *z, int32_t label,
@@ -29,21 +34,37 @@ static double cross_entropy(const struct nn_loss *loss, const float *z, int32_t 
     double all = 0;
 
     if (smoothing == 0)
-        return logsum - z[label];
+        return weight_of(loss, label) * (logsum - z[label]);
     for (int j = 0; j < loss->classes; j++)
-        all += logsum - z[j];
-    return (1 - smoothing) * (logsum - z[label]) + smoothing / loss->classes * all;
+        all += weight_of(loss, j) * (logsum - z[j]);
+    return weight_of(loss, label) * (1 - smoothing) * (logsum - z[label]) +
+           smoothing / loss->classes * all;
+}
+
+/* The sum of a picture's target: 1 where no class has a weight, without the rounding of adding it
+ * up. */
+static double target_sum(const struct nn_loss *loss, int32_t label)
+{
+    const double smoothing = loss->label_smoothing;
+    double all = 0;
+
+    if (loss->class_weights == NULL)
+        return 1;
+    for (int j = 0; j < loss->classes; j++)
+        all += loss->class_weights[j];
+    return (1 - smoothing) * loss->class_weights[label] + smoothing / loss->classes * all;
 }
 
 static void write_gradient(const struct nn_loss *loss, const float *z, int32_t label, double logsum,
                            float *dz)
 {
-    const double smoothing = loss->label_smoothing;
+    const double smoothing = loss->label_smoothing, sum = target_sum(loss, label);
 
     for (int j = 0; j < loss->classes; j++) {
-        const double target = smoothing / loss->classes + (j == label ? 1 - smoothing : 0);
+        const double target =
+            weight_of(loss, j) * (smoothing / loss->classes + (j == label ? 1 - smoothing : 0));
 
-        dz[j] = (float)(loss->scale * (exp(z[j] - logsum) - target));
+        dz[j] = (float)(loss->scale * (sum * exp(z[j] - logsum) - target));
     }
 }
 

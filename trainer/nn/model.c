@@ -207,6 +207,7 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
         .classes = model->graph.values[logits].c,
         .scale = step->scale,
         .label_smoothing = step->label_smoothing,
+        .class_weights = step->class_weights,
     };
 
     assert(model->training);

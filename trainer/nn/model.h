@@ -134,6 +134,7 @@ struct nn_step {
     float scale; /* what each image's loss is multiplied with before backward: 1 / images of the
                     step */
     float label_smoothing; /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
+    const double *class_weights; /* (classes), as there; NULL: all 1 */
     float *statistics; /* (running count) out: this micro-batch's means and unbiased variances, in
                           the running vector's places (variance 0 where a channel saw one value) */
     float *gradient;   /* (weight count) out: overwritten, not added to */
