@@ -1,10 +1,12 @@
 #include "trainer/run.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
+#include "trainer/tally.h"
 
 /* The ranks look up together every so many batches, so that all leave when one was asked to stop.
  * A look costs less than a millisecond, a batch seconds where the network is large. */
@@ -50,9 +52,16 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
     return data_stream_new(&options, err);
 }
 
+/* What an evaluation counts, of this rank's pictures. */
+struct found {
+    struct nn_score score;
+    struct train_tally *tally;
+    float *logits; /* (micro_batch, classes) */
+};
+
 /* Score up to `batches` batches. Returns 1 when asked to stop. */
 static int score_batches(struct train_run *run, struct data_stream *stream, int batches,
-                         struct nn_score *score, struct err *err)
+                         struct found *found, struct err *err)
 {
     for (int i = 0; i < batches; i++) {
         struct data_batch batch = {0};
@@ -61,8 +70,10 @@ static int score_batches(struct train_run *run, struct data_stream *stream, int 
 
         if (got <= 0)
             return got == 0 ? 0 : err->code == ERR_STOPPED ? 1 : -1;
-        cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, NULL,
-                                      &train_stop_asked, score);
+        cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, found->logits,
+                                      &train_stop_asked, &found->score);
+        if (!cancelled)
+            train_tally_add(found->tally, batch.n, found->logits, batch.labels);
         data_stream_give_back(stream, &batch);
         if (cancelled)
             return 1;
@@ -96,7 +107,7 @@ void train_count_truncated(struct train_run *run, struct data_stream *stream)
 }
 
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
-                   struct nn_score *score, struct err *err)
+                   struct nn_score *score, struct train_tally *tally, struct err *err)
 {
     const uint64_t n = index->count, size = (uint64_t)run->comm->size,
                    rank = (uint64_t)run->comm->rank;
@@ -106,9 +117,13 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
     const uint64_t rounds =
         ((share_max + batch - 1) / batch + BATCHES_BETWEEN_LOOKS - 1) / BATCHES_BETWEEN_LOOKS;
     struct data_stream *const stream = open_stream(run, index, begin, end, err);
-    struct nn_score mine = {0};
+    struct found mine = {.tally = tally,
+                         .logits =
+                             calloc(batch * (uint64_t)run->dataset.train.classes, sizeof(float))};
     int rc = stream == NULL ? -1 : 0;
 
+    if (mine.logits == NULL)
+        abort();
     for (uint64_t round = 0; round < rounds && rc == 0; round++) {
         int64_t asked[2] = {0}; /* to stop; to give up */
 
@@ -125,14 +140,13 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
             run->agreed = true;
             rc = err_set(err, ERR_STOPPED, "asked to stop while %s", what);
         }
-        show(run, what, &mine, end - begin);
+        show(run, what, &mine.score, end - begin);
     }
     train_count_truncated(run, stream);
     data_stream_free(stream);
+    free(mine.logits);
     if (rc < 0)
         return -1;
-    if (comm_sum_integers(run->comm, &mine.images, sizeof mine / sizeof(int64_t), err) < 0)
-        return -1;
-    *score = mine;
-    return 0;
+    *score = mine.score;
+    return comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err);
 }

@@ -389,6 +389,6 @@ void train_hyperparameters_warn(const struct option_set *set)
         warn_of_checkpoint(set, rule);
     }
     if (is_given("top_k"))
-        log_warn("%s has no effect: only the accuracy of the first guess is reported",
+        log_warn("%s has no effect: metrics.jsonl has the accuracy of the first guess and of the first five",
                  describe("top_k", name));
 }

@@ -11,6 +11,7 @@
 #include "trainer/data/stream.h"
 #include "trainer/mark.h"
 #include "trainer/model_dir.h"
+#include "trainer/tally.h"
 
 #define BATCHES_BETWEEN_LINES 20 /* as the built-in algorithm prints */
 
@@ -160,12 +161,12 @@ static void tell_epoch(struct train_run *run)
 }
 
 static int evaluate(struct train_run *run, const struct data_index *index, const char *what,
-                    struct report_sum *sum, struct err *err)
+                    struct report_sum *sum, struct train_tally *tally, struct err *err)
 {
     const double begun = clock_now_s();
     struct nn_score score = {0};
 
-    if (train_evaluate(run, index, what, &score, err) < 0)
+    if (train_evaluate(run, index, what, &score, tally, err) < 0)
         return -1;
     report_progress_end(&run->progress);
     if (score.nonfinite > 0)
@@ -173,30 +174,45 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
                  " pictures have a loss that is not finite; they are left out of the mean",
                  score.nonfinite);
     *sum = train_report_sum(&score);
-    report_metrics_write(&run->metrics, "eval",
-                         json_pack("{s:s, s:i, s:I, s:f, s:f, s:I, s:f}", "what", what, "epoch",
-                                   (int)run->position.epoch, "step", (json_int_t)run->position.step,
-                                   "loss", sum->loss, "accuracy", report_accuracy(sum), "images",
-                                   (json_int_t)sum->images, "seconds", clock_now_s() - begun));
+    report_metrics_write(
+        &run->metrics, "eval",
+        json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:I, s:f}", "what", what, "epoch",
+                  (int)run->position.epoch, "step", (json_int_t)run->position.step, "loss",
+                  sum->loss, "accuracy", report_accuracy(sum), "accuracy5",
+                  sum->images > 0 ? (double)sum->correct5 / (double)sum->images : 0, "images",
+                  (json_int_t)sum->images, "seconds", clock_now_s() - begun));
     return 0;
+}
+
+/* Every rank found the same sum, so all do the same. */
+static int judge(struct train_run *run, const struct report_sum *sum, struct train_tally *tally,
+                 struct err *err)
+{
+    struct train_position *const p = &run->position;
+
+    if (run->comm->rank == 0)
+        report_line_validation(run->comm->host, (int)p->epoch, sum);
+    if (report_accuracy(sum) <= p->best_accuracy)
+        return 0;
+    p->best_accuracy = report_accuracy(sum);
+    p->best_epoch = p->epoch;
+    return train_tell_classes(run, tally, "validation", err);
 }
 
 static int validate(struct train_run *run, struct err *err)
 {
-    struct train_position *const p = &run->position;
     struct report_sum sum = {0};
+    struct train_tally tally = {0};
+    int rc = 0;
 
     if (!run->dataset.has_val)
         return 0;
-    if (evaluate(run, &run->dataset.val, "validating", &sum, err) < 0)
-        return -1;
-    if (run->comm->rank == 0)
-        report_line_validation(run->comm->host, (int)p->epoch, &sum);
-    if (report_accuracy(&sum) > p->best_accuracy) {
-        p->best_accuracy = report_accuracy(&sum);
-        p->best_epoch = p->epoch;
-    }
-    return 0;
+    train_tally_init(&tally, run->dataset.train.classes);
+    rc = evaluate(run, &run->dataset.val, "validating", &sum, &tally, err);
+    if (rc == 0)
+        rc = judge(run, &sum, &tally, err);
+    train_tally_release(&tally);
+    return rc;
 }
 
 static void next_epoch(struct train_run *run)
@@ -275,18 +291,35 @@ static int tell_end(struct train_run *run, const char *how, const char *hex, str
     return 0;
 }
 
-static int finish(struct train_run *run, struct err *err)
+static int test(struct train_run *run, struct err *err)
 {
-    char hex[DIGEST_HEX_CHARS] = "";
     struct report_sum sum = {0};
+    struct train_tally tally = {0};
     int rc = 0;
 
-    if (run->dataset.has_test) {
-        if (evaluate(run, &run->dataset.test, "testing", &sum, err) < 0)
-            return stopped_evaluating(run, err);
-        if (run->comm->rank == 0)
-            report_line_test(&sum);
-    }
+    if (!run->dataset.has_test)
+        return 0;
+    train_tally_init(&tally, run->dataset.train.classes);
+    rc = evaluate(run, &run->dataset.test, "testing", &sum, &tally, err);
+    if (rc == 0 && run->comm->rank == 0)
+        report_line_test(&sum);
+    if (rc == 0)
+        rc = train_tell_classes(run, &tally, "test", err);
+    train_tally_release(&tally);
+    return rc;
+}
+
+static int finish(struct train_run *run, struct err *err)
+{
+    char hex[DIGEST_HEX_CHARS] = "", heading[64];
+    int rc = 0;
+
+    snprintf(heading, sizeof heading, "validation, best in epoch %" PRIu32,
+             run->position.best_epoch);
+    train_tell_worst(run, heading);
+    if (test(run, err) < 0)
+        return stopped_evaluating(run, err);
+    train_tell_worst(run, "test");
     if (run->comm->rank == 0) {
         rc = lease_lost(run->lease, err) ? -1 : write_model(run, hex, err);
         if (rc == 0)
@@ -307,6 +340,7 @@ static void release(struct train_run *run)
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);
+    buf_release(&run->worst);
 }
 
 static int run_all(struct train_run *run, struct err *err)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "comm/comm.h"
 #include "comm/tree.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -28,6 +29,7 @@ struct data_batch;
 struct data_stream;
 struct err;
 struct lease;
+struct train_tally;
 
 /* Where a run stands: what a checkpoint holds besides tensors. */
 struct train_position {
@@ -83,6 +85,7 @@ struct train_run {
     struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
     struct report_metrics metrics;
     struct report_progress progress;
+    struct buf worst;    /* rank 0's: lines of the classes known least */
     double began_s;      /* when this process began */
     double saved_s;      /* when the last save ended or failed */
     uint64_t saved_step; /* what it holds */
@@ -162,9 +165,17 @@ int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
-/** evaluate.c: score an index with the current weights, exactly. ERR_STOPPED when asked to stop. */
+/** evaluate.c: score an index with the current weights, exactly, and add this rank's pictures to
+ * the tally. ERR_STOPPED when asked to stop. */
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
-                   struct nn_score *score, struct err *err);
+                   struct nn_score *score, struct train_tally *tally, struct err *err);
+
+/** tell.c: sum a tally over all ranks and write its tables to REPORT/SPLIT ("validation", "test"; a
+ * failure is warned about); the classes known least go to run->worst. Collective. */
+int train_tell_classes(struct train_run *run, struct train_tally *tally, const char *split,
+                       struct err *err);
+/** tell.c: log run->worst under a heading, and empty it. */
+void train_tell_worst(struct train_run *run, const char *heading);
 
 /** evaluate.c: add what a stream met to run->truncated. */
 void train_count_truncated(struct train_run *run, struct data_stream *stream);

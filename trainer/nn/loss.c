@@ -105,6 +105,19 @@ void nn_loss_score(const struct nn_loss *loss, int n, const float *logits, const
     }
 }
 
+int nn_loss_guess(const float *logits, int classes, int32_t label, int *before)
+{
+    int first = 0;
+
+    assert(label >= 0 && label < classes);
+    *before = rank_of(logits, classes, label);
+    if (!isfinite(log_sum_exp(logits, classes) - logits[label]))
+        return -1;
+    for (int j = 1; j < classes; j++)
+        first = logits[j] > logits[first] ? j : first;
+    return first;
+}
+
 void nn_score_add(struct nn_score *a, const struct nn_score *b)
 {
     a->images += b->images;

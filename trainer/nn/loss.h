@@ -29,4 +29,8 @@ struct nn_loss {
 void nn_loss_score(const struct nn_loss *loss, int n, const float *logits, const int32_t *labels,
                    float *dlogits, struct nn_score *score);
 
+/** The class of the largest of one picture's logits (classes), the first of equals; -1 where the
+ * label's loss is not a finite number. *before: how many classes come before the label. */
+int nn_loss_guess(const float *logits, int classes, int32_t label, int *before);
+
 #endif

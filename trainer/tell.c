@@ -1,0 +1,44 @@
+/* trainer/tell.c -- what an evaluation found, class by class: tables in the report's folder, and
+ * the classes known least on stderr. */
+#include "trainer/run.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "trainer/report/tables.h"
+#include "trainer/tally.h"
+
+#define WORST_LINES 5
+
+int train_tell_classes(struct train_run *run, struct train_tally *tally, const char *split,
+                       struct err *err)
+{
+    struct report_tables tables;
+    struct buf folder = {0};
+    struct err failure = {0};
+
+    if (train_tally_sum(tally, run->comm, err) < 0)
+        return -1;
+    if (run->comm->rank != 0)
+        return 0;
+    tables = train_tally_tables(tally, run->dataset.train.class_names);
+    buf_printf(&folder, "%s/%s", run->options->report, split);
+    if (report_tables_write(&tables, buf_text(&folder), &failure) < 0)
+        log_warn("%s", failure.msg);
+    buf_release(&folder);
+    buf_release(&run->worst);
+    report_tables_worst(&tables, WORST_LINES, &run->worst);
+    return 0;
+}
+
+void train_tell_worst(struct train_run *run, const char *heading)
+{
+    const char *at = buf_text(&run->worst);
+
+    if (*at != '\0')
+        log_info("%s, the classes known least:", heading);
+    for (; *at != '\0'; at += strcspn(at, "\n") + 1)
+        log_info("  %.*s", (int)strcspn(at, "\n"), at);
+    buf_release(&run->worst);
+}
