@@ -115,6 +115,18 @@ static int to_augment(const char *text, char *out, struct err *err)
     return 0;
 }
 
+static bool is_given(const char *name);
+
+/* A job made for the built-in algorithm, which must say how many pictures there are, gets its best
+ * model unless it asks for one every so many epochs. */
+static int to_keep_model(const char *text, char *out, struct err *err)
+{
+    (void)text;
+    (void)err;
+    snprintf(out, VALUE_BYTES, is_given("checkpoint_frequency") ? "last" : "best");
+    return 0;
+}
+
 /* --- the table --- */
 
 struct rule {
@@ -144,15 +156,13 @@ static const struct rule rules[] = {
     {.name = "beta_1", .option = "beta1"},
     {.name = "beta_2", .option = "beta2"},
     {.name = "augmentation_type", .option = "augment", .convert = to_augment},
+    {.name = "num_training_samples", .option = "keep-model", .convert = to_keep_model},
     {.name = "output_dir", .option = "report"},
     {.name = "checkpoint_dir", .option = "checkpoint"},
     /* Those that may only say what happens anyway. */
     {.name = "use_pretrained_model",
      .accepted = "0|false",
      .instead = "pretrained weights are not there yet"},
-    {.name = "early_stopping",
-     .accepted = "false|0",
-     .instead = "stopping early is not there yet; the tuner can do it"},
     {.name = "kv_store",
      .accepted = "dist_sync|dist_device_sync",
      .instead = "the hosts always train in step: dist_sync"},
@@ -172,16 +182,12 @@ static const struct rule rules[] = {
     /* Numbers of things that are done otherwise, or not at all with the values accepted above. */
     {.name = "checkpoint_frequency", .min = 1, .max = 1e9}, /* each epoch is saved anyway */
     {.name = "top_k", .min = 2, .max = 1e9},
-    {.name = "early_stopping_min_epochs", .min = 0, .max = 1e9},
-    {.name = "early_stopping_patience", .min = 0, .max = 1e9},
-    {.name = "early_stopping_tolerance", .min = 0, .max = 1e9},
     {.name = "gamma", .min = 0, .max = 1},
 };
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
 
 /* Read elsewhere in this file, or set by the platform's own tools. */
-static const char *const others[] = {"num_classes", "num_training_samples", "resize",
-                                     "mp_parameters"};
+static const char *const others[] = {"num_classes", "resize", "mp_parameters"};
 
 static char *given(const char *name)
 {
@@ -389,6 +395,7 @@ void train_hyperparameters_warn(const struct option_set *set)
         warn_of_checkpoint(set, rule);
     }
     if (is_given("top_k"))
-        log_warn("%s has no effect: metrics.jsonl has the accuracy of the first guess and of the first five",
+        log_warn("%s has no effect: metrics.jsonl has the accuracy of the first guess and of the "
+                 "first five",
                  describe("top_k", name));
 }

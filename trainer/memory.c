@@ -71,26 +71,28 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                                              .image_size = o->image_size,
                                              .micro_batch_max = job->micro_batch,
                                              .training = true};
-    const size_t vectors = (size_t)optim_vectors(o->optimizer.kind);
+    const size_t vectors = (size_t)optim_vectors(o->optimizer.kind),
+                 best = o->keep_best && o->bench_steps == 0;
     struct nn_model_memory model;
 
     if (nn_model_memory(&options, &model, err) < 0)
         return -1;
     *memory = (struct train_memory){
         .weights = model.weights,
+        .best = best * model.weights,
         .state = vectors * model.weights,
         .gradients = vectors_of(job) * model.gradient,
         .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
                                         o->bucket_bytes),
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
-        .save = o->bench_steps > 0 ? 0 : (1 + vectors) * model.weights,
+        .save = o->bench_steps > 0 ? 0 : (1 + vectors + best) * model.weights,
         .pictures = pictures_of(job),
         .fetched = fetched_by(o),
     };
-    memory->total = PROCESS_BYTES + memory->weights + memory->state + memory->gradients +
-                    memory->exchange + memory->values + memory->working + memory->save +
-                    memory->pictures + memory->fetched;
+    memory->total = PROCESS_BYTES + memory->weights + memory->best + memory->state +
+                    memory->gradients + memory->exchange + memory->values + memory->working +
+                    memory->save + memory->pictures + memory->fetched;
     return 0;
 }
 
@@ -98,7 +100,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
 static uint64_t needed_on_host(const struct train_memory_job *job,
                                const struct train_memory *memory)
 {
-    return (uint64_t)job->ranks_of_host * (memory->total - memory->save) + memory->save;
+    return (uint64_t)job->ranks_of_host * (memory->total - memory->save - memory->best) +
+           memory->save + memory->best;
 }
 
 static bool fits(const struct train_memory_job *job, int micro_batch, uint64_t available)
@@ -217,6 +220,8 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
         line(out, "buffers of the exchange (--bucket-bytes)", memory.exchange);
     line(out, "values between layers and their gradients", memory.values);
     line(out, "working memory of layers", memory.working);
+    if (memory.best > 0)
+        line(out, "the best weights (--keep-model)", memory.best);
     line(out, "copies for a save (weights, optimizer)", memory.save);
     line(out, "pictures decoded ahead", memory.pictures);
     if (memory.fetched > 0)

@@ -26,7 +26,8 @@ struct train_memory {
     size_t gradients;       /* partial sums of micro-batches */
     size_t exchange;        /* of gradients: what comes from other ranks */
     size_t values, working; /* of the network: nn_model_memory */
-    size_t save;            /* copies of weights and optimizer state: rank 0 only, for a moment */
+    size_t best;            /* weights that are kept: rank 0 only */
+    size_t save;            /* copies of all these: rank 0 only, for a moment */
     size_t pictures;        /* decoded ahead, of training and of an evaluation */
     size_t fetched;         /* from s3:// and not decoded yet, at most */
     size_t total;

@@ -112,7 +112,7 @@ int train_model_dir_write(const struct train_options *options, struct nn_model *
     if (place_open(&place, options->model_dir, err) < 0 || write_labels(&place, classes, err) < 0 ||
         write_config(&place, options, classes->classes, err) < 0)
         goto out;
-    if (train_tensors_gather(&tensors, model, NULL, steps, err) < 0)
+    if (train_tensors_gather(&tensors, model, NULL, NULL, steps, err) < 0)
         goto out;
     safetensors_digest(tensors.entries, tensors.count, sha);
     digest_hex(sha, hex);

@@ -258,6 +258,23 @@ static int fill_model(struct train_options *o, struct err *err)
     return 0;
 }
 
+/* off or on; the built-in algorithm has false and true. */
+static int fill_early_stopping(struct train_options *o, struct err *err)
+{
+    const char *const text = option_text(&o->set, "early-stopping");
+    bool on = strcasecmp(text, "on") == 0;
+
+    if (!on && strcasecmp(text, "off") != 0 && !option_parse_flag(text, &on))
+        return err_set(err, ERR_USAGE, "%s: '%s' is neither off nor on",
+                       called(o, "--early-stopping"), text);
+    o->early_stopping = (struct train_early_stopping){
+        .on = on,
+        .patience = (uint32_t)option_integer(&o->set, "early-stopping-patience"),
+        .min_epochs = (uint32_t)option_integer(&o->set, "early-stopping-min-epochs"),
+        .tolerance = option_number(&o->set, "early-stopping-tolerance")};
+    return 0;
+}
+
 static int fill_class_weights(struct train_options *o, struct err *err)
 {
     char *const text = train_class_weights_text(option_text(&o->set, "class-weights"), err);
@@ -284,6 +301,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->augment = strcmp(option_text(set, "augment"), "standard") == 0;
     o->seed = (uint64_t)option_integer(set, "seed");
     o->keep = (int)option_integer(set, "keep");
+    o->keep_best = strcmp(option_text(set, "keep-model"), "best") == 0;
     o->max_steps = (uint64_t)option_integer(set, "max-steps");
     o->threads = integer_or(set, "threads", 0);
     o->decode_threads = integer_or(set, "decode-threads", 0);
@@ -294,7 +312,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
     if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 ||
-        fill_class_weights(o, err) < 0 || fill_lr_steps(o, err) < 0)
+        fill_class_weights(o, err) < 0 || fill_early_stopping(o, err) < 0 ||
+        fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }
@@ -357,6 +376,8 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
 
     if (strcmp(name, "optimizer") == 0)
         buf_printf(out, "%s", train_options_optimizer(o));
+    else if (strcmp(name, "early-stopping") == 0)
+        buf_printf(out, "%s", o->early_stopping.on ? "on" : "off");
     else if (strcmp(name, "class-weights") == 0)
         buf_printf(out, "%s", o->class_weights);
     else if (text != NULL)

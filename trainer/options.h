@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/option.h"
+#include "trainer/early_stopping.h"
 #include "trainer/hyperparameters.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/optim/schedule.h"
@@ -48,8 +49,10 @@ struct train_options {
     int keep;
     const char *resume; /* "auto", "never" or a path */
     const char *model_dir, *report;
+    bool keep_best;     /* in model_dir; else the last */
     uint64_t max_steps; /* 0: no limit */
-    double max_run_s;   /* 0: no limit */
+    struct train_early_stopping early_stopping;
+    double max_run_s; /* 0: no limit */
 
     int threads, decode_threads; /* 0: to be chosen */
     uint64_t prefetch_bytes;

@@ -267,6 +267,9 @@ static int make_model(struct train_run *run, struct err *err)
     if (optim_state_init(&run->state, o->optimizer.kind, nn_model_trained_count(run->model), err) <
         0)
         return -1;
+    if (o->keep_best && o->bench_steps == 0 && run->comm->rank == 0 &&
+        train_best_init(&run->best, run->model, run->state.count, err) < 0)
+        return -1;
     if (!run->resumed)
         nn_model_init(run->model, o->seed);
     return 0;
@@ -383,6 +386,22 @@ static int check_steps(struct train_run *run, struct err *err)
                    run->dataset.train.count, run->options->global_batch);
 }
 
+/* What only a validation can tell. */
+static int check_validation(struct train_run *run, struct err *err)
+{
+    if (run->dataset.has_val)
+        return 0;
+    if (run->options->keep_best && run->comm->rank == 0)
+        log_warn(
+            "--keep-model best: there are no validation pictures to tell which is the best, so "
+            "the last weights are kept");
+    if (!run->options->early_stopping.on)
+        return 0;
+    run->agreed = true;
+    return err_set(err, ERR_USAGE,
+                   "--early-stopping needs validation pictures: give --val, or --val-split");
+}
+
 /* A file need not be the same on all hosts: rank 0's weights count. */
 static int weigh_classes(struct train_run *run, struct err *err)
 {
@@ -410,8 +429,8 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
     plan(run);
-    if (weigh_classes(run, err) < 0 || check_steps(run, err) < 0 || make_model(run, err) < 0 ||
-        open_outputs(run, err) < 0)
+    if (check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
+        check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
         return -1;
     if (run->resumed && train_resume_load(run, file, path, err) < 0)
         return -1;

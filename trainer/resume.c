@@ -129,6 +129,8 @@ static int read_position(const struct safetensors *file, const char *path, struc
         {"best_epoch", 0, UINT32_MAX, NULL},
         {"epoch_loss", -1, (double)INT64_MAX, NULL},
         {"epoch_weight", -1, COUNT_MAX, "-1"}, /* of images without weights */
+        {"best_step", 0, COUNT_MAX, "0"},
+        {"improved_epoch", -1, UINT32_MAX, "-1"}, /* without a tolerance the best epoch */
     };
     enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
     double v[NUMBERS];
@@ -144,7 +146,9 @@ static int read_position(const struct safetensors *file, const char *path, struc
                                  .epoch_s = v[8],
                                  .best_accuracy = v[9],
                                  .best_epoch = (uint32_t)v[10],
-                                 .epoch_weight = v[12] < 0 ? v[5] : v[12]};
+                                 .epoch_weight = v[12] < 0 ? v[5] : v[12],
+                                 .best_step = (uint64_t)v[13],
+                                 .improved_epoch = (uint32_t)(v[14] < 0 ? v[10] : v[14])};
     p->epoch_score =
         (struct nn_score){.images = (int64_t)v[5],
                           .correct = (int64_t)v[6],
@@ -333,21 +337,30 @@ static int share_floats(struct comm *comm, float *x, size_t count, struct err *e
     return comm_broadcast(comm, x, count * sizeof(float), 0, err);
 }
 
+int train_share_model(struct train_run *run, struct err *err)
+{
+    struct nn_model *const model = run->model;
+
+    if (share_floats(run->comm, nn_model_weights(model), nn_model_weight_count(model), err) < 0)
+        return -1;
+    return share_floats(run->comm, nn_model_running(model), nn_model_running_count(model), err);
+}
+
 int train_resume_load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
     struct nn_model *const model = run->model;
     int rc = 0;
 
     if (run->comm->rank == 0) {
-        rc = train_tensors_restore(file, *path, model, &run->state, err);
+        run->best.there = run->best.weights != NULL && run->position.best_step > 0;
+        rc = train_tensors_restore(file, *path, model, &run->state, &run->best, err);
         if (rc == 0)
             log_info("resuming at step %" PRIu64 " (epoch %u) from '%s'", run->position.step,
                      run->position.epoch, *path);
     }
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
-    if (share_floats(run->comm, nn_model_weights(model), nn_model_weight_count(model), err) < 0 ||
-        share_floats(run->comm, nn_model_running(model), nn_model_running_count(model), err) < 0)
+    if (train_share_model(run, err) < 0)
         return -1;
     for (int i = 0; i < run->state.vectors; i++)
         if (share_floats(run->comm, run->state.vector[i], run->state.count, err) < 0)

@@ -62,10 +62,18 @@ static int save_if(struct train_run *run, bool wanted, bool last, struct err *er
  * in the model folder for the result. */
 static int write_model(struct train_run *run, char hex[DIGEST_HEX_CHARS], struct err *err)
 {
+    const bool best = run->best.there, swap = best && !run->best.swapped;
+    int rc = 0;
+
     if (train_check_finite(run, err) < 0)
         return -1;
-    return train_model_dir_write(run->options, run->model, &run->dataset.train, run->position.step,
-                                 hex, err);
+    if (swap)
+        train_best_swap(&run->best, run->model);
+    rc = train_model_dir_write(run->options, run->model, &run->dataset.train,
+                               best ? run->position.best_step : run->position.step, hex, err);
+    if (swap)
+        train_best_swap(&run->best, run->model);
+    return rc;
 }
 
 static int write_model_on_stop(struct train_run *run, struct err *err)
@@ -77,7 +85,8 @@ static int write_model_on_stop(struct train_run *run, struct err *err)
         return 0;
     if (write_model(run, hex, err) < 0)
         return -1;
-    log_info("the model of step %" PRIu64 " is in '%s'", run->position.step,
+    log_info("the model of step %" PRIu64 " is in '%s'",
+             run->best.there ? run->position.best_step : run->position.step,
              run->options->model_dir);
     train_mark_make("CONVOY_MODEL_LEFT");
     return 0;
@@ -192,10 +201,15 @@ static int judge(struct train_run *run, const struct report_sum *sum, struct tra
 
     if (run->comm->rank == 0)
         report_line_validation(run->comm->host, (int)p->epoch, sum);
+    if (train_early_stopping_improves(&run->options->early_stopping, report_accuracy(sum),
+                                      p->best_accuracy))
+        p->improved_epoch = p->epoch;
     if (report_accuracy(sum) <= p->best_accuracy)
         return 0;
     p->best_accuracy = report_accuracy(sum);
     p->best_epoch = p->epoch;
+    p->best_step = p->step;
+    train_best_take(&run->best, run->model);
     return train_tell_classes(run, tally, "validation", err);
 }
 
@@ -229,7 +243,23 @@ static void next_epoch(struct train_run *run)
 /* An evaluation that a signal ended: nothing of it is kept, the epoch's last step is. */
 static int stopped_evaluating(struct train_run *run, struct err *err)
 {
+    if (run->best.swapped)
+        train_best_swap(&run->best, run->model);
     return err->code == ERR_STOPPED ? save_and_stop(run, err) : -1;
+}
+
+static bool ends_early(struct train_run *run)
+{
+    const struct train_position *const p = &run->position;
+
+    run->ended_early =
+        train_early_stopping_ends(&run->options->early_stopping, p->epoch, p->improved_epoch);
+    if (run->ended_early)
+        log_info("ends early, after epoch %" PRIu32
+                 ": the validation accuracy has not improved for "
+                 "%" PRIu32 " epochs; the best was %.6f in epoch %" PRIu32,
+                 p->epoch, p->epoch - p->improved_epoch, p->best_accuracy, p->best_epoch);
+    return run->ended_early;
 }
 
 static int train_epochs(struct train_run *run, struct err *err)
@@ -245,7 +275,7 @@ static int train_epochs(struct train_run *run, struct err *err)
             return -1;
         if (validate(run, err) < 0)
             return stopped_evaluating(run, err);
-        if (steps_are_up(run))
+        if (steps_are_up(run) || ends_early(run))
             return 0;
         next_epoch(run);
     }
@@ -283,7 +313,8 @@ static int tell_end(struct train_run *run, const char *how, const char *hex, str
     if (tell_truncated(run, &truncated, err) < 0)
         return -1;
     report_metrics_write(&run->metrics, "end",
-                         json_pack("{s:s, s:I, s:I, s:I, s:s*, s:f}", "how", how, "step",
+                         json_pack("{s:s, s:s*, s:I, s:I, s:I, s:s*, s:f}", "how", how, "why",
+                                   run->ended_early ? "early stopping" : NULL, "step",
                                    (json_int_t)run->position.step, "images",
                                    (json_int_t)run->position.samples, "truncated",
                                    (json_int_t)truncated, "sha256", hex, "seconds",
@@ -309,6 +340,17 @@ static int test(struct train_run *run, struct err *err)
     return rc;
 }
 
+/* What is tested is what is written. */
+static int use_best(struct train_run *run, struct err *err)
+{
+    if (!run->options->keep_best || run->position.best_step == 0)
+        return 0;
+    log_info("the model is that of epoch %" PRIu32 ", step %" PRIu64 ": validation accuracy %.6f",
+             run->position.best_epoch, run->position.best_step, run->position.best_accuracy);
+    train_best_swap(&run->best, run->model);
+    return train_share_model(run, err);
+}
+
 static int finish(struct train_run *run, struct err *err)
 {
     char hex[DIGEST_HEX_CHARS] = "", heading[64];
@@ -317,6 +359,8 @@ static int finish(struct train_run *run, struct err *err)
     snprintf(heading, sizeof heading, "validation, best in epoch %" PRIu32,
              run->position.best_epoch);
     train_tell_worst(run, heading);
+    if (use_best(run, err) < 0)
+        return -1;
     if (test(run, err) < 0)
         return stopped_evaluating(run, err);
     train_tell_worst(run, "test");
@@ -337,6 +381,7 @@ static void release(struct train_run *run)
     nn_model_free(run->model);
     optim_state_release(&run->state);
     train_class_weights_release(&run->class_weights);
+    train_best_release(&run->best);
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);

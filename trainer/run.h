@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "comm/comm.h"
 #include "comm/tree.h"
+#include "trainer/best.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/order.h"
@@ -44,6 +45,8 @@ struct train_position {
     int generation;   /* 1 for the first launch */
     double best_accuracy; /* of validation; below 0: none yet */
     uint32_t best_epoch;
+    uint64_t best_step;      /* steps done then */
+    uint32_t improved_epoch; /* the last that improved as early stopping sees it */
 };
 
 /* Pictures whose data ended early, decoded as far as they go. */
@@ -67,8 +70,10 @@ struct train_run {
     struct optim_schedule schedule;
     struct nn_model *model;
     struct optim_state state; /* the optimizer's, of the weights that are trained */
+    struct train_best best;   /* rank 0's, with --keep-model best */
     struct train_position position;
     bool resumed;
+    bool ended_early; /* no epoch improved for long enough */
 
     struct data_stream *stream;
     const struct data_batch *same_batch; /* not NULL: every micro-batch is made of these pictures,
@@ -122,6 +127,9 @@ int train_share_outcome(struct train_run *run, int rc, struct err *err);
 /** Where some rank failed and all know it: -1, run->agreed, and the error of the first that did on
  * every rank, with that rank's name unless it is rank 0's. */
 int train_share_failure(struct train_run *run, int rc, struct err *err);
+
+/** resume.c: rank 0's weights and running statistics become every rank's. */
+int train_share_model(struct train_run *run, struct err *err);
 
 /** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,
  * read the indices, make model and buffers, fill them, say what was taken from where. */

@@ -82,6 +82,8 @@ static void describe(struct metadata *m, const struct train_run *run)
     add_number(m, "epoch_s", p->epoch_s);
     add_number(m, "best_accuracy", p->best_accuracy);
     add_integer(m, "best_epoch", p->best_epoch);
+    add_integer(m, "best_step", (int64_t)p->best_step);
+    add_integer(m, "improved_epoch", p->improved_epoch);
     add_integer(m, "classes", run->dataset.train.classes);
     digest_hex(run->dataset.train.fingerprint, hex);
     add(m, "dataset", hex);
@@ -143,7 +145,8 @@ static int commit(struct train_run *run, bool last, char **path, struct err *err
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
     if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) < 0 ||
-        train_tensors_gather(&tensors, run->model, &run->state, run->position.step, err) < 0)
+        train_tensors_gather(&tensors, run->model, &run->state, &run->best, run->position.step,
+                             err) < 0)
         err_wrap(err, "cannot save a checkpoint");
     else
         rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,

@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "trainer/best.h"
 #include "trainer/nn/model.h"
 #include "trainer/optim/optimizer.h"
 
-#define NAME_BYTES_MAX 160
-#define NAMES_OF_TENSOR                                                                            \
-    OPTIM_VECTORS_MAX /* that are not the model's own: of its state, or count                      \
-                       */
+#define NAME_BYTES_MAX  160
+/* That are not the model's own: of the optimizer's state, or of the count; of the best. */
+#define NAMES_OF_TENSOR (OPTIM_VECTORS_MAX + 1)
 
 static struct safetensors_entry entry_of(const struct nn_tensor *tensor, const char *name,
                                          const float *data)
@@ -51,12 +51,31 @@ static void state_name(const struct optim_state *state, int i, const struct nn_t
              tensor->name);
 }
 
+/* Frozen weights are always the best. */
+static bool has_best(const struct train_best *best, const struct nn_tensor *tensor)
+{
+    return best != NULL && best->there &&
+           (tensor->kind == NN_TENSOR_RUNNING || tensor->offset < best->trained);
+}
+
+static void best_name(const struct nn_tensor *tensor, char *name)
+{
+    snprintf(name, NAME_BYTES_MAX, "best.%s", tensor->name);
+}
+
+static float *best_vector(const struct train_best *best, const struct nn_tensor *tensor)
+{
+    return tensor->kind == NN_TENSOR_RUNNING ? best->running : best->weights;
+}
+
 static int make_room(struct train_tensors *t, const struct nn_model *model,
-                     const struct optim_state *state, struct err *err)
+                     const struct optim_state *state, const struct train_best *best,
+                     struct err *err)
 {
     const size_t tensors = nn_model_tensor_count(model);
     const size_t floats = nn_model_weight_count(model) + nn_model_running_count(model) +
-                          (state != NULL ? (size_t)state->vectors * state->count : 0);
+                          (state != NULL ? (size_t)state->vectors * state->count : 0) +
+                          (best != NULL && best->there ? best->trained + best->running_count : 0);
 
     t->entries = calloc((1 + NAMES_OF_TENSOR) * tensors, sizeof t->entries[0]);
     t->names = malloc(NAMES_OF_TENSOR * tensors * NAME_BYTES_MAX);
@@ -89,13 +108,14 @@ static float *gather_state(struct train_tensors *t, const struct optim_state *st
 }
 
 int train_tensors_gather(struct train_tensors *t, struct nn_model *model,
-                         const struct optim_state *state, uint64_t steps, struct err *err)
+                         const struct optim_state *state, const struct train_best *best,
+                         uint64_t steps, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
     float *at = NULL;
 
     memset(t, 0, sizeof *t);
-    if (make_room(t, model, state, err) < 0) {
+    if (make_room(t, model, state, best, err) < 0) {
         train_tensors_release(t);
         return -1;
     }
@@ -113,6 +133,13 @@ int train_tensors_gather(struct train_tensors *t, struct nn_model *model,
                 .name = names, .type = SAFETENSORS_I64, .data = &t->steps};
         if (has_state(state, &tensors[i]))
             at = gather_state(t, state, &tensors[i], names, at);
+        if (has_best(best, &tensors[i])) {
+            char *const name = names + OPTIM_VECTORS_MAX * NAME_BYTES_MAX;
+
+            best_name(&tensors[i], name);
+            t->entries[t->count++] = entry_of(&tensors[i], name, at);
+            at = copy_tensor(&tensors[i], best_vector(best, &tensors[i]), at);
+        }
     }
     return 0;
 }
@@ -163,8 +190,17 @@ static int restore_state(const struct safetensors *file, const char *path,
     return 0;
 }
 
+static int restore_best(const struct safetensors *file, const char *path,
+                        const struct nn_tensor *tensor, struct train_best *best, struct err *err)
+{
+    char name[NAME_BYTES_MAX];
+
+    best_name(tensor, name);
+    return restore_tensor(file, path, tensor, name, best_vector(best, tensor), err);
+}
+
 int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
-                          struct optim_state *state, struct err *err)
+                          struct optim_state *state, struct train_best *best, struct err *err)
 {
     const struct nn_tensor *const tensors = nn_model_tensors(model);
 
@@ -175,6 +211,8 @@ int train_tensors_restore(const struct safetensors *file, const char *path, stru
         if (restore_tensor(file, path, &tensors[i], tensors[i].name, vector, err) < 0)
             return -1;
         if (has_state(state, &tensors[i]) && restore_state(file, path, &tensors[i], state, err) < 0)
+            return -1;
+        if (has_best(best, &tensors[i]) && restore_best(file, path, &tensors[i], best, err) < 0)
             return -1;
     }
     return 0;

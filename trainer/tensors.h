@@ -4,7 +4,8 @@
  * Names, shapes and order of elements are torchvision's (OIHW); every batch norm has its
  * num_batches_tracked, the number of optimizer steps. A checkpoint also has the optimizer's state
  * of each trained tensor: "optimizer.momentum.NAME" of SGD, "optimizer.exp_avg.NAME" and
- * "optimizer.exp_avg_sq.NAME" of Adam.
+ * "optimizer.exp_avg_sq.NAME" of Adam; and the best weights so far, where they are kept,
+ * "best.NAME" of each tensor that training changes.
  */
 #ifndef TRAIN_TENSORS_H
 #define TRAIN_TENSORS_H
@@ -17,6 +18,7 @@
 struct err;
 struct nn_model;
 struct optim_state;
+struct train_best;
 
 struct train_tensors {
     struct safetensors_entry *entries;
@@ -26,17 +28,19 @@ struct train_tensors {
     int64_t steps; /* what every num_batches_tracked points to */
 };
 
-/** Copy weights and running statistics, and the optimizer's state where it is not NULL. ERR_MEMORY.
- */
+/** Copy weights and running statistics, and the optimizer's state and the best weights where they
+ * are not NULL and there. ERR_MEMORY. */
 int train_tensors_gather(struct train_tensors *tensors, struct nn_model *model,
-                         const struct optim_state *state, uint64_t steps, struct err *err);
+                         const struct optim_state *state, const struct train_best *best,
+                         uint64_t steps, struct err *err);
 /** Accepts all-zero. */
 void train_tensors_release(struct train_tensors *tensors);
 
-/** Copy a file's tensors into the model, and into the state where it is not NULL. ERR_INPUT names
+/** Copy a file's tensors into the model, and into state and best where they are not
+ * NULL, and best->there. ERR_INPUT names
  * the tensor that is missing or of another shape, and `path`. On failure the model's values are
  * undefined. */
 int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
-                          struct optim_state *state, struct err *err);
+                          struct optim_state *state, struct train_best *best, struct err *err);
 
 #endif

@@ -43,7 +43,7 @@ static int restore(struct nn_model *model, const char *path, struct err *err)
     int rc = safetensors_open(&file, path, err);
 
     if (rc == 0)
-        rc = train_tensors_restore(&file, path, model, NULL, err);
+        rc = train_tensors_restore(&file, path, model, NULL, NULL, err);
     safetensors_close(&file);
     return rc;
 }

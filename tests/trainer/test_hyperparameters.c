@@ -114,6 +114,7 @@ static void hyperparameters_of_the_built_in_algorithm_set_our_options(void **sta
     assert_string_equal(o.model_dir, "/model");
     assert_int_equal(o.expected.classes, 133);
     assert_int_equal(o.expected.samples, 6680);
+    assert_true(o.keep_best);
     assert_string_equal(origin_of(&o, "lr"), "hyperparameter learning_rate (SM_HP_LEARNING_RATE)");
     train_options_release(&o);
 }
@@ -136,6 +137,10 @@ static void hyperparameters_are_taken_in_every_form(void **state)
         {"SM_HP_BETA_1", "0.8", "beta1", "0.8"},
         {"SM_HP_BETA_2", "0.99", "beta2", "0.99"},
         {"SM_HP_EPS", "1e-6", "eps", "1e-6"},
+        {"SM_HP_EARLY_STOPPING_PATIENCE", "3", "early-stopping-patience", "3"},
+        {"SM_HP_EARLY_STOPPING_MIN_EPOCHS", "\"4\"", "early-stopping-min-epochs", "4"},
+        {"SM_HP_EARLY-STOPPING-TOLERANCE", "0.01", "early-stopping-tolerance", "0.01"},
+        {"SM_HP_NUM_TRAINING_SAMPLES", "100", "keep-model", "best"},
         {"SM_HP_AUGMENTATION_TYPE", "none", "augment", "none"},
         {"SM_HP_NESTEROV", "True", "nesterov", "True"},
         {"SM_HP_GLOBAL-BATCH", "64", "global-batch", "64"},
@@ -179,6 +184,55 @@ static void rates_that_are_not_given_follow_the_optimizer(void **state)
         assert_true(o.optimizer.sgd.weight_decay == 0.5f && o.optimizer.adam.weight_decay == 0.5);
         train_options_release(&o);
     }
+}
+
+static void early_stopping_is_on_in_every_form(void **state)
+{
+    static const struct {
+        const char *text;
+        bool on;
+    } cases[] = {{"True", true},   {"true", true}, {"1", true},   {"on", true},
+                 {"False", false}, {"0", false},   {"off", false}};
+
+    (void)state;
+    setenv("SM_CHANNEL_DATA", "/d", 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct train_options o = {0};
+
+        setenv("SM_HP_EARLY_STOPPING", cases[i].text, 1);
+        must_read(&o, NULL);
+        assert_int_equal(o.early_stopping.on, cases[i].on);
+        assert_int_equal(o.early_stopping.patience, 5);
+        assert_int_equal(o.early_stopping.min_epochs, 10);
+        assert_true(o.early_stopping.tolerance == 0);
+        train_options_release(&o);
+    }
+}
+
+static void built_in_jobs_keep_their_best_unless_they_save_every_so_often(void **state)
+{
+    struct train_options o = {0};
+
+    (void)state;
+    setenv("SM_CHANNEL_DATA", "/d", 1);
+    must_read(&o, NULL);
+    assert_false(o.keep_best);
+    train_options_release(&o);
+    setenv("SM_HP_NUM_TRAINING_SAMPLES", "100", 1);
+    must_read(&o, NULL);
+    assert_true(o.keep_best);
+    train_options_release(&o);
+    must_read(&o, "--keep-model=last");
+    assert_false(o.keep_best);
+    train_options_release(&o);
+    setenv("SM_HP_CHECKPOINT_FREQUENCY", "2", 1);
+    must_read(&o, NULL);
+    assert_false(o.keep_best);
+    train_options_release(&o);
+    setenv("SM_HP_KEEP_MODEL", "best", 1);
+    must_read(&o, NULL);
+    assert_true(o.keep_best);
+    train_options_release(&o);
 }
 
 static void hyperparameters_that_say_what_happens_anyway_are_taken(void **state)
@@ -237,7 +291,10 @@ static void hyperparameters_that_we_do_not_have_are_named(void **state)
         {"OPTIMIZER", "rmsprop", "rmsprop"},
         {"AUGMENTATION_TYPE", "crop_color", "crop_color"},
         {"USE_PRETRAINED_MODEL", "1", "pretrained"},
-        {"EARLY_STOPPING", "True", "stopping early"},
+        {"EARLY_STOPPING", "maybe", "neither off nor on"},
+        {"EARLY_STOPPING_PATIENCE", "0", "not within"},
+        {"EARLY_STOPPING_MIN_EPOCHS", "-1", "not within"},
+        {"EARLY_STOPPING_TOLERANCE", "much", "not a number"},
         {"KV_STORE", "dist_async", "dist_sync"},
         {"MULTI_LABEL", "1", "one label"},
         {"USE_WEIGHTED_LOSS", "1", "weighted"},
@@ -394,6 +451,8 @@ int main(void)
         CASE(hyperparameters_of_the_built_in_algorithm_set_our_options),
         CASE(hyperparameters_are_taken_in_every_form),
         CASE(rates_that_are_not_given_follow_the_optimizer),
+        CASE(early_stopping_is_on_in_every_form),
+        CASE(built_in_jobs_keep_their_best_unless_they_save_every_so_often),
         CASE(hyperparameters_that_say_what_happens_anyway_are_taken),
         CASE(hyperparameters_that_we_do_not_have_are_named),
         CASE(batch_of_a_host_is_multiplied_and_gives_way_to_a_checkpoints),
