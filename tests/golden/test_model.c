@@ -27,6 +27,7 @@
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
 #include "trainer/nn/resnet.h"
+#include "trainer/nn/tuning.h"
 #include "trainer/optim/sgd.h"
 
 /* As in make_golden.py. */
@@ -310,7 +311,7 @@ static int layers_by(const char *network, int size, const char *algorithm)
     struct nn_graph graph;
     int layers = 0;
 
-    nn_resnet_build(nn_resnet_find(network), size, CLASSES, &graph);
+    nn_resnet_build(nn_resnet_find(network), size, CLASSES, &(struct nn_tuning){0}, &graph);
     for (int i = 0; i < graph.node_count; i++) {
         bool found = false;
 
@@ -370,7 +371,7 @@ static void resnet18_agrees_with_torchvision_over_five_steps(void **state)
 /* The state_dict's names and shapes, one tensor a line: NAME SIZE... */
 static void names_agree(const char *model_name)
 {
-    const struct nn_model_options options = {model_name, 1000, 32, 1, false};
+    const struct nn_model_options options = {model_name, 1000, 32, 1, false, {0}};
     struct err err = {0};
     struct nn_model *model = nn_model_new(&options, &err);
     char path[64], line[256], ours[256];

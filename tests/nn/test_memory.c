@@ -18,6 +18,7 @@
 #include "trainer/nn/model.h"
 #include "trainer/nn/pass.h"
 #include "trainer/nn/resnet.h"
+#include "trainer/nn/tuning.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define CLASSES      5
@@ -51,7 +52,8 @@ static void play_open(struct play *play, const struct network *network, bool tra
     size_t values;
 
     *play = (struct play){.n = (size_t)network->n, .name = network->name};
-    nn_resnet_build(nn_resnet_find(network->name), network->size, CLASSES, &play->graph);
+    nn_resnet_build(nn_resnet_find(network->name), network->size, CLASSES, &(struct nn_tuning){0},
+                    &play->graph);
     assert_int_equal(nn_memory_init(&play->memory, &play->graph, network->n, training, &err), 0);
     play->floats = nn_memory_size(&play->graph, network->n, training).values;
     values = (size_t)play->graph.value_count;
@@ -462,7 +464,8 @@ static void sharing_memory_changes_no_bits(void **state)
 
 static struct nn_model *model_new(const struct network *network, int n, bool training)
 {
-    const struct nn_model_options options = {network->name, CLASSES, network->size, n, training};
+    const struct nn_model_options options = {network->name, CLASSES, network->size, n,
+                                             training,      {0}};
     struct err err = {0};
     struct nn_model *model = nn_model_new(&options, &err);
 
@@ -506,7 +509,8 @@ static void no_layer_needs_more_for_fewer_images(void **state)
     for (size_t k = 0; k < COUNT(networks); k++) {
         struct nn_graph graph;
 
-        nn_resnet_build(nn_resnet_find(networks[k].name), networks[k].size, CLASSES, &graph);
+        nn_resnet_build(nn_resnet_find(networks[k].name), networks[k].size, CLASSES,
+                        &(struct nn_tuning){0}, &graph);
         for (int i = 0; i < graph.node_count; i++) {
             const struct nn_conv *conv = &graph.nodes[i].conv;
 
@@ -569,7 +573,8 @@ static void a_network_has_room_for_every_layer_and_no_more(void **state)
     for (size_t k = 0; k < COUNT(networks); k++) {
         struct nn_graph graph;
 
-        nn_resnet_build(nn_resnet_find(networks[k].name), networks[k].size, CLASSES, &graph);
+        nn_resnet_build(nn_resnet_find(networks[k].name), networks[k].size, CLASSES,
+                        &(struct nn_tuning){0}, &graph);
         check_room(&graph, 7);
         nn_graph_release(&graph);
     }

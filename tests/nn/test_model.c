@@ -29,7 +29,7 @@ struct bed {
 
 static struct nn_model *model_new(const char *name, int size, int n, bool training)
 {
-    const struct nn_model_options options = {name, CLASSES, size, n, training};
+    const struct nn_model_options options = {name, CLASSES, size, n, training, {0}};
     struct err err = {0};
     struct nn_model *model = nn_model_new(&options, &err);
 
@@ -403,11 +403,11 @@ static void model_new_refuses_what_cannot_be(void **state)
         struct nn_model_options options;
         const char *says;
     } cases[] = {
-        {{"resnet19", 10, 224, 1, true}, "unknown model 'resnet19': one of resnet18, "},
-        {{"resnet18", 10, 31, 1, true}, "image size 31"},
-        {{"resnet20", 10, 7, 1, true}, "image size 7"},
-        {{"resnet18", 1, 224, 1, true}, "1 classes"},
-        {{"resnet18", 10, 224, 0, true}, "micro-batch 0"},
+        {{"resnet19", 10, 224, 1, true, {0}}, "unknown model 'resnet19': one of resnet18, "},
+        {{"resnet18", 10, 31, 1, true, {0}}, "image size 31"},
+        {{"resnet20", 10, 7, 1, true, {0}}, "image size 7"},
+        {{"resnet18", 1, 224, 1, true, {0}}, "1 classes"},
+        {{"resnet18", 10, 224, 0, true, {0}}, "micro-batch 0"},
     };
 
     (void)state;

@@ -20,6 +20,7 @@
 #include "trainer/nn/memory.h"
 #include "trainer/nn/pass.h"
 #include "trainer/nn/resnet.h"
+#include "trainer/nn/tuning.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define CLASSES      5
@@ -91,7 +92,8 @@ static void bed_open(struct bed *bed, const struct network *network, bool traini
     struct err err = {0};
 
     *bed = (struct bed){.network = network};
-    nn_resnet_build(nn_resnet_find(network->name), network->size, CLASSES, &bed->graph);
+    nn_resnet_build(nn_resnet_find(network->name), network->size, CLASSES, &(struct nn_tuning){0},
+                    &bed->graph);
     assert_int_equal(nn_memory_init(&bed->memory, &bed->graph, network->n, training, &err), 0);
     bed->x = numbers_new(1, floats_of(bed, 0));
     bed->weights = numbers_new(2, bed->graph.weight_count);

@@ -8,6 +8,7 @@
 #include "trainer/bench/common.h"
 #include "trainer/nn/graph.h"
 #include "trainer/nn/resnet.h"
+#include "trainer/nn/tuning.h"
 
 #define CLASSES 1000 /* no convolution depends on it */
 
@@ -42,7 +43,7 @@ struct bench_layer *bench_layers_find(const char *model, int image_size, size_t 
     struct nn_graph graph = {0};
     struct bench_layer *layers;
 
-    nn_resnet_build(nn_resnet_find(model), image_size, CLASSES, &graph);
+    nn_resnet_build(nn_resnet_find(model), image_size, CLASSES, &(struct nn_tuning){0}, &graph);
     layers = calloc((size_t)graph.node_count, sizeof layers[0]);
     if (layers == NULL)
         abort();

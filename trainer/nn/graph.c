@@ -172,18 +172,37 @@ int nn_graph_shortcut(struct nn_graph *graph, int in, int k)
     return node->out;
 }
 
-int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k)
+int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k, bool relu)
 {
     const int c = (int)nn_value_floats(&graph->values[in]);
     struct nn_node *node =
         add_node(graph, NN_NODE_LINEAR, in, (struct nn_value){.c = k, .h = 1, .w = 1});
 
     node->linear = nn_linear_make(c, k);
+    node->linear.relu = relu;
     add_tensor(
         graph, name, "weight",
         (struct nn_tensor){.kind = NN_TENSOR_LINEAR, .dims = 2, .size = {(size_t)k, (size_t)c}});
     add_vector(graph, name, "bias", NN_TENSOR_VECTOR, k);
     return node->out;
+}
+
+void nn_graph_freeze(struct nn_graph *graph, bool measured)
+{
+    graph->first_trained = graph->node_count;
+    graph->first_measured = measured ? 0 : graph->node_count;
+}
+
+bool nn_graph_wants_gradient(const struct nn_graph *graph, int value)
+{
+    const int writer = graph->values[value].writer;
+
+    return writer != NN_NONE && writer >= graph->first_trained;
+}
+
+int nn_graph_boundary(const struct nn_graph *graph)
+{
+    return graph->first_trained == 0 ? NN_NONE : graph->nodes[graph->first_trained].in;
 }
 
 /* The tensors of node i are [begin, end). */
@@ -200,6 +219,8 @@ static void place_tensors(struct nn_graph *graph)
         if (tensor->kind == NN_TENSOR_RUNNING) {
             tensor->offset = graph->running_count;
             graph->running_count += tensor->count;
+            if (i < graph->nodes[graph->first_measured].tensor)
+                graph->unmeasured_count = graph->running_count;
         }
     }
     for (int i = graph->node_count - 1; i >= 0; i--) {
@@ -209,6 +230,8 @@ static void place_tensors(struct nn_graph *graph)
             if (tensor->kind != NN_TENSOR_RUNNING) {
                 tensor->offset = graph->weight_count;
                 graph->weight_count += tensor->count;
+                if (i >= graph->first_trained)
+                    graph->trained_count = graph->weight_count;
             }
         }
     }
@@ -236,10 +259,11 @@ static bool only_convs_and_joins_read(const struct nn_graph *graph, int value)
     return only;
 }
 
-/* A join need not be written where both its operands are: not two in a row. */
+/* A join need not be written where both its operands are: not two in a row. Where no batch is
+ * measured, the convolution before it writes it. */
 static void leave_joins_unwritten(struct nn_graph *graph)
 {
-    for (int i = 0; i < graph->node_count; i++) {
+    for (int i = graph->first_measured; i < graph->node_count; i++) {
         const struct nn_node *node = &graph->nodes[i];
 
         if (node->kind == NN_NODE_JOIN && node->residual != NN_NONE)

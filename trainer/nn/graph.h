@@ -64,6 +64,10 @@ struct nn_graph {
     struct nn_tensor *tensors; /* names on the heap */
     int node_count, value_count, tensor_count;
     size_t weight_count, running_count;
+    int first_trained;  /* the nodes before it are frozen: backward ends there */
+    int first_measured; /* the batch norms before it do not measure the batch: 0 or first_trained */
+    size_t trained_count;    /* weights of trained nodes: the first of the weight vector */
+    size_t unmeasured_count; /* running statistics that stay: the first of the running vector */
 };
 
 /* The tensors of a convolution, counted from node->tensor. */
@@ -76,6 +80,14 @@ int nn_graph_finisher(const struct nn_graph *graph, int join);
 
 /** Is the value a convolution's raw result, to be read through its batch norm? */
 bool nn_value_is_raw(const struct nn_graph *graph, int value);
+
+/** Does backward compute a value's gradient? Not that of the input, nor of what frozen nodes write.
+ */
+bool nn_graph_wants_gradient(const struct nn_graph *graph, int value);
+
+/** The value at which the trained part begins: all that it reads of the frozen one; NN_NONE where
+ * nothing is frozen. */
+int nn_graph_boundary(const struct nn_graph *graph);
 
 void nn_graph_release(struct nn_graph *graph);
 
@@ -90,7 +102,11 @@ int nn_graph_join(struct nn_graph *graph, int in, int residual);
 int nn_graph_maxpool(struct nn_graph *graph, int in);
 int nn_graph_avgpool(struct nn_graph *graph, int in);
 int nn_graph_shortcut(struct nn_graph *graph, int in, int k);
-int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k);
+int nn_graph_linear(struct nn_graph *graph, const char *name, int in, int k, bool relu);
+
+/** All nodes so far are frozen: those behind them read only the last one's value. measured: their
+ * batch norms measure the batch all the same. */
+void nn_graph_freeze(struct nn_graph *graph, bool measured);
 
 /** When all nodes are there: place the tensors in their vectors and note who reads what. */
 void nn_graph_finish(struct nn_graph *graph);

@@ -22,10 +22,23 @@ void nn_linear_forward(const struct nn_linear *linear, int n, const float *x, co
         .n = n,
         .x = plain(x, linear->conv.c),
         .w = w,
-        .y = {.kind = NN_SINK_FINISH, .c = (size_t)linear->conv.k, .y = y, .bias = bias},
+        .y = {.kind = NN_SINK_FINISH,
+              .c = (size_t)linear->conv.k,
+              .y = y,
+              .bias = bias,
+              .relu = linear->relu},
     };
 
     nn_conv_forward(&args, scratch);
+}
+
+/* A NaN in y lets the gradient pass: the loss shows it. */
+void nn_linear_mask(const struct nn_linear *linear, int n, const float *y, float *dy)
+{
+    const size_t count = (size_t)n * (size_t)linear->conv.k;
+
+    for (size_t i = 0; i < count && linear->relu; i++)
+        dy[i] = y[i] <= 0 ? 0 : dy[i];
 }
 
 void nn_linear_backward_data(const struct nn_linear *linear, int n, const float *dy, const float *w,

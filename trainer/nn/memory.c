@@ -75,7 +75,7 @@ static void share_buffers(struct timeline *line)
         line->gradient_of[v] = line->gradient_of[graph->nodes[join].out];
         if (nn_graph_finisher(graph, join) != graph->values[v].writer)
             continue;
-        if (!line->training)
+        if (!line->training || join < graph->first_measured)
             line->data_of[v] = graph->nodes[join].out;
         else if (graph->values[graph->nodes[join].out].unwritten)
             line->data_of[graph->nodes[join].out] = v;
@@ -113,13 +113,16 @@ static void need_backward(struct timeline *line, int i)
     const struct nn_node *node = &line->graph->nodes[i];
     const int step = 2 * line->graph->node_count - i;
 
-    need_gradient(line, node->in, step);
+    const bool goes_on = nn_graph_wants_gradient(line->graph, node->in);
+
     need_gradient(line, node->out, step);
-    if (node->kind == NN_NODE_CONV)
+    if (goes_on)
+        need_gradient(line, node->in, step);
+    if (node->kind == NN_NODE_CONV || (node->kind == NN_NODE_LINEAR && node->linear.relu))
         need_data(line, node->out, step);
     if (node->kind == NN_NODE_CONV || node->kind == NN_NODE_LINEAR)
         need_read(line, node->in, step);
-    if (node->kind != NN_NODE_JOIN && line->graph->values[node->in].reader_first == i)
+    if (goes_on && node->kind != NN_NODE_JOIN && line->graph->values[node->in].reader_first == i)
         need_mask(line, node->in, step);
     if (node->kind == NN_NODE_MAXPOOL) {
         needed_at(&line->taken[i], i);
@@ -147,7 +150,7 @@ static void lay_out(struct timeline *line)
     need_data(line, logits, loss);
     if (line->training)
         need_gradient(line, logits, loss);
-    for (int i = 0; i < graph->node_count && line->training; i++)
+    for (int i = graph->first_trained; i < graph->node_count && line->training; i++)
         need_backward(line, i);
     /* The input's data are the caller's, and nobody wants its gradient. */
     line->data[0].last = line->gradient[0].last = -1;
@@ -197,34 +200,58 @@ static void grow_by_sink(struct nn_memory_size *size, size_t blocks, int c)
     grow(&size->block_rows, blocks);
 }
 
-static void grow_by_conv(struct nn_memory_size *size, const struct nn_conv *conv, int n,
-                         bool training, bool with_data)
+/* What a node's layer does. */
+enum {
+    MEASURES = 1, /* the batch, in forward */
+    TRAINS = 2,   /* backward to the weights */
+    GOES_ON = 4,  /* backward to the data */
+};
+
+static unsigned deeds_of(const struct nn_graph *graph, int i, bool training)
 {
+    unsigned deeds = 0;
+
+    if (!training)
+        return 0;
+    if (i >= graph->first_measured)
+        deeds |= MEASURES;
+    if (i >= graph->first_trained)
+        deeds |= TRAINS;
+    if (i >= graph->first_trained && nn_graph_wants_gradient(graph, graph->nodes[i].in))
+        deeds |= GOES_ON;
+    return deeds;
+}
+
+static void grow_by_conv(struct nn_memory_size *size, const struct nn_conv *conv, int n,
+                         unsigned deeds)
+{
+    static const unsigned wants[] = {
+        [NN_FORWARD] = 0, [NN_BACKWARD_DATA] = GOES_ON, [NN_BACKWARD_WEIGHTS] = TRAINS};
+
     for (int d = NN_FORWARD; d <= NN_BACKWARD_WEIGHTS; d++) {
         const enum nn_direction direction = (enum nn_direction)d;
         struct nn_conv_size most;
 
-        if (direction != NN_FORWARD && !training)
-            continue;
-        if (direction == NN_BACKWARD_DATA && !with_data)
+        if ((deeds & wants[d]) != wants[d])
             continue;
         most = nn_conv_size_most(conv, direction, n);
         grow(&size->shared, most.shared);
         grow(&size->private, most.private);
-        if (training)
+        if (deeds & MEASURES)
             grow_by_sink(size, most.blocks, direction == NN_FORWARD ? conv->k : conv->c);
     }
 }
 
 /* Does a convolution before node i take all that this one takes? A network has few shapes. */
-static bool is_repeated(const struct nn_graph *graph, int i)
+static bool is_repeated(const struct nn_graph *graph, int i, bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
+    const unsigned deeds = deeds_of(graph, i, training);
 
     for (int j = 0; j < i; j++) {
         const struct nn_node *const other = &graph->nodes[j];
 
-        if (other->kind == NN_NODE_CONV && (other->in != 0 || node->in == 0) &&
+        if (other->kind == NN_NODE_CONV && (deeds & ~deeds_of(graph, j, training)) == 0 &&
             nn_conv_is_same(&other->conv, &node->conv))
             return true;
     }
@@ -235,22 +262,24 @@ static void grow_by_node(struct nn_memory_size *size, const struct nn_graph *gra
                          bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
+    const unsigned deeds = deeds_of(graph, i, training);
+    const size_t blocks = deeds & GOES_ON ? (size_t)n : 0;
 
     switch (node->kind) {
     case NN_NODE_CONV:
         size->norms += NN_BATCHNORM_ARRAYS * (size_t)node->conv.k;
-        if (!is_repeated(graph, i))
-            grow_by_conv(size, &node->conv, n, training, node->in != 0);
+        if (!is_repeated(graph, i, training))
+            grow_by_conv(size, &node->conv, n, deeds);
         break;
     case NN_NODE_MAXPOOL:
         grow(&size->private, nn_maxpool_private_floats(&node->pool));
-        grow_by_sink(size, training ? (size_t)n : 0, node->pool.c);
+        grow_by_sink(size, blocks, node->pool.c);
         break;
     case NN_NODE_AVGPOOL:
-        grow_by_sink(size, training ? (size_t)n : 0, node->pool.c);
+        grow_by_sink(size, blocks, node->pool.c);
         break;
     case NN_NODE_LINEAR:
-        grow_by_conv(size, &node->linear.conv, n, training, true);
+        grow_by_conv(size, &node->linear.conv, n, deeds & ~(unsigned)MEASURES);
         break;
     case NN_NODE_JOIN:
     case NN_NODE_SHORTCUT:

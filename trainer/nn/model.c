@@ -86,11 +86,13 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
 
     if (nn_model_check(options, err) < 0)
         return -1;
-    nn_resnet_build(nn_resnet_find(options->name), options->image_size, options->classes, &graph);
+    nn_resnet_build(nn_resnet_find(options->name), options->image_size, options->classes,
+                    &options->tuning, &graph);
     size = nn_memory_size(&graph, options->micro_batch_max, options->training);
     *memory = (struct nn_model_memory){
         .weights = (graph.weight_count + graph.running_count) * sizeof(float),
-        .gradient = (graph.weight_count + graph.running_count) * sizeof(float),
+        .gradient =
+            (graph.trained_count + graph.running_count - graph.unmeasured_count) * sizeof(float),
         .values = size.values * sizeof(float),
         .working = (size.norms + size.sums + size.shared) * sizeof(float) +
                    size.block_rows * sizeof(uint32_t),
@@ -111,7 +113,7 @@ struct nn_model *nn_model_new(const struct nn_model_options *options, struct err
     model->micro_batch_max = options->micro_batch_max;
     model->training = options->training;
     nn_resnet_build(nn_resnet_find(options->name), options->image_size, options->classes,
-                    &model->graph);
+                    &options->tuning, &model->graph);
     model->weights = nn_floats_new(model->graph.weight_count, err);
     model->running = nn_floats_new(model->graph.running_count, err);
     if (model->weights == NULL || model->running == NULL ||
@@ -168,7 +170,22 @@ size_t nn_model_running_count(const struct nn_model *model)
 
 size_t nn_model_trained_count(const struct nn_model *model)
 {
-    return model->graph.weight_count;
+    return model->graph.trained_count;
+}
+
+size_t nn_model_measured_count(const struct nn_model *model)
+{
+    return model->graph.running_count - model->graph.unmeasured_count;
+}
+
+size_t nn_model_feature_count(const struct nn_model *model)
+{
+    const struct nn_graph *graph = &model->graph;
+    const int boundary = nn_graph_boundary(graph);
+
+    return boundary == NN_NONE || graph->first_measured == 0
+               ? 0
+               : nn_value_floats(&graph->values[boundary]);
 }
 
 /* --- one micro-batch --- */
@@ -198,6 +215,7 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
         .weights = model->weights,
         .running = model->running,
         .x = step->x,
+        .features = step->features,
         .n = step->n,
         .statistics = step->statistics,
         .gradient = step->gradient,
@@ -210,7 +228,7 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
         .class_weights = step->class_weights,
     };
 
-    assert(model->training);
+    assert(model->training && (step->features == NULL || nn_model_feature_count(model) > 0));
     begin(model, step->n);
     if (nn_pass_forward(&pass) != 0)
         return 1;
@@ -221,30 +239,73 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
 
 void nn_model_update_running(struct nn_model *model, const float *statistics, float momentum)
 {
-    for (size_t i = 0; i < model->graph.running_count; i++)
-        model->running[i] += momentum * (statistics[i] - model->running[i]);
+    float *const running = model->running + model->graph.unmeasured_count;
+
+    for (size_t i = 0; i < nn_model_measured_count(model); i++)
+        running[i] += momentum * (statistics[i] - running[i]);
+}
+
+static struct nn_pass evaluation(const struct nn_model *model, int n,
+                                 const volatile sig_atomic_t *cancel)
+{
+    return (struct nn_pass){.graph = &model->graph,
+                            .memory = &model->memory,
+                            .weights = model->weights,
+                            .running = model->running,
+                            .n = n,
+                            .cancel = cancel};
+}
+
+static int evaluate(const struct nn_model *model, const struct nn_pass *pass, const int32_t *labels,
+                    float *logits, struct nn_score *score)
+{
+    const int value = logits_value(model);
+    const float *const found = model->memory.data[value];
+    const struct nn_loss loss = {.classes = model->graph.values[value].c};
+
+    begin(model, pass->n);
+    if (nn_pass_forward(pass) != 0)
+        return 1;
+    if (labels != NULL)
+        nn_loss_score(&loss, pass->n, found, labels, NULL, score);
+    if (logits != NULL)
+        memcpy(logits, found, (size_t)pass->n * (size_t)loss.classes * sizeof(*logits));
+    return 0;
 }
 
 int nn_model_evaluate(struct nn_model *model, const float *x, const int32_t *labels, int n,
                       float *logits, const volatile sig_atomic_t *cancel, struct nn_score *score)
 {
-    const int value = logits_value(model);
-    const float *const found = model->memory.data[value];
-    const struct nn_loss loss = {.classes = model->graph.values[value].c};
-    const struct nn_pass pass = {.graph = &model->graph,
-                                 .memory = &model->memory,
-                                 .weights = model->weights,
-                                 .running = model->running,
-                                 .x = x,
-                                 .n = n,
-                                 .cancel = cancel};
+    struct nn_pass pass = evaluation(model, n, cancel);
 
+    pass.x = x;
+    return evaluate(model, &pass, labels, logits, score);
+}
+
+int nn_model_evaluate_features(struct nn_model *model, const float *features, const int32_t *labels,
+                               int n, float *logits, const volatile sig_atomic_t *cancel,
+                               struct nn_score *score)
+{
+    struct nn_pass pass = evaluation(model, n, cancel);
+
+    assert(nn_model_feature_count(model) > 0);
+    pass.features = features;
+    return evaluate(model, &pass, labels, logits, score);
+}
+
+int nn_model_features(struct nn_model *model, const float *x, int n, float *features,
+                      const volatile sig_atomic_t *cancel)
+{
+    const size_t count = nn_model_feature_count(model);
+    struct nn_pass pass = evaluation(model, n, cancel);
+
+    assert(count > 0);
     begin(model, n);
+    pass.x = x;
+    pass.frozen_only = true;
     if (nn_pass_forward(&pass) != 0)
         return 1;
-    if (labels != NULL)
-        nn_loss_score(&loss, n, found, labels, NULL, score);
-    if (logits != NULL)
-        memcpy(logits, found, (size_t)n * loss.classes * sizeof(*logits));
+    memcpy(features, model->memory.data[nn_graph_boundary(&model->graph)],
+           (size_t)n * count * sizeof(*features));
     return 0;
 }

@@ -20,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "trainer/nn/tuning.h"
+
 struct err;
 struct nn_model;
 
@@ -29,6 +31,7 @@ struct nn_model_options {
     int image_size;      /* pixels: the pictures are square */
     int micro_batch_max; /* images that a call may bring; buffers are sized for it once */
     bool training; /* false: only nn_model_evaluate will be called, and little memory is taken */
+    struct nn_tuning tuning; /* all zero: every layer is trained, and the head is "fc" */
 };
 
 /** The names nn_model_new knows, comma-separated, for messages. */
@@ -100,10 +103,17 @@ size_t nn_model_weight_count(const struct nn_model *model);
 float *nn_model_running(struct nn_model *model);
 size_t nn_model_running_count(const struct nn_model *model);
 
-/** Where training starts: gradients of weights at and beyond this place in the weight vector are
- * not computed (frozen layers come last there). The weight count when all layers are trained, as
- * now. */
+/** How much of the weight vector is trained: frozen layers come last there. Gradients, and what an
+ * optimizer keeps, are vectors of so many floats. */
 size_t nn_model_trained_count(const struct nn_model *model);
+
+/** Running statistics that training changes: the last so many of the running vector. */
+size_t nn_model_measured_count(const struct nn_model *model);
+
+/** Floats of an image's features: what the frozen layers give to the trained ones. 0 where nothing
+ * is frozen, or where frozen batch norms take the batch's mean and variance, so that an image has
+ * no features of its own. */
+size_t nn_model_feature_count(const struct nn_model *model);
 
 /** Copy one tensor between a vector laid out like the model's (weights, gradients, momentum,
  * running) and the order of files. `file` holds tensor->count floats. */
@@ -128,16 +138,19 @@ struct nn_score {
 void nn_score_add(struct nn_score *a, const struct nn_score *b);
 
 struct nn_step {
-    const float *x;        /* (n, H, W, 3), normalised */
+    const float *x;        /* (n, H, W, 3), normalised; not read where features are given */
+    const float *features; /* (n, feature count), as nn_model_features gives them, or NULL: the
+                              same bits as from x */
     const int32_t *labels; /* (n), each in [0, classes) */
     int n;                 /* 1 .. micro_batch_max */
     float scale; /* what each image's loss is multiplied with before backward: 1 / images of the
                     step */
     float label_smoothing; /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
     const double *class_weights; /* (classes), as there; NULL: all 1 */
-    float *statistics; /* (running count) out: this micro-batch's means and unbiased variances, in
-                          the running vector's places (variance 0 where a channel saw one value) */
-    float *gradient;   /* (weight count) out: overwritten, not added to */
+    float *statistics; /* (measured count) out: this micro-batch's means and unbiased variances, in
+                          the places of the running vector's end (variance 0 where a channel saw one
+                          value) */
+    float *gradient;   /* (trained count) out: overwritten, not added to */
     /* Called by the computing thread, between layers, as gradients become final: gradient[0 ..
      * floats) is done. The last call has floats = the trained count. May be NULL; must not block
      * for long. */
@@ -151,7 +164,8 @@ struct nn_step {
  *  Returns 0; or 1 when cancelled (gradient, statistics and score are then worthless). */
 int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score);
 
-/** Apply one step's averaged statistics: running += momentum * (statistics - running). */
+/** Apply one step's averaged statistics (measured count): running += momentum * (statistics -
+ * running). */
 void nn_model_update_running(struct nn_model *model, const float *statistics, float momentum);
 #define NN_RUNNING_MOMENTUM 0.1f /* PyTorch's default */
 
@@ -160,5 +174,14 @@ void nn_model_update_running(struct nn_model *model, const float *statistics, fl
  * images. Returns 0, or 1 when cancelled. */
 int nn_model_evaluate(struct nn_model *model, const float *x, const int32_t *labels, int n,
                       float *logits, const volatile sig_atomic_t *cancel, struct nn_score *score);
+
+/** What the frozen layers make of pictures x: (n, feature count), each image's by itself. Returns
+ * 0, or 1 when cancelled. */
+int nn_model_features(struct nn_model *model, const float *x, int n, float *features,
+                      const volatile sig_atomic_t *cancel);
+/** nn_model_evaluate from there on: the same bits. */
+int nn_model_evaluate_features(struct nn_model *model, const float *features, const int32_t *labels,
+                               int n, float *logits, const volatile sig_atomic_t *cancel,
+                               struct nn_score *score);
 
 #endif

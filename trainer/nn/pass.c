@@ -15,8 +15,16 @@ static bool is_training(const struct nn_pass *pass)
     return pass->statistics != NULL;
 }
 
+/* Does node i work as in training: does its batch norm measure the batch? */
+static bool measures(const struct nn_pass *pass, int i)
+{
+    return is_training(pass) && i >= pass->graph->first_measured;
+}
+
 static float *data_of(const struct nn_pass *pass, int value)
 {
+    if (pass->features != NULL && value == nn_graph_boundary(pass->graph))
+        return (float *)(uintptr_t)pass->features;
     return value == 0 ? (float *)(uintptr_t)pass->x : pass->memory->data[value];
 }
 
@@ -77,14 +85,15 @@ static struct nn_source read_join(const struct nn_pass *pass, const struct nn_no
     return source;
 }
 
-/* A value as its readers see it. In evaluation batch norm, addition and ReLU have been done. */
+/* A value as its readers see it. Where no batch is measured, as in evaluation, batch norm, addition
+ * and ReLU have been done. */
 static struct nn_source read_value(const struct nn_pass *pass, int value)
 {
     struct nn_source source = {.kind = NN_SOURCE_PLAIN,
                                .c = (size_t)pass->graph->values[value].c,
                                .x = data_of(pass, value)};
 
-    if (is_training(pass) && nn_value_is_raw(pass->graph, value)) {
+    if (nn_value_is_raw(pass->graph, value) && measures(pass, pass->graph->values[value].writer)) {
         source.kind = NN_SOURCE_SCALED;
         source.affine = affine_of(pass, value);
     }
@@ -123,7 +132,8 @@ static void train_conv(const struct nn_pass *pass, int i)
 
     nn_conv_forward(&args, &pass->memory->scratch);
     nn_batchnorm_measure(&pass->memory->norms[i], &sums, weights_of(pass, node, NN_NORM_WEIGHT),
-                         pass->statistics + tensor_at(pass, node, NN_NORM_MEAN));
+                         pass->statistics + tensor_at(pass, node, NN_NORM_MEAN) -
+                             pass->graph->unmeasured_count);
 }
 
 /* Where a convolution's result goes in evaluation, and what is done to it: the last one before a
@@ -191,18 +201,20 @@ static void forward_node(const struct nn_pass *pass, int i)
 
     switch (node->kind) {
     case NN_NODE_CONV:
-        if (is_training(pass))
+        if (measures(pass, i))
             train_conv(pass, i);
         else
             evaluate_conv(pass, i);
         break;
     case NN_NODE_JOIN:
-        if (is_training(pass) && !pass->graph->values[node->out].unwritten)
+        if (measures(pass, i) && !pass->graph->values[node->out].unwritten)
             join(pass, node);
         break;
     case NN_NODE_MAXPOOL:
         nn_maxpool_forward(&node->pool, pass->n, &x, y,
-                           pass->gradient == NULL ? NULL : pass->memory->taken[i],
+                           pass->gradient == NULL || i < pass->graph->first_trained
+                               ? NULL
+                               : pass->memory->taken[i],
                            &pass->memory->scratch);
         break;
     case NN_NODE_AVGPOOL:
@@ -220,7 +232,11 @@ static void forward_node(const struct nn_pass *pass, int i)
 
 int nn_pass_forward(const struct nn_pass *pass)
 {
-    for (int i = 0; i < pass->graph->node_count; i++) {
+    const struct nn_graph *graph = pass->graph;
+    const int begin = pass->features != NULL ? graph->first_trained : 0;
+    const int end = pass->frozen_only ? graph->first_trained : graph->node_count;
+
+    for (int i = begin; i < end; i++) {
         if (is_cancelled(pass))
             return 1;
         forward_node(pass, i);
@@ -309,6 +325,7 @@ static void backward_conv(const struct nn_pass *pass, int i)
     const struct nn_batchnorm *norm = &pass->memory->norms[i];
     float *const y = data_of(pass, node->out);
     const size_t k = (size_t)node->conv.k;
+    const bool goes_on = nn_graph_wants_gradient(pass->graph, node->in);
     const struct nn_conv_backward_weights weights = {
         .conv = &node->conv,
         .n = pass->n,
@@ -321,12 +338,12 @@ static void backward_conv(const struct nn_pass *pass, int i)
                .share = norm->share,
                .pull = norm->pull,
                .slope = norm->scale,
-               .store = node->in != 0 ? y : NULL},
+               .store = goes_on ? y : NULL},
         .dw = pass->gradient + tensor_at(pass, node, NN_CONV_FILTERS),
     };
 
     nn_conv_backward_weights(&weights, &pass->memory->scratch);
-    if (node->in != 0) {
+    if (goes_on) {
         const struct nn_conv_backward_data data = {
             .conv = &node->conv,
             .n = pass->n,
@@ -342,25 +359,33 @@ static void backward_conv(const struct nn_pass *pass, int i)
 
 static void backward_linear(const struct nn_pass *pass, const struct nn_node *node)
 {
-    const float *dy = pass->memory->gradient[node->out];
+    float *const dy = pass->memory->gradient[node->out];
 
+    nn_linear_mask(&node->linear, pass->n, data_of(pass, node->out), dy);
     nn_linear_backward_weights(&node->linear, pass->n, data_of(pass, node->in), dy,
                                pass->gradient + tensor_at(pass, node, 0),
                                pass->gradient + tensor_at(pass, node, 1), &pass->memory->scratch);
-    nn_linear_backward_data(&node->linear, pass->n, dy, weights_of(pass, node, 0),
-                            pass->memory->gradient[node->in], &pass->memory->scratch);
+    if (nn_graph_wants_gradient(pass->graph, node->in))
+        nn_linear_backward_data(&node->linear, pass->n, dy, weights_of(pass, node, 0),
+                                pass->memory->gradient[node->in], &pass->memory->scratch);
 }
 
 static void backward_node(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
     const float *dy = pass->memory->gradient[node->out];
-    const struct nn_sink dx = gradient_sink(pass, i);
+    struct nn_sink dx;
 
+    if (node->kind == NN_NODE_CONV)
+        backward_conv(pass, i);
+    else if (node->kind == NN_NODE_LINEAR)
+        backward_linear(pass, node);
+    if (node->kind == NN_NODE_CONV || !nn_graph_wants_gradient(pass->graph, node->in))
+        return;
+    dx = gradient_sink(pass, i);
     switch (node->kind) {
     case NN_NODE_CONV:
-        backward_conv(pass, i);
-        break;
+    case NN_NODE_LINEAR:
     case NN_NODE_JOIN: /* its gradient is its operands' */
         break;
     case NN_NODE_MAXPOOL:
@@ -373,9 +398,6 @@ static void backward_node(const struct nn_pass *pass, int i)
         break;
     case NN_NODE_SHORTCUT:
         nn_shortcut_backward(&node->shortcut, pass->n, dy, dx.y);
-        break;
-    case NN_NODE_LINEAR:
-        backward_linear(pass, node);
         break;
     }
 }
@@ -396,7 +418,7 @@ static size_t finished_by(const struct nn_graph *graph, int i)
 int nn_pass_backward(const struct nn_pass *pass, void (*ready)(void *context, size_t floats),
                      void *context)
 {
-    for (int i = pass->graph->node_count - 1; i >= 0; i--) {
+    for (int i = pass->graph->node_count - 1; i >= pass->graph->first_trained; i--) {
         const size_t finished = finished_by(pass->graph, i);
 
         if (is_cancelled(pass))

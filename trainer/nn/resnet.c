@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "trainer/nn/graph.h"
+#include "trainer/nn/tuning.h"
 
 #define STAGES_MAX 4
 #define NAME_BYTES 64
@@ -50,6 +51,27 @@ int nn_resnet_image_size(const struct nn_resnet *resnet)
 int nn_resnet_image_size_min(const struct nn_resnet *resnet)
 {
     return resnet->cifar ? 8 : 32;
+}
+
+int nn_resnet_stages(const struct nn_resnet *resnet)
+{
+    int stages = 0;
+
+    while (stages < STAGES_MAX && resnet->blocks[stages] > 0)
+        stages++;
+    return stages;
+}
+
+static int stem_planes(const struct nn_resnet *resnet)
+{
+    return resnet->cifar ? 16 : 64;
+}
+
+int nn_resnet_features(const struct nn_resnet *resnet)
+{
+    const int planes = stem_planes(resnet) << (nn_resnet_stages(resnet) - 1);
+
+    return resnet->bottleneck ? 4 * planes : planes;
 }
 
 /* A block under construction: names are "<prefix>.conv1" and so on. */
@@ -113,38 +135,54 @@ static int add_bottleneck(struct nn_graph *graph, const struct block *block, int
     return nn_graph_join(graph, x, around);
 }
 
-static int add_stages(struct nn_graph *graph, const struct nn_resnet *resnet, int x, int planes)
+static int add_stage(struct nn_graph *graph, const struct nn_resnet *resnet, int stage, int x)
 {
-    for (int stage = 0; stage < STAGES_MAX; stage++, planes *= 2) {
-        for (int i = 0; i < resnet->blocks[stage]; i++) {
-            char prefix[NAME_BYTES / 2];
-            const struct block block = {
-                .prefix = prefix,
-                .planes = planes,
-                .stride = stage > 0 && i == 0 ? 2 : 1,
-            };
+    for (int i = 0; i < resnet->blocks[stage]; i++) {
+        char prefix[NAME_BYTES / 2];
+        const struct block block = {
+            .prefix = prefix,
+            .planes = stem_planes(resnet) << stage,
+            .stride = stage > 0 && i == 0 ? 2 : 1,
+        };
 
-            snprintf(prefix, sizeof(prefix), "layer%d.%d", stage + 1, i);
-            x = resnet->bottleneck ? add_bottleneck(graph, &block, x)
-                                   : add_basic(graph, resnet, &block, x);
-        }
+        snprintf(prefix, sizeof(prefix), "layer%d.%d", stage + 1, i);
+        x = resnet->bottleneck ? add_bottleneck(graph, &block, x)
+                               : add_basic(graph, resnet, &block, x);
     }
     return x;
 }
 
-void nn_resnet_build(const struct nn_resnet *resnet, int image_size, int classes,
-                     struct nn_graph *graph)
+/* Names as PyTorch gives them where fc is replaced by Sequential(Linear, ReLU, ..., Linear). */
+static void add_head(struct nn_graph *graph, const struct nn_tuning *tuning, int x, int classes)
 {
-    const int planes = resnet->cifar ? 16 : 64;
+    char name[NAME_BYTES] = "fc";
+
+    for (int i = 0; i < tuning->hidden_count; i++) {
+        snprintf(name, sizeof(name), "fc.%d", 2 * i);
+        x = nn_graph_linear(graph, name, x, tuning->hidden[i], true);
+        snprintf(name, sizeof(name), "fc.%d", 2 * i + 2);
+    }
+    nn_graph_linear(graph, name, x, classes, false);
+}
+
+void nn_resnet_build(const struct nn_resnet *resnet, int image_size, int classes,
+                     const struct nn_tuning *tuning, struct nn_graph *graph)
+{
     int x = 0;
 
     nn_graph_init(graph, 3, image_size, image_size);
-    x = nn_graph_conv(graph, "conv1", "bn1", x, planes, resnet->cifar ? 3 : 7,
+    x = nn_graph_conv(graph, "conv1", "bn1", x, stem_planes(resnet), resnet->cifar ? 3 : 7,
                       resnet->cifar ? 1 : 2);
     /* A CIFAR network's first block reads the stem's ReLU twice. */
     x = resnet->cifar ? nn_graph_join(graph, x, NN_NONE) : nn_graph_maxpool(graph, x);
-    x = add_stages(graph, resnet, x, planes);
+    for (int stage = 0; stage < nn_resnet_stages(resnet); stage++) {
+        if (tuning->frozen == stage + 1)
+            nn_graph_freeze(graph, tuning->frozen_batch);
+        x = add_stage(graph, resnet, stage, x);
+    }
     x = nn_graph_avgpool(graph, x);
-    nn_graph_linear(graph, "fc", x, classes);
+    if (tuning->frozen == NN_FROZEN_BODY)
+        nn_graph_freeze(graph, tuning->frozen_batch);
+    add_head(graph, tuning, x, classes);
     nn_graph_finish(graph);
 }
