@@ -70,7 +70,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                                              .classes = job->classes,
                                              .image_size = o->image_size,
                                              .micro_batch_max = job->micro_batch,
-                                             .training = true};
+                                             .training = true,
+                                             .tuning = o->tuning};
     const size_t vectors = (size_t)optim_vectors(o->optimizer.kind),
                  best = o->keep_best && o->bench_steps == 0;
     struct nn_model_memory model;
@@ -80,13 +81,13 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
     *memory = (struct train_memory){
         .weights = model.weights,
         .best = best * model.weights,
-        .state = vectors * model.weights,
+        .state = vectors * model.trained,
         .gradients = vectors_of(job) * model.gradient,
         .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
                                         o->bucket_bytes),
         .values = model.values,
         .working = model.working + (size_t)job->threads * model.working_of_thread,
-        .save = o->bench_steps > 0 ? 0 : (1 + vectors + best) * model.weights,
+        .save = o->bench_steps > 0 ? 0 : (1 + best) * model.weights + vectors * model.trained,
         .pictures = pictures_of(job),
         .fetched = fetched_by(o),
     };

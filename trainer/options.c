@@ -121,8 +121,9 @@ static int check_paths(const struct train_options *o, struct err *err)
     static const struct {
         const char *name;
         bool s3;
-    } paths[] = {{"data", true},       {"train", true},     {"val", true},     {"test", true},
-                 {"checkpoint", true}, {"model-dir", true}, {"report", false}, {"resume", true}};
+    } paths[] = {{"data", true},      {"train", true},      {"val", true},
+                 {"test", true},      {"pretrained", true}, {"checkpoint", true},
+                 {"model-dir", true}, {"report", false},    {"resume", true}};
 
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         const char *text = option_text(&o->set, paths[i].name);
@@ -161,6 +162,7 @@ static void fill_texts(struct train_options *o)
     o->train = path_option(o, "train");
     o->val = path_option(o, "val");
     o->test = path_option(o, "test");
+    o->pretrained = path_option(o, "pretrained");
     o->checkpoint = path_option(o, "checkpoint");
     o->resume = path_option(o, "resume");
     o->model_dir = path_option(o, "model-dir");
@@ -258,6 +260,18 @@ static int fill_model(struct train_options *o, struct err *err)
     return 0;
 }
 
+static int fill_tuning(struct train_options *o, struct err *err)
+{
+    const struct option_set *const set = &o->set;
+
+    if (nn_tuning_parse_layers(&o->tuning, o->model, option_text(set, "train-layers"), err) < 0)
+        return err_wrap(err, "%s", called(o, "--train-layers"));
+    if (nn_tuning_parse_head(&o->tuning, o->model, option_text(set, "head"), err) < 0)
+        return err_wrap(err, "%s", called(o, "--head"));
+    o->tuning.frozen_batch = strcmp(option_text(set, "batch-norm"), "batch") == 0;
+    return 0;
+}
+
 /* off or on; the built-in algorithm has false and true. */
 static int fill_early_stopping(struct train_options *o, struct err *err)
 {
@@ -311,9 +325,9 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
-    if (fill_model(o, err) < 0 || fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 ||
-        fill_class_weights(o, err) < 0 || fill_early_stopping(o, err) < 0 ||
-        fill_lr_steps(o, err) < 0)
+    if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_batches(o, err) < 0 ||
+        fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
+        fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
 }

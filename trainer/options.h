@@ -15,6 +15,7 @@
 #include "base/option.h"
 #include "trainer/early_stopping.h"
 #include "trainer/hyperparameters.h"
+#include "trainer/nn/tuning.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/optim/schedule.h"
 
@@ -32,6 +33,8 @@ struct train_options {
     const char *data, *train, *val, *test; /* NULL: not given */
     double val_split;                      /* 0: none */
     const char *model;
+    const char *pretrained;  /* NULL: none */
+    struct nn_tuning tuning; /* what is trained, and the head */
     int image_size, epochs, global_batch, micro_batch,
         lanes; /* lanes V = ceil(global_batch / micro_batch) */
     double lr, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */

@@ -15,6 +15,7 @@
 #include "trainer/memory.h"
 #include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/kernel/threads.h"
+#include "trainer/pretrained.h"
 #include "trainer/stop.h"
 
 int train_threads(int ranks_of_host)
@@ -255,7 +256,8 @@ static int make_model(struct train_run *run, struct err *err)
                                              .classes = run->dataset.train.classes,
                                              .image_size = o->image_size,
                                              .micro_batch_max = o->micro_batch,
-                                             .training = true};
+                                             .training = true,
+                                             .tuning = o->tuning};
 
     if (check_memory(run, err) < 0)
         return -1;
@@ -417,6 +419,20 @@ static int weigh_classes(struct train_run *run, struct err *err)
                           err);
 }
 
+static int load_pretrained(struct train_run *run, struct err *err)
+{
+    const char *const path = run->options->pretrained;
+    int rc = 0;
+
+    if (path == NULL)
+        return 0;
+    if (run->comm->rank == 0)
+        rc = train_pretrained_load(run->model, path, err);
+    if (train_share_outcome(run, rc, err) < 0)
+        return -1;
+    return train_share_model(run, err);
+}
+
 static int load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
     if (agree_on_numerics(run, err) < 0)
@@ -432,7 +448,7 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
     if (check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
         check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
         return -1;
-    if (run->resumed && train_resume_load(run, file, path, err) < 0)
+    if ((run->resumed ? train_resume_load(run, file, path, err) : load_pretrained(run, err)) < 0)
         return -1;
     if (!run->resumed)
         run->position.best_accuracy = -1;

@@ -82,8 +82,8 @@ struct train_run {
     struct comm_tree_sum tree;
     struct comm_exchange *exchange;
     struct comm_leaves lanes; /* this rank's */
-    float *sum; /* of all leaves: (running | weights) floats; tree's storage, or own where tree has
-                   none */
+    float *sum; /* of all leaves: (measured statistics | trained weights) floats; tree's storage, or
+                   own where tree has none */
     float *own_sum;
 
     struct train_truncated truncated; /* this rank's */

@@ -16,7 +16,7 @@
  * gradient. */
 static size_t leaf_floats(const struct train_run *run)
 {
-    return nn_model_running_count(run->model) + nn_model_weight_count(run->model);
+    return nn_model_measured_count(run->model) + nn_model_trained_count(run->model);
 }
 
 /* Partial sums beyond those that a power of two of lanes needs, on the rank that keeps the most. */
@@ -103,7 +103,7 @@ static int train_micro_batch(struct train_run *run, double weight, uint32_t lane
                            .class_weights = run->class_weights.weight,
                            .label_smoothing = (float)run->options->label_smoothing,
                            .statistics = leaf,
-                           .gradient = leaf + nn_model_running_count(run->model),
+                           .gradient = leaf + nn_model_measured_count(run->model),
                            .cancel = &train_stop_drop};
     const int got = next_batch(run, lane_images, &batch, err);
     const double read = clock_now_s();
@@ -155,10 +155,10 @@ static int train_lanes(struct train_run *run, double weight, struct agreement *m
 static void apply(struct train_run *run, uint32_t leaves, double lr)
 {
     const struct train_options *const o = run->options;
-    const size_t running = nn_model_running_count(run->model), trained = run->state.count;
-    float *const gradient = run->sum + running;
+    const size_t measured = nn_model_measured_count(run->model), trained = run->state.count;
+    float *const gradient = run->sum + measured;
 
-    for (size_t i = 0; i < running; i++)
+    for (size_t i = 0; i < measured; i++)
         run->sum[i] /= (float)leaves;
     if (o->clip_norm > 0)
         optim_clip(gradient, trained, o->clip_norm);

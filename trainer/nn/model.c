@@ -91,6 +91,7 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
     size = nn_memory_size(&graph, options->micro_batch_max, options->training);
     *memory = (struct nn_model_memory){
         .weights = (graph.weight_count + graph.running_count) * sizeof(float),
+        .trained = graph.trained_count * sizeof(float),
         .gradient =
             (graph.trained_count + graph.running_count - graph.unmeasured_count) * sizeof(float),
         .values = size.values * sizeof(float),

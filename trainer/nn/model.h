@@ -53,6 +53,7 @@ void nn_model_free(struct nn_model *model);
 /* What a model takes, in bytes. */
 struct nn_model_memory {
     size_t weights;  /* the weight and running vectors */
+    size_t trained;  /* the weights that are trained: what an optimizer's vector takes */
     size_t gradient; /* of one gradient with its statistics; the caller has as many as it needs */
     size_t values;   /* between layers, and their gradients */
     size_t working;  /* of the layers: packed filters, tiles, sums */
@@ -145,7 +146,7 @@ struct nn_step {
     int n;                 /* 1 .. micro_batch_max */
     float scale; /* what each image's loss is multiplied with before backward: 1 / images of the
                     step */
-    float label_smoothing; /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
+    float label_smoothing;       /* [0, 1): as torch.nn.CrossEntropyLoss defines it */
     const double *class_weights; /* (classes), as there; NULL: all 1 */
     float *statistics; /* (measured count) out: this micro-batch's means and unbiased variances, in
                           the places of the running vector's end (variance 0 where a channel saw one
