@@ -34,11 +34,12 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
 
 void train_tell_worst(struct train_run *run, const char *heading)
 {
-    const char *at = buf_text(&run->worst);
+    char *rest = NULL;
 
-    if (*at != '\0')
+    if (run->worst.bytes > 0)
         log_info("%s, the classes known least:", heading);
-    for (; *at != '\0'; at += strcspn(at, "\n") + 1)
-        log_info("  %.*s", (int)strcspn(at, "\n"), at);
+    for (const char *line = strtok_r(buf_text(&run->worst), "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest))
+        log_info("  %s", line);
     buf_release(&run->worst);
 }
