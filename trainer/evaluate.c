@@ -34,21 +34,17 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                        uint64_t begin, uint64_t end, struct err *err)
 {
     const struct train_options *const o = run->options;
-    struct data_stream_options options = {.index = index,
-                                          .sample_begin = begin,
-                                          .sample_end = end,
-                                          .micro_batch = o->micro_batch,
-                                          .threads = o->decode_threads,
-                                          .depth = TRAIN_BATCHES_AHEAD_EVALUATION,
-                                          .fetch_bytes =
-                                              o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
-                                          .fetch_threads = o->fetch_threads};
+    const struct data_stream_options options = {.index = index,
+                                                .transform = o->evaluation,
+                                                .sample_begin = begin,
+                                                .sample_end = end,
+                                                .micro_batch = o->micro_batch,
+                                                .threads = o->decode_threads,
+                                                .depth = TRAIN_BATCHES_AHEAD_EVALUATION,
+                                                .fetch_bytes =
+                                                    o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
+                                                .fetch_threads = o->fetch_threads};
 
-    options.transform.kind =
-        nn_model_default_image_size(o->model) == 32 ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER;
-    options.transform.size = o->image_size;
-    memcpy(options.transform.mean, data_imagenet_mean, sizeof options.transform.mean);
-    memcpy(options.transform.std, data_imagenet_std, sizeof options.transform.std);
     return data_stream_new(&options, err);
 }
 

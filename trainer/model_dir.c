@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/index.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/transform_text.h"
 #include "trainer/options.h"
 #include "trainer/tensors.h"
 
@@ -74,13 +74,13 @@ static json_t *hyperparameters(const struct train_options *options)
 static int write_config(const struct place *place, const struct train_options *options, int classes,
                         struct err *err)
 {
-    const float *const m = data_imagenet_mean, *const s = data_imagenet_std;
-    json_t *const config = json_pack(
-        "{s:s, s:s, s:i, s:i, s:{s:[f,f,f], s:[f,f,f]}, s:o}", "format", "convoy-model-1", "model",
-        options->model, "classes", classes, "image_size", options->image_size, "normalize", "mean",
-        (double)m[0], (double)m[1], (double)m[2], "std", (double)s[0], (double)s[1], (double)s[2],
-        "hyperparameters", hyperparameters(options));
-    const int rc = write_json(place, "config.json", config, err);
+    json_t *const config = json_pack("{s:s, s:s, s:i}", "format", "convoy-model-1", "model",
+                                     options->model, "classes", classes);
+    int rc;
+
+    data_transform_to_json(&options->evaluation, config);
+    json_object_set_new(config, "hyperparameters", hyperparameters(options));
+    rc = write_json(place, "config.json", config, err);
 
     json_decref(config);
     return rc;

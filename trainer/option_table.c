@@ -90,6 +90,22 @@ const struct option_spec train_option_table[] = {
      .flags = FIXED,
      .help = "random crop and horizontal flip in training (CIFAR models: shift by up to 4 pixels "
              "and flip)"},
+    {.name = "normalize",
+     .kind = OPTION_TEXT,
+     .metavar = "imagenet|none|R,G,B/R,G,B",
+     .fallback = "imagenet",
+     .flags = FIXED,
+     .help = "what is taken off red, green, blue in [0, 1] / what they are divided by; none: "
+             "nothing, and 1"},
+    {.name = "eval-transform",
+     .kind = OPTION_CHOICE,
+     .metavar = "center|resize",
+     .choices = "center|resize",
+     .flags = FIXED,
+     .shown = "center; resize for CIFAR models",
+     .help = "evaluated pictures: shorter side to the image size x 256 / 224 and its middle; or "
+             "both sides to\nthe image size, whatever their aspect; training's too with --augment "
+             "none"},
     /* optimisation */
     {.name = "epochs",
      .kind = OPTION_INTEGER,

@@ -10,6 +10,7 @@
 #include "base/uri.h"
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
+#include "trainer/data/transform_text.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
 
@@ -300,6 +301,23 @@ static int fill_class_weights(struct train_options *o, struct err *err)
     return 0;
 }
 
+/* Training without augmentation sees pictures as evaluation does. */
+static int fill_transforms(struct train_options *o, struct err *err)
+{
+    const bool small = nn_model_default_image_size(o->model) == 32;
+    const char *const kind = option_text(&o->set, "eval-transform");
+    struct data_transform *const evaluation = &o->evaluation;
+
+    *evaluation = (struct data_transform){.size = o->image_size, .seed = o->seed};
+    data_transform_set_eval(evaluation, kind != NULL ? kind : small ? "resize" : "center");
+    if (data_transform_set_normalize(evaluation, option_text(&o->set, "normalize"), err) < 0)
+        return err_wrap(err, "%s", called(o, "--normalize"));
+    o->training = *evaluation;
+    if (strcmp(option_text(&o->set, "augment"), "standard") == 0)
+        o->training.kind = small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP;
+    return 0;
+}
+
 int train_options_fill(struct train_options *o, struct err *err)
 {
     const struct option_set *const set = &o->set;
@@ -312,7 +330,6 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->label_smoothing = option_number(set, "label-smoothing");
     o->lr_factor = option_number(set, "lr-factor");
     o->drop_last = strcmp(option_text(set, "last-batch"), "drop") == 0;
-    o->augment = strcmp(option_text(set, "augment"), "standard") == 0;
     o->seed = (uint64_t)option_integer(set, "seed");
     o->keep = (int)option_integer(set, "keep");
     o->keep_best = strcmp(option_text(set, "keep-model"), "best") == 0;
@@ -325,8 +342,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
-    if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_batches(o, err) < 0 ||
-        fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
+    if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_transforms(o, err) < 0 ||
+        fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
         fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
     return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
@@ -348,9 +365,9 @@ static int check_unknown(const struct train_options *o, struct err *err)
 /* The shorter side of a picture before evaluation crops it, as trainer/data/transform.h says. */
 static int check_resize(const struct train_options *o, struct err *err)
 {
-    const bool small = nn_model_default_image_size(o->model) == 32;
+    const bool center = o->evaluation.kind == DATA_TRANSFORM_CENTER;
 
-    return train_hyperparameters_check_resize(small ? o->image_size : o->image_size * 256 / 224,
+    return train_hyperparameters_check_resize(center ? o->image_size * 256 / 224 : o->image_size,
                                               err);
 }
 
@@ -404,6 +421,8 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
         buf_printf(out, "%.17g", o->lr);
     else if (strcmp(name, "weight-decay") == 0)
         buf_printf(out, "%.17g", o->optimizer.adam.weight_decay);
+    else if (strcmp(name, "eval-transform") == 0)
+        buf_printf(out, "%s", data_transform_eval_name(o->evaluation.kind));
 }
 
 int train_options_check_ranks(const struct train_options *o, int ranks, struct err *err)

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/option.h"
+#include "trainer/data/transform.h"
 #include "trainer/early_stopping.h"
 #include "trainer/hyperparameters.h"
 #include "trainer/nn/tuning.h"
@@ -33,14 +34,15 @@ struct train_options {
     const char *data, *train, *val, *test; /* NULL: not given */
     double val_split;                      /* 0: none */
     const char *model;
-    const char *pretrained;  /* NULL: none */
-    struct nn_tuning tuning; /* what is trained, and the head */
+    const char *pretrained;                     /* NULL: none */
+    struct nn_tuning tuning;                    /* what is trained, and the head */
+    struct data_transform training, evaluation; /* of pictures */
     int image_size, epochs, global_batch, micro_batch,
         lanes; /* lanes V = ceil(global_batch / micro_batch) */
     double lr, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */
     struct optim_optimizer optimizer;
     char *class_weights; /* as class_weights.h keeps it; ours */
-    bool drop_last, augment;
+    bool drop_last;
     const char *lr_schedule;
     double lr_steps[OPTIM_SCHEDULE_STEPS_MAX]; /* epochs, ascending */
     int lr_step_count;

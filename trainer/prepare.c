@@ -280,9 +280,9 @@ static int make_model(struct train_run *run, struct err *err)
 static struct data_stream *open_stream(const struct train_run *run, struct err *err)
 {
     const struct train_options *const o = run->options;
-    const bool small = nn_model_default_image_size(o->model) == 32;
-    struct data_stream_options options = {
+    const struct data_stream_options options = {
         .index = &run->dataset.train,
+        .transform = o->training,
         .order = &run->order,
         .lane_begin = run->lanes.begin,
         .lane_end = run->lanes.end,
@@ -295,13 +295,6 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
         .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
         .fetch_threads = o->fetch_threads};
 
-    options.transform.kind = o->augment
-                                 ? (small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP)
-                                 : (small ? DATA_TRANSFORM_RESIZE : DATA_TRANSFORM_CENTER);
-    options.transform.size = o->image_size;
-    options.transform.seed = o->seed;
-    memcpy(options.transform.mean, data_imagenet_mean, sizeof options.transform.mean);
-    memcpy(options.transform.std, data_imagenet_std, sizeof options.transform.std);
     return data_stream_new(&options, err);
 }
 

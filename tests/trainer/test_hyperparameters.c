@@ -107,7 +107,7 @@ static void hyperparameters_of_the_built_in_algorithm_set_our_options(void **sta
     assert_true(o.optimizer.sgd.nesterov);
     assert_true(o.optimizer.sgd.momentum == 0.8f);
     assert_true(o.optimizer.sgd.weight_decay == 0);
-    assert_true(o.augment);
+    assert_true(o.training.kind == DATA_TRANSFORM_PAD_CROP);
     assert_string_equal(o.report, "/elsewhere"); /* the user's word, not the platform's folder */
     assert_string_equal(o.checkpoint, "/kept");
     assert_string_equal(o.data, "/pictures");

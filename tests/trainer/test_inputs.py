@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Bad input and options: one clear line that names the file or option, exit 2, nothing written, no hang."""
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -47,7 +48,9 @@ class Inputs(Job):
 
     def test_bad_value(self):
         for option in ("--epochs=x", "--epochs=0", "--epochs=1.5", "--lr=-1", "--lr=nan", "--lr-schedule=round", "--max-run=7",
-                       "--checkpoint-every=5x", "--lr-steps=3,2", "--lr-steps=[3", "--lr-steps=3]x", "--image-size=1", "--val-split=1", "--last-batch=", "--micro-batch=17"):
+                       "--checkpoint-every=5x", "--lr-steps=3,2", "--lr-steps=[3", "--lr-steps=3]x", "--image-size=1", "--val-split=1", "--last-batch=", "--micro-batch=17",
+                       "--normalize=imagenette", "--normalize=0.5,0.5,0.5", "--normalize=0.5,0.5,0.5/0.5,0.5,0", "--eval-transform=crop",
+                       "--normalize=123.7,116.3,103.5/58.4,57.1,57.4"):
             with self.subTest(option):
                 self.at_once([option], option.split("=")[0])
 
@@ -324,6 +327,27 @@ class Inputs(Job):
         self.trained()
         self.refused(self.again(global_batch=32), "--global-batch", "32", "16", outputs=True, ranks=(2,))
         self.refused(self.again(seed=7), "--seed", "7", "1", outputs=True, ranks=(1,))
+
+    def test_another_normalisation_or_evaluation_on_resume(self):
+        self.trained(normalize="0.5,0.5,0.5/0.25,0.25,0.25", eval_transform="center")
+        self.refused(self.again(normalize="none"), "--normalize", "none", "0.25,0.25", outputs=True, ranks=(1,))
+        self.refused(self.again(eval_transform="resize"), "--eval-transform", "center", outputs=True, ranks=(1,))
+        self.assertEqual(self.convoy(2, *self.again()), 0, self.err)  # both come from the checkpoint
+        with open(self.path("model", "config.json")) as file:
+            config = json.load(file)
+        self.assertEqual(config["normalize"], {"mean": [0.5] * 3, "std": [0.25] * 3})
+        self.assertEqual((config["eval_transform"], config["image_size"]), ("center", 8))
+
+    def test_normalisation_changes_what_is_trained_and_what_is_evaluated(self):
+        seen = {}
+        for name, more in {"default": {}, "named": {"normalize": "imagenet", "eval_transform": "resize"},
+                           "none": {"normalize": "none"}, "center": {"eval_transform": "center"}}.items():
+            self.assertEqual(self.convoy(1, *self.options(image_size=16, **more)), 0, self.err)
+            seen[name] = (self.sha256(), self.events("eval")[-1]["loss"])
+        self.assertEqual(seen["named"], seen["default"])
+        self.assertNotEqual(seen["none"][0], seen["default"][0])
+        self.assertEqual(seen["center"][0], seen["default"][0])  # trained alike, ...
+        self.assertNotEqual(seen["center"][1], seen["default"][1])  # ... evaluated otherwise
 
     def test_other_pictures_on_resume(self):
         self.trained()
