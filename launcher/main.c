@@ -31,7 +31,7 @@ static const struct {
 } verbs[] = {
     {"train", "[launch options] [train options]\n"
               "    train a network, with any number of ranks on one or several hosts"},
-    {"synth", "DIR [--classes N] [--size PX] [--count N] [--seed N]\n"
+    {"synth", "DIR [--classes N] [--size PX] [--photos] [--count N] [--seed N]\n"
               "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
               "DIR/val/CLASS/*.jpg"},
     {"pack", "SRC DST\n"

@@ -191,8 +191,13 @@ static const struct option_spec synth_table[] = {
      .metavar = "PX",
      .min = 16,
      .max = 2048,
-     .fallback = "32",
-     .help = "pictures are PX x PX pixels"},
+     .shown = "32; 500 with --photos",
+     .help = "pictures are PX x PX pixels; photographs mostly PX x PX * 3/4, or upright"},
+    {.name = "photos",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
+     .help = "pictures as large and as detailed as photographs, each of its own size; classes also "
+             "have\ncolours of their own"},
     {.name = "count",
      .kind = OPTION_INTEGER,
      .metavar = "N",
@@ -211,9 +216,13 @@ static const struct option_spec synth_table[] = {
 
 static int synth(const char *target, struct option_set *set, struct err *err)
 {
+    const bool photos = option_flag(set, "photos"), sized = option_text(set, "size") != NULL;
     const struct data_synth_options options = {.target = target,
                                                .classes = (int)option_integer(set, "classes"),
-                                               .size = (int)option_integer(set, "size"),
+                                               .size = sized    ? (int)option_integer(set, "size")
+                                                       : photos ? 500
+                                                                : 32,
+                                               .photos = photos,
                                                .count = (uint64_t)option_integer(set, "count"),
                                                .seed = (uint64_t)option_integer(set, "seed"),
                                                .cancel = &train_stop_asked};

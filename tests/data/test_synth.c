@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <math.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,8 +18,10 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/philox.h"
 #include "trainer/data/decode.h"
 #include "trainer/data/draw.h"
+#include "trainer/data/photo.h"
 #include "trainer/data/synth.h"
 
 static char root[64];
@@ -142,6 +145,114 @@ static void synth_draws_the_same_bytes_for_the_same_options(void **state)
     }
     assert_memory_equal(sha[0], sha[1], DIGEST_SHA256_BYTES);
     assert_memory_not_equal(sha[0], sha[2], DIGEST_SHA256_BYTES);
+}
+
+/* The picture `name` below the root; *bytes is its file's length. */
+static void load(const char *name, struct data_image *image, size_t *bytes)
+{
+    struct buf file = {0};
+    struct err err = {0};
+
+    assert_int_equal(file_read(below_root(name), 1 << 24, &file, NULL), 0);
+    if (data_decode(file.data, file.bytes, image, &err) < 0)
+        fail_msg("%s: %s", name, err.msg);
+    *bytes = file.bytes;
+    buf_release(&file);
+}
+
+/* A photograph has a third to a whole byte a pixel: 500 x 375 of quality 90 some 60 to 100 KB. */
+static void synth_draws_photographs_of_many_sizes_with_as_many_bytes(void **state)
+{
+    const struct data_synth_options options = {
+        .classes = 2, .size = 200, .photos = true, .count = 60, .seed = 3};
+    int upright = 0, usual = 0;
+    size_t pixels = 0, bytes = 0;
+    struct data_image image = {0};
+
+    (void)state;
+    assert_int_equal(draw("set", options, NULL), 0);
+    for (int i = 0; i < 60; i++) {
+        char name[64];
+        size_t length;
+        int longer, shorter;
+
+        snprintf(name, sizeof name, "set/train/%s/%05d.jpg",
+                 i % 2 == 0 ? "00-disc-stripes" : "01-square-checks", i / 2);
+        load(name, &image, &length);
+        longer = image.width > image.height ? image.width : image.height;
+        shorter = image.width + image.height - longer;
+        assert_in_range(longer, 140, 280);
+        assert_in_range(longer * 100 / shorter, 100, 161);
+        assert_true((size_t)image.width * (size_t)image.height <= data_photo_pixels_max(200));
+        upright += image.height > image.width;
+        usual += longer == 200 && shorter == 150;
+        pixels += (size_t)image.width * (size_t)image.height;
+        bytes += length;
+    }
+    assert_in_range(upright, 10, 30);
+    assert_in_range(usual, 20, 40);
+    assert_in_range(bytes * 100 / pixels, 33, 60);
+    data_image_release(&image);
+}
+
+static void synth_draws_the_same_photographs_for_the_same_options(void **state)
+{
+    const struct data_synth_options options = {
+        .classes = 2, .size = 64, .photos = true, .count = 20, .seed = 1};
+    unsigned char sha[2][DIGEST_SHA256_BYTES];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(draw(i == 0 ? "a" : "b", options, NULL), 0);
+        digest_of(i == 0 ? "a" : "b", sha[i]);
+    }
+    assert_memory_equal(sha[0], sha[1], DIGEST_SHA256_BYTES);
+}
+
+/* The mean colour of the shape's points, over pictures of a class. */
+static void photograph_colour(int class, uint64_t seed, float mean[3])
+{
+    float *const rgba = malloc(40 * 30 * 4 * sizeof *rgba);
+    float weight = 0;
+
+    memset(mean, 0, 3 * sizeof *mean);
+    for (uint64_t number = 0; number < 20; number++) {
+        struct philox random;
+
+        philox_init(&random, seed, number, 0, PHILOX_SYNTH);
+        data_draw_coarse(class, 40, 30, &random, rgba);
+        for (int i = 0; i < 40 * 30; i++) {
+            for (int c = 0; c < 3; c++)
+                mean[c] += rgba[4 * i + c] * rgba[4 * i + 3];
+            weight += rgba[4 * i + 3];
+        }
+    }
+    assert_true(weight > 20 * 40 * 30 * 0.1f); /* the shape is there, and not all there is */
+    assert_true(weight < 20 * 40 * 30 * 0.8f);
+    for (int c = 0; c < 3; c++)
+        mean[c] /= weight;
+    free(rgba);
+}
+
+static float distance(const float a[3], const float b[3])
+{
+    return fabsf(a[0] - b[0]) + fabsf(a[1] - b[1]) + fabsf(a[2] - b[2]);
+}
+
+static void photographs_of_a_class_share_its_colours(void **state)
+{
+    float first[3], again[3], other[3];
+    int unlike = 0;
+
+    (void)state;
+    for (int class = 0; class < 20; class ++) {
+        photograph_colour(class, 9, first);
+        photograph_colour(class, 10, again);
+        photograph_colour(class + 1, 9, other);
+        assert_true(distance(first, again) < 0.15f);
+        unlike += distance(first, other) > 0.2f;
+    }
+    assert_true(unlike >= 15);
 }
 
 static void synth_shows_other_pictures_in_validation_than_in_training(void **state)
@@ -270,6 +381,9 @@ int main(void)
         ROOT_TEST(synth_draws_the_same_bytes_for_the_same_options),
         ROOT_TEST(synth_shows_other_pictures_in_validation_than_in_training),
         cmocka_unit_test(draw_names_every_class_differently),
+        cmocka_unit_test(photographs_of_a_class_share_its_colours),
+        ROOT_TEST(synth_draws_photographs_of_many_sizes_with_as_many_bytes),
+        ROOT_TEST(synth_draws_the_same_photographs_for_the_same_options),
         ROOT_TEST(synth_draws_the_most_classes),
         ROOT_TEST(synth_refuses_a_folder_that_holds_something),
         ROOT_TEST(synth_says_which_option_is_out_of_range),

@@ -399,24 +399,29 @@ static const struct colour *scene_shape(const struct scene *scene, float x, floa
     return &scene->fill[textured(recipe->texture, u, v, scale_periods[recipe->scale])];
 }
 
-static void scene_sample(const struct scene *scene, float x, float y, float sum[3])
+/* Add a point's colour; whether it is one of the shape. */
+static bool scene_sample(const struct scene *scene, float x, float y, float sum[3])
 {
     const struct colour *colour = scene_clutter(scene, x, y, true);
+    bool shape = false;
     float at;
 
-    if (colour == NULL)
+    if (colour == NULL) {
         colour = scene_shape(scene, x, y);
+        shape = colour != NULL;
+    }
     if (colour == NULL)
         colour = scene_clutter(scene, x, y, false);
     if (colour != NULL) {
         for (int c = 0; c < 3; c++)
             sum[c] += colour->rgb[c];
-        return;
+        return shape;
     }
     at = 0.5f + (x - 0.5f) * scene->ground_x + (y - 0.5f) * scene->ground_y;
     for (int c = 0; c < 3; c++)
         sum[c] +=
             scene->ground[0].rgb[c] + at * (scene->ground[1].rgb[c] - scene->ground[0].rgb[c]);
+    return false;
 }
 
 /* Nearly normal, standard deviation 1: four bytes' sum has mean 510 and variance 4 (256^2 - 1)
@@ -458,5 +463,69 @@ void data_draw(int class, int size, struct philox *random, uint8_t *rgb)
             for (int c = 0; c < 3; c++)
                 *rgb++ = level(sum[c] / (float)(samples * samples) * light +
                                scene.noise * noise(random));
+        }
+}
+
+/* ---- the same for a photograph ---- */
+
+#define PHOTO_SAMPLES   2     /* along each side of a coarse pixel */
+#define PHOTO_TINT      0.08f /* how far a picture's colours lie from its class's, at most */
+#define PHOTO_CLASS_KEY 133   /* of the classes' colours, which are the same in every set */
+
+/* A class's own two colours, not quite. */
+static void scene_tint(struct scene *scene, int class, struct philox *random)
+{
+    struct colour own[2];
+    struct philox fixed;
+
+    philox_init(&fixed, PHOTO_CLASS_KEY, (uint64_t) class, 0, PHILOX_SYNTH);
+    own[0] = colour_unlike(&fixed, NULL, 0, 0);
+    own[1] = colour_unlike(&fixed, own, 1, 0.3f);
+    for (int i = 0; i < 2; i++)
+        for (int c = 0; c < 3; c++)
+            scene->fill[i].rgb[c] = own[i].rgb[c] + between(random, -PHOTO_TINT, PHOTO_TINT);
+    scene->ground[0] = colour_unlike(random, scene->fill, 2, 0.1f);
+    for (int c = 0; c < 3; c++)
+        scene->ground[1].rgb[c] = scene->ground[0].rgb[c] + between(random, -0.3f, 0.3f);
+}
+
+/* From the square to a picture of wide x high, one of which is 1. */
+static void scene_spread(struct scene *scene, float wide, float high)
+{
+    const float reach = 0.95f * scene->radius, share = 1 / (1 - 2 * reach);
+
+    scene->x = reach + (scene->x - reach) * share * (wide - 2 * reach);
+    scene->y = reach + (scene->y - reach) * share * (high - 2 * reach);
+    for (int i = 0; i < scene->clutter_count; i++) {
+        scene->clutter[i].x *= wide;
+        scene->clutter[i].y *= high;
+    }
+}
+
+void data_draw_coarse(int class, int width, int height, struct philox *random, float *rgba)
+{
+    const int samples = PHOTO_SAMPLES, shorter = width < height ? width : height;
+    const float step = 1.0f / (float)(samples * shorter);
+    struct recipe recipe = {0};
+    struct scene scene;
+
+    recipe_find(class, &recipe);
+    scene_make(&scene, &recipe, random);
+    scene_tint(&scene, class, random);
+    scene_spread(&scene, (float)width / (float)shorter, (float)height / (float)shorter);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++, rgba += 4) {
+            const float light = 1 + ((float)x / (float)width - 0.5f) * scene.light_x +
+                                ((float)y / (float)height - 0.5f) * scene.light_y;
+            int inside_count = 0;
+
+            rgba[0] = rgba[1] = rgba[2] = 0;
+            for (int s = 0; s < samples * samples; s++)
+                inside_count +=
+                    scene_sample(&scene, ((float)(x * samples + s % samples) + 0.5f) * step,
+                                 ((float)(y * samples + s / samples) + 0.5f) * step, rgba);
+            for (int c = 0; c < 3; c++)
+                rgba[c] *= light / (float)(samples * samples);
+            rgba[3] = (float)inside_count / (float)(samples * samples);
         }
 }

@@ -24,4 +24,9 @@ void data_draw_name(int class, char *name, size_t bytes);
  * `random`. */
 void data_draw(int class, int size, struct philox *random, uint8_t *rgb);
 
+/** What a photograph of a class shows, without detail: (height, width, 4) floats, red, green and
+ * blue of about 0 .. 1, and the share of the pixel that is the class's shape. The shape has two
+ * colours that are its class's own, more or less. No noise. */
+void data_draw_coarse(int class, int width, int height, struct philox *random, float *rgba);
+
 #endif

@@ -26,12 +26,15 @@
 #include "base/uri.h"
 #include "trainer/data/codec.h"
 #include "trainer/data/draw.h"
+#include "trainer/data/photo.h"
 
 #define SYNTH_THREADS_MAX 16
 #define SYNTH_SIZE_MIN    16
 #define SYNTH_SIZE_MAX    8192
 #define QUALITY_MIN       70 /* of the JPEGs: drawn from 70 to 95 */
 #define QUALITIES         26
+#define PHOTO_QUALITY_MIN 85 /* from 85 to 95 */
+#define PHOTO_QUALITIES   11
 #define NAME_MAX_BYTES    64
 
 static const char *const split_names[] = {"train", "val"};
@@ -41,6 +44,7 @@ struct synth {
     const struct data_synth_options *options;
     char *folder; /* the hidden one */
     uint64_t counts[SPLITS];
+    struct data_grain *grain; /* of photographs; else NULL */
 
     pthread_mutex_t mutex; /* guards what follows */
     uint64_t next;         /* the next picture, counted over the splits */
@@ -78,6 +82,24 @@ static int synth_write(const char *path, const struct buf *jpeg, struct err *err
     return fd >= 0 && written == jpeg->bytes ? 0 : -1;
 }
 
+/* Draw one picture and encode it. */
+static int synth_draw_one(const struct synth *synth, int class, struct philox *random, uint8_t *rgb,
+                          struct buf *jpeg, struct err *err)
+{
+    const int size = synth->options->size;
+    int width = size, height = size, quality;
+
+    if (synth->grain != NULL) {
+        data_photo_size(size, random, &width, &height);
+        data_photo_draw(synth->grain, class, width, height, random, rgb);
+        quality = PHOTO_QUALITY_MIN + (int)philox_below(random, PHOTO_QUALITIES);
+    } else {
+        data_draw(class, size, random, rgb);
+        quality = QUALITY_MIN + (int)philox_below(random, QUALITIES);
+    }
+    return data_jpeg_encode(rgb, width, height, quality, jpeg, err);
+}
+
 static int synth_picture(const struct synth *synth, int split, uint64_t number, uint8_t *rgb,
                          struct buf *jpeg, struct err *err)
 {
@@ -89,10 +111,8 @@ static int synth_picture(const struct synth *synth, int split, uint64_t number, 
     int rc = -1;
 
     philox_init(&random, options->seed, number, (uint64_t)split, PHILOX_SYNTH);
-    data_draw(class, options->size, &random, rgb);
     jpeg->bytes = 0;
-    if (data_jpeg_encode(rgb, options->size, options->size,
-                         QUALITY_MIN + (int)philox_below(&random, QUALITIES), jpeg, err) < 0)
+    if (synth_draw_one(synth, class, &random, rgb, jpeg, err) < 0)
         return -1;
     synth_class_name(synth, class, name);
     buf_printf(&path, "%s/%s/%s/%05" PRIu64 ".jpg", synth->folder, split_names[split], name,
@@ -129,7 +149,8 @@ static void synth_fail(struct synth *synth, const struct err *err)
 static void synth_draw(struct synth *synth, const volatile sig_atomic_t *cancel)
 {
     const size_t size = (size_t)synth->options->size;
-    uint8_t *rgb = malloc(size * size * 3);
+    uint8_t *rgb = malloc(
+        (synth->grain != NULL ? data_photo_pixels_max(synth->options->size) : size * size) * 3);
     struct buf jpeg = {0};
     struct err err = {0};
     uint64_t number;
@@ -275,6 +296,8 @@ int data_synth(const struct data_synth_options *options, struct err *err)
     snprintf(hidden, sizeof hidden, ".synth.tmp-%ld", (long)getpid());
     synth.folder = uri_join(options->target, hidden);
     pthread_mutex_init(&synth.mutex, NULL);
+    if (options->photos)
+        synth.grain = data_grain_new();
     if (synth_make_folders(&synth, err) < 0)
         goto out;
     if (synth_run(&synth, err) < 0)
@@ -283,6 +306,7 @@ int data_synth(const struct data_synth_options *options, struct err *err)
 out:
     nftw(synth.folder, synth_remove_one, 16, FTW_DEPTH | FTW_PHYS);
     pthread_mutex_destroy(&synth.mutex);
+    data_grain_free(synth.grain);
     free(synth.folder);
     return rc;
 }

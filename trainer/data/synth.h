@@ -9,6 +9,7 @@
 #define DATA_SYNTH_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct err;
@@ -16,7 +17,8 @@ struct err;
 struct data_synth_options {
     const char *target; /* DIR/train/CLASS/NNNNN.jpg and DIR/val/CLASS/NNNNN.jpg */
     int classes;        /* 2 .. DATA_SYNTH_CLASSES_MAX */
-    int size;           /* pixels, >= 16 */
+    int size;           /* pixels, >= 16; of photographs what data_photo_size() is asked for */
+    bool photos;        /* as large and as detailed as photographs (photo.h), not size x size */
     uint64_t count; /* training pictures in all; a fifth as many more for validation, at least one a
                        class */
     uint64_t seed;
