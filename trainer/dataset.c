@@ -135,14 +135,27 @@ static int open_held_out(struct train_dataset *d, const struct places *places, d
     return 0;
 }
 
-static void tell(const char *what, const struct data_index *index)
+/* Empty pictures are bad ones that show in the listing. */
+static int tell(const char *what, const struct data_index *index, bool stop_at_bad, struct err *err)
 {
+    const struct data_left *const ignored = &index->ignored, *const empty = &index->empty;
+
     log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count,
              index->classes, index->root, (double)index->bytes / 1e6,
              index->sharded ? ", shards" : "");
-    if (index->ignored > 0)
-        log_warn("%zu files below '%s' are no pictures by their name and are left out",
-                 index->ignored, index->root);
+    if (ignored->count > 0)
+        log_warn("%zu files below '%s' are no pictures by their name and are left out; the first "
+                 "is '%s'",
+                 ignored->count, index->root, ignored->first);
+    if (empty->count > 0 && stop_at_bad)
+        return err_set(err, ERR_INPUT,
+                       "picture '%s/%s' is empty: it has 0 bytes (--bad-images "
+                       "stop)",
+                       index->root, empty->first);
+    if (empty->count > 0)
+        log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
+                 empty->count, index->root, empty->first);
+    return 0;
 }
 
 int train_dataset_open(struct train_dataset *d, const struct train_options *o, struct err *err)
@@ -157,18 +170,19 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
         goto out;
     if (check_names(&d->train, err) < 0)
         goto out;
-    tell("training", &d->train);
+    if (tell("training", &d->train, o->stop_at_bad, err) < 0)
+        goto out;
     if (check_expected(&d->train, &o->expected, err) < 0)
         goto out;
     if (open_held_out(d, &places, o->val_split, err) < 0)
         goto out;
-    if (d->has_val)
-        tell("validation", &d->val);
+    if (d->has_val && tell("validation", &d->val, o->stop_at_bad, err) < 0)
+        goto out;
     if (places.test != NULL && open_bound(&d->test, places.test, &d->train, err) < 0)
         goto out;
     d->has_test = places.test != NULL;
-    if (d->has_test)
-        tell("test", &d->test);
+    if (d->has_test && tell("test", &d->test, o->stop_at_bad, err) < 0)
+        goto out;
     rc = 0;
 out:
     free(places.train);

@@ -1,7 +1,7 @@
 #include "trainer/run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "trainer/data/stream.h"
@@ -43,7 +43,8 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                                 .depth = TRAIN_BATCHES_AHEAD_EVALUATION,
                                                 .fetch_bytes =
                                                     o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
-                                                .fetch_threads = o->fetch_threads};
+                                                .fetch_threads = o->fetch_threads,
+                                                .stop_at_bad = o->stop_at_bad};
 
     return data_stream_new(&options, err);
 }
@@ -66,9 +67,10 @@ static int score_batches(struct train_run *run, struct data_stream *stream, int 
 
         if (got <= 0)
             return got == 0 ? 0 : err->code == ERR_STOPPED ? 1 : -1;
-        cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, found->logits,
-                                      &train_stop_asked, &found->score);
-        if (!cancelled)
+        if (batch.n > 0)
+            cancelled = nn_model_evaluate(run->model, batch.x, batch.labels, batch.n, found->logits,
+                                          &train_stop_asked, &found->score);
+        if (!cancelled && batch.n > 0)
             train_tally_add(found->tally, batch.n, found->logits, batch.labels);
         data_stream_give_back(stream, &batch);
         if (cancelled)
@@ -90,16 +92,32 @@ static void show(struct train_run *run, const char *what, const struct nn_score 
                                                                 .accuracy = report_accuracy(&sum)});
 }
 
-void train_count_truncated(struct train_run *run, struct data_stream *stream)
+/* quote: stands on both sides of a name that has none. */
+static void note(struct train_noted *noted, uint64_t count, const char *quote, const char *first)
+{
+    if (noted->count == 0)
+        snprintf(noted->first, sizeof noted->first, "%s%s%s", quote, first, quote);
+    noted->count += (int64_t)count;
+}
+
+void train_note_odd(struct train_run *run, struct data_stream *stream)
 {
     struct data_stream_stats stats = {0};
 
     if (stream == NULL)
         return;
     data_stream_stats(stream, &stats);
-    if (run->truncated.count == 0)
-        memcpy(run->truncated.first, stats.truncated_first, sizeof run->truncated.first);
-    run->truncated.count += (int64_t)stats.truncated;
+    note(&run->truncated, stats.truncated, "'", stats.truncated_first);
+    note(&run->left_out, stats.left_out, "", stats.left_out_first);
+}
+
+int train_no_picture(struct train_run *run, const struct data_index *index, struct err *err)
+{
+    const char *const first = run->left_out.first;
+    const int rc = err_set(err, ERR_INPUT, "not one picture in '%s' can be decoded%s%s",
+                           index->root, *first != '\0' ? "; the first: " : "", first);
+
+    return train_share_failure(run, rc, err);
 }
 
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
@@ -138,11 +156,13 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
         }
         show(run, what, &mine.score, end - begin);
     }
-    train_count_truncated(run, stream);
+    train_note_odd(run, stream);
     data_stream_free(stream);
     free(mine.logits);
     if (rc < 0)
         return -1;
     *score = mine.score;
-    return comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err);
+    if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
+        return -1;
+    return score->images == 0 ? train_no_picture(run, index, err) : 0;
 }

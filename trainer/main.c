@@ -238,15 +238,23 @@ static const struct option_spec pack_table[] = {
      .max = 1e12,
      .fallback = "100000000",
      .help = "a shard is closed when it holds this much"},
+    {.name = "bad-images",
+     .kind = OPTION_CHOICE,
+     .metavar = "skip|stop",
+     .choices = "skip|stop",
+     .fallback = "skip",
+     .help = "files named like pictures that are none: pack them too, for training to leave them "
+             "out; or stop"},
 };
 
 static int pack(const char *source, const char *target, struct option_set *set, struct err *err)
 {
-    const struct data_pack_options options = {.source = source,
-                                              .target = target,
-                                              .shard_bytes =
-                                                  (uint64_t)option_integer(set, "shard-bytes"),
-                                              .cancel = &train_stop_asked};
+    const struct data_pack_options options = {
+        .source = source,
+        .target = target,
+        .shard_bytes = (uint64_t)option_integer(set, "shard-bytes"),
+        .stop_at_bad = strcmp(option_text(set, "bad-images"), "stop") == 0,
+        .cancel = &train_stop_asked};
 
     return data_pack(&options, err);
 }

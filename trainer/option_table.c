@@ -106,6 +106,13 @@ const struct option_spec train_option_table[] = {
      .help = "evaluated pictures: shorter side to the image size x 256 / 224 and its middle; or "
              "both sides to\nthe image size, whatever their aspect; training's too with --augment "
              "none"},
+    {.name = "bad-images",
+     .kind = OPTION_CHOICE,
+     .metavar = "skip|stop",
+     .choices = "skip|stop",
+     .fallback = "skip",
+     .help = "files named like pictures that cannot be decoded at all: leave them out, count them "
+             "and name the\nfirst; or end the run"},
     /* optimisation */
     {.name = "epochs",
      .kind = OPTION_INTEGER,

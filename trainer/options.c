@@ -330,6 +330,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->label_smoothing = option_number(set, "label-smoothing");
     o->lr_factor = option_number(set, "lr-factor");
     o->drop_last = strcmp(option_text(set, "last-batch"), "drop") == 0;
+    o->stop_at_bad = strcmp(option_text(set, "bad-images"), "stop") == 0;
     o->seed = (uint64_t)option_integer(set, "seed");
     o->keep = (int)option_integer(set, "keep");
     o->keep_best = strcmp(option_text(set, "keep-model"), "best") == 0;

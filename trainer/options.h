@@ -43,6 +43,7 @@ struct train_options {
     struct optim_optimizer optimizer;
     char *class_weights; /* as class_weights.h keeps it; ours */
     bool drop_last;
+    bool stop_at_bad; /* picture, instead of leaving it out */
     const char *lr_schedule;
     double lr_steps[OPTIM_SCHEDULE_STEPS_MAX]; /* epochs, ascending */
     int lr_step_count;

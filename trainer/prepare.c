@@ -293,7 +293,8 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
         .threads = o->decode_threads,
         .depth = TRAIN_BATCHES_AHEAD,
         .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
-        .fetch_threads = o->fetch_threads};
+        .fetch_threads = o->fetch_threads,
+        .stop_at_bad = o->stop_at_bad};
 
     return data_stream_new(&options, err);
 }

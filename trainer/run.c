@@ -269,6 +269,10 @@ static int train_epochs(struct train_run *run, struct err *err)
 
         if (train_epoch(run, err) < 0)
             return -1;
+        if (run->position.step > begun && run->position.epoch_score.images == 0) {
+            train_note_odd(run, run->stream);
+            return train_no_picture(run, &run->dataset.train, err);
+        }
         if (run->position.step > begun) /* else it was told before the run was resumed */
             tell_epoch(run);
         if (save_if(run, true, false, err) < 0)
@@ -282,25 +286,23 @@ static int train_epochs(struct train_run *run, struct err *err)
     return 0;
 }
 
-/* Every rank counts the damaged pictures it met; rank 0 tells the sum. Collective. */
-static int tell_truncated(struct train_run *run, int64_t *count, struct err *err)
+/* Every rank notes the odd pictures it met; rank 0 tells the sum. Collective. */
+static int tell_noted(struct train_run *run, const struct train_noted *mine, const char *what,
+                      int64_t *count, struct err *err)
 {
-    struct train_truncated *const all = calloc((size_t)run->comm->size, sizeof *all);
+    struct train_noted *const all = calloc((size_t)run->comm->size, sizeof *all);
     const char *first = NULL;
     int rc = 0;
 
     if (all == NULL)
         abort();
-    train_count_truncated(run, run->stream);
-    rc = comm_gather(run->comm, &run->truncated, sizeof run->truncated, all, err);
+    rc = comm_gather(run->comm, mine, sizeof *mine, all, err);
     for (int r = 0; r < run->comm->size; r++) {
         first = first == NULL && all[r].count > 0 ? all[r].first : first;
         *count += all[r].count;
     }
     if (rc == 0 && first != NULL && run->comm->rank == 0)
-        log_warn("%" PRId64 " times a picture was cut short and decoded as far as it goes; "
-                 "the first is '%s'",
-                 *count, first);
+        log_warn("%" PRId64 " times a picture %s; the first is %s", *count, what, first);
     free(all);
     return rc;
 }
@@ -308,17 +310,21 @@ static int tell_truncated(struct train_run *run, int64_t *count, struct err *err
 /* The run's last event, "finished" or "stopped". Collective. */
 static int tell_end(struct train_run *run, const char *how, const char *hex, struct err *err)
 {
-    int64_t truncated = 0;
+    int64_t truncated = 0, left_out = 0;
 
-    if (tell_truncated(run, &truncated, err) < 0)
+    train_note_odd(run, run->stream);
+    if (tell_noted(run, &run->truncated, "was cut short and decoded as far as it goes", &truncated,
+                   err) < 0 ||
+        tell_noted(run, &run->left_out, "could not be decoded and was left out", &left_out, err) <
+            0)
         return -1;
     report_metrics_write(&run->metrics, "end",
-                         json_pack("{s:s, s:s*, s:I, s:I, s:I, s:s*, s:f}", "how", how, "why",
+                         json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:s*, s:f}", "how", how, "why",
                                    run->ended_early ? "early stopping" : NULL, "step",
                                    (json_int_t)run->position.step, "images",
                                    (json_int_t)run->position.samples, "truncated",
-                                   (json_int_t)truncated, "sha256", hex, "seconds",
-                                   clock_now_s() - run->began_s));
+                                   (json_int_t)truncated, "left_out", (json_int_t)left_out,
+                                   "sha256", hex, "seconds", clock_now_s() - run->began_s));
     return 0;
 }
 

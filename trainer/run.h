@@ -49,10 +49,10 @@ struct train_position {
     uint32_t improved_epoch; /* the last that improved as early stopping sees it */
 };
 
-/* Pictures whose data ended early, decoded as far as they go. */
-struct train_truncated {
+/* Pictures that are not as they should be. */
+struct train_noted {
     int64_t count;
-    char first[256];
+    char first[512]; /* the first that this rank met, "" if none */
 };
 
 /* Where a rank's time went. */
@@ -86,7 +86,8 @@ struct train_run {
                    own where tree has none */
     float *own_sum;
 
-    struct train_truncated truncated; /* this rank's */
+    struct train_noted truncated; /* this rank's: data ended early, decoded as far as they go */
+    struct train_noted left_out;  /* this rank's: could not be decoded at all */
     struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
     struct report_metrics metrics;
     struct report_progress progress;
@@ -185,8 +186,11 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
 /** tell.c: log run->worst under a heading, and empty it. */
 void train_tell_worst(struct train_run *run, const char *heading);
 
-/** evaluate.c: add what a stream met to run->truncated. */
-void train_count_truncated(struct train_run *run, struct data_stream *stream);
+/** evaluate.c: add what a stream met to run->truncated and run->left_out. */
+void train_note_odd(struct train_run *run, struct data_stream *stream);
+
+/** evaluate.c: the error of every rank where not one picture of an index could be decoded. */
+int train_no_picture(struct train_run *run, const struct data_index *index, struct err *err);
 
 /** A score as the report wants it. */
 struct report_sum train_report_sum(const struct nn_score *score);

@@ -78,6 +78,7 @@ void train_step_release(struct train_run *run)
 /* What the ranks tell each other before they exchange gradients. */
 struct agreement {
     int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
+    int64_t empty; /* micro-batches of which no picture could be decoded: leaves of zeros */
 };
 
 /* As data_stream_next. */
@@ -91,10 +92,11 @@ static int next_batch(struct train_run *run, uint32_t lane_images, struct data_b
     return 1;
 }
 
-/* Run one micro-batch of a step with this sum of weights into the tree's next leaf. Returns 1 when
- * given up. */
+/* Run one micro-batch of a step with this sum of weights into the tree's next leaf; count it if it
+ * has no picture. Returns 1 when given up. */
 static int train_micro_batch(struct train_run *run, double weight, uint32_t lane_images,
-                             struct nn_score *score, struct train_times *times, struct err *err)
+                             struct nn_score *score, int64_t *empty, struct train_times *times,
+                             struct err *err)
 {
     const double begun = clock_now_s();
     struct data_batch batch = {0};
@@ -117,7 +119,12 @@ static int train_micro_batch(struct train_run *run, double weight, uint32_t lane
     step.x = batch.x;
     step.labels = batch.labels;
     step.n = batch.n;
-    cancelled = nn_model_train(run->model, &step, score);
+    if (batch.n > 0) {
+        cancelled = nn_model_train(run->model, &step, score);
+    } else {
+        memset(leaf, 0, leaf_floats(run) * sizeof *leaf);
+        ++*empty;
+    }
     if (run->same_batch == NULL)
         data_stream_give_back(run->stream, &batch);
     if (cancelled)
@@ -132,13 +139,14 @@ static int train_lanes(struct train_run *run, double weight, struct agreement *m
                        struct train_times *times, struct err *err)
 {
     struct nn_score score = {0};
+    int64_t empty = 0;
     int rc = 0;
 
     for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
         const uint32_t own = data_order_lane_images(&run->order, run->position.epoch_step, lane);
 
         if (own > 0)
-            rc = train_micro_batch(run, weight, own, &score, times, err);
+            rc = train_micro_batch(run, weight, own, &score, &empty, times, err);
     }
     *mine = (struct agreement){.images = score.images,
                                .correct = score.correct,
@@ -147,7 +155,8 @@ static int train_lanes(struct train_run *run, double weight, struct agreement *m
                                .nonfinite = score.nonfinite,
                                .stop = train_stop_asked != 0,
                                .dropped = rc == 1,
-                               .failed = rc < 0};
+                               .failed = rc < 0,
+                               .empty = empty};
     return rc < 0 ? -1 : 0;
 }
 
@@ -236,13 +245,17 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
                        "this step is kept",
                        (unsigned long long)run->position.step + 1, run->position.epoch);
     }
+    if (all.images == 0) { /* not one picture of the step could be decoded: nothing to learn */
+        advance(run, &all, clock_now_s() - begun);
+        return 0;
+    }
     if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
         return -1;
     times.exchange_s = clock_now_s() - computed;
     run->times.input_s += times.input_s;
     run->times.compute_s += times.compute_s;
     run->times.exchange_s += times.exchange_s;
-    apply(run, leaves, lr);
+    apply(run, leaves - (uint32_t)all.empty, lr);
     advance(run, &all, weight, clock_now_s() - begun);
     report(run, &all, weight, lr, &times, clock_now_s() - begun);
     return 0;

@@ -128,8 +128,37 @@ static void index_ignores_what_is_hidden_and_counts_what_is_no_picture(void **st
     tree_picture("pets/dogs/drawn.png", 0);
     index = opened("pets");
     assert_int_equal(index.count, 33);
-    assert_int_equal(index.ignored, 4);
+    assert_int_equal(index.ignored.count, 4);
+    assert_string_equal(index.ignored.first, "cats/folder.jpg");
+    assert_int_equal(index.empty.count, 0);
     data_index_release(&index);
+}
+
+static void index_leaves_empty_pictures_out_and_counts_them(void **state)
+{
+    struct data_index index;
+
+    (void)state;
+    make_pets();
+    tree_write("pets/dogs/z.jpg", "", 0);
+    tree_write("pets/cats/none.png", "", 0);
+    tree_write("pets/cats/nothing.png", "", 0);
+    tree_write("pets/cats/Thumbs.db", "", 0);
+    index = opened("pets");
+    assert_int_equal(index.count, 31);
+    assert_int_equal(index.empty.count, 3);
+    assert_string_equal(index.empty.first, "cats/none.png");
+    assert_int_equal(index.ignored.count, 1);
+    assert_string_equal(index.ignored.first, "cats/Thumbs.db");
+    data_index_release(&index);
+}
+
+static void index_refuses_a_class_of_empty_pictures(void **state)
+{
+    (void)state;
+    make_pets();
+    tree_write("pets/birds/a.jpg", "", 0);
+    assert_refused("pets", "pets/birds' holds no pictures");
 }
 
 static void index_follows_symbolic_links(void **state)
@@ -270,7 +299,8 @@ static void assert_same_index(const struct data_index *a, const struct data_inde
     assert_int_equal(a->bytes, b->bytes);
     assert_int_equal(a->files, b->files);
     assert_int_equal(a->sharded, b->sharded);
-    assert_int_equal(a->ignored, b->ignored);
+    assert_int_equal(a->ignored.count, b->ignored.count);
+    assert_int_equal(a->empty.count, b->empty.count);
     assert_string_equal(a->root, b->root);
     assert_memory_equal(a->fingerprint, b->fingerprint, DIGEST_SHA256_BYTES);
     for (int i = 0; i < a->classes; i++)
@@ -389,14 +419,6 @@ static void index_refuses_a_root_of_splits(void **state)
     tree_class("root/train", "cats", 1);
     tree_class("root/val", "cats", 1);
     assert_refused("root", "'train'");
-}
-
-static void index_refuses_a_picture_of_zero_bytes(void **state)
-{
-    (void)state;
-    make_pets();
-    tree_write("pets/cats/none.jpg", "", 0);
-    assert_refused("pets", "pets/cats/none.jpg");
 }
 
 static void index_refuses_a_picture_larger_than_2_gib(void **state)
@@ -601,11 +623,12 @@ int main(void)
         CASE(index_refuses_a_missing_folder),
         CASE(index_refuses_a_file_for_a_folder),
         CASE(index_refuses_an_empty_folder),
+        CASE(index_leaves_empty_pictures_out_and_counts_them),
+        CASE(index_refuses_a_class_of_empty_pictures),
         CASE(index_refuses_a_class_without_pictures),
         CASE(index_refuses_one_class_only),
         CASE(index_refuses_pictures_in_no_class_folder),
         CASE(index_refuses_a_root_of_splits),
-        CASE(index_refuses_a_picture_of_zero_bytes),
         CASE(index_refuses_a_picture_larger_than_2_gib),
         CASE(index_refuses_tar_files_without_an_index),
         CASE(index_refuses_a_shard_cut_short),

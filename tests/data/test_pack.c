@@ -23,15 +23,22 @@
 #include "trainer/data/shard.h"
 #include "tree.h"
 
-static int pack(const char *source, const char *target, struct err *err)
+static int pack_with(const char *source, const char *target, bool stop_at_bad, struct err *err)
 {
     char source_path[512], target_path[512];
-    const struct data_pack_options options = {
-        .source = source_path, .target = target_path, .shard_bytes = 16384};
+    const struct data_pack_options options = {.source = source_path,
+                                              .target = target_path,
+                                              .shard_bytes = 16384,
+                                              .stop_at_bad = stop_at_bad};
 
     strcpy(source_path, tree_path(source));
     strcpy(target_path, tree_path(target));
     return data_pack(&options, err);
+}
+
+static int pack(const char *source, const char *target, struct err *err)
+{
+    return pack_with(source, target, true, err);
 }
 
 static void packed(const char *source, const char *target)
@@ -268,6 +275,26 @@ static void pack_names_a_file_that_is_no_picture_and_removes_what_it_wrote(void 
     assert_fails("pets", "there", ERR_INPUT, says, 1);
 }
 
+static void pack_keeps_what_is_no_picture_and_leaves_out_what_is_empty(void **state)
+{
+    struct data_index folder, shards;
+    struct err err = {0};
+
+    (void)state;
+    make_pets();
+    tree_write("pets/cats/moving.jpg", "GIF89a..", 8);
+    tree_write("pets/cats/page.PNG", "<html>404</html>", 16);
+    tree_write("pets/dogs/nothing.jpg", "", 0);
+    assert_int_equal(pack_with("pets", "shards", true, &err), -1);
+    if (pack_with("pets", "shards", false, &err) < 0)
+        fail_msg("%s", err.msg);
+    folder = opened("pets", NULL);
+    shards = opened("shards", NULL);
+    assert_same_samples(&folder, &shards);
+    data_index_release(&folder);
+    data_index_release(&shards);
+}
+
 static void pack_removes_every_split_when_a_later_one_fails(void **state)
 {
     (void)state;
@@ -352,6 +379,7 @@ int main(void)
         CASE(pack_writes_tars_that_others_can_read),
         CASE(pack_takes_a_root_with_its_splits),
         CASE(pack_names_a_file_that_is_no_picture_and_removes_what_it_wrote),
+        CASE(pack_keeps_what_is_no_picture_and_leaves_out_what_is_empty),
         CASE(pack_removes_every_split_when_a_later_one_fails),
         CASE(pack_refuses_a_target_with_shards),
         CASE(pack_refuses_shards_as_source),

@@ -412,13 +412,58 @@ static void stream_names_the_first_bad_file_in_order_whichever_thread_is_fastest
         spoil(sample);
     path = data_index_path(&index_of_folder, 22);
     for (int round = 0; round < 12; round++) {
-        const struct data_stream_options options = make_options(NULL, thread_counts[round % 3]);
+        struct data_stream_options options = make_options(NULL, thread_counts[round % 3]);
         struct err err = {0};
         char want[256];
+
+        options.stop_at_bad = true;
 
         assert_int_equal(batches_until_error(&options, &err), 5);
         snprintf(want, sizeof want, "'%s': neither a JPEG nor a PNG", path);
         assert_string_equal(err.msg, want);
+    }
+    free(path);
+}
+
+/* What is left of batches of 4 when samples 5, 7 and 12 .. 15 are no pictures. */
+static void stream_leaves_out_what_cannot_be_decoded_and_closes_ranks(void **state)
+{
+    static const uint64_t bad[] = {5, 7, 12, 13, 14, 15};
+    char *path;
+
+    (void)state;
+    open_index("in", &index_of_folder);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        spoil(bad[i]);
+    path = data_index_path(&index_of_folder, 5);
+    for (int round = 0; round < 6; round++) {
+        struct data_stream_options options = make_options(NULL, thread_counts[round % 3]);
+        struct data_stream_stats stats;
+        struct data_stream *stream;
+        struct data_batch batch;
+        char want[256];
+
+        options.sample_end = 20;
+        stream = start(&options);
+        for (int b = 0; b < 5; b++) {
+            static const int left[] = {4, 2, 4, 0, 4};
+
+            assert_int_equal(data_stream_next(stream, &batch, NULL, NULL), 1);
+            assert_int_equal(batch.n, left[b]);
+            if (b == 1) {
+                assert_int_equal(batch.samples[0], 4);
+                assert_int_equal(batch.samples[1], 6);
+            }
+            expect_batch(&options, &batch);
+            data_stream_give_back(stream, &batch);
+        }
+        assert_int_equal(data_stream_next(stream, &batch, NULL, NULL), 0);
+        data_stream_stats(stream, &stats);
+        assert_int_equal(stats.images, 14);
+        assert_int_equal(stats.left_out, 6);
+        snprintf(want, sizeof want, "'%s': neither a JPEG nor a PNG", path);
+        assert_string_equal(stats.left_out_first, want);
+        data_stream_free(stream);
     }
     free(path);
 }
@@ -557,6 +602,7 @@ int main(void)
         TREE_TEST(stream_gives_the_same_floats_from_shards),
         TREE_TEST(stream_says_which_shard_does_not_match_its_index),
         TREE_TEST(stream_names_the_first_bad_file_in_order_whichever_thread_is_fastest),
+        TREE_TEST(stream_leaves_out_what_cannot_be_decoded_and_closes_ranks),
         TREE_TEST(stream_names_a_file_that_changed_or_went_after_the_folder_was_listed),
         TREE_TEST(stream_counts_truncated_jpegs_and_names_the_first),
         TREE_TEST(stream_stops_waiting_when_cancelled),

@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -129,33 +130,76 @@ class Inputs(Job):
     def test_last_batch_drop_that_leaves_nothing(self):
         self.refused(self.options(global_batch=64, last_batch="drop"), "--last-batch")
 
-    def test_empty_file(self):
+    def spoiled(self, *places, what="<html>404</html>"):
+        """Copies of the pictures, of which these are no pictures; and the names of these."""
         name = self.copy_of_train()
-        picture = self.pictures_of(name)[3]
-        open(picture, "w").close()
-        self.refused(self.options(data=name), os.path.relpath(picture, self.folder))
+        pictures = [self.pictures_of(name)[at] for at in places]
+        for picture in pictures:
+            with open(picture, "w") as file:
+                file.write(what)
+        return name, [os.path.relpath(picture, self.folder) for picture in pictures]
 
-    def test_file_that_is_no_image(self):
-        name = self.copy_of_train()
-        picture = self.pictures_of(name)[3]
-        with open(picture, "w") as file:
-            file.write("<html>404</html>")
-        self.refused(self.options(data=name), os.path.relpath(picture, self.folder), "neither a JPEG nor a PNG", outputs=True)
+    def left_out(self):
+        """The warning of pictures that were left out: how often, and the first."""
+        return re.findall(r"warning: (\d+) times a picture could not be decoded and was left out; the first is '([^']*)': neither",
+                          self.err)
+
+    def test_empty_file(self):
+        name, [picture] = self.spoiled(3, what="")
+        for ranks in (1, 2):
+            self.assertEqual(self.convoy(ranks, *self.options(data=name)), 0, self.err)
+            self.assertIn(f"warning: 1 pictures below '{name}' are empty and are left out; the first is '{picture.split('/', 1)[1]}'",
+                          self.err)
+            self.assertEqual(self.events("epoch")[-1]["images"], 31)
+        shutil.rmtree(self.path("model"))
+        shutil.rmtree(self.path("report"))
+        self.refused(self.options(data=name, bad_images="stop"), picture, "0 bytes")
+
+    def test_file_that_is_no_image_is_left_out_and_reported(self):
+        name, [picture] = self.spoiled(3)
+        for ranks in (1, 2):
+            self.assertEqual(self.convoy(ranks, *self.options(data=name, epochs=2, val=name)), 0, self.err)
+            self.assertEqual(self.left_out(), [("4", picture)], self.err)  # met in 2 trainings and 2 validations
+            self.assertEqual(self.events("end")[-1]["left_out"], 4)
+            self.assertEqual([e["images"] for e in self.events("epoch", "eval")[-4:]], [31] * 4)
+
+    def test_pictures_left_out_leave_the_same_bits_on_any_number_of_ranks(self):
+        # micro-batches of 1 and 2: some have no picture at all, and so has the step of the last picture, alone in its epoch
+        name, _ = self.spoiled(*range(3, 30, 4))
+        subprocess.run([CONVOY, "pack", self.path(name), self.path("shards")], check=True)
+        for batch, micro, ranks in ((4, 1, (1, 2, 3)), (6, 2, (1, 2, 3)), (1, 1, (1,))):
+            seen = set()
+            for n, data in [(n, name) for n in ranks] + [(ranks[-1], "shards")]:
+                self.assertEqual(self.convoy(n, *self.options(data=data, epochs=2, global_batch=batch, micro_batch=micro)), 0, self.err)
+                self.assertEqual([count for count, _ in self.left_out()], ["14"], self.err)
+                self.assertEqual([e["images"] for e in self.events("epoch")[-2:]], [25, 25])
+                seen.add((self.sha256(), *(e["loss"] for e in self.events("epoch")[-2:])))
+            self.assertEqual(len(seen), 1, (batch, micro))
+
+    def test_pictures_left_out_leave_the_same_bits_after_a_stop(self):
+        name, _ = self.spoiled(*range(3, 30, 4))
+        more = {"data": name, "global_batch": 4, "micro_batch": 1, "epochs": 2}
+        self.assertEqual(self.convoy(1, *self.options(**more)), 0, self.err)
+        whole = self.sha256()
+        more["checkpoint"] = "checkpoint"
+        self.assertEqual(self.convoy(2, *self.options(**more, max_steps=5)), 0, self.err)
+        self.assertEqual(self.convoy(1, *self.options(**more)), 0, self.err)
+        self.assertIn("resuming at step 5 ", self.err)
+        self.assertEqual(self.sha256(), whole)
+
+    def test_file_that_is_no_image_ends_the_run_where_it_should(self):
+        name, [picture] = self.spoiled(3)
+        self.refused(self.options(data=name, bad_images="stop"), picture, "neither a JPEG nor a PNG", outputs=True)
 
     def test_rank_that_met_it_is_named(self):
-        name = self.copy_of_train()
-        picture = self.pictures_of(name)[6]  # which this seed gives to rank 1
-        with open(picture, "w") as file:
-            file.write("<html>404</html>")
-        self.assertEqual(self.convoy(2, *self.options(data=name)), 2, self.err)
-        self.assertRegex(self.err, f"(?m)^\\[0/2 \\S+\\] error: rank 1 on \\S+: '{os.path.relpath(picture, self.folder)}': neither")
+        name, [picture] = self.spoiled(6)  # which this seed gives to rank 1
+        self.assertEqual(self.convoy(2, *self.options(data=name, bad_images="stop")), 2, self.err)
+        self.assertRegex(self.err, f"(?m)^\\[0/2 \\S+\\] error: rank 1 on \\S+: '{picture}': neither")
 
     def test_all_files_are_no_images(self):  # every rank meets one at the same time
-        name = self.copy_of_train()
-        for picture in self.pictures_of(name):
-            with open(picture, "w") as file:
-                file.write("<html>404</html>")
-        self.refused(self.options(data=name), name, "neither a JPEG nor a PNG", ranks=(1, 2, 2), outputs=True)
+        name, pictures = self.spoiled(*range(32))
+        self.refused(self.options(data=name, bad_images="stop"), name, "neither a JPEG nor a PNG", ranks=(1, 2, 2), outputs=True)
+        self.refused(self.options(data=name), f"not one picture in '{name}' can be decoded; the first: '{name}/", outputs=True)
 
     def test_file_that_is_no_image_in_validation(self):
         val = self.path("val")
@@ -163,7 +207,18 @@ class Inputs(Job):
         for picture in self.pictures_of("val"):
             with open(picture, "w") as file:
                 file.write("<html>404</html>")
-        self.refused(self.options(data=None, train=self.train, val="val"), "'val/", "neither a JPEG nor a PNG", outputs=True)
+        options = {"data": None, "train": self.train, "val": "val"}
+        self.refused(self.options(**options, bad_images="stop"), "'val/", "neither a JPEG nor a PNG", outputs=True)
+        self.refused(self.options(**options), "not one picture in 'val'", "'val/", "neither a JPEG nor a PNG", outputs=True)
+
+    def test_files_that_are_no_pictures_by_their_name_are_named_once(self):
+        name = self.copy_of_train()
+        for file in (".DS_Store", "Thumbs.db", "notes.txt"):
+            with open(self.path(name, sorted(os.listdir(self.path(name)))[0], file), "w") as out:
+                out.write("x")
+        self.assertEqual(self.convoy(2, *self.options(data=name)), 0, self.err)
+        self.assertEqual(len(re.findall("warning: 2 files below 'pictures' .* the first is '[^']*/Thumbs.db'", self.err)), 1, self.err)
+        self.assertEqual(self.events("epoch")[-1]["images"], 32)
 
     def test_damaged_png(self):
         name = self.copy_of_train()

@@ -153,7 +153,7 @@ class S3Data(Job):
         bad = self.pictures_of("in/train")[-1]
         with open(bad, "wb") as file:
             file.write(b"no picture")
-        self.pack("in", self.place, "--shard-bytes=5000", status=2)
+        self.pack("in", self.place, "--shard-bytes=5000", "--bad-images=stop", status=2)
         self.assert_one_error(os.path.relpath(bad, self.path()), "no picture")
         self.assertEqual(self.keys(), [])
         self.assertEqual(self.client.uploads(BUCKET), [])
@@ -225,7 +225,7 @@ class S3Data(Job):
                            (f"{place}/no-pictures", (f"'{place}/no-pictures/train/a'", "no pictures")),
                            (f"{place}/marker", (f"'{place}/marker/train/a'", "no pictures")),
                            (f"{place}/one", (f"'{place}/one/train'", "one class only ('a')")),
-                           (f"{place}/empty", (f"'{place}/empty/train/a/x.jpg'", "0 bytes")),
+                           (f"{place}/empty", (f"'{place}/empty/train/a'", "no pictures")),
                            (f"{place}/tars", (f"'{place}/tars'", "index.json")),
                            ("s3://nosuch/x", ("s3://nosuch", "NoSuchBucket")),
                            ("s3://", ("--data", "s3://"))):

@@ -56,7 +56,7 @@ static void meet_nested(struct reading *reading, const char *key, size_t bytes)
         return;
     reading->nested.bytes = 0;
     buf_append(&reading->nested, key, bytes);
-    reading->index->ignored++;
+    data_folder_leave(&reading->index->ignored, key, bytes);
 }
 
 static int add_picture(struct reading *reading, const struct data_found *found, struct err *err)
@@ -66,6 +66,10 @@ static int add_picture(struct reading *reading, const struct data_found *found, 
         .crc32c = digest_crc32c(0, found->etag, strlen(found->etag)),
     };
 
+    if (found->bytes == 0) {
+        data_folder_leave(&reading->index->empty, found->name, strlen(found->name));
+        return 0;
+    }
     if (data_folder_check_bytes(reading->index->root, found->name, found->bytes, err) < 0)
         return -1;
     sample.bytes = (uint32_t)found->bytes;
@@ -95,7 +99,7 @@ static int visit(void *context, const struct data_found *found, struct err *err)
     else if (data_entry_is_picture(name))
         return add_picture(reading, found, err);
     else
-        reading->index->ignored++;
+        data_folder_leave(&reading->index->ignored, found->name, strlen(found->name));
     return 0;
 }
 

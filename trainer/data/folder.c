@@ -60,17 +60,29 @@ struct class_folder {
     int32_t label;
 };
 
+void data_folder_leave(struct data_left *left, const char *key, size_t bytes)
+{
+    char *const name = strndup(key, bytes);
+
+    if (name == NULL)
+        abort();
+    left->count++;
+    if (left->first != NULL && strcmp(left->first, name) <= 0) {
+        free(name);
+        return;
+    }
+    free(left->first);
+    left->first = name;
+}
+
 int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, struct err *err)
 {
     char *path;
 
-    if (bytes > 0 && bytes <= INT32_MAX)
+    if (bytes <= INT32_MAX)
         return 0;
     path = uri_join(root, key);
-    err_set(err, ERR_INPUT,
-            bytes == 0 ? "picture '%s' is empty: it has 0 bytes"
-                       : "picture '%s' is larger than 2 GiB",
-            path);
+    err_set(err, ERR_INPUT, "picture '%s' is larger than 2 GiB", path);
     free(path);
     return -1;
 }
@@ -97,14 +109,17 @@ static int add_file(struct data_index *index, struct data_builder *builder,
     char key[2 * (NAME_MAX + 1)];
     struct stat stat;
 
-    if (fstatat(dirfd(class->dir), name, &stat, 0) < 0)
-        return err_set_errno(err, ERR_INPUT, errno, "cannot read '%s/%s/%s'", class->root,
-                             class->name, name);
-    if (!S_ISREG(stat.st_mode)) {
-        index->ignored++;
+    snprintf(key, sizeof key, "%s/%s", class->name, name);
+    if (data_entry_is_picture(name) && fstatat(dirfd(class->dir), name, &stat, 0) < 0)
+        return err_set_errno(err, ERR_INPUT, errno, "cannot read '%s/%s'", class->root, key);
+    if (!data_entry_is_picture(name) || !S_ISREG(stat.st_mode)) {
+        data_folder_leave(&index->ignored, key, strlen(key));
         return 0;
     }
-    snprintf(key, sizeof key, "%s/%s", class->name, name);
+    if (stat.st_size == 0) {
+        data_folder_leave(&index->empty, key, strlen(key));
+        return 0;
+    }
     if (data_folder_check_bytes(class->root, key, (uint64_t)stat.st_size, err) < 0)
         return -1;
     sample.bytes = (uint32_t)stat.st_size;
@@ -122,9 +137,7 @@ static int read_entries(struct data_index *index, struct data_builder *builder,
             return err_set(err, ERR_STOPPED, "stopped while reading folder '%s'", class->root);
         if (data_entry_is_hidden(entry->d_name))
             continue;
-        if (!data_entry_is_picture(entry->d_name))
-            index->ignored++;
-        else if (add_file(index, builder, class, entry->d_name, err) < 0)
+        if (add_file(index, builder, class, entry->d_name, err) < 0)
             return -1;
     }
     if (errno != 0)

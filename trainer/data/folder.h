@@ -5,20 +5,24 @@
 #define DATA_FOLDER_H
 
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct data_index;
+struct data_left;
 struct err;
 
-/** Fill classes, samples (in any order) and `ignored` from the folder index->root, whose labels are
- * the places of its class folders in bytewise order. What failed is left for data_index_release.
- * ERR_INPUT names a class folder without pictures and a picture that is empty, too large or gone;
- * ERR_STOPPED. */
+/** Fill classes, samples (in any order), `ignored` and `empty` from the folder index->root, whose
+ * labels are the places of its class folders in bytewise order. What failed is left for
+ * data_index_release. ERR_INPUT names a class folder without pictures and a picture that is too
+ * large or gone; ERR_STOPPED. */
 int data_folder_read(struct data_index *index, const volatile sig_atomic_t *cancel,
                      struct err *err);
 
-/** What holds for folders anywhere: ERR_INPUT for a picture without bytes or above 2 GiB; and for a
- * class folder that was found to hold none (but for "lost+found", which file systems make). */
+/** What holds for folders anywhere. Count a file that does not become a sample: its key is the
+ * first `bytes` of `key`. ERR_INPUT for a picture above 2 GiB; and for a class folder that was
+ * found to hold none (but for "lost+found", which file systems make). */
+void data_folder_leave(struct data_left *left, const char *key, size_t bytes);
 int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, struct err *err);
 int data_folder_check_class(const char *root, const char *class, struct err *err);
 

@@ -237,6 +237,8 @@ void data_index_release(struct data_index *index)
     free_names(index->file_names, index->files);
     free_names(index->file_etags, index->files);
     free(index->keys);
+    free(index->ignored.first);
+    free(index->empty.first);
     *index = (struct data_index){0};
 }
 
@@ -308,6 +310,8 @@ int data_index_split(struct data_index *whole, double share, struct data_index *
         select_marked(whole, held, false, &second, err) < 0)
         goto out;
     second.ignored = whole->ignored;
+    second.empty = whole->empty;
+    whole->ignored = whole->empty = (struct data_left){0};
     data_index_release(whole);
     *held_out = first;
     *train = second;
@@ -338,7 +342,7 @@ size_t data_index_chunk_samples(const struct data_index *index)
 
 /* What goes ahead of the texts and samples. Both ends are the same build: native bytes will do. */
 struct encoded {
-    uint64_t count, files, bytes, ignored;
+    uint64_t count, files, bytes, ignored, empty;
     int32_t classes, sharded, etags;
     unsigned char fingerprint[DIGEST_SHA256_BYTES];
 };
@@ -354,7 +358,8 @@ void data_index_encode(const struct data_index *index, struct buf *out)
         .count = index->count,
         .files = index->files,
         .bytes = index->bytes,
-        .ignored = index->ignored,
+        .ignored = index->ignored.count,
+        .empty = index->empty.count,
         .classes = index->classes,
         .sharded = index->sharded,
         .etags = index->file_etags != NULL,
@@ -460,7 +465,8 @@ int data_index_decode(struct data_index *index, const void *data, size_t bytes, 
         decoded.root = copy_text(root);
         decoded.sharded = head.sharded != 0;
         decoded.bytes = head.bytes;
-        decoded.ignored = head.ignored;
+        decoded.ignored.count = head.ignored;
+        decoded.empty.count = head.empty;
         memcpy(decoded.fingerprint, head.fingerprint, sizeof head.fingerprint);
         whole = take_names(&rest, (size_t)head.classes, &decoded.class_names, &classes);
         decoded.classes = (int)classes;

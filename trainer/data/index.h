@@ -30,18 +30,25 @@ struct data_sample {
     int32_t label;
 };
 
+/* Files of class folders that are not among the samples. */
+struct data_left {
+    size_t count;
+    char *first; /* the bytewise first, "CLASS/name"; NULL: none, or the index is another rank's */
+};
+
 struct data_index {
     char *root; /* the folder, or s3://BUCKET/PREFIX */
     bool sharded;
     size_t count; /* samples */
     struct data_sample *samples;
     int classes;
-    char **class_names; /* (classes) by bytewise order of names: label = place */
-    size_t files;       /* shards: tar files */
-    char **file_names;  /* (files) relative to root */
-    char **file_etags;  /* (files) in S3, as listed; NULL elsewhere */
-    uint64_t bytes;     /* of all samples */
-    size_t ignored;     /* files in class folders that are no pictures by their name */
+    char **class_names;       /* (classes) by bytewise order of names: label = place */
+    size_t files;             /* shards: tar files */
+    char **file_names;        /* (files) relative to root */
+    char **file_etags;        /* (files) in S3, as listed; NULL elsewhere */
+    uint64_t bytes;           /* of all samples */
+    struct data_left ignored; /* no pictures by their name */
+    struct data_left empty;   /* pictures by their name, of 0 bytes */
     unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* over (key, label, bytes) of every sample in
                                                        order and the class names */
     char *keys;                                     /* storage of all keys */
@@ -54,8 +61,8 @@ struct data_index {
  *
  * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be
  * NULL; when it becomes non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty,
- * one class only, no pictures, a shard whose length or index does not match, tar files without an
- * index; in S3 also what s3_list and s3_object_load say.
+ * one class only, no pictures (but empty ones), a shard whose length or index does not match, tar
+ * files without an index; in S3 also what s3_list and s3_object_load say.
  */
 int data_index_open(struct data_index *index, const char *root, char *const *class_names,
                     int classes, const volatile sig_atomic_t *cancel, struct err *err);

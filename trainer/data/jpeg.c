@@ -22,6 +22,7 @@
 /* A progressive picture has about ten scans. A small file can hold thousands, each of which costs a
  * pass over all coefficients (libjpeg-turbo's own advisory of 2019 recommends a limit). */
 #define JPEG_SCANS_MAX 100
+#define JPEG_TRIES_MAX 3 /* again, each time with less of a damaged file's end */
 
 /* libjpeg hands out pointers to its own structs; ours begin with them. */
 struct jpeg_errors {
@@ -146,14 +147,25 @@ static int jpeg_read(struct jpeg_reader *reader, const unsigned char *data, size
     return 0;
 }
 
-/* One attempt. *again is set when the data ended inside a marker segment between two scans: what
- * came before that segment can be shown. */
+static int jpeg_refuse(const struct jpeg_errors *errors, struct err *err)
+{
+    const int code = errors->manager.msg_code;
+    const bool other = code == JERR_BAD_PRECISION || code == JERR_SOF_UNSUPPORTED ||
+                       code == JERR_CONVERSION_NOTIMPL;
+
+    return err_set(err, ERR_INPUT, "%s: %s",
+                   other ? "a JPEG of a kind that is not read" : "a damaged JPEG", errors->message);
+}
+
+/* One attempt. *upto is set when it fails between two scans of a picture, in a marker segment that
+ * is cut or damaged: what came before this place can be shown. Else it is 0. */
 static int jpeg_attempt(const unsigned char *data, size_t bytes, struct data_image *image,
-                        bool *again, struct err *err)
+                        size_t *upto, struct err *err)
 {
     struct jpeg_reader reader = {0};
     int rc;
 
+    *upto = 0;
     reader.cinfo.err = jpeg_errors_init(&reader.errors);
     if (setjmp(reader.errors.escape) == 0) {
         rc = jpeg_read(&reader, data, bytes, image, err);
@@ -161,8 +173,9 @@ static int jpeg_attempt(const unsigned char *data, size_t bytes, struct data_ima
             rc = err_set(err, ERR_INPUT, "a JPEG cut short before its first row of blocks");
         image->truncated = reader.errors.ended || reader.errors.missing;
     } else {
-        *again = reader.errors.ended && reader.cinfo.input_scan_number > 0;
-        rc = err_set(err, ERR_INPUT, "a damaged JPEG: %s", reader.errors.message);
+        if (reader.cinfo.input_scan_number > 0)
+            *upto = reader.errors.ended ? bytes : bytes - reader.cinfo.src->bytes_in_buffer;
+        rc = jpeg_refuse(&reader.errors, err);
     }
     jpeg_destroy_decompress(&reader.cinfo);
     return rc;
@@ -184,13 +197,17 @@ static size_t jpeg_last_marker(const unsigned char *data, size_t bytes)
 int data_jpeg_decode(const unsigned char *data, size_t bytes, struct data_image *image,
                      struct err *err)
 {
-    bool again = false;
-    int rc = jpeg_attempt(data, bytes, image, &again, err);
-    const size_t whole = rc < 0 && again ? jpeg_last_marker(data, bytes) : 0;
+    size_t upto = 0, whole;
+    struct err first = {0};
+    int rc = jpeg_attempt(data, bytes, image, &upto, &first);
 
-    if (whole > 0)
-        rc = jpeg_attempt(data, whole, image, &again, err);
-    return rc;
+    for (int tries = 0; rc < 0 && upto > 2 && tries < JPEG_TRIES_MAX; tries++) {
+        whole = jpeg_last_marker(data, upto);
+        if (whole == 0)
+            break;
+        rc = jpeg_attempt(data, whole, image, &upto, NULL);
+    }
+    return rc < 0 ? err_set(err, first.code, "%s", first.msg) : 0;
 }
 
 /* May jump to errors.escape; the JPEG is *jpeg then or later, by malloc. */

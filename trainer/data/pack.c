@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "base/uri.h"
 #include "trainer/data/codec.h"
+#include "trainer/data/folder.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
 #include "trainer/data/pictures.h"
@@ -39,7 +41,8 @@ struct split {
     char *tar_path, *draft;
     uint64_t shard_bytes; /* its pictures */
     struct buf picture;
-    uint64_t bytes; /* done, for the bar */
+    struct data_left bad; /* neither JPEG nor PNG */
+    uint64_t bytes;       /* done, for the bar */
     double bar_s;
 };
 
@@ -49,6 +52,7 @@ static void split_release(struct split *split)
     data_shard_release(&split->shard);
     free(split->tar_path);
     free(split->draft);
+    free(split->bad.first);
     buf_release(&split->picture);
     json_decref(split->shards);
     data_pictures_close(&split->pictures);
@@ -100,27 +104,30 @@ static bool stopped(const struct split *split, struct err *err)
     return true;
 }
 
-static const char *extension_of(const struct buf *picture)
-{
-    if (data_jpeg_known(picture->data, picture->bytes))
-        return "jpg";
-    return data_png_known(picture->data, picture->bytes) ? "png" : NULL;
-}
-
-/* Read a picture; *extension tells its kind. */
+/* Read a picture; *extension tells its kind. What is neither keeps its name's: training from shards
+ * and from the folder meets the same samples, and leaves out the same. */
 static int read_picture(struct split *split, size_t sample, const char **extension, struct err *err)
 {
+    const struct buf *const picture = &split->picture;
+    const char *const key = split->index.samples[sample].key;
     char *path;
 
     if (data_pictures_get(&split->pictures, sample, &split->picture, err) < 0)
         return -1;
-    *extension = extension_of(&split->picture);
-    if (*extension != NULL)
-        return 0;
-    path = data_index_path(&split->index, sample);
-    err_set(err, ERR_INPUT, "'%s' is no picture: neither JPEG nor PNG", path);
-    free(path);
-    return -1;
+    if (data_jpeg_known(picture->data, picture->bytes)) {
+        *extension = "jpg";
+    } else if (data_png_known(picture->data, picture->bytes)) {
+        *extension = "png";
+    } else if (split->options->stop_at_bad) {
+        path = data_index_path(&split->index, sample);
+        err_set(err, ERR_INPUT, "'%s' is no picture: neither JPEG nor PNG", path);
+        free(path);
+        return -1;
+    } else {
+        *extension = strcasecmp(strrchr(key, '.'), ".png") == 0 ? "png" : "jpg";
+        data_folder_leave(&split->bad, key, strlen(key));
+    }
+    return 0;
 }
 
 static int begin_shard(struct split *split, struct err *err)
@@ -330,6 +337,24 @@ static int write_split(struct split *split, struct err *err)
     return rc;
 }
 
+/* What a run from these shards will leave out. */
+static int tell_odd(const struct split *split, const char *source, struct err *err)
+{
+    const struct data_left *const empty = &split->index.empty, *const bad = &split->bad;
+
+    if (empty->count > 0 && split->options->stop_at_bad)
+        return err_set(err, ERR_INPUT, "picture '%s/%s' is empty: it has 0 bytes", source,
+                       empty->first);
+    if (empty->count > 0)
+        log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
+                 empty->count, source, empty->first);
+    if (bad->count > 0)
+        log_warn("%zu files below '%s' are neither JPEG nor PNG, and training will leave them out; "
+                 "the first is '%s'",
+                 bad->count, source, bad->first);
+    return 0;
+}
+
 /* Pack one folder per class. `train` has the classes that it is bound to; an empty one takes its
  * classes from this folder. */
 static int pack_split(const struct data_pack_options *options, struct data_target *target,
@@ -349,6 +374,8 @@ static int pack_split(const struct data_pack_options *options, struct data_targe
     }
     split.shards = json_array();
     if (write_split(&split, err) < 0)
+        goto out;
+    if (tell_odd(&split, source, err) < 0)
         goto out;
     log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder, split.index.count,
              split.index.classes, json_array_size(split.shards));

@@ -19,12 +19,13 @@
 struct png_reader {
     png_structp png;
     png_infop info;
-    const unsigned char *data;
-    size_t left;
+    struct data_image *image;
+    struct err *err;
     jmp_buf escape;
     char message[128];
-    bool ended;    /* the data ended before the picture did */
+    bool refused;  /* err says why */
     bool row_read; /* at least one row is there */
+    bool ended;    /* all of them are */
 };
 
 static void png_fatal(png_structp png, png_const_charp message)
@@ -38,19 +39,6 @@ static void png_fatal(png_structp png, png_const_charp message)
 static void png_silent(png_structp png, png_const_charp message)
 {
     (void)png, (void)message;
-}
-
-static void png_take(png_structp png, png_bytep out, size_t bytes)
-{
-    struct png_reader *reader = png_get_io_ptr(png);
-
-    if (bytes > reader->left) {
-        reader->ended = true;
-        png_error(png, "the data ends early");
-    }
-    memcpy(out, reader->data, bytes);
-    reader->data += bytes;
-    reader->left -= bytes;
 }
 
 bool data_png_known(const unsigned char *data, size_t bytes)
@@ -68,56 +56,83 @@ static void png_ask_for_rgb(png_structp png)
     png_set_strip_alpha(png);
 }
 
-/* May jump to escape. */
-static int png_read_picture(struct png_reader *reader, struct data_image *image, struct err *err)
+/* libpng has read what stands ahead of the rows. */
+static void png_begin(png_structp png, png_infop info)
 {
-    png_structp png = reader->png;
+    struct png_reader *const reader = png_get_progressive_ptr(png);
+    struct data_image *const image = reader->image;
     size_t row_bytes;
-    int passes;
 
-    png_read_info(png, reader->info);
-    if (data_image_reserve(image, png_get_image_width(png, reader->info),
-                           png_get_image_height(png, reader->info), err) < 0)
-        return -1;
+    if (data_image_reserve(image, png_get_image_width(png, info), png_get_image_height(png, info),
+                           reader->err) < 0) {
+        reader->refused = true;
+        png_error(png, "refused");
+    }
     row_bytes = (size_t)image->width * 3;
     memset(image->rgb, PNG_MISSING_GREY, row_bytes * (size_t)image->height);
-    if (png_get_color_type(png, reader->info) == PNG_COLOR_TYPE_PALETTE &&
-        !png_get_valid(png, reader->info, PNG_INFO_PLTE))
+    if (png_get_color_type(png, info) == PNG_COLOR_TYPE_PALETTE &&
+        !png_get_valid(png, info, PNG_INFO_PLTE))
         png_error(png, "no palette");
     png_ask_for_rgb(png);
-    passes = png_set_interlace_handling(png);
-    png_read_update_info(png, reader->info);
-    if (png_get_rowbytes(png, reader->info) != row_bytes)
+    png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+    if (png_get_rowbytes(png, info) != row_bytes)
         png_error(png, "rows of another length");
-    for (int pass = 0; pass < passes; pass++)
-        for (int y = 0; y < image->height; y++) {
-            png_read_row(png, image->rgb + (size_t)y * row_bytes, NULL);
-            reader->row_read = true;
-        }
-    return 0;
+}
+
+/* A row of a pass; NULL where the pass has none at this place. */
+static void png_take_row(png_structp png, png_bytep row, png_uint_32 y, int pass)
+{
+    struct png_reader *const reader = png_get_progressive_ptr(png);
+    struct data_image *const image = reader->image;
+
+    (void)pass;
+    if (row == NULL)
+        return;
+    png_progressive_combine_row(png, image->rgb + (size_t)y * (size_t)image->width * 3, row);
+    reader->row_read = true;
+}
+
+static void png_end(png_structp png, png_infop info)
+{
+    struct png_reader *const reader = png_get_progressive_ptr(png);
+
+    (void)info;
+    reader->ended = true;
+}
+
+/* libpng pushes what it gets through, so that rows come as far as the data go. An error is left in
+ * the reader. */
+static void png_push(struct png_reader *reader, const unsigned char *data, size_t bytes)
+{
+    if (setjmp(reader->escape) != 0)
+        return;
+    png_set_progressive_read_fn(reader->png, reader, png_begin, png_take_row, png_end);
+    png_process_data(reader->png, reader->info, (png_bytep)(uintptr_t)data, bytes);
 }
 
 int data_png_decode(const unsigned char *data, size_t bytes, struct data_image *image,
                     struct err *err)
 {
-    struct png_reader reader = {.data = data, .left = bytes};
-    int rc;
+    struct png_reader reader = {.image = image, .err = err, .message = "the data ends early"};
+    int rc = -1;
 
-    if (setjmp(reader.escape) == 0) {
-        reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, png_fatal, png_silent);
-        reader.info = reader.png != NULL ? png_create_info_struct(reader.png) : NULL;
-        if (reader.info != NULL) {
-            png_set_read_fn(reader.png, &reader, png_take);
-            rc = png_read_picture(&reader, image, err);
-        } else {
-            rc = err_set(err, ERR_MEMORY, "no memory to read a PNG");
-        }
-    } else if (reader.ended && reader.row_read) {
-        image->truncated = true;
-        rc = 0;
-    } else {
-        rc = err_set(err, ERR_INPUT, "a damaged PNG: %s", reader.message);
+    reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, png_fatal, png_silent);
+    reader.info = reader.png != NULL ? png_create_info_struct(reader.png) : NULL;
+    if (reader.info == NULL) {
+        err_set(err, ERR_MEMORY, "no memory to read a PNG");
+        goto out;
     }
+    png_push(&reader, data, bytes);
+    if (reader.refused)
+        goto out;
+    if (!reader.row_read) {
+        err_set(err, ERR_INPUT, "a damaged PNG: %s", reader.message);
+        goto out;
+    }
+    image->truncated = !reader.ended;
+    rc = 0;
+out:
     png_destroy_read_struct(&reader.png, &reader.info, NULL);
     return rc;
 }

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -39,6 +40,10 @@ struct slot {
     struct err err;
     int truncated;       /* pictures whose data ended early */
     int truncated_first; /* the first of them, -1 for none */
+    bool *missing;       /* (micro_batch) pictures that could not be decoded, ... */
+    int left_out;        /* ... how many, ... */
+    int left_out_first;  /* ... the first of them, -1 for none, and why: */
+    struct err left_out_why;
 };
 
 /* The next micro-batch to begin. */
@@ -154,7 +159,7 @@ static int stream_read(struct data_stream *stream, const struct data_batch *batc
 }
 
 /* Read, decode and transform one picture to its place in the batch. Touches nothing that another
- * thread does. */
+ * thread does. Returns 1 where its bytes are none that can be decoded: err tells why. */
 static int stream_fill(struct data_stream *stream, struct slot *slot, int i, struct hands *hands,
                        bool *truncated, struct err *err)
 {
@@ -167,8 +172,10 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     batch->labels[i] = stream->options.index->samples[sample].label;
     if (stream_read(stream, batch, i, &hands->bytes, err) < 0)
         return -1;
-    if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0)
-        return data_reader_wrap(stream->reader, sample, err);
+    if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0) {
+        data_reader_wrap(stream->reader, sample, err);
+        return err->code == ERR_INPUT && !stream->options.stop_at_bad ? 1 : -1;
+    }
     *truncated = hands->image.truncated;
     data_transform_apply(transform, &hands->image, sample, batch->epoch, &hands->scratch,
                          batch->x + (size_t)i * floats);
@@ -192,8 +199,9 @@ static bool stream_begin_batch(struct data_stream *stream)
         return false;
     }
     assert(slot->batch.n <= stream->options.micro_batch);
-    slot->taken = slot->done = slot->truncated = 0;
-    slot->bad = slot->truncated_first = -1;
+    slot->taken = slot->done = slot->truncated = slot->left_out = 0;
+    slot->bad = slot->truncated_first = slot->left_out_first = -1;
+    memset(slot->missing, 0, (size_t)slot->batch.n * sizeof *slot->missing);
     stream->unused_count--;
     stream->line[(stream->line_begin + stream->line_count) % depth] = number;
     stream->line_count++;
@@ -231,6 +239,13 @@ static void stream_put_picture(struct data_stream *stream, struct slot *slot, in
         if (slot->bad < 0 || i < slot->bad) {
             slot->bad = i;
             slot->err = *err;
+        }
+    } else if (rc > 0) {
+        slot->missing[i] = true;
+        slot->left_out++;
+        if (slot->left_out_first < 0 || i < slot->left_out_first) {
+            slot->left_out_first = i;
+            slot->left_out_why = *err;
         }
     } else if (truncated) {
         slot->truncated++;
@@ -309,7 +324,8 @@ static int stream_allocate(struct data_stream *stream, struct err *err)
             n <= SIZE_MAX / sizeof(float) / floats ? malloc(n * floats * sizeof(float)) : NULL;
         batch->labels = calloc(n, sizeof *batch->labels);
         batch->samples = calloc(n, sizeof *batch->samples);
-        if (!batch->x || !batch->labels || !batch->samples)
+        stream->slots[i].missing = calloc(n, sizeof(bool));
+        if (!batch->x || !batch->labels || !batch->samples || !stream->slots[i].missing)
             return err_set(
                 err, ERR_MEMORY,
                 "no memory for %d micro-batches of %d images of %d x %d pixels; a smaller "
@@ -403,6 +419,7 @@ void data_stream_free(struct data_stream *stream)
         free(stream->slots[i].batch.x);
         free(stream->slots[i].batch.labels);
         free(stream->slots[i].batch.samples);
+        free(stream->slots[i].missing);
     }
     data_reader_free(stream->reader);
     pthread_cond_destroy(&stream->work);
@@ -456,11 +473,32 @@ static void stream_count(struct data_stream *stream, const struct slot *slot)
 {
     struct data_stream_stats *stats = &stream->stats;
 
-    stats->images += (uint64_t)slot->batch.n;
+    stats->images += (uint64_t)(slot->batch.n - slot->left_out);
+    if (slot->left_out > 0 && stats->left_out == 0)
+        snprintf(stats->left_out_first, sizeof stats->left_out_first, "%.*s",
+                 (int)sizeof stats->left_out_first - 1, slot->left_out_why.msg);
+    stats->left_out += (uint64_t)slot->left_out;
     if (slot->truncated > 0 && stats->truncated == 0)
         data_reader_name(stream->reader, slot->batch.samples[slot->truncated_first],
                          stats->truncated_first, sizeof stats->truncated_first);
     stats->truncated += (uint64_t)slot->truncated;
+}
+
+/* Move the pictures that are there up to the front. The slot keeps its own n. */
+static void batch_close_ranks(struct data_batch *batch, const bool *missing, size_t floats)
+{
+    int kept = 0;
+
+    for (int i = 0; i < batch->n; i++) {
+        if (missing[i])
+            continue;
+        if (kept < i)
+            memcpy(batch->x + (size_t)kept * floats, batch->x + (size_t)i * floats,
+                   floats * sizeof(float));
+        batch->labels[kept] = batch->labels[i];
+        batch->samples[kept++] = batch->samples[i];
+    }
+    batch->n = kept;
 }
 
 int data_stream_next(struct data_stream *stream, struct data_batch *batch,
@@ -483,6 +521,10 @@ int data_stream_next(struct data_stream *stream, struct data_batch *batch,
         stream_count(stream, slot);
         *batch = slot->batch;
         rc = 1;
+        if (slot->left_out > 0)
+            batch_close_ranks(batch, slot->missing,
+                              (size_t)stream->options.transform.size *
+                                  (size_t)stream->options.transform.size * 3);
     }
     stream->stats.wait_s += clock_now_s() - begin;
     pthread_mutex_unlock(&stream->mutex);

@@ -9,6 +9,7 @@
 #define DATA_STREAM_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,7 +24,7 @@ struct data_batch {
     float *x;          /* (n, size, size, 3) */
     int32_t *labels;   /* (n) */
     uint64_t *samples; /* (n) index places */
-    int n;
+    int n;             /* 0 where all were left out */
     uint32_t epoch, lane;
     uint64_t step; /* of the epoch; evaluation: number of the batch */
     int slot;      /* the stream's own */
@@ -47,6 +48,8 @@ struct data_stream_options {
     /* Where the index is of an s3:// root, as data_fetch_options; not looked at for others. */
     uint64_t fetch_bytes;
     int fetch_threads;
+    bool stop_at_bad; /* a picture that cannot be decoded is an error; else it is left out: its
+                         micro-batch has one less, the others move up */
 };
 
 /** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size); what
@@ -58,8 +61,9 @@ void data_stream_free(struct data_stream *stream);
 /**
  * Take the next micro-batch; blocks until it is whole. It is the caller's until
  * data_stream_give_back. cancel (may be NULL) is looked at every few milliseconds while waiting.
- * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, no picture,
- * CRC-32C mismatch: "does not match its index"), ERR_NET, ERR_STOPPED when cancelled.
+ * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, CRC-32C
+ * mismatch: "does not match its index"; with stop_at_bad: no picture), ERR_NET, ERR_STOPPED when
+ * cancelled.
  */
 int data_stream_next(struct data_stream *stream, struct data_batch *batch,
                      const volatile sig_atomic_t *cancel, struct err *err);
@@ -70,6 +74,8 @@ struct data_stream_stats {
     uint64_t images;
     uint64_t truncated;        /* JPEGs whose data ended early */
     char truncated_first[256]; /* the first of them, "" if none */
+    uint64_t left_out;         /* pictures that could not be decoded; not among images */
+    char left_out_first[512];  /* the first of them and why, "" if none */
     double wait_s;             /* time callers of next spent waiting */
 };
 void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats);
