@@ -90,6 +90,16 @@ const struct option_spec train_option_table[] = {
      .flags = FIXED,
      .help = "random crop and horizontal flip in training (CIFAR models: shift by up to 4 pixels "
              "and flip)"},
+    {.name = "augment-views",
+     .kind = OPTION_INTEGER,
+     .metavar = "K",
+     .min = 0,
+     .max = 1e6,
+     .fallback = "0",
+     .flags = FIXED,
+     .shown = "0: a new one each epoch",
+     .help = "with --augment standard: K fixed crops and flips of each picture, one an epoch in "
+             "turn"},
     {.name = "normalize",
      .kind = OPTION_TEXT,
      .metavar = "imagenet|none|R,G,B/R,G,B",

@@ -313,8 +313,13 @@ static int fill_transforms(struct train_options *o, struct err *err)
     if (data_transform_set_normalize(evaluation, option_text(&o->set, "normalize"), err) < 0)
         return err_wrap(err, "%s", called(o, "--normalize"));
     o->training = *evaluation;
+    o->training.views = (uint32_t)option_integer(&o->set, "augment-views");
     if (strcmp(option_text(&o->set, "augment"), "standard") == 0)
         o->training.kind = small ? DATA_TRANSFORM_PAD_CROP : DATA_TRANSFORM_RESIZED_CROP;
+    else if (o->training.views > 0)
+        return err_set(err, ERR_USAGE,
+                       "%s: there is one view of each picture only, with --augment none",
+                       called(o, "--augment-views"));
     return 0;
 }
 

@@ -147,7 +147,11 @@ static struct draw draw_one(uint32_t number)
     draw.epoch_end = draw.epoch + 1 + philox_u32(&philox) % 2;
     draw.step = philox_u32(&philox) % (data_order_steps(&draw.order) + 1);
     draw.options = (struct data_stream_options){
-        .transform = {DATA_TRANSFORM_RESIZED_CROP, SIZE, {0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}, 9},
+        .transform = {.kind = DATA_TRANSFORM_RESIZED_CROP,
+                      .size = SIZE,
+                      .mean = {0.5f, 0.5f, 0.5f},
+                      .std = {0.2f, 0.2f, 0.2f},
+                      .seed = 9},
         .epoch = draw.epoch,
         .epoch_end = draw.epoch_end,
         .step = draw.step,

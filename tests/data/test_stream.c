@@ -110,7 +110,11 @@ static struct data_stream_options make_options(const struct data_order *order, i
 {
     return (struct data_stream_options){
         .index = &index_of_folder,
-        .transform = {DATA_TRANSFORM_RESIZED_CROP, SIZE, {0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}, 9},
+        .transform = {.kind = DATA_TRANSFORM_RESIZED_CROP,
+                      .size = SIZE,
+                      .mean = {0.5f, 0.5f, 0.5f},
+                      .std = {0.2f, 0.2f, 0.2f},
+                      .seed = 9},
         .order = order,
         .lane_end = order != NULL ? order->lanes : 0,
         .epoch_end = 3,

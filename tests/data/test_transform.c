@@ -1,6 +1,7 @@
 /* tests/data/test_transform.c -- crops, resizes and flips against what they are defined to be. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -234,6 +235,48 @@ static void transform_gives_the_same_floats_whatever_came_before(void **state)
     data_image_release(&large);
 }
 
+static void transform_goes_round_its_views_epoch_by_epoch(void **state)
+{
+    static const enum data_transform_kind kinds[] = {DATA_TRANSFORM_RESIZED_CROP,
+                                                     DATA_TRANSFORM_PAD_CROP};
+    struct data_image image = ramp(60, 45);
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const struct data_transform fresh = {kinds[i], 24, LEVELS, 7};
+        const struct data_transform round = {kinds[i], 24, LEVELS, 7, .views = 3};
+        float *views[7], *epochs[7];
+
+        for (uint32_t e = 0; e < 7; e++) {
+            views[e] = apply(&round, &image, 11, e);
+            epochs[e] = apply(&fresh, &image, 11, e);
+            assert_int_equal(data_transform_view(&fresh, e), e);
+            assert_int_equal(data_transform_view(&round, e), e % 3);
+        }
+        for (uint32_t e = 0; e < 7; e++) {
+            const bool same = memcmp(views[e], epochs[e], 24 * 24 * 3 * sizeof(float)) == 0;
+
+            assert_memory_equal(views[e], epochs[e % 3], 24 * 24 * 3 * sizeof(float));
+            assert_int_equal(same, e < 3);
+        }
+        for (uint32_t e = 0; e < 7; e++) {
+            free(views[e]);
+            free(epochs[e]);
+        }
+    }
+    data_image_release(&image);
+}
+
+static void transform_has_one_view_in_evaluation(void **state)
+{
+    const struct data_transform center = {DATA_TRANSFORM_CENTER, 24, LEVELS, 7, .views = 3};
+    const struct data_transform resize = {DATA_TRANSFORM_RESIZE, 24, LEVELS};
+
+    (void)state;
+    assert_int_equal(data_transform_view(&center, 5), 0);
+    assert_int_equal(data_transform_view(&resize, 5), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +286,8 @@ int main(void)
         cmocka_unit_test(transform_crops_areas_and_aspects_within_their_bounds),
         cmocka_unit_test(transform_falls_back_to_the_middle_when_no_crop_fits),
         cmocka_unit_test(transform_gives_the_same_floats_whatever_came_before),
+        cmocka_unit_test(transform_goes_round_its_views_epoch_by_epoch),
+        cmocka_unit_test(transform_has_one_view_in_evaluation),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

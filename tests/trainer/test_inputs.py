@@ -404,6 +404,20 @@ class Inputs(Job):
         self.assertEqual(seen["center"][0], seen["default"][0])  # trained alike, ...
         self.assertNotEqual(seen["center"][1], seen["default"][1])  # ... evaluated otherwise
 
+    def test_views_of_each_picture(self):
+        seen = {}
+        for views in (None, 1, 3, 4):
+            self.assertEqual(self.convoy(1, *self.options(image_size=32, epochs=3, augment_views=views)), 0, self.err)
+            seen[views] = self.sha256()
+        self.assertEqual(seen[3], seen[None])  # three epochs see three views either way
+        self.assertEqual(seen[4], seen[None])
+        self.assertNotEqual(seen[1], seen[None])
+        for folder in ("model", "report"):
+            shutil.rmtree(self.path(folder))
+        self.at_once(["--augment=none", "--augment-views=2"], "--augment-views", "--augment none")
+        self.trained(augment_views=2)
+        self.refused(self.again(augment_views=3), "--augment-views", "3", "2", outputs=True, ranks=(1,))
+
     def test_other_pictures_on_resume(self):
         self.trained()
         self.refused(self.again(data=self.tree(a=20, b=20)), "'tree'", "checkpoint/step-", outputs=True)

@@ -119,12 +119,20 @@ static struct plan plan_center(const struct data_image *image, int size)
     return plan;
 }
 
+uint32_t data_transform_view(const struct data_transform *transform, uint32_t epoch)
+{
+    if (transform->kind == DATA_TRANSFORM_CENTER || transform->kind == DATA_TRANSFORM_RESIZE)
+        return 0;
+    return transform->views == 0 ? epoch : epoch % transform->views;
+}
+
 static struct plan plan_make(const struct data_transform *transform, const struct data_image *image,
                              uint64_t sample, uint32_t epoch)
 {
     struct philox philox;
 
-    philox_init(&philox, transform->seed, sample, epoch, PHILOX_AUGMENT);
+    philox_init(&philox, transform->seed, sample, data_transform_view(transform, epoch),
+                PHILOX_AUGMENT);
     switch (transform->kind) {
     case DATA_TRANSFORM_RESIZED_CROP:
         return plan_resized_crop(image, transform->size, &philox);

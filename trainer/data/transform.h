@@ -2,8 +2,8 @@
  * trainer/data/transform.h -- a decoded picture to the network's input: crop, resize, flip,
  * normalise.
  *
- * Random choices come from Philox with (seed, sample, epoch): the same on any rank, thread and
- * resume.
+ * Random choices come from Philox with (seed, sample, view): the same on any rank, thread and
+ * resume. The view is the epoch, or the epoch modulo `views`.
  */
 #ifndef DATA_TRANSFORM_H
 #define DATA_TRANSFORM_H
@@ -29,7 +29,13 @@ struct data_transform {
     int size;              /* output is (size, size, 3) */
     float mean[3], std[3]; /* per channel, of values in [0, 1] */
     uint64_t seed;
+    uint32_t views; /* training: so many fixed crops and flips of each picture, one an epoch in
+                       turn; 0: a new one each epoch */
 };
+
+/** Which of a picture's views an epoch sees: with equal seed, sample and view
+ * data_transform_apply writes equal floats. Evaluation's kinds have one, 0. */
+uint32_t data_transform_view(const struct data_transform *transform, uint32_t epoch);
 
 /** ImageNet's statistics, as torchvision's models use them. */
 extern const float data_imagenet_mean[3], data_imagenet_std[3];
