@@ -52,7 +52,7 @@ struct train_position {
 /* Pictures that are not as they should be. */
 struct train_noted {
     int64_t count;
-    char first[512]; /* the first that this rank met, "" if none */
+    char first[264]; /* the first that this rank met, "" if none */
 };
 
 /* Where a rank's time went. */

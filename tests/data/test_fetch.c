@@ -23,7 +23,9 @@
 #include "s3io/client.h"
 #include "tests/data/pictures.h"
 #include "tests/data/store.h"
+#include "trainer/data/decode.h"
 #include "trainer/data/fetch.h"
+#include "trainer/data/files.h"
 #include "trainer/data/index.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/stream.h"
@@ -311,6 +313,87 @@ static void shards_are_read_by_long_ranges_where_memory_allows(void **state)
     data_fetch_free(fetch);
 }
 
+/* The local file "NN.jpg", whose class follows from its number. */
+static void load_local(const char *name, struct buf *bytes)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "%s/in/class-%d/%s", root, atoi(name) % CLASSES, name);
+    assert_int_equal(file_read(path, 1 << 20, bytes, NULL), 0);
+}
+
+/* A stream over the whole index gives what decoding the local file of the same name does. */
+static void expect_pixels(const struct data_index *index)
+{
+    const struct data_stream_options options = {
+        .index = index,
+        .transform = {.kind = DATA_TRANSFORM_RESIZE, .size = SIZE, .std = {1, 1, 1}},
+        .sample_end = index->count,
+        .micro_batch = 8,
+        .threads = 2,
+        .depth = 2,
+        .fetch_bytes = 1 << 20,
+        .fetch_threads = 3,
+    };
+    struct err err = {0};
+    struct data_stream *stream = data_stream_new(&options, &err);
+    struct data_scratch scratch = {0};
+    struct data_image image = {0};
+    struct data_batch batch;
+    uint64_t next = 0;
+
+    assert_non_null(stream);
+    while (data_stream_next(stream, &batch, NULL, &err) == 1) {
+        for (int i = 0; i < batch.n; i++) {
+            const char *name = strrchr(index->samples[next].key, '/');
+            struct buf bytes = {0};
+            float want[FLOATS];
+
+            assert_int_equal(batch.samples[i], next);
+            load_local(name == NULL ? index->samples[next].key : name + 1, &bytes);
+            assert_int_equal(data_decode(bytes.data, bytes.bytes, &image, NULL), 0);
+            data_transform_apply(&options.transform, &image, next++, 0, &scratch, want);
+            assert_memory_equal(batch.x + (size_t)i * FLOATS, want, sizeof want);
+            buf_release(&bytes);
+        }
+        data_stream_give_back(stream, &batch);
+    }
+    assert_int_equal(next, index->count);
+    data_stream_free(stream);
+    data_image_release(&image);
+    data_scratch_release(&scratch);
+}
+
+/* Of a prefix and of one object; index order is by keys there. */
+static void given_objects_come_in_their_order_with_the_pixels_of_local_files(void **state)
+{
+    const char *path = store_uri("folder");
+    struct data_index given = {0}, one = {0};
+    char object[256];
+    struct err err = {0};
+
+    (void)state;
+    if (data_files_open(&given, &path, 1, NULL, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(given.count, COUNT);
+    for (size_t i = 1; i < given.count; i++)
+        assert_true(strcmp(given.samples[i - 1].key, given.samples[i].key) < 0);
+    expect_pixels(&given);
+    snprintf(object, sizeof object, "%s/%s", path, given.samples[5].key);
+    path = object;
+    if (data_files_open(&one, &path, 1, NULL, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(one.count, 1);
+    assert_string_equal(one.samples[0].key, strrchr(object, '/') + 1);
+    assert_int_equal(one.samples[0].bytes, given.samples[5].bytes);
+    expect_pixels(&one);
+    snprintf(object, sizeof object, "%s", store_uri("nothing/here.jpg"));
+    assert_int_equal(data_files_open(&one, &path, 1, NULL, &err), -1);
+    assert_non_null(strstr(err.msg, object));
+    data_index_release(&given);
+    data_index_release(&one);
+}
+
 static void nothing_is_nothing(void **state)
 {
     const struct data_fetch_options options = {
@@ -468,6 +551,7 @@ int main(void)
         cmocka_unit_test(order_and_pixels_are_those_of_local_files_for_any_ranks_and_memory),
         cmocka_unit_test(memory_held_stays_below_the_limit_or_is_one_picture),
         cmocka_unit_test(shards_are_read_by_long_ranges_where_memory_allows),
+        cmocka_unit_test(given_objects_come_in_their_order_with_the_pixels_of_local_files),
         cmocka_unit_test(nothing_is_nothing),
         cmocka_unit_test(object_that_is_gone_or_replaced_is_named),
         cmocka_unit_test(sample_of_a_shard_with_another_crc_is_named),

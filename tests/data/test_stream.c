@@ -454,7 +454,12 @@ static void stream_leaves_out_what_cannot_be_decoded_and_closes_ranks(void **sta
 
             assert_int_equal(data_stream_next(stream, &batch, NULL, NULL), 1);
             assert_int_equal(batch.n, left[b]);
+            assert_int_equal(batch.bad_count, 4 - left[b]);
             if (b == 1) {
+                assert_int_equal(batch.bad[0].sample, 5);
+                assert_int_equal(batch.bad[1].sample, 7);
+                assert_non_null(strstr(batch.bad[0].why, path));
+                assert_non_null(strstr(batch.bad[1].why, "neither a JPEG nor a PNG"));
                 assert_int_equal(batch.samples[0], 4);
                 assert_int_equal(batch.samples[1], 6);
             }

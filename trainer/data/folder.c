@@ -81,8 +81,8 @@ int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, s
 
     if (bytes <= INT32_MAX)
         return 0;
-    path = uri_join(root, key);
-    err_set(err, ERR_INPUT, "picture '%s' is larger than 2 GiB", path);
+    path = root[0] == '\0' ? NULL : uri_join(root, key);
+    err_set(err, ERR_INPUT, "picture '%s' is larger than 2 GiB", path == NULL ? key : path);
     free(path);
     return -1;
 }

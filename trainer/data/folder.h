@@ -20,7 +20,8 @@ int data_folder_read(struct data_index *index, const volatile sig_atomic_t *canc
                      struct err *err);
 
 /** What holds for folders anywhere. Count a file that does not become a sample: its key is the
- * first `bytes` of `key`. ERR_INPUT for a picture above 2 GiB; and for a class folder that was
+ * first `bytes` of `key`. ERR_INPUT for a picture above 2 GiB (root may
+ * be "": the key is a path then); and for a class folder that was
  * found to hold none (but for "lost+found", which file systems make). */
 void data_folder_leave(struct data_left *left, const char *key, size_t bytes);
 int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, struct err *err);

@@ -328,6 +328,8 @@ out:
 char *data_index_path(const struct data_index *index, size_t sample)
 {
     assert(sample < index->count);
+    if (index->root[0] == '\0') /* given files: keys are paths as they were given (files.h) */
+        return copy_text(index->samples[sample].key);
     return uri_join(index->root, index->sharded ? index->file_names[index->samples[sample].file]
                                                 : index->samples[sample].key);
 }

@@ -27,7 +27,7 @@ struct data_sample {
     uint32_t bytes;
     uint32_t crc32c; /* shards: of its bytes; a folder in S3: of its ETag's text (0: it has none) */
     uint32_t file;   /* number of the shard; folders have a file per sample and leave it 0 */
-    int32_t label;
+    int32_t label;   /* -1: none, of given files */
 };
 
 /* Files of class folders that are not among the samples. */
@@ -37,7 +37,7 @@ struct data_left {
 };
 
 struct data_index {
-    char *root; /* the folder, or s3://BUCKET/PREFIX */
+    char *root; /* the folder, or s3://BUCKET/PREFIX; "" where files.h made it of given files */
     bool sharded;
     size_t count; /* samples */
     struct data_sample *samples;

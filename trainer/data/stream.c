@@ -40,10 +40,8 @@ struct slot {
     struct err err;
     int truncated;       /* pictures whose data ended early */
     int truncated_first; /* the first of them, -1 for none */
-    bool *missing;       /* (micro_batch) pictures that could not be decoded, ... */
-    int left_out;        /* ... how many, ... */
-    int left_out_first;  /* ... the first of them, -1 for none, and why: */
-    struct err left_out_why;
+    bool *missing;       /* (micro_batch) pictures that are left out; why stands in batch.bad, */
+    int left_out;        /* at their place till the batch is handed over; how many there are */
 };
 
 /* The next micro-batch to begin. */
@@ -171,7 +169,9 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     batch->samples[i] = sample;
     batch->labels[i] = stream->options.index->samples[sample].label;
     if (stream_read(stream, batch, i, &hands->bytes, err) < 0)
-        return -1;
+        return err->code == ERR_INPUT && stream->fetch == NULL && stream->options.leave_unreadable
+                   ? 1
+                   : -1;
     if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0) {
         data_reader_wrap(stream->reader, sample, err);
         return err->code == ERR_INPUT && !stream->options.stop_at_bad ? 1 : -1;
@@ -200,7 +200,7 @@ static bool stream_begin_batch(struct data_stream *stream)
     }
     assert(slot->batch.n <= stream->options.micro_batch);
     slot->taken = slot->done = slot->truncated = slot->left_out = 0;
-    slot->bad = slot->truncated_first = slot->left_out_first = -1;
+    slot->bad = slot->truncated_first = -1;
     memset(slot->missing, 0, (size_t)slot->batch.n * sizeof *slot->missing);
     stream->unused_count--;
     stream->line[(stream->line_begin + stream->line_count) % depth] = number;
@@ -241,12 +241,12 @@ static void stream_put_picture(struct data_stream *stream, struct slot *slot, in
             slot->err = *err;
         }
     } else if (rc > 0) {
+        struct data_bad *const bad = &slot->batch.bad[i];
+
         slot->missing[i] = true;
         slot->left_out++;
-        if (slot->left_out_first < 0 || i < slot->left_out_first) {
-            slot->left_out_first = i;
-            slot->left_out_why = *err;
-        }
+        bad->sample = slot->batch.samples[i];
+        snprintf(bad->why, sizeof bad->why, "%.*s", (int)sizeof bad->why - 1, err->msg);
     } else if (truncated) {
         slot->truncated++;
         if (slot->truncated_first < 0 || i < slot->truncated_first)
@@ -324,8 +324,10 @@ static int stream_allocate(struct data_stream *stream, struct err *err)
             n <= SIZE_MAX / sizeof(float) / floats ? malloc(n * floats * sizeof(float)) : NULL;
         batch->labels = calloc(n, sizeof *batch->labels);
         batch->samples = calloc(n, sizeof *batch->samples);
+        batch->bad = batch->x != NULL ? calloc(n, sizeof *batch->bad) : NULL;
         stream->slots[i].missing = calloc(n, sizeof(bool));
-        if (!batch->x || !batch->labels || !batch->samples || !stream->slots[i].missing)
+        if (!batch->x || !batch->labels || !batch->samples || !batch->bad ||
+            !stream->slots[i].missing)
             return err_set(
                 err, ERR_MEMORY,
                 "no memory for %d micro-batches of %d images of %d x %d pixels; a smaller "
@@ -419,6 +421,7 @@ void data_stream_free(struct data_stream *stream)
         free(stream->slots[i].batch.x);
         free(stream->slots[i].batch.labels);
         free(stream->slots[i].batch.samples);
+        free(stream->slots[i].batch.bad);
         free(stream->slots[i].missing);
     }
     data_reader_free(stream->reader);
@@ -474,9 +477,10 @@ static void stream_count(struct data_stream *stream, const struct slot *slot)
     struct data_stream_stats *stats = &stream->stats;
 
     stats->images += (uint64_t)(slot->batch.n - slot->left_out);
-    if (slot->left_out > 0 && stats->left_out == 0)
-        snprintf(stats->left_out_first, sizeof stats->left_out_first, "%.*s",
-                 (int)sizeof stats->left_out_first - 1, slot->left_out_why.msg);
+    for (int i = 0; i < slot->batch.n && slot->left_out > 0 && stats->left_out_first[0] == '\0';
+         i++)
+        if (slot->missing[i])
+            memcpy(stats->left_out_first, slot->batch.bad[i].why, sizeof stats->left_out_first);
     stats->left_out += (uint64_t)slot->left_out;
     if (slot->truncated > 0 && stats->truncated == 0)
         data_reader_name(stream->reader, slot->batch.samples[slot->truncated_first],
@@ -484,14 +488,20 @@ static void stream_count(struct data_stream *stream, const struct slot *slot)
     stats->truncated += (uint64_t)slot->truncated;
 }
 
-/* Move the pictures that are there up to the front. The slot keeps its own n. */
+/* Move the pictures that are there up to the front, and the reasons of the others. The slot keeps
+ * its own n. */
 static void batch_close_ranks(struct data_batch *batch, const bool *missing, size_t floats)
 {
     int kept = 0;
 
+    batch->bad_count = 0;
     for (int i = 0; i < batch->n; i++) {
-        if (missing[i])
+        if (missing[i]) {
+            if (batch->bad_count < i)
+                batch->bad[batch->bad_count] = batch->bad[i];
+            batch->bad_count++;
             continue;
+        }
         if (kept < i)
             memcpy(batch->x + (size_t)kept * floats, batch->x + (size_t)i * floats,
                    floats * sizeof(float));
@@ -520,11 +530,11 @@ int data_stream_next(struct data_stream *stream, struct data_batch *batch,
         stream->line_count--;
         stream_count(stream, slot);
         *batch = slot->batch;
-        rc = 1;
         if (slot->left_out > 0)
             batch_close_ranks(batch, slot->missing,
                               (size_t)stream->options.transform.size *
                                   (size_t)stream->options.transform.size * 3);
+        rc = 1;
     }
     stream->stats.wait_s += clock_now_s() - begin;
     pthread_mutex_unlock(&stream->mutex);

@@ -20,11 +20,19 @@ struct data_index;
 struct data_stream;
 struct err;
 
+/* A picture that was left out. */
+struct data_bad {
+    uint64_t sample;
+    char why[256]; /* its name, and what is wrong with it; cut where it is longer */
+};
+
 struct data_batch {
-    float *x;          /* (n, size, size, 3) */
-    int32_t *labels;   /* (n) */
-    uint64_t *samples; /* (n) index places */
-    int n;             /* 0 where all were left out */
+    float *x;             /* (n, size, size, 3) */
+    int32_t *labels;      /* (n) */
+    uint64_t *samples;    /* (n) index places */
+    int n;                /* 0 where all were left out */
+    struct data_bad *bad; /* (bad_count) those that were left out, in their order */
+    int bad_count;
     uint32_t epoch, lane;
     uint64_t step; /* of the epoch; evaluation: number of the batch */
     int slot;      /* the stream's own */
@@ -48,8 +56,10 @@ struct data_stream_options {
     /* Where the index is of an s3:// root, as data_fetch_options; not looked at for others. */
     uint64_t fetch_bytes;
     int fetch_threads;
-    bool stop_at_bad; /* a picture that cannot be decoded is an error; else it is left out: its
-                         micro-batch has one less, the others move up */
+    bool stop_at_bad;      /* a picture that cannot be decoded is an error; else it is left out: its
+                              micro-batch has one less, the others move up */
+    bool leave_unreadable; /* files (none in S3) that cannot be read, too: gone, not allowed, of
+                              another length than the index says */
 };
 
 /** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size); what
@@ -75,7 +85,7 @@ struct data_stream_stats {
     uint64_t truncated;        /* JPEGs whose data ended early */
     char truncated_first[256]; /* the first of them, "" if none */
     uint64_t left_out;         /* pictures that could not be decoded; not among images */
-    char left_out_first[512];  /* the first of them and why, "" if none */
+    char left_out_first[256];  /* the first of them and why, "" if none */
     double wait_s;             /* time callers of next spent waiting */
 };
 void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats);
