@@ -213,9 +213,8 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     const uint32_t images = data_order_step_images(&run->order, run->position.epoch_step);
     const uint32_t leaves =
         images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
-    const double weight =
-        train_class_weights_sum(&run->class_weights, &run->dataset.train, &run->order,
-                                run->position.epoch, run->position.epoch_step);
+    double weight = train_class_weights_sum(&run->class_weights, &run->dataset.train, &run->order,
+                                            run->position.epoch, run->position.epoch_step);
     const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
     struct agreement all = {0};
     struct train_times times = {0};
@@ -246,7 +245,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
                        (unsigned long long)run->position.step + 1, run->position.epoch);
     }
     if (all.images == 0) { /* not one picture of the step could be decoded: nothing to learn */
-        advance(run, &all, clock_now_s() - begun);
+        advance(run, &all, 0, clock_now_s() - begun);
         return 0;
     }
     if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
@@ -256,6 +255,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
     run->times.compute_s += times.compute_s;
     run->times.exchange_s += times.exchange_s;
     apply(run, leaves - (uint32_t)all.empty, lr);
+    weight *= (double)all.images / images; /* some may have been left out */
     advance(run, &all, weight, clock_now_s() - begun);
     report(run, &all, weight, lr, &times, clock_now_s() - begun);
     return 0;
