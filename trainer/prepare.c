@@ -418,7 +418,7 @@ static int load_pretrained(struct train_run *run, struct err *err)
     const char *const path = run->options->pretrained;
     int rc = 0;
 
-    if (path == NULL)
+    if (path == NULL || run->resumed)
         return 0;
     if (run->comm->rank == 0)
         rc = train_pretrained_load(run->model, path, err);
@@ -440,9 +440,10 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         return -1;
     plan(run);
     if (check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
-        check_steps(run, err) < 0 || make_model(run, err) < 0 || open_outputs(run, err) < 0)
+        check_steps(run, err) < 0 || make_model(run, err) < 0 || load_pretrained(run, err) < 0 ||
+        open_outputs(run, err) < 0)
         return -1;
-    if ((run->resumed ? train_resume_load(run, file, path, err) : load_pretrained(run, err)) < 0)
+    if (run->resumed && train_resume_load(run, file, path, err) < 0)
         return -1;
     if (!run->resumed)
         run->position.best_accuracy = -1;

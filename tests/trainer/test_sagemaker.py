@@ -208,7 +208,7 @@ class SageMaker(Job):
         self.assertRegex(self.err, r"channel 'training': user \d+ may not read a folder in '.*/training': .*chmod")
 
     def test_failure_of_a_rank_is_the_rank_s_line(self):
-        self.job()
+        self.job(hyperparameters=dict(SMALL, bad_images="stop"))
         picture = sorted(self.pictures_of(os.path.join(self.tree, "input/data/training")))[3]
         with open(picture, "w") as file:
             file.write("<html>404</html>")

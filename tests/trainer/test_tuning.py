@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Fine-tuning: weights to begin with, frozen layers, other heads: the same bits for any number of ranks and threads and
+after a kill, and what is said of files and options that do not fit."""
+import json
+import os
+import shutil
+import struct
+import time
+
+from job import Job, main, wait_until
+
+# What is trained, and how frozen batch norms work.
+WAYS = (dict(train_layers="head"), dict(train_layers="from:layer3"),
+        dict(train_layers="from:layer2", batch_norm="batch"), dict(train_layers="head", head="64-12-relu", optimizer="adam"))
+
+
+class Tuning(Job):
+    def tensors(self, path):
+        """Name: bytes."""
+        with open(path, "rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+            data = file.read()
+        return {name: data[slice(*t["data_offsets"])] for name, t in header.items() if name != "__metadata__"}
+
+    def left_by(self, ranks, name, **more):
+        self.assertEqual(self.convoy(ranks, *self.options(model_dir=name, **more)), 0, self.err)
+        return self.tensors(self.path(name, "model.safetensors"))
+
+    def file(self, name="first"):
+        return self.path(name, "model.safetensors")
+
+    def test_what_is_frozen_stays(self):
+        first = self.left_by(1, "first", max_steps=2)
+        for way in WAYS:
+            with self.subTest(way):
+                shutil.rmtree(self.path("report"))
+                after = self.left_by(1, "after", pretrained=self.file(), **way)
+                layers, batch = way["train_layers"], way.get("batch_norm") == "batch"
+                behind = ("fc",) if layers == "head" else tuple(f"layer{i}" for i in range(int(layers[-1]), 4)) + ("fc",)
+                for name, value in after.items():
+                    trained = name.startswith(behind)
+                    if "num_batches_tracked" in name or (trained and name not in first):
+                        continue
+                    moves = trained or (batch and "running" in name)
+                    self.assertEqual(value != first[name], moves, name)
+
+    def test_same_bits_for_ranks_and_threads(self):
+        self.left_by(1, "first", max_steps=2)
+        for way in WAYS:
+            found = None
+            for ranks, threads in ((1, 1), (2, 2), (3, 1), (1, 3)):
+                model = self.left_by(ranks, "after", pretrained=self.file(), micro_batch=6, threads=threads, **way)
+                found = found or model
+                self.assertEqual(found, model, (way, ranks, threads))
+
+    def test_same_bits_after_a_kill(self):
+        self.left_by(1, "first", max_steps=2)
+        more = dict(pretrained=self.file(), train_layers="from:layer2", epochs=30, checkpoint="checkpoint", checkpoint_every=3)
+        whole = self.left_by(1, "whole", **{**more, "checkpoint": None})
+        shutil.rmtree(self.path("report"))
+        process = self.start(*self.foreign(2, *self.options(model_dir="resumed", **more)))
+        wait_until(lambda: max(self.checkpoints(), default=0) >= 6)
+        process.kill()
+        process.wait()
+        time.sleep(1)  # its ranks notice
+        self.assertEqual(self.left_by(1, "resumed", **more), whole)
+        self.assertIn("resuming at step", self.err)
+
+    def test_checkpoints_keep_no_state_of_frozen_layers(self):
+        self.left_by(1, "first", train_layers="head", checkpoint="checkpoint")
+        folder = self.path("checkpoint")
+        newest = sorted(n for n in os.listdir(folder) if n.startswith("step"))[-1]
+        states = [n for n in self.tensors(os.path.join(folder, newest)) if n.startswith("optimizer.")]
+        self.assertEqual(sorted(states), ["optimizer.momentum.fc.bias", "optimizer.momentum.fc.weight"])
+
+    def test_heads_of_another_size_begin_anew(self):
+        self.left_by(1, "first", max_steps=1)
+        self.left_by(1, "other", pretrained=self.file(), head="64-12-relu", max_steps=1)
+        self.assertIn("the head begins anew", self.err)
+        self.assertIn("'fc.0.weight': it is not there", self.err)
+        self.left_by(1, "again", pretrained=self.file(), max_steps=1)
+        self.assertNotIn("begins anew", self.err)
+
+    def test_what_does_not_fit_is_one_line(self):
+        self.left_by(1, "first", max_steps=1)
+        with open(self.path("words"), "w") as file:
+            file.write("no weights")
+        for more, says in ((dict(pretrained=self.path("nowhere")), "nowhere"),
+                           (dict(pretrained=self.path("words")), "words"),
+                           (dict(pretrained=self.file(), model="resnet32"), "is of another network: 'layer1.3.conv1.weight'"),
+                           (dict(train_layers="from:layer4"), "--train-layers: 'from:layer4'"),
+                           (dict(head="2048-128-relu"), "--head: '2048-128-relu': the head of resnet20 has 64 inputs"),
+                           (dict(batch_norm="none"), "--batch-norm")):
+            self.assertEqual(self.convoy(1, *self.options(model_dir="bad", **more)), 2, (more, self.err))
+            self.assertIn(says, self.err)
+            self.assertEqual(sum("error:" in line for line in self.err.splitlines()), 1, self.err)
+            self.assertFalse(os.path.exists(self.path("bad")), more)
+
+
+if __name__ == "__main__":
+    main(Tuning)
