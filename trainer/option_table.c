@@ -390,6 +390,15 @@ const struct option_spec train_option_table[] = {
      .fallback = "536870912",
      .help =
          "of s3:// pictures: the most memory of a rank for those read ahead and not decoded yet"},
+    {.name = "feature-cache",
+     .kind = OPTION_INTEGER,
+     .metavar = "BYTES",
+     .min = 0,
+     .max = 1e15,
+     .fallback = "8000000000",
+     .help =
+         "with frozen layers and few views of each picture, their outputs are computed once and "
+         "kept,\nin memory and then in a file in TMPDIR: at most so much for each rank; 0: none"},
     {.name = "fetch-threads",
      .kind = OPTION_INTEGER,
      .metavar = "N",

@@ -343,6 +343,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->threads = integer_or(set, "threads", 0);
     o->decode_threads = integer_or(set, "decode-threads", 0);
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
+    o->feature_cache_bytes = (uint64_t)option_integer(set, "feature-cache");
     o->fetch_threads = (int)option_integer(set, "fetch-threads");
     o->bucket_bytes = (size_t)option_integer(set, "bucket-bytes") & ~(size_t)3; /* whole floats */
     o->memory = option_flag(set, "memory");

@@ -60,8 +60,8 @@ struct train_options {
     struct train_early_stopping early_stopping;
     double max_run_s; /* 0: no limit */
 
-    int threads, decode_threads; /* 0: to be chosen */
-    uint64_t prefetch_bytes;
+    int threads, decode_threads;                  /* 0: to be chosen */
+    uint64_t prefetch_bytes, feature_cache_bytes; /* the latter 0: none */
     int fetch_threads;
     size_t bucket_bytes;
     bool memory; /* print the plan and end */

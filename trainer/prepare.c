@@ -10,6 +10,7 @@
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
+#include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/mark.h"
 #include "trainer/memory.h"
@@ -449,8 +450,11 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         run->position.best_accuracy = -1;
     if (train_step_init(run, err) < 0)
         return -1;
-    run->stream = open_stream(run, err);
-    return run->stream == NULL ? -1 : 0;
+    if (train_feature_cache_new(&run->feature_cache, run, err) < 0)
+        return -1;
+    if (run->feature_cache == NULL && (run->stream = open_stream(run, err)) == NULL)
+        return -1;
+    return 0;
 }
 
 /* The launcher holds signals back until every rank can take them: it waits for this file. */

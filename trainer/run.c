@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
+#include "trainer/feature_cache.h"
 #include "trainer/mark.h"
 #include "trainer/model_dir.h"
 #include "trainer/tally.h"
@@ -140,6 +141,9 @@ static int train_epoch(struct train_run *run, struct err *err)
 {
     const uint64_t steps = data_order_steps(&run->order);
 
+    if (run->feature_cache != NULL && run->position.epoch_step < steps &&
+        train_feature_cache_prepare(run->feature_cache, run, err) < 0)
+        return err->code == ERR_STOPPED ? save_and_stop(run, err) : -1;
     while (run->position.epoch_step < steps && !steps_are_up(run)) {
         bool dropped = false, stop = false;
 
@@ -173,9 +177,11 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
                     struct report_sum *sum, struct train_tally *tally, struct err *err)
 {
     const double begun = clock_now_s();
+    const bool cached = run->feature_cache != NULL && index == &run->dataset.val;
     struct nn_score score = {0};
 
-    if (train_evaluate(run, index, what, &score, tally, err) < 0)
+    if ((cached ? train_feature_cache_validate(run->feature_cache, run, &score, tally, err)
+                : train_evaluate(run, index, what, &score, tally, err)) < 0)
         return -1;
     report_progress_end(&run->progress);
     if (score.nonfinite > 0)
@@ -383,6 +389,7 @@ static int finish(struct train_run *run, struct err *err)
 static void release(struct train_run *run)
 {
     data_stream_free(run->stream);
+    train_feature_cache_free(run->feature_cache);
     train_step_release(run);
     nn_model_free(run->model);
     optim_state_release(&run->state);

@@ -75,7 +75,8 @@ struct train_run {
     bool resumed;
     bool ended_early; /* no epoch improved for long enough */
 
-    struct data_stream *stream;
+    struct data_stream *stream; /* NULL with a feature cache */
+    struct train_feature_cache *feature_cache;
     const struct data_batch *same_batch; /* not NULL: every micro-batch is made of these pictures,
                                             and there is no stream */
     struct train_times times;            /* of all steps of this rank */
@@ -174,6 +175,21 @@ int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
+/* A pass over an index: each rank takes a share of it, in micro-batches, in index order. */
+struct train_walk {
+    const struct data_index *index;
+    const struct data_transform *transform;
+    uint32_t epoch;               /* whose view of the pictures */
+    const char *what;             /* is being done: "validating" */
+    const struct nn_score *score; /* shown as it grows; NULL: none */
+    /* Called with each micro-batch that has pictures. Returns 0, 1 when it was cancelled, -1. */
+    int (*each)(void *context, const struct data_batch *batch, struct err *err);
+    void *context;
+};
+
+/** walk.c. ERR_STOPPED, agreed, when some rank was asked to stop. */
+int train_walk(struct train_run *run, const struct train_walk *walk, struct err *err);
+
 /** evaluate.c: score an index with the current weights, exactly, and add this rank's pictures to
  * the tally. ERR_STOPPED when asked to stop. */
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
@@ -186,7 +202,7 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
 /** tell.c: log run->worst under a heading, and empty it. */
 void train_tell_worst(struct train_run *run, const char *heading);
 
-/** evaluate.c: add what a stream met to run->truncated and run->left_out. */
+/** walk.c: add what a stream met to run->truncated and run->left_out. */
 void train_note_odd(struct train_run *run, struct data_stream *stream);
 
 /** evaluate.c: the error of every rank where not one picture of an index could be decoded. */

@@ -9,6 +9,7 @@
 #include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
+#include "trainer/feature_cache.h"
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
 
@@ -94,11 +95,13 @@ static int next_batch(struct train_run *run, uint32_t lane_images, struct data_b
 
 /* Run one micro-batch of a step with this sum of weights into the tree's next leaf; count it if it
  * has no picture. Returns 1 when given up. */
-static int train_micro_batch(struct train_run *run, double weight, uint32_t lane_images,
+static int train_micro_batch(struct train_run *run, double weight, uint32_t lane,
                              struct nn_score *score, int64_t *empty, struct train_times *times,
                              struct err *err)
 {
     const double begun = clock_now_s();
+    const uint32_t lane_images =
+        data_order_lane_images(&run->order, run->position.epoch_step, lane);
     struct data_batch batch = {0};
     float *const leaf = comm_tree_sum_leaf(&run->tree);
     struct nn_step step = {.scale = 1.0f / (float)weight,
@@ -107,25 +110,29 @@ static int train_micro_batch(struct train_run *run, double weight, uint32_t lane
                            .statistics = leaf,
                            .gradient = leaf + nn_model_measured_count(run->model),
                            .cancel = &train_stop_drop};
-    const int got = next_batch(run, lane_images, &batch, err);
+    const int got = run->feature_cache != NULL
+                        ? train_feature_cache_batch(run->feature_cache, run, lane, &step, err)
+                        : next_batch(run, lane_images, &batch, err);
     const double read = clock_now_s();
     int cancelled = 0;
 
     times->input_s += read - begun;
     if (got < 0)
         return err->code == ERR_STOPPED ? 1 : -1;
-    if (got == 0)
+    if (got == 0 && run->feature_cache == NULL)
         return err_set(err, ERR_INTERNAL, "the stream of pictures ended early");
-    step.x = batch.x;
-    step.labels = batch.labels;
-    step.n = batch.n;
-    if (batch.n > 0) {
+    if (run->feature_cache == NULL) {
+        step.x = batch.x;
+        step.labels = batch.labels;
+        step.n = batch.n;
+    }
+    if (step.n > 0) {
         cancelled = nn_model_train(run->model, &step, score);
     } else {
         memset(leaf, 0, leaf_floats(run) * sizeof *leaf);
         ++*empty;
     }
-    if (run->same_batch == NULL)
+    if (run->same_batch == NULL && run->feature_cache == NULL)
         data_stream_give_back(run->stream, &batch);
     if (cancelled)
         return 1;
@@ -146,7 +153,7 @@ static int train_lanes(struct train_run *run, double weight, struct agreement *m
         const uint32_t own = data_order_lane_images(&run->order, run->position.epoch_step, lane);
 
         if (own > 0)
-            rc = train_micro_batch(run, weight, own, &score, &empty, times, err);
+            rc = train_micro_batch(run, weight, lane, &score, &empty, times, err);
     }
     *mine = (struct agreement){.images = score.images,
                                .correct = score.correct,

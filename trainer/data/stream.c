@@ -384,12 +384,12 @@ struct data_stream *data_stream_new(const struct data_stream_options *options, s
     stream_init_locks(stream);
     stream->options = *options;
     stream->cursor.sample = options->sample_begin;
+    stream->cursor.epoch = options->epoch;
     if (options->order != NULL) {
         assert(options->lane_begin <= options->lane_end &&
                options->lane_end <= options->order->lanes);
         stream->order = *options->order;
         stream->options.order = &stream->order;
-        stream->cursor.epoch = options->epoch;
         stream->cursor.step = options->step;
         stream->cursor.lane = options->lane_begin;
     } else {

@@ -44,7 +44,7 @@ struct data_stream_options {
     /* Training: lanes lane_begin .. lane_end - 1 of each step from (epoch, step) on, lane by lane,
      * step by step, epoch after epoch up to epoch_end (exclusive); absent micro-batches are left
      * out. order == NULL means evaluation: samples sample_begin .. sample_end - 1 in index order,
-     * micro_batch at a time. */
+     * micro_batch at a time, as their view in `epoch`. */
     const struct data_order *order;
     uint32_t lane_begin, lane_end;
     uint32_t epoch, epoch_end;

@@ -1,0 +1,301 @@
+#include "trainer/feature_cache.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/data/stream.h"
+#include "trainer/features.h"
+#include "trainer/host_memory.h"
+#include "trainer/run.h"
+#include "trainer/stop.h"
+#include "trainer/tally.h"
+
+#define SHARED_ROWS 256 /* that go to the other ranks in one message */
+
+/* The features of an index, as one view of it. */
+struct view {
+    const struct data_index *index;
+    const struct data_transform *transform;
+    uint32_t number;
+    size_t row; /* of its first picture among the cache's rows */
+    bool there;
+};
+
+struct train_feature_cache {
+    size_t floats;
+    struct train_features *rows;
+    uint32_t views;
+    struct view *training; /* (views) */
+    struct view validation;
+    float *batch; /* (micro_batch or SHARED_ROWS, floats) */
+    int32_t *labels;
+};
+
+/* Of how many views the training pictures have; 0: they are new in each epoch. */
+static uint32_t views_of(const struct data_transform *transform)
+{
+    if (transform->kind == DATA_TRANSFORM_CENTER || transform->kind == DATA_TRANSFORM_RESIZE)
+        return 1;
+    return transform->views;
+}
+
+/* NULL where there can be a cache. Where no layer is frozen nobody expects one. */
+static const char *why_not(const struct train_run *run)
+{
+    if (run->options->tuning.frozen_batch)
+        return "the batch norms of frozen layers look at the whole micro-batch (--batch-norm "
+               "batch)";
+    if (views_of(&run->options->training) == 0)
+        return "every epoch sees pictures cropped anew (--augment-views K makes K crops of each)";
+    return NULL;
+}
+
+/* In memory at most half of what the host has left, shared by its ranks. */
+static int memory_for(const struct train_run *run, uint64_t *bytes, struct err *err)
+{
+    uint64_t left = 0;
+
+    if (train_host_memory(&left, err) < 0)
+        return -1;
+    *bytes = left / 2 / (uint64_t)run->comm->local_size;
+    return 0;
+}
+
+static int make_rows(struct train_feature_cache *cache, const struct train_run *run, size_t rows,
+                     struct err *err)
+{
+    const size_t batch = (size_t)run->options->micro_batch;
+    const size_t most = batch > SHARED_ROWS ? batch : SHARED_ROWS;
+    uint64_t memory = 0;
+
+    cache->batch = malloc(most * cache->floats * sizeof(float));
+    cache->labels = malloc(batch * sizeof(int32_t));
+    if (cache->batch == NULL || cache->labels == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for a micro-batch of features");
+    if (memory_for(run, &memory, err) < 0)
+        return -1;
+    cache->rows = train_features_new(rows, cache->floats, memory, file_temp_root(), err);
+    return cache->rows == NULL ? -1 : 0;
+}
+
+int train_feature_cache_new(struct train_feature_cache **made, struct train_run *run,
+                            struct err *err)
+{
+    const struct train_options *const o = run->options;
+    const uint32_t all = views_of(&o->training);
+    const uint32_t views = all < (uint32_t)o->epochs ? all : (uint32_t)o->epochs;
+    const size_t train = run->dataset.train.count, val = run->dataset.val.count;
+    const size_t rows = views * train + val, floats = nn_model_feature_count(run->model);
+    struct train_feature_cache *cache;
+    const char *why = why_not(run);
+    int rc = 0;
+
+    *made = NULL;
+    if (o->tuning.frozen == 0 || o->feature_cache_bytes == 0 || o->bench_steps > 0)
+        return 0;
+    if (why != NULL) {
+        if (run->comm->rank == 0)
+            log_info("no feature cache: %s", why);
+        return 0;
+    }
+    if (train_features_bytes(rows, floats) > o->feature_cache_bytes) {
+        if (run->comm->rank == 0)
+            log_info("no feature cache: %zu pictures need %.1f MB, --feature-cache allows %.1f",
+                     rows, (double)train_features_bytes(rows, floats) / 1e6,
+                     (double)o->feature_cache_bytes / 1e6);
+        return 0;
+    }
+    cache = calloc(1, sizeof(*cache));
+    if (cache == NULL || (cache->training = calloc(views + 1, sizeof(struct view))) == NULL)
+        abort();
+    cache->floats = floats;
+    cache->views = views;
+    for (uint32_t v = 0; v < views; v++)
+        cache->training[v] = (struct view){
+            .index = &run->dataset.train, .transform = &o->training, .number = v, .row = v * train};
+    cache->validation = (struct view){
+        .index = &run->dataset.val, .transform = &o->evaluation, .row = views * train};
+    *made = cache;
+    rc = make_rows(cache, run, rows, err);
+    return rc;
+}
+
+void train_feature_cache_free(struct train_feature_cache *cache)
+{
+    if (cache == NULL)
+        return;
+    train_features_free(cache->rows);
+    free(cache->training);
+    free(cache->batch);
+    free(cache->labels);
+    free(cache);
+}
+
+/* --- filling it --- */
+
+struct filling {
+    struct train_feature_cache *cache;
+    struct nn_model *model;
+    size_t row;
+};
+
+static int fill_batch(void *context, const struct data_batch *batch, struct err *err)
+{
+    const struct filling *const filling = context;
+    struct train_feature_cache *const cache = filling->cache;
+
+    if (nn_model_features(filling->model, batch->x, batch->n, cache->batch, &train_stop_asked) != 0)
+        return 1;
+    for (int i = 0; i < batch->n; i++)
+        if (train_features_put(cache->rows, filling->row + batch->samples[i], 1,
+                               cache->batch + (size_t)i * cache->floats, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Rows [row, row + count) of rank `root`, of which it has those with has[] set, to all. */
+static int share_rows(struct train_feature_cache *cache, struct comm *comm, int root, size_t row,
+                      size_t count, struct err *err)
+{
+    bool has[SHARED_ROWS] = {false};
+    int64_t failed = 0;
+
+    for (size_t i = 0; i < count && comm->rank == root && failed == 0; i++) {
+        has[i] = train_features_has(cache->rows, row + i);
+        if (has[i])
+            failed =
+                train_features_get(cache->rows, row + i, cache->batch + i * cache->floats, err) < 0;
+    }
+    if (comm_broadcast(comm, has, sizeof has, root, err) < 0 ||
+        comm_broadcast(comm, cache->batch, count * cache->floats * sizeof(float), root, err) < 0)
+        return -1;
+    for (size_t i = 0; i < count && comm->rank != root && failed == 0; i++)
+        failed = has[i] && train_features_put(cache->rows, row + i, 1,
+                                              cache->batch + i * cache->floats, err) < 0;
+    return failed != 0 ? -1 : 0;
+}
+
+static int share_view(struct train_feature_cache *cache, struct train_run *run,
+                      const struct view *view, struct err *err)
+{
+    const size_t n = view->index->count, ranks = (size_t)run->comm->size;
+
+    for (size_t r = 0; r < ranks && ranks > 1; r++) {
+        const size_t end = (r + 1) * n / ranks;
+
+        for (size_t at = r * n / ranks; at < end; at += SHARED_ROWS) {
+            const size_t count = end - at < SHARED_ROWS ? end - at : SHARED_ROWS;
+
+            if (share_rows(cache, run->comm, (int)r, view->row + at, count, err) < 0)
+                return -1;
+        }
+    }
+    return 0;
+}
+
+static int fill(struct train_feature_cache *cache, struct train_run *run, struct view *view,
+                struct err *err)
+{
+    struct filling filling = {.cache = cache, .model = run->model, .row = view->row};
+    const struct train_walk walk = {.index = view->index,
+                                    .transform = view->transform,
+                                    .epoch = view->number,
+                                    .what = "computing features",
+                                    .each = fill_batch,
+                                    .context = &filling};
+
+    if (view->there)
+        return 0;
+    if (train_walk(run, &walk, err) < 0 || share_view(cache, run, view, err) < 0)
+        return -1;
+    view->there = true;
+    return 0;
+}
+
+int train_feature_cache_prepare(struct train_feature_cache *cache, struct train_run *run,
+                                struct err *err)
+{
+    const uint32_t number = data_transform_view(&run->options->training, run->position.epoch);
+
+    return fill(cache, run, &cache->training[number], err);
+}
+
+/* --- using it --- */
+
+int train_feature_cache_batch(struct train_feature_cache *cache, const struct train_run *run,
+                              uint32_t lane, struct nn_step *step, struct err *err)
+{
+    const struct train_position *const p = &run->position;
+    const struct view *const view =
+        &cache->training[data_transform_view(&run->options->training, p->epoch)];
+    const uint32_t images = data_order_lane_images(&run->order, p->epoch_step, lane);
+
+    step->n = 0;
+    step->features = cache->batch;
+    step->labels = cache->labels;
+    for (uint32_t i = 0; i < images; i++) {
+        const uint64_t sample = data_order_sample(&run->order, p->epoch, p->epoch_step, lane, i);
+        const size_t row = view->row + (size_t)sample;
+
+        if (!train_features_has(cache->rows, row)) /* it could not be decoded */
+            continue;
+        if (train_features_get(cache->rows, row, cache->batch + (size_t)step->n * cache->floats,
+                               err) < 0)
+            return -1;
+        cache->labels[step->n++] = view->index->samples[sample].label;
+    }
+    return 0;
+}
+
+/* The pictures [at, at + count) of a view into batch and labels; returns how many are there. */
+static int gather(struct train_feature_cache *cache, const struct view *view, size_t at,
+                  size_t count, struct err *err)
+{
+    int n = 0;
+
+    for (size_t i = at; i < at + count; i++) {
+        if (!train_features_has(cache->rows, view->row + i))
+            continue;
+        if (train_features_get(cache->rows, view->row + i, cache->batch + (size_t)n * cache->floats,
+                               err) < 0)
+            return -1;
+        cache->labels[n++] = view->index->samples[i].label;
+    }
+    return n;
+}
+
+int train_feature_cache_validate(struct train_feature_cache *cache, struct train_run *run,
+                                 struct nn_score *score, struct train_tally *tally, struct err *err)
+{
+    struct view *const view = &cache->validation;
+    const size_t n = view->index->count, batch = (size_t)run->options->micro_batch;
+    const size_t rank = (size_t)run->comm->rank, ranks = (size_t)run->comm->size;
+    const size_t end = (rank + 1) * n / ranks;
+    float *logits;
+    int rc = 0;
+
+    if (fill(cache, run, view, err) < 0)
+        return -1;
+    logits = malloc(batch * (size_t)run->dataset.train.classes * sizeof(float));
+    if (logits == NULL)
+        abort();
+    *score = (struct nn_score){0};
+    for (size_t at = rank * n / ranks; at < end && rc >= 0; at += batch) {
+        rc = gather(cache, view, at, end - at < batch ? end - at : batch, err);
+        if (rc > 0) {
+            nn_model_evaluate_features(run->model, cache->batch, cache->labels, rc, logits, NULL,
+                                       score);
+            train_tally_add(tally, rc, logits, cache->labels);
+        }
+    }
+    free(logits);
+    if (rc < 0)
+        return -1;
+    if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
+        return -1;
+    return score->images == 0 ? train_no_picture(run, view->index, err) : 0;
+}

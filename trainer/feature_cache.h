@@ -1,0 +1,44 @@
+/*
+ * trainer/feature_cache.h -- the frozen layers' work, done once for each picture.
+ *
+ * Where frozen layers are fixed functions (--batch-norm frozen) and a picture has few views (no
+ * augmentation, or --augment-views), their output for it is always the same. Before the first epoch
+ * that sees a view, each rank computes the features of its share of the pictures, and all hand
+ * theirs to all; from then on nothing is read or decoded. An image's features depend on itself
+ * alone, so the bits are those of a run without the cache.
+ */
+#ifndef TRAIN_FEATURE_CACHE_H
+#define TRAIN_FEATURE_CACHE_H
+
+#include <stdint.h>
+
+struct data_index;
+struct err;
+struct nn_score;
+struct nn_step;
+struct train_feature_cache;
+struct train_run;
+struct train_tally;
+
+/** Make one if the run can have one, within --feature-cache bytes for each rank; a line says why it
+ * has none. *cache is NULL then. Collective. ERR_IO, ERR_MEMORY. Free accepts NULL. */
+int train_feature_cache_new(struct train_feature_cache **cache, struct train_run *run,
+                            struct err *err);
+void train_feature_cache_free(struct train_feature_cache *cache);
+
+/** Before the steps of run->position.epoch: compute the view of it, if it is not there. Collective.
+ * As train_walk. */
+int train_feature_cache_prepare(struct train_feature_cache *cache, struct train_run *run,
+                                struct err *err);
+
+/** Features, labels and number of pictures (0: all were left out) of the micro-batch of a lane in
+ * the step at run->position; they stay until the next call. ERR_IO. */
+int train_feature_cache_batch(struct train_feature_cache *cache, const struct train_run *run,
+                              uint32_t lane, struct nn_step *step, struct err *err);
+
+/** As train_evaluate, of the validation pictures. Collective. */
+int train_feature_cache_validate(struct train_feature_cache *cache, struct train_run *run,
+                                 struct nn_score *score, struct train_tally *tally,
+                                 struct err *err);
+
+#endif
