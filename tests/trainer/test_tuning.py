@@ -66,6 +66,23 @@ class Tuning(Job):
         self.assertEqual(self.left_by(1, "resumed", **more), whole)
         self.assertIn("resuming at step", self.err)
 
+    def test_same_bits_with_a_feature_cache(self):
+        self.left_by(1, "first", max_steps=2)
+        for way in (dict(train_layers="head", augment="none"), dict(train_layers="from:layer3", augment_views=2)):
+            more = dict(pretrained=self.file(), epochs=3, micro_batch=6, **way)
+            without = self.left_by(1, "without", feature_cache=0, **more)
+            for ranks in (1, 2, 3):
+                self.assertEqual(self.left_by(ranks, "with", **more), without, (way, ranks))
+                self.assertNotIn("no feature cache", self.err)
+
+    def test_no_feature_cache_where_it_cannot_be_right(self):
+        self.left_by(1, "first", max_steps=2)
+        for more, says in ((dict(), "cropped anew"), (dict(augment="none", batch_norm="batch"), "whole micro-batch"),
+                           (dict(augment="none", feature_cache=100), "--feature-cache allows")):
+            self.left_by(1, "after", pretrained=self.file(), train_layers="head", max_steps=1, **more)
+            self.assertIn("no feature cache", self.err)
+            self.assertIn(says, self.err)
+
     def test_checkpoints_keep_no_state_of_frozen_layers(self):
         self.left_by(1, "first", train_layers="head", checkpoint="checkpoint")
         folder = self.path("checkpoint")
