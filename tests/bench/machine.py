@@ -2,9 +2,9 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -54,25 +54,36 @@ def busy_s():
     return (sum(used) - used[3] - used[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def run(words, env, threads):
-    """Run it on the last processors. Its last line of stdout, a JSON object, with "others": how many processors other
-    processes kept busy meanwhile."""
+def watch(words, env, threads):
+    """Run it on the last processors. Its stdout, whole-process "seconds", "cpu_s" of it and its children, "peak_rss_mib" of the
+    largest process among them, and "others": how many processors other processes kept busy meanwhile."""
     cpus = last_cpus(threads)
     env = {**env, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    begun, busy, own = time.monotonic(), busy_s(), own_s()
-    done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
-    if done.returncode != 0:
-        raise Failed(f"`{' '.join(words)}` ended with {done.returncode}: {' '.join(done.stderr.splitlines()[-1:])}")
-    figures = json.loads(done.stdout.splitlines()[-1])
-    figures["others"] = max(0.0, (busy_s() - busy - (own_s() - own)) / (time.monotonic() - begun))
-    figures["stdout"] = done.stdout
-    return figures
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        begun, busy = time.monotonic(), busy_s()
+        process = subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                   preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:  # the person's Ctrl-C: nothing stays behind
+            process.kill()
+            process.wait()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds, cpu_s = time.monotonic() - begun, usage.ru_utime + usage.ru_stime
+        others = max(0.0, (busy_s() - busy - cpu_s) / seconds)
+        out.seek(0)
+        err.seek(0)
+        if process.returncode != 0:
+            raise Failed(f"`{' '.join(words)}` ended with {process.returncode}: {' '.join(err.read().splitlines()[-1:])}")
+        return {"stdout": out.read(), "seconds": seconds, "cpu_s": cpu_s, "peak_rss_mib": usage.ru_maxrss / 1024,
+                "others": others}
 
 
-def own_s():
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return children.ru_utime + children.ru_stime
+def run(words, env, threads):
+    """As watch(), of a program whose last line of stdout is a JSON object: that, with "others" and "stdout"."""
+    seen = watch(words, env, threads)
+    return {**json.loads(seen["stdout"].splitlines()[-1]), "others": seen["others"], "stdout": seen["stdout"]}
 
 
 def read(path, fallback="?"):
