@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""compare_accuracy and compare_finetune with stand-ins for both sides that print given figures: what either side is asked for, what
+is kept and not done again, and the statistics, bars and exit statuses."""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import sys
+import types
+import unittest
+
+from test_compare import HERE, Standing
+
+# Stands for convoy, and for an interpreter with PyTorch: notes its words and some of its environment, makes the files that it is
+# asked for, and prints the figures of its next run. A number of workers may be slow.
+FAKE = """#!/usr/bin/env python3
+import json, os, sys, time
+here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
+me = os.path.basename(__file__)
+def option(name): return words[words.index(name) + 1] if name in words else None
+with open(os.path.join(here, "runs"), "a") as runs:
+    runs.write(json.dumps({"me": me, "words": words, "isa": os.environ.get("CONVOY_ISA" if me == "convoy" else
+               "ONEDNN_MAX_CPU_ISA"), "tuned": "MALLOC_TRIM_THRESHOLD_" in os.environ}) + "\\n")
+with open(os.path.join(here, "figures")) as file:
+    figures = json.load(file)
+if "about" in words:
+    print(json.dumps({"version": me, "onednn": "1.2"}))
+elif words[0] == "synth":
+    os.makedirs(os.path.join(words[1], "train"))
+elif "weights" in words:
+    open(option("--left"), "w").close()
+    print("{}")
+elif me == "convoy":
+    os.makedirs(option("--model-dir"), exist_ok=True)
+    with open(os.path.join(option("--model-dir"), "model.safetensors"), "w") as file:
+        file.write(option("--model"))
+    accuracy = figures[me][option("--seed") or "first"]
+    for epoch in range(int(option("--epochs"))):
+        print(f"Epoch[{epoch}] Train-accuracy=0.250000\\nEpoch[{epoch}] Train-loss={1 / (epoch + 1):.6f}")
+    if "--test" in words:
+        print(f"Testing Loss: 0.500000\\nTesting Accuracy: {accuracy:.6f}")
+    print("weights sha256=abc")
+else:
+    time.sleep(figures.get("slow", {}).get(option("--workers"), 0))
+    print(json.dumps({"loss": 0.5, "train_loss": 0.4, "seconds": 1, "accuracy": figures[me][option("--seed") or "first"]}))
+"""
+
+
+def load(name):
+    """A script as a module."""
+    sys.path.insert(0, HERE)
+    loader = importlib.machinery.SourceFileLoader(name, os.path.join(HERE, name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+class Whole(Standing):
+    def setUp(self):
+        self.stand(FAKE, "convoy", "peer", "new")
+
+    def runs(self):
+        with open(self.path("runs")) as file:
+            return [run for run in map(json.loads, file) if "about" not in run["words"]]
+
+
+class CompareAccuracy(Whole):
+    FIGURES = {"convoy": {"1": 0.80, "2": 0.82, "first": 0.7}, "peer": {"1": 0.81, "2": 0.85}}
+
+    def compare(self, *words, figures=None):
+        for folder in ("cifar10/train", "cifar10/test", "hymenoptera/train", "hymenoptera/val"):
+            os.makedirs(self.path("data", folder), exist_ok=True)
+        return self.start(figures or self.FIGURES, "compare_accuracy", "--data", self.path("data"), "--convoy",
+                          self.path("convoy"), "--peer", self.path("peer"), "--work", self.path("work"), "--threads=1", *words)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def verdicts(self):
+        return [line for line in self.out.splitlines() if line.startswith("row ")]
+
+    def test_means_and_the_error_of_their_difference_are_judged(self):
+        self.assertEqual(self.compare("--seeds=1,2"), 1, self.err)  # variances 2 and 8 points, two seeds each: sqrt(1 + 4)
+        four, five = self.verdicts()
+        said = "Convoy 81.00 %, PyTorch 83.00 %: difference -2.00 points, standard error 2.24; bar at most 2 standard errors below"
+        self.assertEqual(four, f"row 4: hymenoptera, ResNet-18 fine-tuned at 64 px: {said}: reached")
+        self.assertEqual(five, f"row 5: CIFAR-10, ResNet-20: {said} and at most 1.0 point: NOT reached")
+        self.assertIn("| 5 | 2 | PyTorch | 85.00 | 0.5000 | 0.4000 | 1 | ", self.out)
+
+    def test_a_row_alone_is_reached_or_not(self):
+        self.assertEqual(self.compare("--row=4", "--seeds=1,2"), 0, self.err)
+        self.assertEqual(self.compare("--row=5", "--seeds=1,2"), 1)
+        self.assertEqual(self.compare("--row=5", "--seeds=1"), 1)
+        self.assertRegex(self.verdicts()[0], r"difference -1\.00 points, no error from one seed; .*: cannot tell$")
+
+    def test_statistics_at_the_bars(self):
+        judge = load("compare_accuracy").judge
+        self.assertTrue(judge([0.5, 0.5], [0.5, 0.5], None)["reached"])
+        self.assertFalse(judge([0.5, 0.5], [0.5001, 0.5001], None)["reached"])
+        self.assertTrue(judge([0.9, 0.9], [0.5, 0.5], 1.0)["reached"])
+        self.assertFalse(judge([0.485], [0.5], 1.0)["reached"])  # one seed, and yet too far
+        self.assertIsNone(judge([0.495], [0.5], 1.0)["reached"])
+        found = judge([0.1, 0.3], [0.2, 0.2, 0.2], None)
+        self.assertAlmostEqual(found["error"], 10)
+        self.assertAlmostEqual(found["difference"], 0)
+
+    def test_what_is_finished_is_not_done_again(self):
+        figures = {**self.FIGURES, "peer": {"1": 0.81}}  # seed 2 fails
+        self.assertEqual(self.compare("--seeds=1,2", "--row=4", figures=figures), 1)
+        self.assertRegex(self.err.splitlines()[-1], r"^compare_accuracy: `.*peer .* --seed 2 .*` ended with 1: KeyError")
+        self.assertEqual(len(self.runs()), 5)  # the first weights, two seeds a side
+        with open(self.path("work/results.jsonl"), "a") as file:
+            file.write('{"key": {"row"')  # killed while it wrote
+        self.assertEqual(self.compare("--seeds=1,2", "--row=4"), 0, self.err)
+        self.assertEqual([(run["me"], run["words"][run["words"].index("--seed") + 1]) for run in self.runs()[5:]], [("peer", "2")])
+        self.assertEqual(self.compare("--seeds=1,2", "--row=4"), 0, self.err)
+        self.assertEqual(len(self.runs()), 6)
+        self.compare("--seeds=1,2", "--row=4", "--epochs=3")  # another recipe
+        self.assertEqual(len(self.runs()), 10)
+        self.compare("--seeds=1,2", "--row=5", "--shortcut=A")
+        self.assertEqual(len(self.runs()), 14)
+        self.compare("--seeds=1,2", "--row=5")  # PyTorch's is another network, ours is not
+        self.assertEqual([run["me"] for run in self.runs()[14:]], ["peer", "peer"])
+
+    def test_both_sides_have_the_same_recipe(self):
+        self.compare("--seeds=1", "--isa=avx2")
+        first, ours4, theirs4, ours5, theirs5 = (run["words"] for run in self.runs())
+        self.assertIn(self.path("data/cifar10/train"), first)
+        weights = self.path("work/first-5-avx2/model.safetensors")
+        for ours, theirs, pairs in (
+                (ours4, theirs4, (("--pretrained", "--weights", weights), ("--lr", "--lr", "0.01"), ("--image-size", "--size", "64"),
+                                  ("--weight-decay", "--weight-decay", "0.0001"), ("--micro-batch", "--batch", "32"))),
+                (ours5, theirs5, (("--lr", "--lr", "0.1"), ("--weight-decay", "--weight-decay", "0.0005"),
+                                  ("--global-batch", "--batch", "128"), ("--epochs", "--epochs", "10")))):
+            for our_name, their_name, value in pairs:
+                self.assertEqual(ours[ours.index(our_name) + 1], value)
+                self.assertEqual(theirs[theirs.index(their_name) + 1], value)
+            self.assertEqual("--nesterov" in ours, "--nesterov" in theirs)
+            self.assertEqual("--nesterov" in ours, ours is ours5)
+        self.assertEqual(theirs5[1:5], ["cifar", self.path("data/cifar10"), "--shortcut", "B"])
+        for run in self.runs():
+            self.assertEqual(run["isa"], "avx2" if run["me"] == "convoy" else "AVX2")
+
+    def test_bad_options_are_said(self):
+        for words in (["--row=3"], ["--seeds=1,1"], ["--seeds=x"], ["--epochs=0"], ["--convoy=/nonexistent"], ["--data=/nonexistent"]):
+            self.assertEqual(self.compare(*words), 2, words)
+
+
+class CompareFinetune(Whole):
+    def compare(self, *words, figures=None):
+        self.start(figures or {"convoy": {"first": 0}, "peer": {"first": 0.1}, "new": {"first": 0.1}}, "compare_finetune",
+                   "--convoy", self.path("convoy"), "--peer", self.path("peer"), "--work", self.path("work"), "--threads=1",
+                   "--rounds=2", "--all", *words)
+        return [run for run in self.runs() if "train" in run["words"] or "--count" not in run["words"] and "tune" in run["words"]]
+
+    def test_a_row_has_ours_and_each_of_theirs_in_turn(self):
+        runs = self.compare("--row=1,3", "--workers=0", "--isa=avx2", "--json=-", "--peer", self.path("new"))
+        self.assertEqual([run["me"] for run in runs], ["convoy", "peer", "peer", "new", "new"] * 2 +
+                         (["convoy"] + ["peer", "peer", "new", "new"] * 2) * 2)
+        ours, theirs = runs[0]["words"], runs[1]["words"]
+        for our_name, their_name, value in (("--batch-norm", "--batch-norm", "batch"), ("--augment", "--crops", None),
+                                            ("--pretrained", "--weights", os.path.join(self.path("work"), "resnet50-133-1000.pth")),
+                                            ("--lr", "--lr", "0.001"), ("--global-batch", "--batch", "32")):
+            if value:
+                self.assertEqual(ours[ours.index(our_name) + 1], value)
+                self.assertEqual(theirs[theirs.index(their_name) + 1], value)
+        self.assertEqual((ours[ours.index("--augment") + 1], theirs[theirs.index("--crops") + 1]), ("standard", "random"))
+        three = [run["words"] for run in runs[10:]]
+        self.assertEqual(three[0][three[0].index("--augment") + 1], "none")
+        self.assertEqual(["--cache" in words for words in three[1:9]], [True] * 4 + [False] * 4)
+        for run in runs:
+            self.assertEqual((run["isa"], run["tuned"]), ("avx2", False) if run["me"] == "convoy" else ("AVX2", True))
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual([line["event"] for line in lines], ["setting"] + ["run"] * 28 + ["result"] * 3)
+        self.assertEqual([(line["row"], line["way"], line["bar"]) for line in lines[-3:]],
+                         [(1, "plain", 1.7), (3, "caching", 1.8), (3, "plain", 8)])
+        self.assertEqual((lines[1]["loss"], lines[11]["loss"]), (1.0, 0.2))  # of the last epoch
+        self.assertGreater(lines[1]["peak_rss_mib"], 1)
+
+    def test_inputs_are_made_once(self):
+        for _ in range(2):
+            self.compare("--row=2", "--workers=0", "--formats=contiguous")
+        words = [run["words"][:2] for run in self.runs()]
+        self.assertEqual(sum(one[0] == "synth" for one in words), 1)
+        self.assertEqual(sum(one[1] == "weights" for one in words), 1)
+        self.assertEqual(sorted(os.listdir(self.path("work"))), ["pictures-133-1000", "resnet50-133-1000.pth"])
+
+    def test_the_fastest_workers_are_kept(self):
+        figures = {"convoy": {"first": 0}, "peer": {"first": 0}, "slow": {"0": 1.5, "2": 1.5}}
+        runs = self.compare("--row=1", "--formats=channels_last", figures=figures)
+        tried = [run["words"] for run in self.runs() if "tune" in run["words"] and "--count" in run["words"]]
+        self.assertEqual([words[words.index("--workers") + 1] for words in tried], ["0", "1", "2"])
+        self.assertEqual({run["words"][run["words"].index("--workers") + 1] for run in runs if run["me"] == "peer"}, {"1"})
+
+    def test_a_run_that_lacks_an_epoch_fails(self):
+        self.compare("--row=1", "--workers=0", figures={"convoy": {}, "peer": {"first": 0}})
+        self.assertRegex(self.err.splitlines()[-1], r"^compare_finetune: `.*convoy train .*` ended with 1: KeyError")
+
+    def test_bad_options_are_said(self):
+        for words in (["--row=4"], ["--rounds=0"], ["--workers=-1"], ["--formats=x"], ["--convoy=/nonexistent"], ["--classes=1"]):
+            done = self.start({}, "compare_finetune", "--convoy", self.path("convoy"), "--peer", self.path("peer"), "--work",
+                              self.path("work"), *words)
+            self.assertEqual(done, 2, words)
+
+
+class JudgeFinetune(unittest.TestCase):
+    """The verdicts, on given figures."""
+
+    def setUp(self):
+        self.script = load("compare_finetune")
+
+    def side(self, row, seconds, rss, cpu=None, **more):
+        side = self.script.Side(row, **more)
+        side.runs = [{"seconds": s, "cpu_s": cpu or s, "peak_rss_mib": rss, "loss": s, "accuracy": 0.5, "others": 0.0}
+                     for s in seconds]
+        return side
+
+    def sides(self, *ours):
+        return [self.side(3, ours, 600),
+                self.side(3, [18, 20, 90], 1200, python="old", memory_format="contiguous", way="caching"),
+                self.side(3, [30], 900, python="new", memory_format="channels_last", way="caching"),
+                self.side(3, [79], 1300, python="old", memory_format="contiguous", way="plain"),
+                self.side(3, [81], 1300, cpu=92.9, python="new", memory_format="contiguous", way="plain"),
+                self.side(3, [94], 1300, python="new", memory_format="channels_last", way="plain")]
+
+    def test_medians_are_judged_against_the_fastest_of_the_way(self):
+        versions = {"old": "1.13", "new": "2.15"}
+        found = self.script.judge(self.sides(1, 10, 12), "caching")
+        self.assertEqual((found["ratio"], found["bar"], found["reached"], found["ratio_memory"]), (2.0, 1.8, True, 600 / 900))
+        self.assertEqual(self.script.verdict(found, versions),
+                         "row 3: evaluation's crops, 5 epochs: Convoy 10.0 s, PyTorch 1.13, contiguous, caching 20.0 s: 2.00 times "
+                         "faster (2.00 by processor time); bar 1.8, goal 2.2: reached; 0.67 of the memory of PyTorch 2.15, "
+                         "channels_last, caching; loss 10.000 and 20.000, accuracy 50.0 and 50.0 %")
+        found = self.script.judge(self.sides(1, 10, 12), "plain")
+        self.assertEqual((found["ratio"], found["reached"]), (7.9, False))
+        self.assertIn("bar 8, goal 10: NOT reached", self.script.verdict(found, versions))
+        self.assertTrue(self.script.judge(self.sides(9.8), "plain")["reached"])
+
+    def test_the_slow_of_a_way_rest(self):
+        sides = self.sides(10)
+        sides[1].runs = sides[1].runs[:1]
+        for way in ("caching", "plain"):
+            self.script.rest_the_slow(sides, way)
+        self.assertEqual([side.rests for side in sides], [False, False, True, False, False, True])
+
+    def test_folding_doubles_their_sides_where_batch_norm_is_frozen(self):
+        o = types.SimpleNamespace(peers=["old"], formats=["contiguous", "channels_last"], fused=True)
+        self.assertEqual([len(self.script.sides_of(o, row)) for row in (1, 2, 3)], [3, 5, 9])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
