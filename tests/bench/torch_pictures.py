@@ -1,5 +1,5 @@
-"""Pictures in a folder per class as PyTorch's side reads them: torchvision's transforms where it is installed, else the same ones
-here, on Pillow and NumPy."""
+"""Pictures in a folder per class as PyTorch's side reads them: torchvision's transforms where it is installed, else the same
+ones here, on Pillow and NumPy."""
 import math
 import os
 import random
