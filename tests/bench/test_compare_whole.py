@@ -188,7 +188,7 @@ class CompareFinetune(Whole):
         self.assertEqual(sorted(os.listdir(self.path("work"))), ["pictures-133-1000", "resnet50-133-1000.pth"])
 
     def test_the_fastest_workers_are_kept(self):
-        figures = {"convoy": {"first": 0}, "peer": {"first": 0}, "slow": {"0": 1.5, "2": 1.5}}
+        figures = {"convoy": {"first": 0}, "peer": {"first": 0}, "slow": {"0": 3, "2": 3}}
         runs = self.compare("--row=1", "--formats=channels_last", figures=figures)
         tried = [run["words"] for run in self.runs() if "tune" in run["words"] and "--count" in run["words"]]
         self.assertEqual([words[words.index("--workers") + 1] for words in tried], ["0", "1", "2"])
