@@ -44,7 +44,7 @@ def train(o, net, batches, steps, opt):
             opt.zero_grad(set_to_none=True)
             loss.backward()
             opt.step()
-            done, total, count = done + 1, total + float(loss) * len(y), count + len(y)
+            done, total, count = done + 1, total + loss.item() * len(y), count + len(y)
         print(f"epoch {epoch}: loss {total / count:.4f}", flush=True)
     return total / count
 

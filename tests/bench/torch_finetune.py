@@ -90,7 +90,7 @@ def tune(o):
             opt.zero_grad(set_to_none=True)
             loss.backward()
             opt.step()
-            loss_sum, count = loss_sum + float(loss) * len(y), count + len(y)
+            loss_sum, count = loss_sum + loss.item() * len(y), count + len(y)
             right += int((logits.argmax(1) == y).sum())
     torch.save({**body.state_dict(), **{f"fc.{name}": value for name, value in head.state_dict().items()}}, o.left)
     return {"loss": loss_sum / count, "accuracy": right / count, "images": count, "version": torch.__version__}
