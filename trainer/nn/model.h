@@ -69,6 +69,10 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
  * Philox from seed in the order of torchvision's state_dict and of each tensor's elements there. */
 void nn_model_init(struct nn_model *model, uint64_t seed);
 
+/** The same for one tensor, by its number in nn_model_tensors(): each draws from a stream of its
+ * own, which its number names. */
+void nn_model_init_tensor(struct nn_model *model, size_t number, uint64_t seed);
+
 /* --- parameters ---
  * One flat vector holds all trained values, another all running statistics. Inside the weight
  * vector the tensors stand in the order in which backward finishes their gradients: the fully
