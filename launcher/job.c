@@ -53,7 +53,7 @@ static int check_train_options(struct job *job, struct err *err)
     int status;
 
     launch_words_push(&words, job->program);
-    launch_words_push(&words, "train");
+    launch_words_push(&words, job->options->verb);
     launch_words_push(&words, "--check-options");
     launch_words_push_all(&words, &job->options->train);
     set_integer("CONVOY_RANKS", job->options->ranks * (int)job->hosts.names.count);
@@ -286,7 +286,7 @@ int launch_job_become_rank(const struct launch_options *options,
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     hand_over_failure_file(sagemaker);
     launch_words_push(&words, program);
-    launch_words_push(&words, "train");
+    launch_words_push(&words, options->verb);
     launch_words_push_all(&words, &options->train);
     execv(program, words.at);
     err_set_errno(err, ERR_INTERNAL, errno, "cannot run '%s'", program);

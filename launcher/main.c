@@ -1,9 +1,9 @@
 /*
  * launcher/main.c -- the program `convoy`.
  *
- * `train` is launched from here; verbs that touch pictures run convoy-train, which stands in the
- * same folder, as git finds its commands. In a SageMaker training container the platform's own word
- * is `train`, and words of the user's may stand in its place.
+ * `train` and `eval` are launched from here; verbs that touch pictures run convoy-train, which
+ * stands in the same folder, as git finds its commands. In a SageMaker training container the
+ * platform's own word is `train`, and words of the user's may stand in its place.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +31,10 @@ static const struct {
 } verbs[] = {
     {"train", "[launch options] [train options]\n"
               "    train a network, with any number of ranks on one or several hosts"},
+    {"eval", "[launch options] --model DIR --test DIR [eval options]\n"
+             "    how well a trained model knows labelled pictures, class by class"},
+    {"predict", "--model DIR [predict options] FILE|FOLDER|SHARDS|s3://...\n"
+                "    what a trained model takes pictures for"},
     {"synth", "DIR [--classes N] [--size PX] [--photos] [--count N] [--seed N]\n"
               "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
               "DIR/val/CLASS/*.jpg"},
@@ -60,7 +64,7 @@ static void print_help(void)
     printf("convoy VERB --help    all options of a verb, with their defaults\n"
            "convoy --version\n\n"
            "Under somebody else's mpirun, `mpirun -np N convoy train [train options]` makes each "
-           "process one rank.\n"
+           "process one rank; so does eval.\n"
            "In a SageMaker training container, no verb, or options alone, mean `train`.\n\n"
            "exit status: 0 done; 2 wrong options or input; 75 stopped before the last epoch (with "
            "--checkpoint, the state is saved);\n"
@@ -94,12 +98,12 @@ static int find_program(char **program, struct err *err)
     return 0;
 }
 
-static int train_help(const char *program, struct err *err)
+static int ranks_help(const char *program, char *verb, struct err *err)
 {
-    char verb[] = "train", help[] = "--help";
+    char help[] = "--help";
     char *const args[] = {verb, help};
 
-    printf("convoy train [launch options] [train options]\n\nlaunch options:\n");
+    printf("convoy %s [launch options] [%s options]\n\nlaunch options:\n", verb, verb);
     launch_options_help(stdout);
     printf("\n");
     fflush(stdout);
@@ -140,18 +144,21 @@ static int train_memory(const char *program, const struct launch_sagemaker *sage
     return launch_child_become(program, (int)words.count, words.at, err);
 }
 
-static int train(const char *program, const struct launch_sagemaker *sagemaker, int argc,
-                 char *const *argv, int *status, struct err *err)
+/* A verb of several ranks; argv[0] is it. */
+static int launch(const char *program, const struct launch_sagemaker *sagemaker, int argc,
+                  char *const *argv, int *status, struct err *err)
 {
+    const bool trains = strcmp(argv[0], "train") == 0;
     const int rank = launch_job_foreign_rank();
     struct launch_options options = {0};
     int rc = -1;
 
-    if (launch_options_read(&options, argc, argv, err) < 0)
+    if (launch_options_read(&options, argc - 1, argv + 1, err) < 0)
         goto out;
+    options.verb = argv[0];
     if (options.help)
-        rc = train_help(program, err);
-    else if (options.memory)
+        rc = ranks_help(program, argv[0], err);
+    else if (options.memory && trains)
         rc = launch_options_check(&options, err) < 0
                  ? -1
                  : train_memory(program, sagemaker, &options, err);
@@ -162,6 +169,19 @@ static int train(const char *program, const struct launch_sagemaker *sagemaker, 
 out:
     launch_options_release(&options);
     return rc;
+}
+
+static bool has_ranks(const char *verb)
+{
+    return strcmp(verb, "train") == 0 || strcmp(verb, "eval") == 0;
+}
+
+static int predict(const char *program, int argc, char *const *argv, struct err *err)
+{
+    if (launch_job_foreign_rank() >= 0)
+        return err_set(err, ERR_USAGE, "convoy predict is one process: give it without mpirun");
+    launch_local_set_threads(0, 1); /* as many as a rank has that is alone; --threads goes before */
+    return launch_child_become(program, argc, argv, err);
 }
 
 /* argv[0] is the verb. */
@@ -175,8 +195,10 @@ static int run_verb(const struct launch_sagemaker *sagemaker, int argc, char *co
         return launch_s3_run(argc, argv, err);
     if (find_program(&program, err) < 0)
         goto out;
-    if (strcmp(argv[0], "train") == 0)
-        rc = train(program, sagemaker, argc - 1, argv + 1, status, err);
+    if (has_ranks(argv[0]))
+        rc = launch(program, sagemaker, argc, argv, status, err);
+    else if (strcmp(argv[0], "predict") == 0)
+        rc = predict(program, argc, argv, err);
     else if (strcmp(argv[0], "bench") == 0)
         rc = launch_bench_main(argc, argv, program, status, err);
     else
@@ -203,7 +225,7 @@ static int run_words(struct launch_sagemaker *sagemaker, int argc, char *const *
                      struct err *err)
 {
     const bool options_only = argc == 0 || strncmp(argv[0], "--", 2) == 0;
-    const bool trains = options_only || strcmp(argv[0], "train") == 0;
+    const bool ranks = options_only || has_ranks(argv[0]);
     struct launch_words words = {0};
     int rc = -1;
 
@@ -211,10 +233,10 @@ static int run_words(struct launch_sagemaker *sagemaker, int argc, char *const *
         return launch_rsh_call(argc - 1, argv + 1, err);
     if (argc > 0 && strcmp(argv[0], "agent") == 0)
         return launch_handover_serve(status, err);
-    if (!trains && is_verb(argv[0]))
+    if (!ranks && is_verb(argv[0]))
         return run_verb(sagemaker, argc, argv, status, err);
     rc = launch_sagemaker_read(sagemaker, err);
-    if (!trains || (options_only && !sagemaker->active))
+    if (!ranks || (options_only && !sagemaker->active))
         return refuse_verb(argc > 0 ? argv[0] : NULL, err);
     if (rc < 0)
         return -1;

@@ -187,7 +187,7 @@ void launch_mpirun_words(const struct launch_mpirun_line *line, struct launch_wo
         push_exports(words);
     launch_words_push_all(words, line->more);
     launch_words_push(words, line->program);
-    launch_words_push(words, "train");
+    launch_words_push(words, line->verb);
     launch_words_push_all(words, line->args);
 }
 

@@ -23,11 +23,11 @@ struct launch_mpirun_line {
     const char *convoy;               /* our own path: Open MPI's remote shell is `convoy rsh` */
     bool root;                        /* Open MPI wants to be told that running as root is meant */
     const struct launch_words *more;  /* the user's words, before the program */
-    const char *program;
-    const struct launch_words *args; /* the program's */
+    const char *program, *verb;
+    const struct launch_words *args; /* the program's, behind its verb */
 };
 
-/** Append "mpirun ... PROGRAM train ARGS". On several hosts ranks are numbered by host, then place;
+/** Append "mpirun ... PROGRAM VERB ARGS". On several hosts ranks are numbered by host, then place;
  * every host's agent sets its ranks' environment, so none is exported. */
 void launch_mpirun_words(const struct launch_mpirun_line *line, struct launch_words *words);
 

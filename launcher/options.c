@@ -178,7 +178,7 @@ int launch_options_read(struct launch_options *options, int argc, char *const *a
     const char *const memory = getenv(HYPERPARAMETER "MEMORY"), *mpirun;
     int rc = -1;
 
-    *options = (struct launch_options){0};
+    *options = (struct launch_options){.verb = "train"};
     if (memory != NULL)
         option_parse_flag(memory, &options->memory);
     option_set_init(&options->set, table, TABLE_COUNT);
@@ -243,6 +243,9 @@ static int check_restarts(const struct launch_options *options, struct err *err)
         resume = getenv(HYPERPARAMETER "RESUME");
     if (options->restarts_max == 0)
         return 0;
+    if (strcmp(options->verb, "train") != 0)
+        return err_set(err, ERR_USAGE, "--max-restarts is for train: %s begins anew by itself",
+                       options->verb);
     if (launch_options_checkpoint(options) == NULL)
         return err_set(err, ERR_USAGE,
                        "--max-restarts needs --checkpoint: a restart without one would begin anew");

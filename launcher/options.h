@@ -1,6 +1,6 @@
 /*
- * launcher/options.h -- the launch options: what `convoy train` keeps for itself. All other words
- * are convoy-train's.
+ * launcher/options.h -- the launch options: what `convoy train` and `convoy eval` keep for
+ * themselves. All other words are convoy-train's.
  */
 #ifndef LAUNCH_OPTIONS_H
 #define LAUNCH_OPTIONS_H
@@ -17,6 +17,7 @@ struct err;
 
 struct launch_options {
     struct option_set set;
+    const char *verb; /* of convoy-train: "train" where the caller sets no other */
     int ranks;        /* on each host */
     int threads;      /* of a rank; 0: not given */
     int restarts_max; /* generations after the first */
@@ -38,8 +39,8 @@ void launch_options_release(struct launch_options *options);
 int launch_options_read(struct launch_options *options, int argc, char *const *argv,
                         struct err *err);
 
-/** Check what needs more than one option: --hosts and --hostfile, --max-restarts. ERR_USAGE. Not
- * for a rank under a foreign mpirun, whose hosts are not ours. */
+/** Check what needs more than one option or the verb: --hosts and --hostfile, --max-restarts.
+ * ERR_USAGE. Not for a rank under a foreign mpirun, whose hosts are not ours. */
 int launch_options_check(const struct launch_options *options, struct err *err);
 
 /** Where checkpoints go: the words' --checkpoint, else the hyperparameter, else CONVOY_CHECKPOINT;

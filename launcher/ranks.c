@@ -31,7 +31,7 @@ static void push_words(const struct launch_ranks *ranks, struct launch_words *wo
 
     if (!under_mpirun(ranks)) { /* MPI_Init makes a job of one by itself */
         launch_words_push(words, job->program);
-        launch_words_push(words, "train");
+        launch_words_push(words, job->options->verb);
         launch_words_push_all(words, &job->options->train);
         return;
     }
@@ -41,6 +41,7 @@ static void push_words(const struct launch_ranks *ranks, struct launch_words *wo
                                                      .root = geteuid() == 0,
                                                      .more = &job->options->mpirun,
                                                      .program = job->program,
+                                                     .verb = job->options->verb,
                                                      .args = &job->options->train},
                         words);
 }

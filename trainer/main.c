@@ -1,7 +1,7 @@
 /*
  * trainer/main.c -- the program convoy-train: the verbs that touch pictures or networks.
  *
- * `convoy` starts it, alone or once per rank. Only `train` calls MPI_Init.
+ * `convoy` starts it, alone or once per rank. Only `train` and `eval` call MPI_Init.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +16,15 @@
 #include "trainer/bench/bench.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
+#include "trainer/eval.h"
 #include "trainer/failure.h"
+#include "trainer/infer_options.h"
 #include "trainer/memory.h"
 #include "trainer/nn/conv/conv.h"
 #include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/model.h"
 #include "trainer/options.h"
+#include "trainer/predict.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 
@@ -131,12 +134,46 @@ static int check_results(void)
     return 1;
 }
 
-static int train(int argc, char *const *argv)
+/* Open MPI, run as one of its ranks, and end with the others. */
+typedef int ranks_run(void *options, struct comm *comm, bool *agreed, struct err *err);
+
+static int on_ranks(ranks_run *run, void *options)
 {
-    struct train_options options = {0};
     struct comm comm = {0};
     struct err err = {0};
     bool agreed = false;
+    int status = 0;
+
+    if (comm_open(&comm, &err) < 0) {
+        tell(err.msg);
+        return err_exit_code(err.code);
+    }
+    take_host_name(&comm);
+    name_rank(&comm);
+    if (run(options, &comm, &agreed, &err) < 0) {
+        status = err_exit_code(err.code);
+        agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
+        if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
+            tell(err.msg);
+        if (!agreed)
+            comm_abort(&comm, status);
+    }
+    status = status == 0 ? check_results() : status;
+    comm_close(&comm);
+    return status;
+}
+
+static int train_ranks(void *options, struct comm *comm, bool *agreed, struct err *err)
+{
+    struct train_options *const o = options;
+
+    return (o->bench_steps > 0 ? train_bench : train_run)(o, comm, agreed, err);
+}
+
+static int train(int argc, char *const *argv)
+{
+    struct train_options options = {0};
+    struct err err = {0};
     int status = 0;
 
     if (wants_help(argc, argv)) {
@@ -153,27 +190,63 @@ static int train(int argc, char *const *argv)
         status = status == 0 ? check_results() : status;
     } else if (options.check_options) {
         status = check_only(&options, &err);
-    } else if (comm_open(&comm, &err) < 0) {
-        tell(err.msg);
-        status = err_exit_code(err.code);
     } else {
-        take_host_name(&comm);
-        name_rank(&comm);
-        if ((options.bench_steps > 0 ? train_bench : train_run)(&options, &comm, &agreed, &err) <
-            0) {
-            status = err_exit_code(err.code);
-            agreed = agreed || comm.size == 1; /* MPI_Abort has much to say, and nobody waits */
-            if ((!agreed || comm.rank == 0) && err.code != ERR_STOPPED)
-                tell(err.msg);
-            if (!agreed)
-                comm_abort(&comm, status);
-        }
-        status = status == 0 ? check_results() : status;
-        comm_close(&comm);
+        status = on_ranks(train_ranks, &options);
     }
     train_options_release(&options);
     s3_client_shared_close();
     return status;
+}
+
+/* --- eval, predict --- */
+
+static int eval_ranks(void *options, struct comm *comm, bool *agreed, struct err *err)
+{
+    return train_eval(options, comm, agreed, err);
+}
+
+static int eval(int argc, char *const *argv)
+{
+    struct train_infer_options options = {0};
+    struct err err = {0};
+    int status = 0;
+
+    if (wants_help(argc, argv)) {
+        printf("eval options [default]:\n");
+        train_infer_options_help(TRAIN_EVAL, stdout);
+        return check_results();
+    }
+    if (nn_kernels_check(&err) < 0 || nn_conv_check(&err) < 0 ||
+        train_infer_options_read(&options, TRAIN_EVAL, argc, argv, &err) < 0)
+        status = fail(&err);
+    else if (!options.check_options)
+        status = on_ranks(eval_ranks, &options);
+    train_infer_options_release(&options);
+    s3_client_shared_close();
+    return status;
+}
+
+static int predict(int argc, char *const *argv)
+{
+    struct train_infer_options options = {0};
+    struct err err = {0};
+    int rc = -1;
+
+    if (wants_help(argc, argv)) {
+        printf("convoy predict [options] FILE|FOLDER|SHARDS|s3://...\n\n"
+               "What a trained model takes pictures for, in their order: of files, of all below "
+               "folders, of shards made by\nconvoy pack, of an object or all below a prefix in "
+               "S3. A picture that cannot be read has a line that says why.\n\n"
+               "options [default]:\n");
+        train_infer_options_help(TRAIN_PREDICT, stdout);
+        return check_results();
+    }
+    if (nn_kernels_check(&err) == 0 && nn_conv_check(&err) == 0 &&
+        train_infer_options_read(&options, TRAIN_PREDICT, argc, argv, &err) == 0)
+        rc = train_predict(&options, &err);
+    train_infer_options_release(&options);
+    s3_client_shared_close();
+    return rc < 0 ? fail(&err) : 0;
 }
 
 /* --- synth, pack --- */
@@ -309,6 +382,10 @@ int main(int argc, char **argv)
     log_init(log_prefix, false);
     if (strcmp(verb, "train") == 0)
         return train(argc - 2, argv + 2);
+    if (strcmp(verb, "eval") == 0)
+        return eval(argc - 2, argv + 2);
+    if (strcmp(verb, "predict") == 0)
+        return predict(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)
         return folder_verb(verb, argc - 2, argv + 2);
     if (strcmp(verb, "bench") == 0)

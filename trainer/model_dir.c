@@ -78,6 +78,7 @@ static int write_config(const struct place *place, const struct train_options *o
                                      options->model, "classes", classes);
     int rc;
 
+    json_object_set_new(config, "head", json_string(option_text(&options->set, "head")));
     data_transform_to_json(&options->evaluation, config);
     json_object_set_new(config, "hyperparameters", hyperparameters(options));
     rc = write_json(place, "config.json", config, err);

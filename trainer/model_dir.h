@@ -1,11 +1,19 @@
 /*
- * trainer/model_dir.h -- what a finished run leaves: model.safetensors, class_labels.json,
- * config.json.
+ * trainer/model_dir.h -- what a finished run leaves, and whoever uses the model reads:
+ * model.safetensors, class_labels.json, config.json.
+ *
+ * config.json says how the network is built and what it is fed: "format" ("convoy-model-1"),
+ * "model", "classes", "head", and what data/transform_text.h describes; "hyperparameters" tell how
+ * it was trained. class_labels.json is the list of class names by label.
  */
 #ifndef TRAIN_MODEL_DIR_H
 #define TRAIN_MODEL_DIR_H
 
+#include "base/buf.h"
 #include "base/digest.h"
+#include "trainer/data/transform.h"
+#include "trainer/nn/tuning.h"
+#include "trainer/weights/weights.h"
 
 struct data_index;
 struct err;
@@ -19,5 +27,67 @@ struct train_options;
 int train_model_dir_write(const struct train_options *options, struct nn_model *model,
                           const struct data_index *classes, uint64_t steps,
                           char hex[DIGEST_HEX_CHARS], struct err *err);
+
+/* The files' content. */
+struct train_model_files {
+    struct buf config, labels, weights;
+};
+
+/* A model that was left, as its files describe it. */
+struct train_model_dir {
+    char *where; /* as it was named */
+    char *name;  /* of the network: "resnet18" */
+    int classes;
+    char **class_names;               /* (classes) by label */
+    struct nn_tuning tuning;          /* the head; nothing is frozen */
+    struct data_transform evaluation; /* of pictures */
+    struct buf config, labels;        /* the files, as train_model_dir_parse wants them */
+    struct weights weights;           /* empty after train_model_dir_parse */
+};
+
+/**
+ * Read a model and check what can be checked without building its network.
+ *
+ * where  a folder, an s3:// prefix, or a tar (.tar, .tar.gz, .tgz) of such a folder, local or in
+ *        S3; or a folder that has no config.json but a model.tar.gz, as SageMaker hands it on.
+ *
+ * Of a config.json that has no "head" (it is older) the head is what its hyperparameters say, else
+ * linear; without "eval_transform" it is that of the network's size. Blocks. ERR_INPUT names the
+ * file, and the key that is missing or of no use; ERR_IO, ERR_NET, ERR_MEMORY. Release accepts
+ * all-zero.
+ */
+int train_model_dir_open(struct train_model_dir *dir, const char *where, struct err *err);
+void train_model_dir_release(struct train_model_dir *dir);
+
+/** The same from config and labels alone, which another rank has read: they are copied. */
+int train_model_dir_parse(struct train_model_dir *dir, const char *where, const struct buf *config,
+                          const struct buf *labels, struct err *err);
+
+/* Where a model is to be used. */
+struct train_model_use {
+    int batch;         /* images that go through it together */
+    int threads;       /* computing ones */
+    int ranks_of_host; /* that have the same model, each its own */
+};
+
+/** Build the network, its weights undefined; the caller frees it. NULL: ERR_INPUT (there is no such
+ * network), ERR_USAGE (more memory than this host has: a smaller --batch needs less), ERR_MEMORY.
+ */
+struct nn_model *train_model_dir_network(const struct train_model_dir *dir,
+                                         const struct train_model_use *use, struct err *err);
+
+/** Copy the weights into the network and let go of them. ERR_INPUT names the tensor that is missing
+ * or of another shape; then the network's values are undefined. */
+int train_model_dir_load(struct train_model_dir *dir, struct nn_model *model, struct err *err);
+
+/** model_tar.c: the three files out of a tar, compressed or not, wherever in it they lie. Release
+ * `files` in any case. ERR_INPUT names `path`: no tar, damaged, or without one of them. */
+int train_model_tar_read(const struct buf *tar, const char *path, struct train_model_files *files,
+                         struct err *err);
+void train_model_files_release(struct train_model_files *files);
+
+#define TRAIN_MODEL_CONFIG_BYTES_MAX  ((size_t)1 << 20)
+#define TRAIN_MODEL_LABELS_BYTES_MAX  ((size_t)16 << 20)
+#define TRAIN_MODEL_WEIGHTS_BYTES_MAX ((size_t)4 << 30)
 
 #endif

@@ -86,29 +86,37 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
     return rc;
 }
 
+int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err)
+{
+    const bool first = run->comm->rank == 0;
+    uint64_t length = bytes->bytes;
+
+    if (run->comm->size == 1)
+        return 0;
+    if (comm_broadcast(run->comm, &length, sizeof length, 0, err) < 0 ||
+        (!first && buf_reserve(bytes, length, err) < 0) ||
+        comm_broadcast(run->comm, bytes->data, length, 0, err) < 0)
+        return -1;
+    bytes->bytes = length;
+    return 0;
+}
+
 /* Rank 0 lists the folders; the others get its index. */
 static int open_dataset(struct train_run *run, struct err *err)
 {
+    const bool first = run->comm->rank == 0;
     struct buf bytes = {0};
-    uint64_t length = 0;
-    int rc = 0;
+    int rc = first ? train_dataset_open(&run->dataset, run->options, err) : 0;
 
-    if (run->comm->rank == 0)
-        rc = train_dataset_open(&run->dataset, run->options, err);
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     if (run->comm->size == 1)
         return 0;
-    if (run->comm->rank == 0)
+    if (first)
         train_dataset_encode(&run->dataset, &bytes);
-    length = bytes.bytes;
-    rc = comm_broadcast(run->comm, &length, sizeof length, 0, err);
-    if (rc == 0 && run->comm->rank != 0)
-        rc = buf_reserve(&bytes, length, err);
-    if (rc == 0)
-        rc = comm_broadcast(run->comm, bytes.data, length, 0, err);
-    if (rc == 0 && run->comm->rank != 0)
-        rc = train_dataset_decode(&run->dataset, bytes.data, length, err);
+    rc = train_share_bytes(run, &bytes, err);
+    if (rc == 0 && !first)
+        rc = train_dataset_decode(&run->dataset, bytes.data, bytes.bytes, err);
     buf_release(&bytes);
     return rc;
 }
@@ -492,4 +500,12 @@ int train_prepare_bench(struct train_run *run, struct err *err)
         return -1;
     choose_threads(run);
     return make_model(run, err) < 0 ? -1 : train_step_init(run, err);
+}
+
+int train_prepare_evaluation(struct train_run *run, struct err *err)
+{
+    if (tell_ready(run->comm, err) < 0 || agree_on_numerics(run, err) < 0)
+        return -1;
+    choose_threads(run);
+    return 0;
 }

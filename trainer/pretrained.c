@@ -1,7 +1,6 @@
 #include "trainer/pretrained.h"
 
 #include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -9,6 +8,7 @@
 #include "base/log.h"
 #include "trainer/data/place.h"
 #include "trainer/nn/model.h"
+#include "trainer/tensors.h"
 #include "trainer/weights/weights.h"
 
 #define FILE_BYTES_MAX ((size_t)4 << 30)
@@ -19,34 +19,6 @@ static bool is_head(const char *name)
     return strncmp(name, HEAD, sizeof HEAD - 1) == 0;
 }
 
-static void describe(const size_t *size, int dims, char text[80])
-{
-    size_t at = 0;
-
-    text[0] = '\0';
-    for (int d = 0; d < dims && at < 60; d++)
-        at += (size_t)snprintf(text + at, 80 - at, "%s%zu", d > 0 ? "x" : "", size[d]);
-}
-
-/* NULL where the file's tensor is this one; else why it is not, in `why`. */
-static const char *differs(const struct safetensors_entry *entry, const struct nn_tensor *tensor,
-                           char why[200])
-{
-    char theirs[80], ours[80];
-
-    describe(tensor->size, tensor->dims, ours);
-    if (entry == NULL) {
-        snprintf(why, 200, "it is not there (%s floats)", ours);
-        return why;
-    }
-    if (entry->type == SAFETENSORS_F32 && entry->dims == tensor->dims &&
-        memcmp(entry->size, tensor->size, (size_t)tensor->dims * sizeof tensor->size[0]) == 0)
-        return NULL;
-    describe(entry->size, entry->dims, theirs);
-    snprintf(why, 200, "it is %s there and %s here", theirs, ours);
-    return why;
-}
-
 static int take(struct nn_model *model, const struct weights *weights, const char *path,
                 struct err *err)
 {
@@ -55,15 +27,15 @@ static int take(struct nn_model *model, const struct weights *weights, const cha
 
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const struct nn_tensor *const t = &tensors[i];
-        char text[200];
-        const char *const why = differs(weights_find(weights, t->name), t, text);
+        char why[TRAIN_TENSORS_WHY_CHARS];
+        const bool differs = train_tensors_differ(weights_find(weights, t->name), t, why);
 
-        if (why != NULL && !is_head(t->name))
+        if (differs && !is_head(t->name))
             return err_set(err, ERR_INPUT, "'%s' is of another network: '%s': %s", path, t->name,
                            why);
-        if (why != NULL && !new_head)
+        if (differs && !new_head)
             log_info("the head begins anew, as '%s' has another: '%s': %s", path, t->name, why);
-        new_head |= why != NULL;
+        new_head |= differs;
     }
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const struct nn_tensor *const t = &tensors[i];

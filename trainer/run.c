@@ -193,9 +193,8 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
         &run->metrics, "eval",
         json_pack("{s:s, s:i, s:I, s:f, s:f, s:f, s:I, s:f}", "what", what, "epoch",
                   (int)run->position.epoch, "step", (json_int_t)run->position.step, "loss",
-                  sum->loss, "accuracy", report_accuracy(sum), "accuracy5",
-                  sum->images > 0 ? (double)sum->correct5 / (double)sum->images : 0, "images",
-                  (json_int_t)sum->images, "seconds", clock_now_s() - begun));
+                  sum->loss, "accuracy", report_accuracy(sum), "accuracy5", report_accuracy5(sum),
+                  "images", (json_int_t)sum->images, "seconds", clock_now_s() - begun));
     return 0;
 }
 
@@ -292,37 +291,13 @@ static int train_epochs(struct train_run *run, struct err *err)
     return 0;
 }
 
-/* Every rank notes the odd pictures it met; rank 0 tells the sum. Collective. */
-static int tell_noted(struct train_run *run, const struct train_noted *mine, const char *what,
-                      int64_t *count, struct err *err)
-{
-    struct train_noted *const all = calloc((size_t)run->comm->size, sizeof *all);
-    const char *first = NULL;
-    int rc = 0;
-
-    if (all == NULL)
-        abort();
-    rc = comm_gather(run->comm, mine, sizeof *mine, all, err);
-    for (int r = 0; r < run->comm->size; r++) {
-        first = first == NULL && all[r].count > 0 ? all[r].first : first;
-        *count += all[r].count;
-    }
-    if (rc == 0 && first != NULL && run->comm->rank == 0)
-        log_warn("%" PRId64 " times a picture %s; the first is %s", *count, what, first);
-    free(all);
-    return rc;
-}
-
 /* The run's last event, "finished" or "stopped". Collective. */
 static int tell_end(struct train_run *run, const char *how, const char *hex, struct err *err)
 {
     int64_t truncated = 0, left_out = 0;
 
     train_note_odd(run, run->stream);
-    if (tell_noted(run, &run->truncated, "was cut short and decoded as far as it goes", &truncated,
-                   err) < 0 ||
-        tell_noted(run, &run->left_out, "could not be decoded and was left out", &left_out, err) <
-            0)
+    if (train_tell_odd(run, &truncated, &left_out, err) < 0)
         return -1;
     report_metrics_write(&run->metrics, "end",
                          json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:s*, s:f}", "how", how, "why",

@@ -141,8 +141,15 @@ int train_prepare(struct train_run *run, struct err *err);
  * that this process may use. */
 int train_threads(int ranks_of_host);
 
-/** prepare.c: the same for steps on pictures that need no files: order and dataset.train.classes
- * are the caller's, and nothing is written. */
+/** prepare.c: what comes before an evaluation alone: the launcher is told that signals are handled,
+ * the arithmetic is agreed on, threads are chosen. Nothing is read. */
+int train_prepare_evaluation(struct train_run *run, struct err *err);
+
+/** prepare.c: rank 0's bytes become every rank's; the others' are empty before. */
+int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err);
+
+/** prepare.c: all of train_prepare for steps on pictures that need no files: order and
+ * dataset.train.classes are the caller's, and nothing is written. */
 int train_prepare_bench(struct train_run *run, struct err *err);
 
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to
@@ -201,6 +208,11 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
                        struct err *err);
 /** tell.c: log run->worst under a heading, and empty it. */
 void train_tell_worst(struct train_run *run, const char *heading);
+#define TRAIN_WORST_LINES 5
+
+/** tell.c: rank 0 warns of all ranks' run->truncated and run->left_out; their sums are on every
+ * rank. Collective. */
+int train_tell_odd(struct train_run *run, int64_t *truncated, int64_t *left_out, struct err *err);
 
 /** walk.c: add what a stream met to run->truncated and run->left_out. */
 void train_note_odd(struct train_run *run, struct data_stream *stream);

@@ -161,6 +161,35 @@ static bool same_shape(const struct safetensors_entry *entry, const struct nn_te
     return same;
 }
 
+/* "64x3x7x7" */
+static void describe(const struct safetensors_entry *entry, char text[80])
+{
+    size_t at = 0;
+
+    text[0] = '\0';
+    for (int d = 0; d < entry->dims && at < 60; d++)
+        at += (size_t)snprintf(text + at, 80 - at, "%s%llu", d > 0 ? "x" : "",
+                               (unsigned long long)entry->size[d]);
+}
+
+bool train_tensors_differ(const struct safetensors_entry *entry, const struct nn_tensor *tensor,
+                          char why[TRAIN_TENSORS_WHY_CHARS])
+{
+    const struct safetensors_entry wanted = entry_of(tensor, tensor->name, NULL);
+    char theirs[80], ours[80];
+
+    describe(&wanted, ours);
+    if (entry == NULL) {
+        snprintf(why, TRAIN_TENSORS_WHY_CHARS, "it is not there (%s floats)", ours);
+        return true;
+    }
+    if (same_shape(entry, tensor))
+        return false;
+    describe(entry, theirs);
+    snprintf(why, TRAIN_TENSORS_WHY_CHARS, "it is %s there and %s here", theirs, ours);
+    return true;
+}
+
 static int restore_tensor(const struct safetensors *file, const char *path,
                           const struct nn_tensor *tensor, const char *name, float *vector,
                           struct err *err)

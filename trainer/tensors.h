@@ -10,6 +10,7 @@
 #ifndef TRAIN_TENSORS_H
 #define TRAIN_TENSORS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,8 +18,11 @@
 
 struct err;
 struct nn_model;
+struct nn_tensor;
 struct optim_state;
 struct train_best;
+
+#define TRAIN_TENSORS_WHY_CHARS 200
 
 struct train_tensors {
     struct safetensors_entry *entries;
@@ -42,5 +46,10 @@ void train_tensors_release(struct train_tensors *tensors);
  * undefined. */
 int train_tensors_restore(const struct safetensors *file, const char *path, struct nn_model *model,
                           struct optim_state *state, struct train_best *best, struct err *err);
+
+/** Whether a file's tensor (NULL: it has none) is none that could be the network's: of another type
+ * or shape. `why` receives the reason for people. */
+bool train_tensors_differ(const struct safetensors_entry *entry, const struct nn_tensor *tensor,
+                          char why[TRAIN_TENSORS_WHY_CHARS]);
 
 #endif

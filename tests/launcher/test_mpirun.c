@@ -54,9 +54,10 @@ static void mpirun_words_are_the_line_that_starts_the_ranks(void **state)
 
     (void)state;
     assert_string_equal(
-        line_text(&text,
-                  &(struct launch_mpirun_line){
-                      .ranks = 2, .more = &none, .program = "/p q/t", .args = &none}),
+        line_text(
+            &text,
+            &(struct launch_mpirun_line){
+                .ranks = 2, .more = &none, .program = "/p q/t", .verb = "train", .args = &none}),
         "mpirun|--quiet|-np|2|--map-by|slot:OVERSUBSCRIBE|--bind-to|none|/p q/t|train");
     buf_release(&text);
 }
@@ -67,11 +68,13 @@ static void mpirun_words_tell_that_root_is_meant_when_root(void **state)
     struct buf text = {0};
 
     (void)state;
-    assert_non_null(strstr(
-        line_text(&text,
-                  &(struct launch_mpirun_line){
-                      .ranks = 2, .root = true, .more = &none, .program = "t", .args = &none}),
-        "|--allow-run-as-root|-np|"));
+    assert_non_null(strstr(line_text(&text, &(struct launch_mpirun_line){.ranks = 2,
+                                                                         .root = true,
+                                                                         .more = &none,
+                                                                         .program = "t",
+                                                                         .verb = "train",
+                                                                         .args = &none}),
+                           "|--allow-run-as-root|-np|"));
     buf_release(&text);
 }
 
@@ -87,9 +90,9 @@ static void mpirun_words_keep_the_users_words_whole(void **state)
     launch_words_push(&args, "--data=x y;$Z");
     launch_words_push(&args, "");
     assert_non_null(strstr(
-        line_text(
-            &text,
-            &(struct launch_mpirun_line){.ranks = 3, .more = &more, .program = "t", .args = &args}),
+        line_text(&text,
+                  &(struct launch_mpirun_line){
+                      .ranks = 3, .more = &more, .program = "t", .verb = "train", .args = &args}),
         "|-np|3|--map-by|slot:OVERSUBSCRIBE|--bind-to|none|--mca|btl|a b|t|train|--data=x y;$Z|"));
     launch_words_release(&more);
     launch_words_release(&args);
@@ -105,10 +108,11 @@ static void mpirun_words_export_the_variables_that_are_set(void **state)
     setenv("CONVOY_CONV", "gemm", 1);
     setenv("CONVOY_READY", "/tmp/x/ready", 1);
     setenv("OMP_NUM_THREADS", "2", 1);
-    assert_non_null(strstr(line_text(&text,
-                                     &(struct launch_mpirun_line){
-                                         .ranks = 2, .more = &none, .program = "t", .args = &none}),
-                           "|none|-x|CONVOY_CONV|-x|CONVOY_READY|-x|OMP_NUM_THREADS|t|train"));
+    assert_non_null(strstr(
+        line_text(&text,
+                  &(struct launch_mpirun_line){
+                      .ranks = 2, .more = &none, .program = "t", .verb = "train", .args = &none}),
+        "|none|-x|CONVOY_CONV|-x|CONVOY_READY|-x|OMP_NUM_THREADS|t|train"));
     buf_release(&text);
 }
 
@@ -131,6 +135,7 @@ static void mpirun_words_name_the_hosts_in_order_with_their_ranks(void **state)
                                                          .convoy = "/p/convoy",
                                                          .more = &none,
                                                          .program = "t",
+                                                         .verb = "train",
                                                          .args = &none});
     assert_string_equal(line, "mpirun|--quiet|-np|6|--host|algo-10:2,algo-11:2,algo-12:2|--mca|plm|"
                               "rsh|--mca|plm_rsh_agent|/p/convoy rsh|--mca|plm_rsh_no_tree_spawn|1|"

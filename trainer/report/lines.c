@@ -21,6 +21,11 @@ double report_accuracy(const struct report_sum *sum)
     return sum->images > 0 ? (double)sum->correct / (double)sum->images : 0;
 }
 
+double report_accuracy5(const struct report_sum *sum)
+{
+    return sum->images > 0 ? (double)sum->correct5 / (double)sum->images : 0;
+}
+
 void report_line_batch(int epoch, uint64_t batch, double images_per_s, const struct report_sum *sum)
 {
     line("Epoch[%d] Batch [%llu]\tSpeed: %.3f samples/sec\taccuracy=%.6f", epoch,
@@ -48,6 +53,11 @@ void report_line_test(const struct report_sum *sum)
 {
     line("Testing Loss: %.6f", sum->loss);
     line("Testing Accuracy: %.6f", report_accuracy(sum));
+}
+
+void report_line_test5(const struct report_sum *sum)
+{
+    line("Testing Top-5 Accuracy: %.6f", report_accuracy5(sum));
 }
 
 void report_line_stopped(int epochs, int of)

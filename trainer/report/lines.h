@@ -18,6 +18,8 @@ struct report_sum {
 
 /** The share that is right; 0 where there are no images. */
 double report_accuracy(const struct report_sum *sum);
+/** The share whose label is among the first five guesses. */
+double report_accuracy5(const struct report_sum *sum);
 
 /** "Epoch[3] Batch [20]\tSpeed: 191.406 samples/sec\taccuracy=0.976190" */
 void report_line_batch(int epoch, uint64_t batch, double images_per_s,
@@ -30,6 +32,8 @@ void report_line_train(const char *host, int epoch, const struct report_sum *sum
 void report_line_validation(const char *host, int epoch, const struct report_sum *sum);
 /** "Testing Loss: 0.557000", "Testing Accuracy: 0.855263" */
 void report_line_test(const struct report_sum *sum);
+/** "Testing Top-5 Accuracy: 0.961722" */
+void report_line_test5(const struct report_sum *sum);
 /** "stopped epoch=3 of=10": epochs that are whole. */
 void report_line_stopped(int epochs, int of);
 /** "weights sha256=<64 hex>" */

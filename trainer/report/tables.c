@@ -6,17 +6,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-
-static void add_name(struct buf *out, const char *name)
-{
-    buf_append(out, "\"", 1);
-    for (const char *c = name; *c != '\0'; c++) {
-        if (*c == '"')
-            buf_append(out, c, 1);
-        buf_append(out, c, 1);
-    }
-    buf_append(out, "\"", 1);
-}
+#include "trainer/report/csv.h"
 
 /* Nothing of nothing has no share: the field stays empty. */
 static void add_share(struct buf *out, int64_t of, int64_t whole)
@@ -32,7 +22,7 @@ static void classes_text(const struct report_tables *t, struct buf *out)
     buf_printf(out, "label,class,pictures,correct,correct5,guessed,accuracy,accuracy5,precision\n");
     for (int c = 0; c < t->classes; c++) {
         buf_printf(out, "%d,", c);
-        add_name(out, t->names[c]);
+        report_csv_text(out, t->names[c]);
         buf_printf(out, ",%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64, t->pictures[c],
                    t->correct[c], t->correct5[c], t->guessed[c]);
         add_share(out, t->correct[c], t->pictures[c]);
@@ -47,11 +37,11 @@ static void confusion_text(const struct report_tables *t, struct buf *out)
     buf_printf(out, "class");
     for (int c = 0; c < t->classes; c++) {
         buf_append(out, ",", 1);
-        add_name(out, t->names[c]);
+        report_csv_text(out, t->names[c]);
     }
     buf_append(out, "\n", 1);
     for (int label = 0; label < t->classes; label++) {
-        add_name(out, t->names[label]);
+        report_csv_text(out, t->names[label]);
         for (int c = 0; c < t->classes; c++)
             buf_printf(out, ",%" PRId64, t->confusion[(size_t)label * (size_t)t->classes + c]);
         buf_append(out, "\n", 1);
