@@ -244,7 +244,8 @@ static int check_restarts(const struct launch_options *options, struct err *err)
     if (options->restarts_max == 0)
         return 0;
     if (strcmp(options->verb, "train") != 0)
-        return err_set(err, ERR_USAGE, "--max-restarts is for train: %s begins anew by itself",
+        return err_set(err, ERR_USAGE,
+                       "--max-restarts is for train: %s that died has nothing to go on from",
                        options->verb);
     if (launch_options_checkpoint(options) == NULL)
         return err_set(err, ERR_USAGE,

@@ -159,6 +159,21 @@ static void options_check_refuses_what_cannot_be_done(void **state)
     }
 }
 
+static void options_check_refuses_restarts_of_what_begins_anew(void **state)
+{
+    static const char *const words[WORDS_MAX] = {"--max-restarts=2", "--checkpoint=c"};
+    struct launch_options options = {0};
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(read_options(&options, words, &err), 0);
+    assert_int_equal(launch_options_check(&options, &err), 0);
+    options.verb = "eval";
+    assert_int_equal(launch_options_check(&options, &err), -1);
+    assert_non_null(strstr(err.msg, "--max-restarts is for train"));
+    launch_options_release(&options);
+}
+
 static void options_check_takes_restarts_from_checkpoints(void **state)
 {
     static const char *const words[WORDS_MAX] = {"--max-restarts=2", "--checkpoint=c", "--resume",
@@ -234,6 +249,7 @@ int main(void)
         cmocka_unit_test(options_read_refuses_bad_values_naming_the_option),
         cmocka_unit_test(options_check_refuses_what_cannot_be_done),
         cmocka_unit_test(options_check_takes_the_platforms_checkpoint_for_restarts),
+        cmocka_unit_test(options_check_refuses_restarts_of_what_begins_anew),
         cmocka_unit_test(options_check_takes_restarts_from_checkpoints),
         cmocka_unit_test(options_of_the_launcher_may_be_hyperparameters),
         cmocka_unit_test(options_name_what_is_idle_under_a_foreign_mpirun),
