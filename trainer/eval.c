@@ -210,6 +210,7 @@ static int check_report(struct evaluation *e, struct err *err)
     return train_share_outcome(&e->run, rc, err);
 }
 
+/* Numbers have as many digits as in metrics.jsonl: what is equal reads alike. */
 static int write_json(const struct evaluation *e, const struct report_sum *sum, struct err *err)
 {
     char *const path = uri_join(e->options->report, "evaluation.json");
@@ -219,7 +220,7 @@ static int write_json(const struct evaluation *e, const struct report_sum *sum, 
         "images", (json_int_t)sum->images, "loss", sum->loss, "accuracy", report_accuracy(sum),
         "accuracy5", report_accuracy5(sum), "nonfinite", (json_int_t)e->score.nonfinite,
         "truncated", (json_int_t)e->truncated, "left_out", (json_int_t)e->left_out);
-    char *const text = json_dumps(object, JSON_INDENT(2));
+    char *const text = json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     int rc = text == NULL
                  ? err_set(err, ERR_INPUT, "a path that is not UTF-8 cannot stand in '%s'", path)
                  : file_replace(path, text, strlen(text), err);
