@@ -207,6 +207,49 @@ class S3Data(Job):
         self.assertIn(f"{count} ", self.err)
         self.assertLessEqual(len(lists), 3 + 10)  # pages of 1,000, and a few looks at what the root is
 
+    # --- the model's users ---
+
+    def verb(self, *words, status=0):
+        self.assertEqual(self.wait(self.start(CONVOY, *words)), status, self.err)
+        return self.out
+
+    def test_eval_and_predict_read_models_and_pictures_from_a_bucket(self):
+        self.trained(self.data, model_dir=f"{self.place}/model")
+        self.trained(self.data)
+        self.packed()
+        want = self.verb("eval", f"--test={self.data}/val")
+        for model, test, ranks in ((f"{self.place}/model", f"s3://{BUCKET}/folder/val", 2), ("model", f"{self.place}/val", 1)):
+            self.assertEqual(self.verb("eval", f"--model={model}", f"--test={test}", f"--ranks-per-host={ranks}"), want)
+        subprocess.run(["tar", "-czf", self.path("m.tar.gz"), "-C", self.path("model"), "."], check=True)
+        with open(self.path("m.tar.gz"), "rb") as file:
+            self.client.put(BUCKET, f"{self.prefix}/job/model.tar.gz", file.read())
+        for model in (f"{self.place}/job/model.tar.gz", f"{self.place}/job"):
+            self.assertEqual(self.verb("eval", f"--model={model}", f"--data=s3://{BUCKET}/folder/val"), want)
+
+        names = [os.path.relpath(name, os.path.join(self.data, "val")) for name in self.pictures_of(os.path.join(self.data, "val"))]
+        here = self.verb("predict", "--format=csv", *(f"{self.data}/val/{name}" for name in names))
+        there = f"s3://{BUCKET}/folder/val"
+        want = here.replace(f"{self.data}/val", there)
+        self.assertEqual(self.verb("predict", "--format=csv", there, "--batch=3"), want)
+        one = self.verb("predict", "--format=csv", f"{there}/{names[0]}", f"--model={self.place}/model")
+        self.assertEqual(one.splitlines(), want.splitlines()[:len(one.splitlines())])
+        self.assertEqual(self.verb("predict", "--format=csv", there, f"--output={self.place}/out/p.csv"), "")
+        self.assertEqual(self.client.get(BUCKET, f"{self.prefix}/out/p.csv").decode(), want)
+
+    def test_eval_and_predict_of_what_is_not_in_a_bucket(self):
+        self.trained(self.data)
+        self.client.put(BUCKET, f"{self.prefix}/bad/a.jpg", b"<html>404</html>")
+        self.client.put(BUCKET, f"{self.prefix}/notes/a.txt", b"text")
+        for words, said in ((("eval", f"--model={self.place}/nosuch", f"--test={self.data}/val"), f"'{self.place}/nosuch'"),
+                            (("eval", f"--test={self.place}/nosuch"), f"'{self.place}/nosuch'"),
+                            (("predict", f"{self.place}/nosuch.jpg"), f"'{self.place}/nosuch.jpg'"),
+                            (("predict", f"{self.place}/notes"), f"'{self.place}/notes'"),
+                            (("predict", f"{self.place}/bad"), "not one of 1 pictures"),
+                            (("predict", f"{self.data}/val", "--output=s3://nosuch/x"), "s3://nosuch")):
+            with self.subTest(words):
+                self.verb(*words, status=2)
+                self.assert_one_error(said)
+
     # --- what is wrong with the pictures ---
 
     def test_prefix_without_what_is_wanted(self):
