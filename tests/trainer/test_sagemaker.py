@@ -310,6 +310,20 @@ class SageMaker(Job):
         for value, want in zip(found["train:accuracy"], accuracies):
             self.assertAlmostEqual(float(value), want, places=5)
 
+    def test_evaluation_is_a_job_too(self):
+        self.job()
+        self.succeeds("train")
+        shutil.rmtree(os.path.join(self.tree, "input", "data"))
+        shutil.move(os.path.join(self.tree, "model"), os.path.join(self.tree, "input", "data", "model"))
+        shutil.copytree(os.path.join(self.data, "val"), os.path.join(self.tree, "input", "data", "test"))
+        self.put("input/config/inputdataconfig.json", {channel: {"TrainingInputMode": "File"} for channel in ("model", "test")})
+        self.assertEqual(self.container("eval"), 0, self.err)
+        self.assertRegex(self.out, r"^Testing Loss: [0-9.]+\nTesting Accuracy: [0-9.]+\nTesting Top-5 Accuracy: 1.000000\n$")
+        self.assertIn('"accuracy5": 1.0', self.left("output", "data", "evaluation.json"))
+        self.assertIsNone(self.left("output", "failure"))
+        os.remove(os.path.join(self.tree, "input", "data", "model", "config.json"))
+        self.fails(["eval"], "--model", "config.json", "convoy train")
+
     def test_lines_have_the_built_in_algorithms_shape(self):
         self.job(channels=("training", "validation", "test"))
         self.succeeds("train")
