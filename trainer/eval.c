@@ -51,6 +51,7 @@ static int make_network(struct evaluation *e, struct err *err)
 {
     struct train_run *const run = &e->run;
     const struct train_model_use use = {.batch = e->options->batch,
+                                        .batches_ahead = TRAIN_BATCHES_AHEAD_EVALUATION,
                                         .threads = e->as_run.threads,
                                         .ranks_of_host = run->comm->local_size};
     int64_t failed;

@@ -66,6 +66,7 @@ int train_model_dir_parse(struct train_model_dir *dir, const char *where, const 
 /* Where a model is to be used. */
 struct train_model_use {
     int batch;         /* images that go through it together */
+    int batches_ahead; /* that are decoded before they do */
     int threads;       /* computing ones */
     int ranks_of_host; /* that have the same model, each its own */
 };

@@ -334,6 +334,14 @@ void train_model_dir_release(struct train_model_dir *dir)
 
 /* --- the network --- */
 
+/* Of pictures on their way into the network. */
+static uint64_t decoded_bytes(const struct train_model_dir *dir, const struct train_model_use *use)
+{
+    const uint64_t side = (uint64_t)dir->evaluation.size;
+
+    return (uint64_t)use->batches_ahead * (uint64_t)use->batch * side * side * 3 * sizeof(float);
+}
+
 /* Before memory is taken: a host that runs out of it ends some process, and not with a line. */
 static int check_memory(const struct train_model_dir *dir, const struct train_model_use *use,
                         struct err *err)
@@ -342,11 +350,13 @@ static int check_memory(const struct train_model_dir *dir, const struct train_mo
     struct nn_model_memory memory;
     uint64_t available = 0, needed = 0;
 
-    if (nn_model_memory(&options, &memory, err) < 0 || train_host_memory(&available, err) < 0)
+    if (nn_model_memory(&options, &memory, err) < 0) /* of one picture it did not fail */
+        return err_wrap(err, "--batch");
+    if (train_host_memory(&available, err) < 0)
         return -1;
-    needed =
-        (uint64_t)use->ranks_of_host * ((uint64_t)memory.weights + memory.values + memory.working +
-                                        (uint64_t)use->threads * memory.working_of_thread);
+    needed = (uint64_t)use->ranks_of_host *
+             (decoded_bytes(dir, use) + memory.weights + memory.values + memory.working +
+              (uint64_t)use->threads * memory.working_of_thread);
     if (needed <= available)
         return 0;
     return err_set(err, ERR_USAGE,

@@ -21,7 +21,7 @@
 #include "trainer/stop.h"
 
 #define TOP_DEFAULT 5
-#define DEPTH       2 /* batches decoded ahead */
+#define DEPTH       TRAIN_BATCHES_AHEAD_EVALUATION
 
 /* Where lines go. */
 struct sink {
@@ -244,7 +244,7 @@ static int make_network(struct predictor *p, struct err *err)
 {
     const size_t classes = (size_t)p->dir.classes;
     const struct train_model_use use = {
-        .batch = p->batch, .threads = p->threads, .ranks_of_host = 1};
+        .batch = p->batch, .batches_ahead = DEPTH, .threads = p->threads, .ranks_of_host = 1};
 
     p->model = train_model_dir_network(&p->dir, &use, err);
     if (p->model == NULL || train_model_dir_load(&p->dir, p->model, err) < 0)

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 
-from job import BIN, CONVOY, Job, main
+from job import BIN, CONVOY, Job, main, wait_until
 
 PICTURES = os.path.join(BIN, "test_trainer_pictures")
 CLASSES = 6
@@ -185,6 +185,18 @@ class Predict(Job):
             with open(self.path(name)) as file:
                 self.assertEqual(file.read(), want)
         self.assertEqual(sorted(os.listdir(self.path("new/below"))), ["out.csv"])
+
+    def test_stop(self):
+        shutil.copytree(self.test, self.path("many"))
+        for picture in self.pictures_of("many"):
+            for i in range(400):
+                os.link(picture, f"{picture[:-4]}-{i}.jpg")
+        process = self.start(CONVOY, "predict", f"--model={self.model}", "--threads=1", "--batch=1", "many", "--output=out/all")
+        wait_until(lambda: os.path.isdir(self.path("out")) and os.listdir(self.path("out")))
+        process.terminate()
+        self.assertEqual(self.wait(process), 75, self.err)
+        self.assertEqual(os.listdir(self.path("out")), [])
+        self.assertIn("stopped", self.err)
 
     def test_output_that_cannot_be_written(self):
         self.write("file")
