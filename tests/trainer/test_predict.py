@@ -201,7 +201,8 @@ class Predict(Job):
     def test_output_that_cannot_be_written(self):
         self.write("file")
         os.mkdir(self.path("folder"))
-        for place in ("file/out", "folder", "/proc/nosuch", "folder/", "/dev/null", "s3:///x"):
+        os.mkfifo(self.path("fifo"))
+        for place in ("file/out", "folder", "/proc/nosuch", "folder/", "fifo", "s3:///x"):
             self.refused("--output", words=[self.test, f"--output={place}"])
         self.predict(self.test, "--format=jsonl", "--output=folder/out", status=1, file_bytes_max=1000)
         self.assert_one_error("folder/out")
