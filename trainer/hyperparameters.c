@@ -45,10 +45,11 @@ static int to_model(const char *text, char *out, struct err *err)
         if (nn_model_default_image_size(out) != 0)
             return 0;
     }
-    return err_set(err, ERR_USAGE,
-                   "'%s' is not one of 18, 34, 50, 101, 152, or 20, 32, 44, 56, 110 for pictures "
-                   "of 32 pixels",
-                   text);
+    return err_set(
+        err, ERR_USAGE,
+        "'%s' is not one of 18, 34, 50, 101, 152, 200, or 20, 32, 44, 56, 110 for pictures "
+        "of 32 pixels",
+        text);
 }
 
 /* "3,224,224", also in brackets. */
@@ -115,6 +116,55 @@ static int to_augment(const char *text, char *out, struct err *err)
     return 0;
 }
 
+/* True, 1, "True": the built-in algorithms differ in how they write it. */
+static int to_flag(const char *text, bool *on, struct err *err)
+{
+    double number = 0;
+
+    if (parse_number(text, &number) && (number == 0 || number == 1))
+        *on = number == 1;
+    else if (strcasecmp(text, "true") == 0 || strcasecmp(text, "false") == 0)
+        *on = strcasecmp(text, "true") == 0;
+    else
+        return err_set(err, ERR_USAGE, "'%s' is neither true nor false, neither 1 nor 0", text);
+    return 0;
+}
+
+static int to_train_layers(const char *text, char *out, struct err *err)
+{
+    bool on = false;
+
+    if (to_flag(text, &on, err) < 0)
+        return -1;
+    snprintf(out, VALUE_BYTES, "%s", on ? "head" : "all");
+    return 0;
+}
+
+/* auto is theirs too: anew unless the weights come from a training on the same classes. */
+static int to_head(const char *text, char *out, struct err *err)
+{
+    bool on = false;
+
+    if (strcasecmp(text, "auto") == 0) {
+        snprintf(out, VALUE_BYTES, "auto");
+        return 0;
+    }
+    if (to_flag(text, &on, NULL) < 0)
+        return err_set(err, ERR_USAGE, "'%s' is not one of auto, true, false", text);
+    snprintf(out, VALUE_BYTES, "%s", on ? "new" : "keep");
+    return 0;
+}
+
+static int to_class_weights(const char *text, char *out, struct err *err)
+{
+    bool on = false;
+
+    if (to_flag(text, &on, err) < 0)
+        return -1;
+    snprintf(out, VALUE_BYTES, "%s", on ? "balanced" : "none");
+    return 0;
+}
+
 static bool is_given(const char *name);
 
 /* A job made for the built-in algorithm, which must say how many pictures there are, gets its best
@@ -157,26 +207,17 @@ static const struct rule rules[] = {
     {.name = "beta_2", .option = "beta2"},
     {.name = "augmentation_type", .option = "augment", .convert = to_augment},
     {.name = "num_training_samples", .option = "keep-model", .convert = to_keep_model},
+    {.name = "train_only_on_top_layer", .option = "train-layers", .convert = to_train_layers},
+    {.name = "reinitialize_top_layer", .option = "pretrained-head", .convert = to_head},
+    {.name = "use_weighted_loss", .option = "class-weights", .convert = to_class_weights},
     {.name = "output_dir", .option = "report"},
     {.name = "checkpoint_dir", .option = "checkpoint"},
     /* Those that may only say what happens anyway. */
-    {.name = "use_pretrained_model",
-     .accepted = "0|false",
-     .instead = "pretrained weights are not there yet"},
     {.name = "kv_store",
      .accepted = "dist_sync|dist_device_sync",
      .instead = "the hosts always train in step: dist_sync"},
     {.name = "multi_label", .accepted = "0|false", .instead = "a picture has one label here"},
-    {.name = "use_weighted_loss",
-     .accepted = "0|false",
-     .instead = "it is for multi_label; class_weights balanced weighs the classes"},
     {.name = "precision_dtype", .accepted = "float32", .instead = "only float32 is there"},
-    {.name = "train_only_on_top_layer",
-     .accepted = "false|0",
-     .instead = "pretrained weights are not there yet"},
-    {.name = "reinitialize_top_layer",
-     .accepted = "auto|true|1",
-     .instead = "pretrained weights are not there yet"},
     {.name = "dropout_rate", .accepted = "0", .instead = "these networks have no dropout"},
     {.name = "regularizers_l2", .accepted = "0", .instead = "use weight_decay"},
     /* Numbers of things that are done otherwise, or not at all with the values accepted above. */
@@ -187,7 +228,8 @@ static const struct rule rules[] = {
 #define RULE_COUNT (sizeof rules / sizeof rules[0])
 
 /* Read elsewhere in this file, or set by the platform's own tools. */
-static const char *const others[] = {"num_classes", "resize", "mp_parameters"};
+static const char *const others[] = {"num_classes", "resize", "use_pretrained_model",
+                                     "mp_parameters"};
 
 static char *given(const char *name)
 {
@@ -284,6 +326,40 @@ static int read_count(const char *name, int64_t max, int64_t *count, struct err 
     return rc;
 }
 
+/* The channel is what an earlier training left: its head is of the same classes. */
+static bool is_channels(const char *pretrained)
+{
+    const char *const channel = getenv("SM_CHANNEL_MODEL");
+
+    return channel != NULL && strcmp(channel, pretrained) == 0;
+}
+
+/* With 1 there must be weights, and where they were made for other pictures the head begins anew.
+ */
+static int read_use_pretrained(struct option_set *set, struct err *err)
+{
+    static const char name[] = "use_pretrained_model";
+    const char *const pretrained = option_text(set, "pretrained");
+    char *const text = given(name), described[160];
+    bool on = false;
+    int rc = text != NULL ? to_flag(text, &on, err) : 0;
+
+    describe(name, described);
+    free(text);
+    if (rc < 0)
+        return err_wrap(err, "%s", described);
+    if (on && pretrained == NULL)
+        return err_set(err, ERR_USAGE,
+                       "%s: there are no weights to begin with: give them as channel 'model', or "
+                       "as hyperparameter pretrained (--pretrained), a file or s3:// address of "
+                       "safetensors or .pth",
+                       described);
+    if (on && !is_channels(pretrained) && !is_given("reinitialize_top_layer") &&
+        option_source(set, "pretrained-head") < OPTION_ENVIRONMENT)
+        rc = option_set_assign(set, "pretrained-head", "new", OPTION_ENVIRONMENT, described, err);
+    return rc;
+}
+
 int train_hyperparameters_read(struct option_set *set, struct train_expected *expected,
                                struct err *err)
 {
@@ -297,7 +373,8 @@ int train_hyperparameters_read(struct option_set *set, struct train_expected *ex
         if (rc < 0)
             return -1;
     }
-    if (read_count("num_classes", 1 << 24, &classes, err) < 0 ||
+    if (read_use_pretrained(set, err) < 0 ||
+        read_count("num_classes", 1 << 24, &classes, err) < 0 ||
         read_count("num_training_samples", (int64_t)1 << 52, &samples, err) < 0)
         return -1;
     *expected = (struct train_expected){.classes = (int)classes, .samples = (uint64_t)samples};

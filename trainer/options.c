@@ -172,6 +172,15 @@ static void fill_texts(struct train_options *o)
     o->lr_schedule = option_text(&o->set, "lr-schedule");
 }
 
+static enum train_pretrained_head pretrained_head(const struct option_set *set)
+{
+    const char *const text = option_text(set, "pretrained-head");
+
+    return strcmp(text, "new") == 0    ? TRAIN_HEAD_NEW
+           : strcmp(text, "keep") == 0 ? TRAIN_HEAD_KEEP
+                                       : TRAIN_HEAD_AUTO;
+}
+
 static int integer_or(const struct option_set *set, const char *name, int otherwise)
 {
     return option_text(set, name) != NULL ? (int)option_integer(set, name) : otherwise;
@@ -328,6 +337,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     const struct option_set *const set = &o->set;
 
     fill_texts(o);
+    o->pretrained_head = pretrained_head(set);
     o->val_split = option_number(set, "val-split");
     o->epochs = (int)option_integer(set, "epochs");
     o->warmup_epochs = option_number(set, "warmup-epochs");

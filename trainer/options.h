@@ -19,6 +19,7 @@
 #include "trainer/nn/tuning.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/optim/schedule.h"
+#include "trainer/pretrained.h"
 
 struct buf;
 struct err;
@@ -34,7 +35,8 @@ struct train_options {
     const char *data, *train, *val, *test; /* NULL: not given */
     double val_split;                      /* 0: none */
     const char *model;
-    const char *pretrained;                     /* NULL: none */
+    const char *pretrained; /* NULL: none */
+    enum train_pretrained_head pretrained_head;
     struct nn_tuning tuning;                    /* what is trained, and the head */
     struct data_transform training, evaluation; /* of pictures */
     int image_size, epochs, global_batch, micro_batch,

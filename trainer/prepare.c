@@ -427,10 +427,14 @@ static int load_pretrained(struct train_run *run, struct err *err)
     const char *const path = run->options->pretrained;
     int rc = 0;
 
+    if (path == NULL && !run->resumed && run->options->tuning.frozen > 0 && run->comm->rank == 0)
+        log_warn("--train-layers %s without --pretrained: the frozen layers stay as the seed drew "
+                 "them",
+                 option_text(&run->options->set, "train-layers"));
     if (path == NULL || run->resumed)
         return 0;
     if (run->comm->rank == 0)
-        rc = train_pretrained_load(run->model, path, err);
+        rc = train_pretrained_load(run->model, path, run->options->pretrained_head, err);
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     return train_share_model(run, err);

@@ -7,17 +7,25 @@
 struct err;
 struct nn_model;
 
+/* What becomes of the head ("fc."). */
+enum train_pretrained_head {
+    TRAIN_HEAD_AUTO, /* the file's where it has one of this shape, else it begins anew */
+    TRAIN_HEAD_NEW,  /* begins anew */
+    TRAIN_HEAD_KEEP, /* the file's */
+};
+
 /**
  * Copy the tensors of a file into a model that was initialised: all of its tensors by their names,
- * running statistics too. Those of the head ("fc.") that the file lacks or has in another shape
- * keep their initial values, and a line on stderr says so.
+ * running statistics too. Those of a head that begins anew keep their initial values, and a line on
+ * stderr says so.
  *
- * path  a safetensors file or a PyTorch state_dict (weights/weights.h), or s3://BUCKET/KEY.
+ * path  a safetensors file or a PyTorch state_dict, packed or in a folder (weights_source.h).
  *
  * Blocks. ERR_INPUT names the file, and the tensor that is missing or of another shape, or what
  * the file is instead of weights; ERR_IO, ERR_NET, ERR_MEMORY. The model's values are then
  * undefined.
  */
-int train_pretrained_load(struct nn_model *model, const char *path, struct err *err);
+int train_pretrained_load(struct nn_model *model, const char *path, enum train_pretrained_head head,
+                          struct err *err);
 
 #endif

@@ -125,6 +125,7 @@ static void hyperparameters_are_taken_in_every_form(void **state)
         const char *variable, *value, *option, *want;
     } cases[] = {
         {"SM_HP_NUM-LAYERS", "34.0", "model", "resnet34"},
+        {"SM_HP_NUM_LAYERS", "200", "model", "resnet200"},
         {"SM_HP_IMAGE_SHAPE", "[3, 64, 64]", "image-size", "64"},
         {"SM_HP_IMAGE-SHAPE", "\"3,64,64\"", "image-size", "64"},
         {"SM_HP_BATCH-SIZE", "64", "global-batch", "64"},
@@ -142,6 +143,16 @@ static void hyperparameters_are_taken_in_every_form(void **state)
         {"SM_HP_EARLY-STOPPING-TOLERANCE", "0.01", "early-stopping-tolerance", "0.01"},
         {"SM_HP_NUM_TRAINING_SAMPLES", "100", "keep-model", "best"},
         {"SM_HP_AUGMENTATION_TYPE", "none", "augment", "none"},
+        {"SM_HP_TRAIN_ONLY_ON_TOP_LAYER", "\"True\"", "train-layers", "head"},
+        {"SM_HP_TRAIN_ONLY_ON_TOP_LAYER", "False", "train-layers", "all"},
+        {"SM_HP_TRAIN-ONLY-ON-TOP-LAYER", "1.0", "train-layers", "head"},
+        {"SM_HP_REINITIALIZE_TOP_LAYER", "Auto", "pretrained-head", "auto"},
+        {"SM_HP_REINITIALIZE_TOP_LAYER", "True", "pretrained-head", "new"},
+        {"SM_HP_REINITIALIZE_TOP_LAYER", "False", "pretrained-head", "keep"},
+        {"SM_HP_USE_WEIGHTED_LOSS", "1", "class-weights", "balanced"},
+        {"SM_HP_USE_WEIGHTED_LOSS", "0", "class-weights", "none"},
+        {"SM_HP_LABEL_SMOOTHING", "\"0.1\"", "label-smoothing", "0.1"},
+        {"SM_HP_PRETRAINED", "s3://bucket/resnet50.pth", "pretrained", "s3://bucket/resnet50.pth"},
         {"SM_HP_NESTEROV", "True", "nesterov", "True"},
         {"SM_HP_GLOBAL-BATCH", "64", "global-batch", "64"},
         {"SM_HP_VAL_SPLIT", "\"0.1\"", "val-split", "0.1"},
@@ -244,7 +255,6 @@ static void hyperparameters_that_say_what_happens_anyway_are_taken(void **state)
         {"EARLY_STOPPING", "0"},
         {"KV_STORE", "dist_sync"},
         {"MULTI_LABEL", "0.0"},
-        {"USE_WEIGHTED_LOSS", "false"},
         {"PRECISION_DTYPE", "\"float32\""},
         {"CHECKPOINT_FREQUENCY", "1"},
         {"TOP_K", "5"},
@@ -252,8 +262,8 @@ static void hyperparameters_that_say_what_happens_anyway_are_taken(void **state)
         {"EPS", "1e-8"},
         {"EARLY_STOPPING_PATIENCE", "5"},
         {"RESIZE", "256"},
-        {"REINITIALIZE_TOP_LAYER", "Auto"},
         {"DROPOUT_RATE", "0.0"},
+        {"REGULARIZERS_L2", "0"},
     };
 
     (void)state;
@@ -273,7 +283,7 @@ static void hyperparameters_that_say_what_happens_anyway_are_taken(void **state)
 static void hyperparameters_that_we_do_not_have_are_named(void **state)
 {
     static const char *const cases[][3] = {
-        {"NUM_LAYERS", "200", "18, 34, 50"},
+        {"NUM_LAYERS", "201", "18, 34, 50"},
         {"NUM_LAYERS", "many", "many"},
         {"NUM_LAYERS", "18.5", "18.5"},
         {"IMAGE_SHAPE", "3,224,225", "square"},
@@ -290,21 +300,26 @@ static void hyperparameters_that_we_do_not_have_are_named(void **state)
         {"EPS", "0", "not within"},
         {"OPTIMIZER", "rmsprop", "rmsprop"},
         {"AUGMENTATION_TYPE", "crop_color", "crop_color"},
-        {"USE_PRETRAINED_MODEL", "1", "pretrained"},
+        {"USE_PRETRAINED_MODEL", "1", "give them as channel 'model'"},
+        {"USE_PRETRAINED_MODEL", "\"True\"", "hyperparameter pretrained"},
+        {"USE_PRETRAINED_MODEL", "2", "'2' is neither"},
         {"EARLY_STOPPING", "maybe", "neither off nor on"},
         {"EARLY_STOPPING_PATIENCE", "0", "not within"},
         {"EARLY_STOPPING_MIN_EPOCHS", "-1", "not within"},
         {"EARLY_STOPPING_TOLERANCE", "much", "not a number"},
         {"KV_STORE", "dist_async", "dist_sync"},
         {"MULTI_LABEL", "1", "one label"},
-        {"USE_WEIGHTED_LOSS", "1", "weighted"},
+        {"USE_WEIGHTED_LOSS", "some", "'some' is neither"},
         {"PRECISION_DTYPE", "float16", "float32"},
         {"TOP_K", "1", "'1'"},
         {"CHECKPOINT_FREQUENCY", "0", "'0'"},
         {"NUM_CLASSES", "two", "'two'"},
         {"NUM_TRAINING_SAMPLES", "-1", "'-1'"},
         {"RESIZE", "300", "256"},
-        {"TRAIN_ONLY_ON_TOP_LAYER", "True", "pretrained"},
+        {"TRAIN_ONLY_ON_TOP_LAYER", "yes", "'yes' is neither"},
+        {"REINITIALIZE_TOP_LAYER", "maybe", "auto, true, false"},
+        {"LABEL_SMOOTHING", "1", "not within"},
+        {"REGULARIZERS_L2", "0.0001", "weight_decay"},
         {"DROPOUT_RATE", "0.2", "dropout"},
     };
 
@@ -323,6 +338,43 @@ static void hyperparameters_that_we_do_not_have_are_named(void **state)
         train_options_release(&o);
         unsetenv(name);
     }
+}
+
+static void pretrained_weights_come_from_a_hyperparameter_or_the_channel(void **state)
+{
+    struct train_options o = {0};
+
+    (void)state;
+    setenv("SM_CHANNEL_TRAINING", "/d", 1);
+    setenv("SM_HP_USE_PRETRAINED_MODEL", "1", 1);
+    setenv("SM_HP_PRETRAINED", "s3://b/resnet18.pth", 1);
+    must_read(&o, NULL);
+    assert_string_equal(o.pretrained, "s3://b/resnet18.pth");
+    assert_int_equal(o.pretrained_head, TRAIN_HEAD_NEW); /* made for other pictures */
+    train_options_release(&o);
+    must_read(&o, "--pretrained-head=keep");
+    assert_int_equal(o.pretrained_head, TRAIN_HEAD_KEEP);
+    train_options_release(&o);
+    setenv("SM_HP_REINITIALIZE_TOP_LAYER", "False", 1);
+    must_read(&o, NULL);
+    assert_int_equal(o.pretrained_head, TRAIN_HEAD_KEEP);
+    train_options_release(&o);
+    unsetenv("SM_HP_REINITIALIZE_TOP_LAYER");
+    unsetenv("SM_HP_PRETRAINED");
+    must_read(&o, "--pretrained=file:///w.pth");
+    assert_string_equal(o.pretrained, "/w.pth");
+    assert_int_equal(o.pretrained_head, TRAIN_HEAD_NEW);
+    train_options_release(&o);
+    setenv("SM_CHANNEL_MODEL", "/opt/ml/input/data/model", 1);
+    must_read(&o, NULL);
+    assert_string_equal(o.pretrained, "/opt/ml/input/data/model");
+    assert_int_equal(o.pretrained_head, TRAIN_HEAD_AUTO); /* of an earlier training */
+    assert_string_equal(o.train, "/d");
+    train_options_release(&o);
+    setenv("SM_HP_USE_PRETRAINED_MODEL", "0", 1); /* the channel says more */
+    must_read(&o, NULL);
+    assert_string_equal(o.pretrained, "/opt/ml/input/data/model");
+    train_options_release(&o);
 }
 
 static void batch_of_a_host_is_multiplied_and_gives_way_to_a_checkpoints(void **state)
@@ -455,6 +507,7 @@ int main(void)
         CASE(built_in_jobs_keep_their_best_unless_they_save_every_so_often),
         CASE(hyperparameters_that_say_what_happens_anyway_are_taken),
         CASE(hyperparameters_that_we_do_not_have_are_named),
+        CASE(pretrained_weights_come_from_a_hyperparameter_or_the_channel),
         CASE(batch_of_a_host_is_multiplied_and_gives_way_to_a_checkpoints),
         CASE(our_own_name_counts_more_than_the_built_in_one),
         CASE(unknown_hyperparameters_are_named_and_the_platforms_passed_over),

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tarfile
 
 from job import CONVOY, Job, descendants, main, wait_until
 
@@ -219,6 +220,33 @@ class SageMaker(Job):
         self.put("output/failure", b"somebody else was first")
         self.assertEqual(self.container("train"), 2)
         self.assertEqual(self.left("output", "failure"), "somebody else was first")
+
+    # --- weights to begin with ---
+
+    def test_incremental_training_begins_with_the_channel_model(self):
+        self.job()
+        self.succeeds("train", "--checkpoint", self.path("first"))
+        model, channel = os.path.join(self.tree, "model"), os.path.join(self.tree, "input/data/model")
+        os.makedirs(channel)
+        shutil.copytree(model, self.path("kept"))
+        with tarfile.open(os.path.join(channel, "model.tar.gz"), "w:gz") as tar:  # as the platform packs it
+            for name in os.listdir(model):
+                tar.add(os.path.join(model, name), name)
+        self.put("input/config/hyperparameters.json", dict(SMALL, use_pretrained_model="1", train_only_on_top_layer="True"))
+        self.succeeds("train", "--checkpoint", self.path("second"))
+        self.assertIn(f"weights from '{channel}/model.tar.gz: model.safetensors' (safetensors)", self.err)
+        self.assertNotIn("begins anew", self.err)
+        self.assertIn(f"--pretrained {channel} (from SM_CHANNEL_MODEL", self.err)
+        packed = self.sha256()
+        os.remove(os.path.join(channel, "model.tar.gz"))
+        shutil.copytree(self.path("kept"), channel, dirs_exist_ok=True)  # unpacked
+        self.succeeds("train", "--checkpoint", self.path("third"))
+        self.assertEqual(self.sha256(), packed)
+        self.assertIn(f"weights from '{channel}/model.safetensors'", self.err)
+
+    def test_pretrained_weights_that_nobody_gives_are_asked_for(self):
+        self.job(hyperparameters=dict(SMALL, use_pretrained_model="1"))
+        self.fails(["train"], "use_pretrained_model", "channel 'model'", "hyperparameter pretrained")
 
     # --- again, stopped, under another's mpirun ---
 

@@ -98,6 +98,22 @@ class Tuning(Job):
         self.left_by(1, "again", pretrained=self.file(), max_steps=1)
         self.assertNotIn("begins anew", self.err)
 
+    def test_heads_are_kept_or_begun_anew_as_asked_for(self):
+        first = self.left_by(1, "first", max_steps=2)
+        drawn = self.left_by(1, "drawn", max_steps=1, lr=0, weight_decay=0)
+        still = dict(pretrained=self.path("first"), max_steps=1, lr=0, weight_decay=0)  # the folder, this time
+        self.assertEqual(self.left_by(1, "after", **still)["fc.weight"], first["fc.weight"])
+        after = self.left_by(1, "after", pretrained_head="new", **still)
+        self.assertIn("the head begins anew, as asked for", self.err)
+        self.assertEqual(after["fc.weight"], drawn["fc.weight"])
+        self.assertEqual(after["conv1.weight"], first["conv1.weight"])
+        self.assertEqual(self.convoy(1, *self.options(pretrained_head="keep", head="64-12-relu", **still)), 2)
+        self.assert_one_error("has another head, which was to be kept: 'fc.0.weight'")
+
+    def test_frozen_layers_that_nobody_trained_are_warned_of(self):
+        self.left_by(1, "first", train_layers="head", max_steps=1)
+        self.assertIn("--train-layers head without --pretrained", self.err)
+
     def test_what_does_not_fit_is_one_line(self):
         self.left_by(1, "first", max_steps=1)
         with open(self.path("words"), "w") as file:

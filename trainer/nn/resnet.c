@@ -17,16 +17,20 @@ struct nn_resnet {
 };
 
 #define NAMES                                                                                      \
-    "resnet18, resnet34, resnet50, resnet101, resnet152, resnet20, resnet32, resnet44, resnet56, " \
-    "resnet110"
+    "resnet18, resnet34, resnet50, resnet101, resnet152, resnet200, resnet20, resnet32, "          \
+    "resnet44, "                                                                                   \
+    "resnet56, resnet110"
 
-/* He et al. 2015: table 1, and section 4.2 with n = 3, 5, 7, 9, 18. */
+/* He et al. 2015: table 1, and section 4.2 with n = 3, 5, 7, 9, 18. The 200 layers are those of He
+ * et al., "Identity mappings in deep residual networks", ECCV 2016 (arXiv:1603.05027), section 4,
+ * in blocks of the first paper's form. */
 static const struct nn_resnet resnets[] = {
     {"resnet18", false, false, {2, 2, 2, 2}},  {"resnet34", false, false, {3, 4, 6, 3}},
     {"resnet50", false, true, {3, 4, 6, 3}},   {"resnet101", false, true, {3, 4, 23, 3}},
-    {"resnet152", false, true, {3, 8, 36, 3}}, {"resnet20", true, false, {3, 3, 3}},
-    {"resnet32", true, false, {5, 5, 5}},      {"resnet44", true, false, {7, 7, 7}},
-    {"resnet56", true, false, {9, 9, 9}},      {"resnet110", true, false, {18, 18, 18}},
+    {"resnet152", false, true, {3, 8, 36, 3}}, {"resnet200", false, true, {3, 24, 36, 3}},
+    {"resnet20", true, false, {3, 3, 3}},      {"resnet32", true, false, {5, 5, 5}},
+    {"resnet44", true, false, {7, 7, 7}},      {"resnet56", true, false, {9, 9, 9}},
+    {"resnet110", true, false, {18, 18, 18}},
 };
 
 const struct nn_resnet *nn_resnet_find(const char *name)

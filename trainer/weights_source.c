@@ -1,0 +1,126 @@
+#include "trainer/weights_source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "trainer/checkpoint/place.h"
+#include "trainer/data/place.h"
+#include "trainer/nn/model.h"
+#include "trainer/weights/packed.h"
+
+#define FILE_BYTES_MAX ((size_t)4 << 30)
+
+bool train_weights_is_folder(const char *path)
+{
+    return place_is_s3(path) ? !weights_is_name(path) : file_is_folder(path);
+}
+
+static void offer(void *context, const char *name)
+{
+    struct weights_choice *const choice = context;
+
+    if (strchr(name, '/') == NULL)
+        weights_choice_offer(choice, name);
+}
+
+/* The file of a folder; heap, NULL on failure. What no key of S3 lies below is an object itself, or
+ * nothing. */
+static char *find_in(const char *folder, struct err *err)
+{
+    struct weights_choice choice = {0};
+    struct place place = {0};
+    bool found = false;
+    char *path = NULL;
+
+    if (place_open(&place, folder, err) < 0)
+        return NULL;
+    if (place_is_s3(folder) && data_place_exists(folder, &found, err) < 0)
+        goto out;
+    if (place_is_s3(folder) && !found)
+        path = strdup(folder);
+    else if (place_list(&place, "", offer, &choice, err) == 0 &&
+             weights_choice_settle(&choice, folder, err) == 0)
+        path = place_path(&place, choice.name);
+out:
+    weights_choice_release(&choice);
+    place_release(&place);
+    return path;
+}
+
+static int open_packed(struct weights *weights, struct buf *bytes, const char *path,
+                       struct buf *name, struct err *err)
+{
+    struct buf unpacked = {0};
+    char *member = NULL;
+    int rc = weights_unpack(bytes->data, bytes->bytes, path, &unpacked, &member, err);
+
+    buf_release(bytes);
+    if (rc == 0) {
+        buf_printf(name, "%s: %s", path, member);
+        rc = weights_open_bytes(weights, unpacked.data, unpacked.bytes, buf_text(name), err);
+    }
+    free(member);
+    buf_release(&unpacked);
+    return rc;
+}
+
+static int open_file(struct weights *weights, const char *path, struct buf *name, struct err *err)
+{
+    struct buf bytes = {0};
+    int rc = data_place_load(path, FILE_BYTES_MAX, &bytes, err);
+
+    if (rc == 0 && weights_is_packed(bytes.data, bytes.bytes)) {
+        rc = open_packed(weights, &bytes, path, name, err);
+    } else if (rc == 0) {
+        buf_printf(name, "%s", path);
+        rc = weights_open_bytes(weights, bytes.data, bytes.bytes, path, err);
+    }
+    buf_release(&bytes);
+    return rc;
+}
+
+int train_weights_open(struct weights *weights, const char *path, struct buf *name, struct err *err)
+{
+    char *found = NULL;
+    int rc = -1;
+
+    *weights = (struct weights){0};
+    if (!train_weights_is_folder(path))
+        return open_file(weights, path, name, err);
+    found = find_in(path, err);
+    if (found != NULL)
+        rc = open_file(weights, found, name, err);
+    free(found);
+    return rc;
+}
+
+static void describe(const size_t *size, int dims, char text[80])
+{
+    size_t at = 0;
+
+    snprintf(text, 80, "a number");
+    for (int d = 0; d < dims && at < 60; d++)
+        at += (size_t)snprintf(text + at, 80 - at, "%s%zu", d > 0 ? "x" : "", size[d]);
+}
+
+const char *train_weights_differ(const struct safetensors_entry *entry,
+                                 const struct nn_tensor *tensor, char why[TRAIN_WEIGHTS_WHY_BYTES])
+{
+    char theirs[80], ours[80];
+
+    describe(tensor->size, tensor->dims, ours);
+    if (entry == NULL) {
+        snprintf(why, TRAIN_WEIGHTS_WHY_BYTES, "it is not there (%s floats)", ours);
+        return why;
+    }
+    if (entry->type == SAFETENSORS_F32 && entry->dims == tensor->dims &&
+        memcmp(entry->size, tensor->size, (size_t)tensor->dims * sizeof tensor->size[0]) == 0)
+        return NULL;
+    describe(entry->size, entry->dims, theirs);
+    snprintf(why, TRAIN_WEIGHTS_WHY_BYTES, "it is %s there and %s here", theirs, ours);
+    return why;
+}
