@@ -40,6 +40,8 @@ static const struct {
               "DIR/val/CLASS/*.jpg"},
     {"pack", "SRC DST\n"
              "    turn a folder per class into tar shards with an index"},
+    {"export", "--model DIR [--format pth|safetensors] [--output FILE]\n"
+               "    write a trained model as a file for PyTorch"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
     {"bench", "model|layers|scaling ...\n"

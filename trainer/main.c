@@ -17,6 +17,7 @@
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
 #include "trainer/eval.h"
+#include "trainer/export.h"
 #include "trainer/failure.h"
 #include "trainer/infer_options.h"
 #include "trainer/memory.h"
@@ -365,6 +366,23 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
     return rc < 0 ? fail(&err) : 0;
 }
 
+/* --- export --- */
+
+static int export(int argc, char *const *argv)
+{
+    struct err err = {0};
+    int rc = 0;
+
+    if (wants_help(argc, argv)) {
+        printf("convoy export --model DIR [options]\n\noptions [default]:\n");
+        train_export_help(stdout);
+    } else {
+        rc = train_export(argc, argv, &err);
+    }
+    s3_client_shared_close();
+    return rc < 0 ? fail(&err) : check_results();
+}
+
 /* --- bench --- */
 
 static int bench(int argc, char *const *argv)
@@ -388,6 +406,8 @@ int main(int argc, char **argv)
         return predict(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)
         return folder_verb(verb, argc - 2, argv + 2);
+    if (strcmp(verb, "export") == 0)
+        return export(argc - 2, argv + 2);
     if (strcmp(verb, "bench") == 0)
         return bench(argc - 2, argv + 2);
     fprintf(stderr, "convoy-train is started by convoy: see convoy --help\n");
