@@ -1,17 +1,17 @@
 /*
- * tests/golden/logits.c -- logits MODEL.safetensors NAME SIZE CLASSES N INPUT.f32 LOGITS.f32: make
- * N pictures from an integer hash, and write them (N, SIZE, SIZE, 3) and what the model file's
- * network NAME makes of them (N, CLASSES), as little-endian floats. check_torchvision.py compares.
+ * tests/golden/logits.c -- logits WEIGHTS NAME SIZE CLASSES HEAD N INPUT.f32 LOGITS.f32: make N
+ * pictures from an integer hash, and write them (N, SIZE, SIZE, 3) and what the network NAME makes
+ * of them with these weights, safetensors or .pth (N, CLASSES), as little-endian floats.
+ * check_torchvision.py compares.
  */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "trainer/weights/safetensors.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
-#include "trainer/tensors.h"
+#include "trainer/pretrained.h"
 
 static float hashed(uint32_t i)
 {
@@ -34,34 +34,26 @@ static int write_floats(const char *path, const float *x, size_t count, struct e
     return rc == 0 ? 0 : err_set(err, ERR_IO, "cannot write '%s'", path);
 }
 
-static int restore(struct nn_model *model, const char *path, struct err *err)
-{
-    struct safetensors file = {0};
-    int rc = safetensors_open(&file, path, err);
-
-    if (rc == 0)
-        rc = train_tensors_restore(&file, path, model, NULL, NULL, err);
-    safetensors_close(&file);
-    return rc;
-}
-
 static int run(char *const *argv, struct err *err)
 {
-    const int size = atoi(argv[3]), classes = atoi(argv[4]), n = atoi(argv[5]);
-    const struct nn_model_options options = {
+    const int size = atoi(argv[3]), classes = atoi(argv[4]), n = atoi(argv[6]);
+    struct nn_model_options options = {
         .name = argv[2], .classes = classes, .image_size = size, .micro_batch_max = n};
     const size_t inputs = (size_t)n * size * size * 3, outputs = (size_t)n * classes;
     float *const x = calloc(inputs, sizeof(float)), *const logits = calloc(outputs, sizeof(float));
-    struct nn_model *const model = nn_model_new(&options, err);
+    struct nn_model *model = NULL;
     int rc = -1;
 
-    if (model == NULL || x == NULL || logits == NULL || restore(model, argv[1], err) < 0)
+    if (nn_tuning_parse_head(&options.tuning, argv[2], argv[5], err) == 0)
+        model = nn_model_new(&options, err);
+    if (model == NULL || x == NULL || logits == NULL ||
+        train_pretrained_load(model, argv[1], TRAIN_HEAD_KEEP, err) < 0)
         goto out;
     for (size_t i = 0; i < inputs; i++)
         x[i] = hashed((uint32_t)i);
     nn_model_evaluate(model, x, NULL, n, logits, NULL, NULL);
-    rc = write_floats(argv[6], x, inputs, err) < 0 ? -1
-                                                   : write_floats(argv[7], logits, outputs, err);
+    rc = write_floats(argv[7], x, inputs, err) < 0 ? -1
+                                                   : write_floats(argv[8], logits, outputs, err);
 out:
     nn_model_free(model);
     free(x);
@@ -73,8 +65,8 @@ int main(int argc, char **argv)
 {
     struct err err = {0};
 
-    if (argc != 8) {
-        fprintf(stderr, "usage: logits MODEL NAME SIZE CLASSES N INPUT LOGITS\n");
+    if (argc != 9) {
+        fprintf(stderr, "usage: logits WEIGHTS NAME SIZE CLASSES HEAD N INPUT LOGITS\n");
         return 2;
     }
     nn_threads_init(1);
