@@ -311,6 +311,8 @@ int train_export(int argc, char *const *argv, struct err *err)
                            : output == NULL || !ends_with(output, ".safetensors");
     if (output == NULL)
         output = torch ? "model.pth" : "model.safetensors";
+    if (path != NULL && strncmp(path, "file://", 7) == 0)
+        path += 7;
     if (path == NULL) {
         err_set(err, ERR_USAGE, "which model? give --model DIR, FILE or s3://BUCKET/...");
         goto out;

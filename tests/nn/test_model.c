@@ -432,11 +432,32 @@ static void model_names_are_all_known(void **state)
 
         assert_true(size == 224 || size == 32);
     }
-    assert_int_equal(known, 10);
+    assert_int_equal(known, 11);
     assert_int_equal(nn_model_default_image_size("vgg16"), 0);
 }
 
 /* --- parameters --- */
+
+/* torchvision's models/resnet.py has the first five ("num_params"); the 200 layers are 152 and 16
+ * more blocks of layer2, of 280,064 each. */
+static void model_has_as_many_parameters_as_published(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t parameters;
+    } cases[] = {{"resnet18", 11689512},  {"resnet34", 21797672},  {"resnet50", 25557032},
+                 {"resnet101", 44549160}, {"resnet152", 60192808}, {"resnet200", 64673832}};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        const struct nn_model_options options = {
+            .name = cases[i].name, .classes = 1000, .image_size = 64, .micro_batch_max = 1};
+        struct nn_model_memory memory = {0};
+
+        assert_int_equal(nn_model_memory(&options, &memory, NULL), 0);
+        assert_int_equal(memory.trained, cases[i].parameters * sizeof(float));
+    }
+}
 
 static void model_weights_stand_in_the_order_in_which_backward_finishes(void **state)
 {
@@ -567,6 +588,7 @@ int main(void)
         cmocka_unit_test(model_counts_images_with_a_nan),
         cmocka_unit_test(model_new_refuses_what_cannot_be),
         cmocka_unit_test(model_names_are_all_known),
+        cmocka_unit_test(model_has_as_many_parameters_as_published),
         cmocka_unit_test(model_weights_stand_in_the_order_in_which_backward_finishes),
         cmocka_unit_test(tensor_survives_the_order_of_files_and_back),
         cmocka_unit_test(init_draws_as_torchvision_does_and_depends_on_the_seed_only),

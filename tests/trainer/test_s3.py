@@ -219,6 +219,23 @@ class S3(Job):
         self.refused(self.options(resume=f"{self.place}/nosuch.safetensors"), "--resume", "nosuch.safetensors")
         self.refused(self.options(resume=f"{self.place}/nosuch"), "--resume", f"'{self.place}/nosuch'")
 
+    def test_model_in_s3_is_exported_there_and_begun_with(self):
+        self.assertEqual(self.convoy(1, *self.options(model_dir=self.place + "/model", max_steps=1)), 0, self.err)
+        self.assertEqual(self.wait(self.start(CONVOY, "export", "--model", self.place + "/model", "--output",
+                                              self.place + "/other/weights")), 0, self.err)
+        self.assertIn("resnet20 of 2 classes", self.err)
+        self.assertEqual(self.keys("other/"), ["weights"])
+        made = [self.sha256_of(pretrained=self.place + name) for name in ("/model", "/other/weights", "/model/model.safetensors")]
+        self.assertEqual(len(set(made)), 1, made)
+        for name, says in (("/nowhere", "nowhere"), ("/", "has no weights in it")):
+            self.assertEqual(self.convoy(1, *self.options(model_dir="bad", pretrained=self.place + name)), 2, self.err)
+            self.assert_one_error("--pretrained", says)
+
+    def sha256_of(self, **more):
+        self.assertEqual(self.convoy(1, *self.options(model_dir="after", max_steps=1, **more)), 0, self.err)
+        self.assertIn("weights from 's3://", self.err)
+        return self.sha256()
+
     def test_server_that_is_away_for_a_while(self):
         proxy = Proxy(self.server.http_url)
         self.addCleanup(proxy.end)
