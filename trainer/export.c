@@ -16,6 +16,7 @@
 #include "trainer/data/place.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
+#include "trainer/tensors.h"
 #include "trainer/weights/torch.h"
 #include "trainer/weights_source.h"
 
@@ -168,10 +169,9 @@ static int take_network(struct export *export, const struct nn_model *model, str
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const struct safetensors_entry *const entry =
             weights_find(&export->weights, tensors[i].name);
-        char text[TRAIN_WEIGHTS_WHY_BYTES];
-        const char *const why = train_weights_differ(entry, &tensors[i], text);
+        char why[TRAIN_TENSORS_WHY_CHARS];
 
-        if (why != NULL)
+        if (train_tensors_differ(entry, &tensors[i], why))
             return refuse(export, tensors[i].name, why, err);
         export->entries[export->count++] = *entry;
         if (take_tracked(export, &tensors[i], err) < 0)

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "trainer/nn/model.h"
+#include "trainer/tensors.h"
 #include "trainer/weights_source.h"
 
 #define HEAD "fc."
@@ -25,11 +26,9 @@ static int check(const struct nn_model *model, const struct weights *weights, co
     *new_head = head == TRAIN_HEAD_NEW;
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const char *const name = tensors[i].name;
-        char text[TRAIN_WEIGHTS_WHY_BYTES];
-        const char *const why =
-            train_weights_differ(weights_find(weights, name), &tensors[i], text);
+        char why[TRAIN_TENSORS_WHY_CHARS];
 
-        if (why == NULL)
+        if (!train_tensors_differ(weights_find(weights, name), &tensors[i], why))
             continue;
         if (!is_head(name))
             return err_set(err, ERR_INPUT, "'%s' is of another network: '%s': %s", path, name, why);

@@ -1,6 +1,5 @@
 #include "trainer/weights_source.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +8,6 @@
 #include "base/file.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/place.h"
-#include "trainer/nn/model.h"
 #include "trainer/weights/packed.h"
 
 #define FILE_BYTES_MAX ((size_t)4 << 30)
@@ -96,31 +94,4 @@ int train_weights_open(struct weights *weights, const char *path, struct buf *na
         rc = open_file(weights, found, name, err);
     free(found);
     return rc;
-}
-
-static void describe(const size_t *size, int dims, char text[80])
-{
-    size_t at = 0;
-
-    snprintf(text, 80, "a number");
-    for (int d = 0; d < dims && at < 60; d++)
-        at += (size_t)snprintf(text + at, 80 - at, "%s%zu", d > 0 ? "x" : "", size[d]);
-}
-
-const char *train_weights_differ(const struct safetensors_entry *entry,
-                                 const struct nn_tensor *tensor, char why[TRAIN_WEIGHTS_WHY_BYTES])
-{
-    char theirs[80], ours[80];
-
-    describe(tensor->size, tensor->dims, ours);
-    if (entry == NULL) {
-        snprintf(why, TRAIN_WEIGHTS_WHY_BYTES, "it is not there (%s floats)", ours);
-        return why;
-    }
-    if (entry->type == SAFETENSORS_F32 && entry->dims == tensor->dims &&
-        memcmp(entry->size, tensor->size, (size_t)tensor->dims * sizeof tensor->size[0]) == 0)
-        return NULL;
-    describe(entry->size, entry->dims, theirs);
-    snprintf(why, TRAIN_WEIGHTS_WHY_BYTES, "it is %s there and %s here", theirs, ours);
-    return why;
 }

@@ -4,11 +4,12 @@
 #ifndef TRAIN_WEIGHTS_SOURCE_H
 #define TRAIN_WEIGHTS_SOURCE_H
 
+#include <stdbool.h>
+
 #include "trainer/weights/weights.h"
 
 struct buf;
 struct err;
-struct nn_tensor;
 
 /**
  * Read weights of any format (weights/weights.h): from a file, a model.tar.gz, or a folder with one
@@ -25,12 +26,5 @@ int train_weights_open(struct weights *weights, const char *path, struct buf *na
 /** Whether an address stands for a folder: on this host, where it is one; in S3, where it does not
  * end as a file of weights does. */
 bool train_weights_is_folder(const char *path);
-
-#define TRAIN_WEIGHTS_WHY_BYTES 200
-
-/** NULL where a file's tensor (NULL: it has none of the name) has a network's shape; else why not,
- * in `why`: "it is 10x64 there and 5x64 here". */
-const char *train_weights_differ(const struct safetensors_entry *entry,
-                                 const struct nn_tensor *tensor, char why[TRAIN_WEIGHTS_WHY_BYTES]);
 
 #endif
