@@ -281,8 +281,6 @@ static int make_model(struct train_run *run, struct err *err)
     if (o->keep_best && o->bench_steps == 0 && run->comm->rank == 0 &&
         train_best_init(&run->best, run->model, run->state.count, err) < 0)
         return -1;
-    if (!run->resumed)
-        nn_model_init(run->model, o->seed);
     return 0;
 }
 
@@ -422,19 +420,24 @@ static int weigh_classes(struct train_run *run, struct err *err)
                           err);
 }
 
-static int load_pretrained(struct train_run *run, struct err *err)
+/* The weights of step 0; a checkpoint's come later. */
+static int begin_weights(struct train_run *run, struct err *err)
 {
-    const char *const path = run->options->pretrained;
+    const struct train_options *const o = run->options;
     int rc = 0;
 
-    if (path == NULL && !run->resumed && run->options->tuning.frozen > 0 && run->comm->rank == 0)
-        log_warn("--train-layers %s without --pretrained: the frozen layers stay as the seed drew "
-                 "them",
-                 option_text(&run->options->set, "train-layers"));
-    if (path == NULL || run->resumed)
+    if (run->resumed)
         return 0;
+    if (o->pretrained == NULL) {
+        if (o->tuning.frozen > 0 && run->comm->rank == 0)
+            log_warn("--train-layers %s without --pretrained: the frozen layers stay as the seed "
+                     "drew them",
+                     option_text(&o->set, "train-layers"));
+        nn_model_init(run->model, o->seed);
+        return 0;
+    }
     if (run->comm->rank == 0)
-        rc = train_pretrained_load(run->model, path, run->options->pretrained_head, err);
+        rc = train_pretrained_load(run->model, o->pretrained, o->pretrained_head, o->seed, err);
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
     return train_share_model(run, err);
@@ -453,7 +456,7 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         return -1;
     plan(run);
     if (check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
-        check_steps(run, err) < 0 || make_model(run, err) < 0 || load_pretrained(run, err) < 0 ||
+        check_steps(run, err) < 0 || make_model(run, err) < 0 || begin_weights(run, err) < 0 ||
         open_outputs(run, err) < 0)
         return -1;
     if (run->resumed && train_resume_load(run, file, path, err) < 0)
@@ -503,7 +506,10 @@ int train_prepare_bench(struct train_run *run, struct err *err)
         check_ranks(run, err) < 0)
         return -1;
     choose_threads(run);
-    return make_model(run, err) < 0 ? -1 : train_step_init(run, err);
+    if (make_model(run, err) < 0)
+        return -1;
+    nn_model_init(run->model, run->options->seed);
+    return train_step_init(run, err);
 }
 
 int train_prepare_evaluation(struct train_run *run, struct err *err)

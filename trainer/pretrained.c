@@ -43,7 +43,7 @@ static int check(const struct nn_model *model, const struct weights *weights, co
 }
 
 static int take(struct nn_model *model, const struct weights *weights, const char *path,
-                enum train_pretrained_head head, struct err *err)
+                enum train_pretrained_head head, uint64_t seed, struct err *err)
 {
     bool new_head = false;
 
@@ -52,7 +52,9 @@ static int take(struct nn_model *model, const struct weights *weights, const cha
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const struct nn_tensor *const t = &nn_model_tensors(model)[i];
 
-        if (!new_head || !is_head(t->name))
+        if (new_head && is_head(t->name))
+            nn_model_init_tensor(model, i, seed);
+        else
             nn_tensor_from_file_order(t, weights_find(weights, t->name)->data,
                                       t->kind == NN_TENSOR_RUNNING ? nn_model_running(model)
                                                                    : nn_model_weights(model));
@@ -64,14 +66,14 @@ static int take(struct nn_model *model, const struct weights *weights, const cha
 }
 
 int train_pretrained_load(struct nn_model *model, const char *path, enum train_pretrained_head head,
-                          struct err *err)
+                          uint64_t seed, struct err *err)
 {
     struct weights weights = {0};
     struct buf name = {0};
     int rc = -1;
 
     if (train_weights_open(&weights, path, &name, err) == 0)
-        rc = take(model, &weights, buf_text(&name), head, err);
+        rc = take(model, &weights, buf_text(&name), head, seed, err);
     weights_release(&weights);
     buf_release(&name);
     return rc < 0 ? err_wrap(err, "--pretrained") : 0;

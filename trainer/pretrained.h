@@ -4,6 +4,8 @@
 #ifndef TRAIN_PRETRAINED_H
 #define TRAIN_PRETRAINED_H
 
+#include <stdint.h>
+
 struct err;
 struct nn_model;
 
@@ -15,9 +17,9 @@ enum train_pretrained_head {
 };
 
 /**
- * Copy the tensors of a file into a model that was initialised: all of its tensors by their names,
- * running statistics too. Those of a head that begins anew keep their initial values, and a line on
- * stderr says so.
+ * Copy the tensors of a file into a model: all of its tensors by their names, running statistics
+ * too. Those of a head that begins anew are drawn from the seed, as nn_model_init() draws them, and
+ * a line on stderr says so.
  *
  * path  a safetensors file or a PyTorch state_dict, packed or in a folder (weights_source.h).
  *
@@ -26,6 +28,6 @@ enum train_pretrained_head {
  * undefined.
  */
 int train_pretrained_load(struct nn_model *model, const char *path, enum train_pretrained_head head,
-                          struct err *err);
+                          uint64_t seed, struct err *err);
 
 #endif

@@ -47,7 +47,7 @@ static int run(char *const *argv, struct err *err)
     if (nn_tuning_parse_head(&options.tuning, argv[2], argv[5], err) == 0)
         model = nn_model_new(&options, err);
     if (model == NULL || x == NULL || logits == NULL ||
-        train_pretrained_load(model, argv[1], TRAIN_HEAD_KEEP, err) < 0)
+        train_pretrained_load(model, argv[1], TRAIN_HEAD_KEEP, 0, err) < 0)
         goto out;
     for (size_t i = 0; i < inputs; i++)
         x[i] = hashed((uint32_t)i);
