@@ -195,12 +195,71 @@ static void poison(float *x, size_t count)
         x[i] = NAN;
 }
 
+static void prepare_result(struct bed *bed, const struct use *use)
+{
+    if (use->add)
+        memcpy(bed->result, bed->before, bed->result_count * sizeof(float));
+    else
+        poison(bed->result, bed->result_count);
+}
+
+/* With filters that the first call packs and the second one finds, and scratch without room for
+ * them: a copy of the result, which the caller frees. */
+static float *run_with_kept_filters(struct bed *bed, const struct use *use,
+                                    const struct nn_conv_algorithm *algorithm,
+                                    const struct nn_conv_forward *args, struct nn_scratch scratch)
+{
+    const size_t filters = algorithm->size(&bed->conv, NN_FORWARD, bed->n).filters;
+    struct guarded kept = guarded_new(filters, LINE_BYTES);
+    struct guarded shared = guarded_new(scratch.shared_floats - filters, LINE_BYTES);
+    struct nn_conv_packed packed = {.floats = kept.at};
+    struct nn_conv_forward forward = *args;
+    float *copy = malloc(bed->result_count * sizeof(float));
+
+    assert_non_null(copy);
+    forward.packed = &packed;
+    scratch.shared = shared.at;
+    scratch.shared_floats -= filters;
+    poison(kept.at, filters);
+    for (int call = 0; call < 2; call++) {
+        poison(scratch.shared, scratch.shared_floats);
+        prepare_result(bed, use);
+        algorithm->forward(&forward, &scratch);
+        assert_true(packed.ready);
+        if (call == 1)
+            assert_memory_equal(copy, bed->result, bed->result_count * sizeof(float));
+        memcpy(copy, bed->result, bed->result_count * sizeof(float));
+    }
+    guarded_free(&kept);
+    guarded_free(&shared);
+    return copy;
+}
+
+static void run_forward(struct bed *bed, const struct use *use,
+                        const struct nn_conv_algorithm *algorithm, const struct nn_scratch *scratch)
+{
+    const struct nn_conv_forward args = {.conv = &bed->conv,
+                                         .n = bed->n,
+                                         .x = bed->x,
+                                         .w = bed->w,
+                                         .scale = bed->scale,
+                                         .y = bed->sink};
+    float *kept = NULL;
+
+    /* What a source stores takes the place of what it reads. */
+    if (algorithm->size(&bed->conv, NN_FORWARD, bed->n).filters > 0 && bed->x.store == NULL)
+        kept = run_with_kept_filters(bed, use, algorithm, &args, *scratch);
+    prepare_result(bed, use);
+    algorithm->forward(&args, scratch);
+    if (kept != NULL)
+        assert_memory_equal(kept, bed->result, bed->result_count * sizeof(float));
+    free(kept);
+}
+
 void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algorithm *algorithm,
              int threads)
 {
     const struct nn_conv_size size = algorithm->size(&bed->conv, use->direction, bed->n);
-    const struct nn_conv_forward forward = {&bed->conv, bed->n,     bed->x,
-                                            bed->w,     bed->scale, bed->sink};
     const struct nn_conv_backward_data data = {&bed->conv, bed->n, bed->dy, bed->w, bed->sink};
     const struct nn_conv_backward_weights weights = {&bed->conv, bed->n, bed->x, bed->dy,
                                                      bed->result};
@@ -216,12 +275,9 @@ void bed_run(struct bed *bed, const struct use *use, const struct nn_conv_algori
     nn_threads_init(threads);
     poison(scratch.shared, scratch.shared_floats);
     poison(scratch.private, scratch.private_floats * (size_t)scratch.threads);
-    if (use->add)
-        memcpy(bed->result, bed->before, bed->result_count * sizeof(float));
-    else
-        poison(bed->result, bed->result_count);
+    prepare_result(bed, use);
     if (use->direction == NN_FORWARD)
-        algorithm->forward(&forward, &scratch);
+        run_forward(bed, use, algorithm, &scratch);
     else if (use->direction == NN_BACKWARD_DATA)
         algorithm->backward_data(&data, &scratch);
     else

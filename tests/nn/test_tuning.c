@@ -18,6 +18,7 @@
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 #define CLASSES      5
 #define N            6
+#define MANY         19
 #define CANARY       12345.0f
 
 /* Every kind of block, and a boundary behind each kind of part. */
@@ -46,12 +47,12 @@ struct bed {
     struct nn_step step;
 };
 
-static struct nn_model *model_new(const struct network *network, struct nn_tuning tuning)
+static struct nn_model *model_for(const struct network *network, struct nn_tuning tuning, int n)
 {
     const struct nn_model_options options = {.name = network->name,
                                              .classes = CLASSES,
                                              .image_size = network->size,
-                                             .micro_batch_max = N,
+                                             .micro_batch_max = n,
                                              .training = true,
                                              .tuning = tuning};
     struct err err = {0};
@@ -62,6 +63,11 @@ static struct nn_model *model_new(const struct network *network, struct nn_tunin
     numbers_fill_tensors(nn_model_tensors(model), nn_model_tensor_count(model),
                          nn_model_weights(model), nn_model_running(model));
     return model;
+}
+
+static struct nn_model *model_new(const struct network *network, struct nn_tuning tuning)
+{
+    return model_for(network, tuning, N);
 }
 
 /* Behind what backward may write stands a canary. */
@@ -258,6 +264,62 @@ static void features_stand_for_their_pictures(void **state)
     }
 }
 
+/* More than go through the frozen layers at once; the last run is shorter. */
+static void many_pictures_have_the_features_of_each(void **state)
+{
+    static const struct network network = {"resnet18", 33, 3};
+    const struct nn_tuning tuning = {.frozen = network.frozen};
+    const size_t pixels = (size_t)network.size * (size_t)network.size * 3;
+    struct nn_model *model = model_for(&network, tuning, MANY);
+    const size_t count = nn_model_feature_count(model);
+    float *x = numbers_new(1, MANY * pixels), *features = numbers_new(2, MANY * count);
+    float *alone = numbers_new(3, count), logits[MANY * CLASSES], expected[MANY * CLASSES];
+
+    (void)state;
+    assert_int_equal(nn_model_features(model, x, MANY, features, NULL), 0);
+    for (size_t i = 0; i < MANY; i++) {
+        assert_int_equal(nn_model_features(model, x + i * pixels, 1, alone, NULL), 0);
+        assert_same_floats(alone, features + i * count, count);
+    }
+    nn_model_evaluate(model, x, NULL, MANY, logits, NULL, NULL);
+    nn_model_evaluate_features(model, features, NULL, MANY, expected, NULL, NULL);
+    assert_same_floats(logits, expected, MANY * CLASSES);
+    free(x);
+    free(features);
+    free(alone);
+    nn_model_free(model);
+}
+
+/* What a model says whose frozen weights were changed after a step is what a new one says. */
+static void frozen_layers_that_change_are_read_anew_when_that_is_said(void **state)
+{
+    (void)state;
+    for (int frozen_batch = 0; frozen_batch <= 1; frozen_batch++) {
+        const struct nn_tuning tuning = {.frozen = 2, .frozen_batch = frozen_batch != 0};
+        float logits[N * CLASSES], expected[N * CLASSES];
+        struct bed used, fresh;
+        size_t count, trained;
+
+        bed_open(&used, &networks[7], tuning);
+        bed_open(&fresh, &networks[7], tuning);
+        trained = nn_model_trained_count(used.model);
+        count = nn_model_weight_count(used.model);
+        train(&used);
+        for (size_t i = trained; i < count; i++)
+            nn_model_weights(used.model)[i] *= 1.25f;
+        memcpy(nn_model_weights(fresh.model), nn_model_weights(used.model), count * sizeof(float));
+        nn_model_frozen_changed(used.model);
+        train(&used);
+        train(&fresh);
+        assert_same_floats(used.gradient, fresh.gradient, trained);
+        nn_model_evaluate(used.model, used.x, NULL, N, logits, NULL, NULL);
+        nn_model_evaluate(fresh.model, used.x, NULL, N, expected, NULL, NULL);
+        assert_same_floats(logits, expected, N * CLASSES);
+        bed_close(&used);
+        bed_close(&fresh);
+    }
+}
+
 /* Evaluation does not know what is frozen. */
 static void evaluation_is_the_same(void **state)
 {
@@ -390,6 +452,8 @@ int main(void)
         cmocka_unit_test(what_is_trained_behind_fixed_batch_norms_has_the_slope_of_the_loss),
         cmocka_unit_test(a_head_with_hidden_layers_has_the_slope_of_the_loss),
         cmocka_unit_test(features_stand_for_their_pictures),
+        cmocka_unit_test(many_pictures_have_the_features_of_each),
+        cmocka_unit_test(frozen_layers_that_change_are_read_anew_when_that_is_said),
         cmocka_unit_test(evaluation_is_the_same),
         cmocka_unit_test(frozen_running_statistics_stay),
         cmocka_unit_test(what_is_frozen_takes_less_memory),

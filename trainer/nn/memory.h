@@ -29,6 +29,9 @@ struct nn_memory {
     float *norm_floats;
     float *sums; /* of the sink that is being written to: kernel/sink.h */
     uint32_t *block_rows;
+    struct nn_conv_packed *packed; /* per node: of frozen convolutions; floats is NULL elsewhere */
+    float *packed_floats;
+    float *features; /* of the whole micro-batch; no value's buffer */
     struct nn_scratch scratch;
 };
 
@@ -36,8 +39,15 @@ struct nn_memory {
 struct nn_memory_size {
     size_t values; /* data and gradients, sharing */
     size_t norms, sums, block_rows;
+    size_t packed;          /* filters of frozen layers */
+    size_t features;        /* what frozen layers give to the others, of all images */
     size_t shared, private; /* scratch; private: of one thread */
 };
+
+/** How many of n images go through the frozen layers at once, as nn_model_features() sends them:
+ * few, so that what stands between layers stays in the caches. All n where the batch is measured
+ * there. */
+int nn_memory_frozen_images(const struct nn_graph *graph, int n);
 
 struct nn_memory_size nn_memory_size(const struct nn_graph *graph, int micro_batch, bool training);
 

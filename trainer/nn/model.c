@@ -94,8 +94,8 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
         .trained = graph.trained_count * sizeof(float),
         .gradient =
             (graph.trained_count + graph.running_count - graph.unmeasured_count) * sizeof(float),
-        .values = size.values * sizeof(float),
-        .working = (size.norms + size.sums + size.shared) * sizeof(float) +
+        .values = (size.values + size.features) * sizeof(float),
+        .working = (size.norms + size.sums + size.packed + size.shared) * sizeof(float) +
                    size.block_rows * sizeof(uint32_t),
         .working_of_thread = size.private * sizeof(float),
     };
@@ -189,6 +189,12 @@ size_t nn_model_feature_count(const struct nn_model *model)
                : nn_value_floats(&graph->values[boundary]);
 }
 
+void nn_model_frozen_changed(struct nn_model *model)
+{
+    for (int i = 0; i < model->graph.node_count; i++)
+        model->memory.packed[i].ready = false;
+}
+
 /* --- one micro-batch --- */
 
 /* A model has scratch for the threads that there were when it was made; it does not use more. */
@@ -207,10 +213,52 @@ static int logits_value(const struct nn_model *model)
     return model->graph.value_count - 1;
 }
 
+static struct nn_pass evaluation(const struct nn_model *model, int n,
+                                 const volatile sig_atomic_t *cancel)
+{
+    return (struct nn_pass){.graph = &model->graph,
+                            .memory = &model->memory,
+                            .weights = model->weights,
+                            .running = model->running,
+                            .n = n,
+                            .cancel = cancel};
+}
+
+int nn_model_features(struct nn_model *model, const float *x, int n, float *features,
+                      const volatile sig_atomic_t *cancel)
+{
+    const size_t count = nn_model_feature_count(model);
+    const size_t floats = nn_value_floats(&model->graph.values[0]);
+    const int once = nn_memory_frozen_images(&model->graph, n);
+
+    assert(count > 0);
+    begin(model, n);
+    for (int at = 0; at < n; at += once) {
+        struct nn_pass pass = evaluation(model, n - at < once ? n - at : once, cancel);
+
+        pass.x = x + (size_t)at * floats;
+        pass.frozen_only = true;
+        if (nn_pass_forward(&pass) != 0)
+            return 1;
+        memcpy(features + (size_t)at * count, model->memory.data[nn_graph_boundary(&model->graph)],
+               (size_t)pass.n * count * sizeof(*features));
+    }
+    return 0;
+}
+
+/* Frozen layers first, where they give features. Returns 0, or 1 when cancelled. */
+static int feature_first(struct nn_model *model, struct nn_pass *pass)
+{
+    if (pass->features != NULL || nn_model_feature_count(model) == 0)
+        return 0;
+    pass->features = model->memory.features;
+    return nn_model_features(model, pass->x, pass->n, model->memory.features, pass->cancel);
+}
+
 int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score)
 {
     const int logits = logits_value(model);
-    const struct nn_pass pass = {
+    struct nn_pass pass = {
         .graph = &model->graph,
         .memory = &model->memory,
         .weights = model->weights,
@@ -231,7 +279,7 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
 
     assert(model->training && (step->features == NULL || nn_model_feature_count(model) > 0));
     begin(model, step->n);
-    if (nn_pass_forward(&pass) != 0)
+    if (feature_first(model, &pass) != 0 || nn_pass_forward(&pass) != 0)
         return 1;
     nn_loss_score(&loss, step->n, model->memory.data[logits], step->labels,
                   model->memory.gradient[logits], score);
@@ -246,18 +294,7 @@ void nn_model_update_running(struct nn_model *model, const float *statistics, fl
         running[i] += momentum * (statistics[i] - running[i]);
 }
 
-static struct nn_pass evaluation(const struct nn_model *model, int n,
-                                 const volatile sig_atomic_t *cancel)
-{
-    return (struct nn_pass){.graph = &model->graph,
-                            .memory = &model->memory,
-                            .weights = model->weights,
-                            .running = model->running,
-                            .n = n,
-                            .cancel = cancel};
-}
-
-static int evaluate(const struct nn_model *model, const struct nn_pass *pass, const int32_t *labels,
+static int evaluate(struct nn_model *model, struct nn_pass *pass, const int32_t *labels,
                     float *logits, struct nn_score *score)
 {
     const int value = logits_value(model);
@@ -265,7 +302,7 @@ static int evaluate(const struct nn_model *model, const struct nn_pass *pass, co
     const struct nn_loss loss = {.classes = model->graph.values[value].c};
 
     begin(model, pass->n);
-    if (nn_pass_forward(pass) != 0)
+    if (feature_first(model, pass) != 0 || nn_pass_forward(pass) != 0)
         return 1;
     if (labels != NULL)
         nn_loss_score(&loss, pass->n, found, labels, NULL, score);
@@ -292,21 +329,4 @@ int nn_model_evaluate_features(struct nn_model *model, const float *features, co
     assert(nn_model_feature_count(model) > 0);
     pass.features = features;
     return evaluate(model, &pass, labels, logits, score);
-}
-
-int nn_model_features(struct nn_model *model, const float *x, int n, float *features,
-                      const volatile sig_atomic_t *cancel)
-{
-    const size_t count = nn_model_feature_count(model);
-    struct nn_pass pass = evaluation(model, n, cancel);
-
-    assert(count > 0);
-    begin(model, n);
-    pass.x = x;
-    pass.frozen_only = true;
-    if (nn_pass_forward(&pass) != 0)
-        return 1;
-    memcpy(features, model->memory.data[nn_graph_boundary(&model->graph)],
-           (size_t)n * count * sizeof(*features));
-    return 0;
 }

@@ -102,11 +102,16 @@ size_t nn_model_tensor_count(const struct nn_model *model);
 const struct nn_tensor *nn_model_tensors(const struct nn_model *model);
 
 /** The weight vector and its length; the running vector (per batch norm: C means, then C variances)
- * and its length. The caller may change the values between calls. */
+ * and its length. The caller may change the values between calls; those of frozen layers only
+ * before the first micro-batch, or with nn_model_frozen_changed(). */
 float *nn_model_weights(struct nn_model *model);
 size_t nn_model_weight_count(const struct nn_model *model);
 float *nn_model_running(struct nn_model *model);
 size_t nn_model_running_count(const struct nn_model *model);
+
+/** Say that frozen weights or their running statistics were changed: what was made of them at the
+ * first micro-batch is made anew at the next one. */
+void nn_model_frozen_changed(struct nn_model *model);
 
 /** How much of the weight vector is trained: frozen layers come last there. Gradients, and what an
  * optimizer keeps, are vectors of so many floats. */

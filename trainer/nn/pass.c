@@ -112,6 +112,14 @@ static struct nn_batchnorm_sums sums_of(const struct nn_pass *pass, size_t block
                                       .block_rows = pass->memory->block_rows};
 }
 
+/* NULL: the filters may have changed since the last pass. */
+static struct nn_conv_packed *packed_of(const struct nn_pass *pass, int i)
+{
+    struct nn_conv_packed *const packed = &pass->memory->packed[i];
+
+    return packed->floats != NULL ? packed : NULL;
+}
+
 static void train_conv(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
@@ -123,6 +131,7 @@ static void train_conv(const struct nn_pass *pass, int i)
         .n = pass->n,
         .x = read_value(pass, node->in),
         .w = weights_of(pass, node, NN_CONV_FILTERS),
+        .packed = packed_of(pass, i),
         .y = {.kind = NN_SINK_MEASURE,
               .c = k,
               .y = data_of(pass, node->out),
@@ -169,6 +178,7 @@ static void evaluate_conv(const struct nn_pass *pass, int i)
         .x = read_value(pass, node->in),
         .w = weights_of(pass, node, NN_CONV_FILTERS),
         .scale = norm->scale,
+        .packed = i < pass->graph->first_measured ? packed_of(pass, i) : NULL,
         .y = evaluation_sink(pass, i),
     };
 

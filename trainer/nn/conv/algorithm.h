@@ -25,6 +25,11 @@ extern const struct nn_conv_algorithm nn_conv_direct;    /* direct.c: packed fil
 extern const struct nn_conv_algorithm nn_conv_winograd4; /* winograd.c: F(4x4, 3x3), stride 1 */
 extern const struct nn_conv_algorithm nn_conv_winograd2; /* winograd.c: F(2x2, 3x3), stride 1 */
 
+/** Where a call finds its packed filters, or makes them: what is kept, or shared scratch. */
+float *nn_conv_filters(const struct nn_conv_packed *packed, const struct nn_scratch *scratch);
+/** Must they be made? They are regarded as made from now on. */
+bool nn_conv_must_pack(struct nn_conv_packed *packed);
+
 /** A stride-1 convolution's backward to the data is a convolution too, of dy, with the filters
  * turned by 180 degrees and their roles of c and k exchanged: this one. */
 struct nn_conv nn_conv_mirror(const struct nn_conv *conv);

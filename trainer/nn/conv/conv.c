@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "trainer/nn/conv/algorithm.h"
 #include "trainer/nn/kernel/kernels.h"
+#include "trainer/nn/kernel/scratch.h"
 #include "trainer/nn/kernel/size.h"
 
 /* In the order in which they are asked. What CONVOY_CONV names is asked before them. */
@@ -57,6 +58,20 @@ struct nn_conv nn_conv_mirror(const struct nn_conv *conv)
         .oh = conv->h,
         .ow = conv->w,
     };
+}
+
+float *nn_conv_filters(const struct nn_conv_packed *packed, const struct nn_scratch *scratch)
+{
+    return packed != NULL ? packed->floats : scratch->shared;
+}
+
+bool nn_conv_must_pack(struct nn_conv_packed *packed)
+{
+    const bool must = packed == NULL || !packed->ready;
+
+    if (packed != NULL)
+        packed->ready = true;
+    return must;
 }
 
 static const struct nn_conv_algorithm *find(const char *name)
@@ -150,6 +165,7 @@ struct nn_conv_size nn_conv_size_most(const struct nn_conv *conv, enum nn_direct
 
         most.shared = nn_size_most(most.shared, here.shared);
         most.private = nn_size_most(most.private, here.private);
+        most.filters = nn_size_most(most.filters, here.filters);
         most.blocks = nn_size_most(most.blocks, here.blocks);
     }
     return most;

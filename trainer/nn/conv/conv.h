@@ -36,13 +36,21 @@ struct nn_conv nn_conv_make(int c, int h, int w, int k, int r, int stride);
 /** Of one shape: then everything that a direction takes is the same too. */
 bool nn_conv_is_same(const struct nn_conv *a, const struct nn_conv *b);
 
+/* Filters as an algorithm reads them, for layers whose w and scale stay as they are: made by the
+ * first call that is given them, and read by the next ones. */
+struct nn_conv_packed {
+    float *floats; /* nn_conv_size().filters of them, for any n */
+    bool ready;
+};
+
 /** y (n, OH, OW, K) from x (n, H, W, C) and w. */
 struct nn_conv_forward {
     const struct nn_conv *conv;
     int n;
     struct nn_source x;
-    const float *w;     /* (K, R, R, C) */
-    const float *scale; /* (K): filter k is multiplied by scale[k] first; NULL: not */
+    const float *w;                /* (K, R, R, C) */
+    const float *scale;            /* (K): filter k is multiplied by scale[k] first; NULL: not */
+    struct nn_conv_packed *packed; /* NULL: packed anew in scratch */
     struct nn_sink y;
 };
 
@@ -74,8 +82,10 @@ void nn_conv_backward_weights(const struct nn_conv_backward_weights *args,
 /* What a direction takes. */
 struct nn_conv_size {
     size_t shared, private; /* scratch, floats; private: of each thread */
-    size_t blocks; /* in which images leave through the sink of forward or of backward to the data:
-                      sink.sums and sink.block_rows have this many. 0 for backward to the filters */
+    size_t filters; /* packed, of forward: floats of struct nn_conv_packed, and so many of shared
+                       are not needed with it; 0: none are packed */
+    size_t blocks;  /* in which images leave through the sink of forward or of backward to the data:
+                       sink.sums and sink.block_rows have this many. 0 for backward to the filters */
 };
 
 /** For n images, not fewer. */

@@ -477,13 +477,12 @@ static size_t cuts_of(const struct nn_direct_plan *plan, const struct nn_source 
     return cuts;
 }
 
-static void run(const struct nn_direct_plan *plan, struct nn_source source, const float *w,
-                const float *scale, const struct nn_sink *sink, const struct nn_scratch *scratch)
+static void run(const struct nn_direct_plan *plan, struct nn_source source, const float *filters,
+                const struct nn_sink *sink, const struct nn_scratch *scratch)
 {
     const size_t blocks = nn_strips_blocks(&plan->strips);
     size_t cuts;
 
-    pack_filters(plan, w, scale, scratch->shared);
     if (source.store != NULL &&
         !(plan->strips.low == 0 && plan->strips.high == 1 && plan->strips.step == 1))
         store_first(plan, &source, scratch);
@@ -500,7 +499,7 @@ static void run(const struct nn_direct_plan *plan, struct nn_source source, cons
                 .kernels = nn_kernels(),
                 .source = &source,
                 .sink = sink,
-                .filters = scratch->shared,
+                .filters = filters,
                 .index = i % blocks,
                 .first_panel = plan->panels * (i / blocks) / cuts,
                 .end_panel = plan->panels * (i / blocks + 1) / cuts,
@@ -516,7 +515,11 @@ static void forward(const struct nn_conv_forward *args, const struct nn_scratch 
 {
     const struct nn_direct_plan plan = nn_direct_plan_of(args->conv, NN_FORWARD, args->n);
 
-    run(&plan, args->x, args->w, args->scale, &args->y, scratch);
+    float *const filters = nn_conv_filters(args->packed, scratch);
+
+    if (nn_conv_must_pack(args->packed))
+        pack_filters(&plan, args->w, args->scale, filters);
+    run(&plan, args->x, filters, &args->y, scratch);
 }
 
 static void backward_data(const struct nn_conv_backward_data *args,
@@ -524,7 +527,8 @@ static void backward_data(const struct nn_conv_backward_data *args,
 {
     const struct nn_direct_plan plan = nn_direct_plan_of(args->conv, NN_BACKWARD_DATA, args->n);
 
-    run(&plan, args->dy, args->w, NULL, &args->dx, scratch);
+    pack_filters(&plan, args->w, NULL, scratch->shared);
+    run(&plan, args->dy, scratch->shared, &args->dx, scratch);
 }
 
 static bool takes(const struct nn_conv *conv, enum nn_direction direction)
@@ -543,6 +547,7 @@ static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction di
     return (struct nn_conv_size){
         .shared = plan.filter_floats,
         .private = desk_floats(&plan),
+        .filters = plan.filter_floats,
         .blocks = nn_strips_blocks(&plan.strips),
     };
 }

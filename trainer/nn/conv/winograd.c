@@ -103,8 +103,8 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
     return plan;
 }
 
-/* Shared scratch: U, then V of wide layers. Private: the strip of input rows or a spare row of
- * output tiles; M; V of narrow layers. */
+/* Shared scratch: U if it is not kept, then V of wide layers. Private: the strip of input rows or a
+ * spare row of output tiles; M; V of narrow layers. */
 static size_t shared_floats_of(const struct plan *plan)
 {
     return plan->u_floats + (plan->wide ? plan->together * plan->v_floats : 0);
@@ -140,22 +140,23 @@ struct job {
     const struct nn_source *source;
     const struct nn_sink *sink;
     const struct nn_scratch *scratch;
-    float *u;
+    float *u, *v;                                     /* v: of wide layers */
     ptrdiff_t v_at[ROWS_AT_ONCE], m_at[ROWS_AT_ONCE]; /* rows of all products */
 };
 
 static struct job job_of(const struct nn_conv *conv, size_t n, size_t m,
                          const struct nn_source *source, const struct nn_sink *sink,
-                         const struct nn_scratch *scratch)
+                         const struct nn_conv_packed *packed, const struct nn_scratch *scratch)
 {
     struct job job = {
         .plan = plan_of(conv, n, m),
         .source = source,
         .sink = sink,
         .scratch = scratch,
-        .u = scratch->shared,
+        .u = nn_conv_filters(packed, scratch),
     };
 
+    job.v = packed != NULL ? scratch->shared : scratch->shared + job.plan.u_floats;
     if (job.plan.wide)
         share_out(&job.plan, (size_t)scratch->threads);
     for (size_t i = 0; i < ROWS_AT_ONCE; i++) {
@@ -361,19 +362,18 @@ static void finish_range(const struct job *job, size_t block, size_t range, cons
 static void convolve_wide(const struct job *job)
 {
     const struct plan *plan = &job->plan;
-    float *v = job->u + plan->u_floats;
 
     for (size_t first = 0; first < plan->tiles.blocks; first += plan->together) {
         const size_t blocks = nn_size_least(plan->together, plan->tiles.blocks - first);
 
 #pragma omp parallel for schedule(dynamic)
         for (size_t i = 0; i < blocks; i++)
-            read_block(job, first + i, v + i * plan->v_floats);
+            read_block(job, first + i, job->v + i * plan->v_floats);
 #pragma omp parallel for schedule(dynamic)
         for (size_t task = 0; task < blocks * plan->ranges; task++) {
             const size_t i = task % blocks;
 
-            finish_range(job, first + i, task / blocks, v + i * plan->v_floats,
+            finish_range(job, first + i, task / blocks, job->v + i * plan->v_floats,
                          nn_scratch_mine(job->scratch) + aside_floats(plan));
         }
     }
@@ -413,15 +413,17 @@ static void convolve(struct job *job)
 static void forward(const struct nn_conv_forward *args, size_t m, const struct nn_scratch *scratch)
 {
     const size_t c = (size_t)args->conv->c;
-    struct job job = job_of(args->conv, (size_t)args->n, m, &args->x, &args->y, scratch);
+    struct job job =
+        job_of(args->conv, (size_t)args->n, m, &args->x, &args->y, args->packed, scratch);
 
-    pack_filters(&job, (struct nn_winograd_filters){
-                           .w = args->w,
-                           .tap_step = (ptrdiff_t)c,
-                           .depth_step = 1,
-                           .column_step = 9 * c,
-                           .scale = args->scale,
-                       });
+    if (nn_conv_must_pack(args->packed))
+        pack_filters(&job, (struct nn_winograd_filters){
+                               .w = args->w,
+                               .tap_step = (ptrdiff_t)c,
+                               .depth_step = 1,
+                               .column_step = 9 * c,
+                               .scale = args->scale,
+                           });
     convolve(&job);
 }
 
@@ -431,7 +433,7 @@ static void backward_data(const struct nn_conv_backward_data *args, size_t m,
 {
     const struct nn_conv mirror = nn_conv_mirror(args->conv);
     const size_t c = (size_t)args->conv->c;
-    struct job job = job_of(&mirror, (size_t)args->n, m, &args->dy, &args->dx, scratch);
+    struct job job = job_of(&mirror, (size_t)args->n, m, &args->dy, &args->dx, NULL, scratch);
 
     pack_filters(&job, (struct nn_winograd_filters){
                            .w = args->w + 8 * c,
@@ -460,6 +462,7 @@ static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction di
     return (struct nn_conv_size){
         .shared = shared_floats_of(&plan),
         .private = private_floats_of(&plan),
+        .filters = plan.u_floats,
         .blocks = plan.tiles.blocks,
     };
 }
