@@ -48,9 +48,9 @@ def check(condition, what):
 
 
 def readme_lines():
-    """The section's commands for one host, with this lab's bucket."""
+    """The section's commands for one host, ahead of those for SageMaker, with this lab's bucket."""
     with open(os.path.join(ROOT, "README.md")) as readme:
-        text = readme.read().split(SECTION, 1)[1].split("\n## ", 1)[0]
+        text = readme.read().split(SECTION, 1)[1].split("\n## ", 1)[0].split("\nAs a SageMaker job", 1)[0]
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     return "\n".join(lines).replace("s3://BUCKET", f"s3://{BUCKET}")
 

@@ -101,6 +101,13 @@ class S3Data(Job):
         self.assertEqual(self.trained(None, train=f"{shards}/train", val=f"s3://{BUCKET}/folder/val", epochs=2,
                                       prefetch_bytes=1 << 20, fetch_threads=1), want)
 
+    def test_features_of_several_views_are_those_of_local_files(self):
+        frozen = {"train_layers": "head", "augment_views": 2, "epochs": 3}
+        want = self.trained(self.data, **frozen)
+        for data, ranks in ((f"s3://{BUCKET}/folder", 1), (self.packed(), 2)):
+            with self.subTest(data=data, ranks=ranks):
+                self.assertEqual(self.trained(data, ranks, **frozen), want)
+
     def test_each_picture_is_read_once_an_epoch(self):
         shards = self.packed()
         pictures = len(self.pictures_of(self.train))

@@ -147,13 +147,15 @@ static int stream_read(struct data_stream *stream, const struct data_batch *batc
                        struct buf *bytes, struct err *err)
 {
     const struct data_stream_options *o = &stream->options;
-    uint64_t place;
 
     if (stream->fetch == NULL)
         return data_reader_get(stream->reader, batch->samples[i], bytes, err);
-    place = o->order != NULL ? data_order_place(o->order, batch->step, batch->lane, (uint32_t)i)
-                             : batch->samples[i] - o->sample_begin;
-    return data_fetch_take(stream->fetch, batch->epoch, batch->lane, place, bytes, err);
+    if (o->order == NULL) /* of whatever epoch: each sample is read once */
+        return data_fetch_take(stream->fetch, 0, 0, batch->samples[i] - o->sample_begin, bytes,
+                               err);
+    return data_fetch_take(stream->fetch, batch->epoch, batch->lane,
+                           data_order_place(o->order, batch->step, batch->lane, (uint32_t)i), bytes,
+                           err);
 }
 
 /* Read, decode and transform one picture to its place in the batch. Touches nothing that another
