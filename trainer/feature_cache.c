@@ -179,22 +179,69 @@ static int share_rows(struct train_feature_cache *cache, struct comm *comm, int 
     return failed != 0 ? -1 : 0;
 }
 
+/* Of each rank in turn the part of a view that it has filled. */
+struct sharing {
+    struct train_feature_cache *cache;
+    struct comm *comm;
+    const struct view *view;
+    int root;
+    size_t at, end; /* the pictures of root's that are left */
+};
+
+static struct sharing begin_sharing(struct train_feature_cache *cache, struct comm *comm,
+                                    const struct view *view, int root)
+{
+    const size_t n = view->index->count, ranks = (size_t)comm->size;
+
+    return (struct sharing){.cache = cache,
+                            .comm = comm,
+                            .view = view,
+                            .root = root,
+                            .at = (size_t)root * n / ranks,
+                            .end = ((size_t)root + 1) * n / ranks};
+}
+
+static size_t next_rows(const struct sharing *sharing)
+{
+    const size_t left = sharing->end - sharing->at;
+
+    return left < SHARED_ROWS ? left : SHARED_ROWS;
+}
+
+static int share_next(void *context, uint64_t round, uint64_t *done, struct err *err)
+{
+    struct sharing *const sharing = context;
+    size_t count;
+    int rc;
+
+    (void)round;
+    while (sharing->at == sharing->end)
+        *sharing = begin_sharing(sharing->cache, sharing->comm, sharing->view, sharing->root + 1);
+    count = next_rows(sharing);
+    rc = share_rows(sharing->cache, sharing->comm, sharing->root, sharing->view->row + sharing->at,
+                    count, err);
+    sharing->at += count;
+    *done += count;
+    return rc;
+}
+
 static int share_view(struct train_feature_cache *cache, struct train_run *run,
                       const struct view *view, struct err *err)
 {
-    const size_t n = view->index->count, ranks = (size_t)run->comm->size;
+    struct sharing sharing = begin_sharing(cache, run->comm, view, 0);
+    struct train_rounds rounds = {.what = "sharing features",
+                                  .of = view->index->count,
+                                  .take = share_next,
+                                  .context = &sharing};
 
-    for (size_t r = 0; r < ranks && ranks > 1; r++) {
-        const size_t end = (r + 1) * n / ranks;
+    if (run->comm->size == 1)
+        return 0;
+    for (int r = 0; r < run->comm->size; r++) {
+        const struct sharing part = begin_sharing(cache, run->comm, view, r);
 
-        for (size_t at = r * n / ranks; at < end; at += SHARED_ROWS) {
-            const size_t count = end - at < SHARED_ROWS ? end - at : SHARED_ROWS;
-
-            if (share_rows(cache, run->comm, (int)r, view->row + at, count, err) < 0)
-                return -1;
-        }
+        rounds.count += (part.end - part.at + SHARED_ROWS - 1) / SHARED_ROWS;
     }
-    return 0;
+    return train_take_rounds(run, &rounds, err);
 }
 
 static int fill(struct train_feature_cache *cache, struct train_run *run, struct view *view,
@@ -268,33 +315,61 @@ static int gather(struct train_feature_cache *cache, const struct view *view, si
     return n;
 }
 
+struct validating {
+    struct train_feature_cache *cache;
+    struct train_run *run;
+    struct train_share share;
+    struct train_tally *tally;
+    struct nn_score score;
+    float *logits; /* (micro_batch, classes) */
+};
+
+static int score_next(void *context, uint64_t round, uint64_t *done, struct err *err)
+{
+    struct validating *const v = context;
+    struct train_feature_cache *const cache = v->cache;
+    const uint64_t batch = (uint64_t)v->run->options->micro_batch;
+    const uint64_t at = v->share.begin + round * batch;
+    const uint64_t left = at < v->share.end ? v->share.end - at : 0;
+    const int n = gather(cache, &cache->validation, at, left < batch ? left : batch, err);
+
+    if (n <= 0)
+        return n;
+    if (nn_model_evaluate_features(v->run->model, cache->batch, cache->labels, n, v->logits,
+                                   &train_stop_asked, &v->score) != 0)
+        return 1;
+    train_tally_add(v->tally, n, v->logits, cache->labels);
+    *done += (uint64_t)n;
+    return 0;
+}
+
 int train_feature_cache_validate(struct train_feature_cache *cache, struct train_run *run,
                                  struct nn_score *score, struct train_tally *tally, struct err *err)
 {
     struct view *const view = &cache->validation;
-    const size_t n = view->index->count, batch = (size_t)run->options->micro_batch;
-    const size_t rank = (size_t)run->comm->rank, ranks = (size_t)run->comm->size;
-    const size_t end = (rank + 1) * n / ranks;
-    float *logits;
-    int rc = 0;
+    struct validating v = {.cache = cache,
+                           .run = run,
+                           .share = train_share_of(run, view->index->count),
+                           .tally = tally};
+    const struct train_rounds rounds = {.what = "validating",
+                                        .count = v.share.rounds,
+                                        .of = v.share.end - v.share.begin,
+                                        .score = &v.score,
+                                        .take = score_next,
+                                        .context = &v};
+    int rc;
 
     if (fill(cache, run, view, err) < 0)
         return -1;
-    logits = malloc(batch * (size_t)run->dataset.train.classes * sizeof(float));
-    if (logits == NULL)
+    v.logits = malloc((size_t)run->options->micro_batch * (size_t)run->dataset.train.classes *
+                      sizeof(float));
+    if (v.logits == NULL)
         abort();
-    *score = (struct nn_score){0};
-    for (size_t at = rank * n / ranks; at < end && rc >= 0; at += batch) {
-        rc = gather(cache, view, at, end - at < batch ? end - at : batch, err);
-        if (rc > 0) {
-            nn_model_evaluate_features(run->model, cache->batch, cache->labels, rc, logits, NULL,
-                                       score);
-            train_tally_add(tally, rc, logits, cache->labels);
-        }
-    }
-    free(logits);
+    rc = train_take_rounds(run, &rounds, err);
+    free(v.logits);
     if (rc < 0)
         return -1;
+    *score = v.score;
     if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
         return -1;
     return score->images == 0 ? train_no_picture(run, view->index, err) : 0;

@@ -380,6 +380,7 @@ static int run_all(struct train_run *run, struct err *err)
 {
     if (train_prepare(run, err) < 0)
         return -1;
+    run->prepared = true;
     report_progress_init(&run->progress, run->comm->rank != 0, run->position.samples);
     run->saved_s = clock_now_s();
     /* What --resume PATH named may lie elsewhere than where --resume auto would look for it. */
@@ -400,7 +401,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run.position.epoch, options->epochs);
-        if (run.stream != NULL)
+        if (run.prepared)
             (void)tell_end(&run, "stopped", NULL, NULL);
     }
     release(&run);

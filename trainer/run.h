@@ -73,6 +73,7 @@ struct train_run {
     struct train_best best;   /* rank 0's, with --keep-model best */
     struct train_position position;
     bool resumed;
+    bool prepared;    /* all is there: a run that ends has something to tell */
     bool ended_early; /* no epoch improved for long enough */
 
     struct data_stream *stream; /* NULL with a feature cache */
@@ -182,6 +183,31 @@ int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
+/* Work that all ranks do side by side in rounds, of which a rank may have nothing in some. They
+ * look up together after each, so that all leave when one was asked to stop or failed. A look costs
+ * less than a millisecond, a round seconds where the network is large. */
+struct train_rounds {
+    const char *what;             /* is being done: "validating" */
+    uint64_t count;               /* the same on every rank */
+    uint64_t of;                  /* this rank's pictures, for who watches */
+    const struct nn_score *score; /* shown as it grows; NULL: none */
+    /* Adds to *done. Returns 0, 1 when it was cancelled, -1. */
+    int (*take)(void *context, uint64_t round, uint64_t *done, struct err *err);
+    void *context;
+};
+
+/** walk.c. ERR_STOPPED, agreed, when some rank was asked to stop; the error of the first rank that
+ * failed, agreed. */
+int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, struct err *err);
+
+/* A rank's part of count things in micro-batches, and the rounds that the largest part takes. */
+struct train_share {
+    uint64_t begin, end, rounds;
+};
+
+/** walk.c. Not collective. */
+struct train_share train_share_of(const struct train_run *run, uint64_t count);
+
 /* A pass over an index: each rank takes a share of it, in micro-batches, in index order. */
 struct train_walk {
     const struct data_index *index;
@@ -194,7 +220,7 @@ struct train_walk {
     void *context;
 };
 
-/** walk.c. ERR_STOPPED, agreed, when some rank was asked to stop. */
+/** walk.c: as train_take_rounds. */
 int train_walk(struct train_run *run, const struct train_walk *walk, struct err *err);
 
 /** evaluate.c: score an index with the current weights, exactly, and add this rank's pictures to

@@ -45,33 +45,16 @@ void train_note_odd(struct train_run *run, struct data_stream *stream)
     note(&run->left_out, stats.left_out, "", stats.left_out_first);
 }
 
-/* The next micro-batch, if there is one. Returns 1 when asked to stop. */
-static int take_batch(const struct train_walk *walk, struct data_stream *stream, uint64_t *done,
-                      struct err *err)
+static void show(struct train_run *run, const struct train_rounds *rounds, uint64_t done)
 {
-    struct data_batch batch = {0};
-    const int got = data_stream_next(stream, &batch, &train_stop_asked, err);
-    int rc = 0;
-
-    if (got <= 0)
-        return got == 0 ? 0 : err->code == ERR_STOPPED ? 1 : -1;
-    if (batch.n > 0)
-        rc = walk->each(walk->context, &batch, err);
-    *done += (uint64_t)batch.n;
-    data_stream_give_back(stream, &batch);
-    return rc;
-}
-
-static void show(struct train_run *run, const struct train_walk *walk, uint64_t done, uint64_t of)
-{
-    struct report_place place = {.what = walk->what,
+    struct report_place place = {.what = rounds->what,
                                  .epoch = (int)run->position.epoch,
                                  .epochs = run->options->epochs,
                                  .done = done,
-                                 .of = of};
+                                 .of = rounds->of};
 
-    if (walk->score != NULL) {
-        const struct report_sum sum = train_report_sum(walk->score);
+    if (rounds->score != NULL) {
+        const struct report_sum sum = train_report_sum(rounds->score);
 
         place.loss = sum.loss;
         place.accuracy = report_accuracy(&sum);
@@ -79,38 +62,84 @@ static void show(struct train_run *run, const struct train_walk *walk, uint64_t 
     report_progress_show(&run->progress, &place);
 }
 
-/* The ranks look up together after each batch, so that all leave when one was asked to stop. A look
- * costs less than a millisecond, a batch seconds where the network is large. */
+/* What one rank's round came to, made known to all. */
+static int agree(struct train_run *run, const char *what, int rc, struct err *err)
+{
+    int64_t asked[2] = {rc == 1 || train_stop_asked != 0, rc < 0}; /* to stop; to give up */
+
+    if (comm_sum_integers(run->comm, asked, 2, err) < 0)
+        return -1;
+    if (asked[1] > 0)
+        return train_share_failure(run, rc, err);
+    if (asked[0] == 0)
+        return 0;
+    run->agreed = true;
+    return err_set(err, ERR_STOPPED, "asked to stop while %s", what);
+}
+
+int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, struct err *err)
+{
+    uint64_t done = 0;
+    int rc = 0;
+
+    for (uint64_t i = 0; i < rounds->count && rc == 0; i++) {
+        rc = rounds->take(rounds->context, i, &done, err);
+        rc = agree(run, rounds->what, rc, err);
+        show(run, rounds, done);
+    }
+    return rc;
+}
+
+struct train_share train_share_of(const struct train_run *run, uint64_t count)
+{
+    const uint64_t size = (uint64_t)run->comm->size, rank = (uint64_t)run->comm->rank,
+                   batch = (uint64_t)run->options->micro_batch, most = (count + size - 1) / size;
+
+    return (struct train_share){.begin = rank * count / size,
+                                .end = (rank + 1) * count / size,
+                                .rounds = (most + batch - 1) / batch};
+}
+
+struct walking {
+    const struct train_walk *walk;
+    struct data_stream *stream;
+};
+
+/* The next micro-batch, if this rank has one. Returns 1 when asked to stop. */
+static int take_batch(void *context, uint64_t round, uint64_t *done, struct err *err)
+{
+    const struct walking *const walking = context;
+    struct data_batch batch = {0};
+    const int got = data_stream_next(walking->stream, &batch, &train_stop_asked, err);
+    int rc = 0;
+
+    (void)round;
+    if (got <= 0)
+        return got == 0 ? 0 : err->code == ERR_STOPPED ? 1 : -1;
+    if (batch.n > 0)
+        rc = walking->walk->each(walking->walk->context, &batch, err);
+    *done += (uint64_t)batch.n;
+    data_stream_give_back(walking->stream, &batch);
+    return rc;
+}
+
 int train_walk(struct train_run *run, const struct train_walk *walk, struct err *err)
 {
-    const uint64_t n = walk->index->count, size = (uint64_t)run->comm->size,
-                   rank = (uint64_t)run->comm->rank;
-    const uint64_t begin = rank * n / size, end = (rank + 1) * n / size,
-                   share_max = (n + size - 1) / size;
-    const uint64_t batch = (uint64_t)run->options->micro_batch;
-    struct data_stream *const stream = open_stream(run, walk, begin, end, err);
-    uint64_t done = 0;
-    int rc = stream == NULL ? -1 : 0;
+    const struct train_share share = train_share_of(run, walk->index->count);
+    struct walking walking = {.walk = walk,
+                              .stream = open_stream(run, walk, share.begin, share.end, err)};
+    const struct train_rounds rounds = {.what = walk->what,
+                                        .count = share.rounds,
+                                        .of = share.end - share.begin,
+                                        .score = walk->score,
+                                        .take = take_batch,
+                                        .context = &walking};
+    int rc = -1;
 
-    for (uint64_t round = 0; round < (share_max + batch - 1) / batch && rc == 0; round++) {
-        int64_t asked[2] = {0}; /* to stop; to give up */
-
-        rc = take_batch(walk, stream, &done, err);
-        asked[0] = rc == 1 || train_stop_asked != 0;
-        asked[1] = rc < 0;
-        if (comm_sum_integers(run->comm, asked, 2, err) < 0)
-            rc = -1;
-        else if (asked[1] > 0)
-            rc = train_share_failure(run, rc, err);
-        else
-            rc = 0;
-        if (rc == 0 && asked[0] > 0) {
-            run->agreed = true;
-            rc = err_set(err, ERR_STOPPED, "asked to stop while %s", walk->what);
-        }
-        show(run, walk, done, end - begin);
-    }
-    train_note_odd(run, stream);
-    data_stream_free(stream);
+    if (walking.stream == NULL)
+        return -1;
+    rc = train_take_rounds(run, &rounds, err);
+    train_note_odd(run, walking.stream);
+    data_stream_free(walking.stream);
     return rc;
 }

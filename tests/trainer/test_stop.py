@@ -61,6 +61,11 @@ class Stop(Job):
 
     # --- in a step ---
 
+    def test_a_stop_with_a_feature_cache_is_told(self):
+        words = self.long(train_layers="head", augment="none", epochs=5000, max_run="3s", data=self.data)
+        self.assertEqual(self.convoy(2, *words), 75, self.err)
+        self.assertEqual(self.events()[-1]["how"], "stopped", self.err)
+
     def test_signal_to_the_launcher_in_a_step(self):
         for ranks, number in ((1, signal.SIGTERM), (1, signal.SIGUSR1), (2, signal.SIGTERM), (2, signal.SIGUSR1)):
             with self.subTest(ranks=ranks, number=number):
@@ -151,6 +156,19 @@ class Stop(Job):
                          self.err)
         self.assertIn("resuming at step 2 ", self.err)
         self.assertEqual([event["epoch"] for event in self.events("eval")], [0])
+
+    def test_signal_in_a_cached_validation(self):
+        """The second one: the first computes the features."""
+        words = self.long(data=None, train=self.train, val=os.path.join(self.large, "train"), train_layers="from:layer2",
+                          augment="none", model="resnet56", micro_batch=4)
+        for ranks in (1, 2):
+            process = self.launched(ranks, *words, f"--checkpoint=checkpoint-{ranks}")
+            wait_until(lambda: len(self.events("epoch")) == 2)
+            time.sleep(0.3)
+            self.stop(process, signal.SIGTERM, epoch=1)
+            self.assertEqual([event["epoch"] for event in self.events("eval")], [0])
+            self.assertEqual(self.events()[-1]["how"], "stopped")
+            os.remove(self.path("report", "metrics.jsonl"))
 
     def many(self):
         """Two classes of so many pictures that reading the folder takes seconds: names of a few files, as a file may
