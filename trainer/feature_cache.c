@@ -9,12 +9,13 @@
 #include "base/log.h"
 #include "trainer/data/stream.h"
 #include "trainer/features.h"
-#include "trainer/host_memory.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 #include "trainer/tally.h"
 
-#define SHARED_ROWS 256 /* that go to the other ranks in one message */
+/* What goes to the other ranks in one message: at most so many rows, and so many bytes, or one. */
+#define SHARED_ROWS  256
+#define SHARED_BYTES ((size_t)4 << 20)
 
 /* The features of an index, as one view of it. */
 struct view {
@@ -31,7 +32,8 @@ struct train_feature_cache {
     uint32_t views;
     struct view *training; /* (views) */
     struct view validation;
-    float *batch; /* (micro_batch or SHARED_ROWS, floats) */
+    size_t shared; /* rows of a message */
+    float *batch;  /* (micro_batch or shared, floats) */
     int32_t *labels;
 };
 
@@ -44,84 +46,150 @@ static uint32_t views_of(const struct data_transform *transform)
 }
 
 /* NULL where there can be a cache. Where no layer is frozen nobody expects one. */
-static const char *why_not(const struct train_run *run)
+static const char *why_not(const struct train_options *o)
 {
-    if (run->options->tuning.frozen_batch)
+    if (o->tuning.frozen_batch)
         return "the batch norms of frozen layers look at the whole micro-batch (--batch-norm "
                "batch)";
-    if (views_of(&run->options->training) == 0)
+    if (views_of(&o->training) == 0)
         return "every epoch sees pictures cropped anew (--augment-views K makes K crops of each)";
     return NULL;
 }
 
-/* In memory at most half of what the host has left, shared by its ranks. */
-static int memory_for(const struct train_run *run, uint64_t *bytes, struct err *err)
+static bool is_wanted(const struct train_options *o)
 {
-    uint64_t left = 0;
+    return o->tuning.frozen > 0 && o->feature_cache_bytes > 0 && o->bench_steps == 0;
+}
 
-    if (train_host_memory(&left, err) < 0)
-        return -1;
-    *bytes = left / 2 / (uint64_t)run->comm->local_size;
-    return 0;
+/* In memory at most half of what the host has left, shared by its ranks. */
+static uint64_t memory_for(const struct train_run *run)
+{
+    return run->memory_left / 2 / (uint64_t)run->comm->local_size;
+}
+
+static size_t shared_rows(size_t floats)
+{
+    const size_t fitting = SHARED_BYTES / (floats * sizeof(float));
+
+    return fitting < 1 ? 1 : fitting < SHARED_ROWS ? fitting : SHARED_ROWS;
+}
+
+static size_t buffer_rows(size_t floats, int micro_batch)
+{
+    const size_t shared = shared_rows(floats), batch = (size_t)micro_batch;
+
+    return batch > shared ? batch : shared;
+}
+
+size_t train_feature_cache_buffer(const struct train_options *o, size_t row_bytes, int micro_batch)
+{
+    if (row_bytes == 0 || !is_wanted(o) || why_not(o) != NULL)
+        return 0;
+    return buffer_rows(row_bytes / sizeof(float), micro_batch) * row_bytes;
 }
 
 static int make_rows(struct train_feature_cache *cache, const struct train_run *run, size_t rows,
                      struct err *err)
 {
-    const size_t batch = (size_t)run->options->micro_batch;
-    const size_t most = batch > SHARED_ROWS ? batch : SHARED_ROWS;
-    uint64_t memory = 0;
+    const int batch = run->options->micro_batch;
+    const size_t floats = cache->floats;
 
-    cache->batch = malloc(most * cache->floats * sizeof(float));
-    cache->labels = malloc(batch * sizeof(int32_t));
+    cache->batch = malloc(buffer_rows(floats, batch) * floats * sizeof(float));
+    cache->labels = malloc((size_t)batch * sizeof(int32_t));
     if (cache->batch == NULL || cache->labels == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a micro-batch of features");
-    if (memory_for(run, &memory, err) < 0)
-        return -1;
-    cache->rows = train_features_new(rows, cache->floats, memory, file_temp_root(), err);
+        return err_set(err, ERR_MEMORY, "no memory for a micro-batch of features (--micro-batch)");
+    cache->rows = train_features_new(rows, floats, memory_for(run), file_temp_root(), err);
     return cache->rows == NULL ? -1 : 0;
 }
 
-int train_feature_cache_new(struct train_feature_cache **made, struct train_run *run,
-                            struct err *err)
+static struct train_feature_cache *new_cache(const struct train_run *run, uint32_t views)
 {
     const struct train_options *const o = run->options;
-    const uint32_t all = views_of(&o->training);
-    const uint32_t views = all < (uint32_t)o->epochs ? all : (uint32_t)o->epochs;
-    const size_t train = run->dataset.train.count, val = run->dataset.val.count;
-    const size_t rows = views * train + val, floats = nn_model_feature_count(run->model);
-    struct train_feature_cache *cache;
-    const char *why = why_not(run);
-    int rc = 0;
+    const size_t train = run->dataset.train.count;
+    struct train_feature_cache *const cache = calloc(1, sizeof(*cache));
 
-    *made = NULL;
-    if (o->tuning.frozen == 0 || o->feature_cache_bytes == 0 || o->bench_steps > 0)
-        return 0;
-    if (why != NULL) {
-        if (run->comm->rank == 0)
-            log_info("no feature cache: %s", why);
-        return 0;
-    }
-    if (train_features_bytes(rows, floats) > o->feature_cache_bytes) {
-        if (run->comm->rank == 0)
-            log_info("no feature cache: %zu pictures need %.1f MB, --feature-cache allows %.1f",
-                     rows, (double)train_features_bytes(rows, floats) / 1e6,
-                     (double)o->feature_cache_bytes / 1e6);
-        return 0;
-    }
-    cache = calloc(1, sizeof(*cache));
     if (cache == NULL || (cache->training = calloc(views + 1, sizeof(struct view))) == NULL)
         abort();
-    cache->floats = floats;
+    cache->floats = nn_model_feature_count(run->model);
+    cache->shared = shared_rows(cache->floats);
     cache->views = views;
     for (uint32_t v = 0; v < views; v++)
         cache->training[v] = (struct view){
             .index = &run->dataset.train, .transform = &o->training, .number = v, .row = v * train};
     cache->validation = (struct view){
         .index = &run->dataset.val, .transform = &o->evaluation, .row = views * train};
-    *made = cache;
-    rc = make_rows(cache, run, rows, err);
-    return rc;
+    return cache;
+}
+
+/* Rank 0's; another's may lie elsewhere. */
+static void tell(const struct train_feature_cache *cache, const struct train_run *run, size_t rows)
+{
+    const size_t in_memory = train_features_in_memory(cache->rows);
+
+    if (run->comm->rank != 0)
+        return;
+    if (in_memory == rows)
+        log_info("the features of %zu views of pictures are kept: %.1f MB in memory", rows,
+                 (double)train_features_bytes(rows, cache->floats) / 1e6);
+    else
+        log_info("the features of %zu views of pictures are kept: %.1f MB in memory, %.1f MB in "
+                 "'%s'",
+                 rows, (double)train_features_bytes(in_memory, cache->floats) / 1e6,
+                 (double)train_features_bytes(rows - in_memory, cache->floats) / 1e6,
+                 file_temp_root());
+}
+
+/* Without room on one rank no rank has a cache: a training goes on without. */
+static int take_room(struct train_feature_cache **cache, struct train_run *run, size_t rows,
+                     struct err *err)
+{
+    const int rc = make_rows(*cache, run, rows, err);
+    int64_t failed = rc < 0;
+
+    if (comm_sum_integers(run->comm, &failed, 1, err) < 0)
+        return -1;
+    if (failed == 0) {
+        tell(*cache, run, rows);
+        return 0;
+    }
+    (void)train_share_failure(run, rc, err);
+    if (!run->agreed)
+        return -1;
+    run->agreed = false;
+    if (run->comm->rank == 0)
+        log_warn("no feature cache: %s", err->msg);
+    *err = (struct err){0};
+    train_feature_cache_free(*cache);
+    *cache = NULL;
+    return 0;
+}
+
+int train_feature_cache_new(struct train_feature_cache **cache, struct train_run *run,
+                            struct err *err)
+{
+    const struct train_options *const o = run->options;
+    const uint32_t all = views_of(&o->training);
+    const uint32_t views = all < (uint32_t)o->epochs ? all : (uint32_t)o->epochs;
+    const size_t rows = views * run->dataset.train.count + run->dataset.val.count;
+    const uint64_t bytes = train_features_bytes(rows, nn_model_feature_count(run->model));
+    const char *const why = why_not(o);
+
+    *cache = NULL;
+    if (!is_wanted(o))
+        return 0;
+    if (why != NULL) {
+        if (run->comm->rank == 0)
+            log_info("no feature cache: %s", why);
+        return 0;
+    }
+    if (bytes > o->feature_cache_bytes) {
+        if (run->comm->rank == 0)
+            log_info("no feature cache: %zu pictures need %.1f MB, --feature-cache allows %.1f",
+                     rows, (double)bytes / 1e6, (double)o->feature_cache_bytes / 1e6);
+        return 0;
+    }
+    *cache = new_cache(run, views);
+    return take_room(cache, run, rows, err);
 }
 
 void train_feature_cache_free(struct train_feature_cache *cache)
@@ -205,7 +273,7 @@ static size_t next_rows(const struct sharing *sharing)
 {
     const size_t left = sharing->end - sharing->at;
 
-    return left < SHARED_ROWS ? left : SHARED_ROWS;
+    return left < sharing->cache->shared ? left : sharing->cache->shared;
 }
 
 static int share_next(void *context, uint64_t round, uint64_t *done, struct err *err)
@@ -239,7 +307,7 @@ static int share_view(struct train_feature_cache *cache, struct train_run *run,
     for (int r = 0; r < run->comm->size; r++) {
         const struct sharing part = begin_sharing(cache, run->comm, view, r);
 
-        rounds.count += (part.end - part.at + SHARED_ROWS - 1) / SHARED_ROWS;
+        rounds.count += (part.end - part.at + cache->shared - 1) / cache->shared;
     }
     return train_take_rounds(run, &rounds, err);
 }

@@ -10,6 +10,7 @@
 #ifndef TRAIN_FEATURE_CACHE_H
 #define TRAIN_FEATURE_CACHE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct data_index;
@@ -17,14 +18,21 @@ struct err;
 struct nn_score;
 struct nn_step;
 struct train_feature_cache;
+struct train_options;
 struct train_run;
 struct train_tally;
 
-/** Make one if the run can have one, within --feature-cache bytes for each rank; a line says why it
- * has none. *cache is NULL then. Collective. ERR_IO, ERR_MEMORY. Free accepts NULL. */
+/** Make one if the run can have one, within --feature-cache bytes for each rank, and if every rank
+ * finds room for it; a line says why there is none, and *cache is NULL then. Collective. -1 where
+ * the ranks cannot agree. Free accepts NULL. */
 int train_feature_cache_new(struct train_feature_cache **cache, struct train_run *run,
                             struct err *err);
 void train_feature_cache_free(struct train_feature_cache *cache);
+
+/** Bytes of the cache's buffer, beside its rows: a micro-batch, or a message of the rows that ranks
+ * send each other. 0 where a run with these options has no cache. */
+size_t train_feature_cache_buffer(const struct train_options *options, size_t row_bytes,
+                                  int micro_batch);
 
 /** Before the steps of run->position.epoch: compute the view of it, if it is not there. Collective.
  * As train_walk. */

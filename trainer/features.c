@@ -3,9 +3,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -48,6 +50,13 @@ static int open_nameless(const char *folder)
     return fd;
 }
 
+static bool is_in_memory(int fd)
+{
+    struct statfs info;
+
+    return fstatfs(fd, &info) == 0 && info.f_type == TMPFS_MAGIC;
+}
+
 static int take_file(struct train_features *features, struct err *err)
 {
     const uint64_t bytes =
@@ -58,7 +67,14 @@ static int take_file(struct train_features *features, struct err *err)
     if (features->fd < 0)
         return err_set(err, ERR_IO, "cannot make a file in '%s': %s", features->folder,
                        strerror(errno));
-    reason = posix_fallocate(features->fd, 0, (off_t)bytes);
+    if (is_in_memory(features->fd))
+        return err_set(err, ERR_IO,
+                       "%.1f MB find no room in memory, and '%s' is memory too (tmpfs): let TMPDIR "
+                       "name a folder on a disk",
+                       (double)bytes / 1e6, features->folder);
+    do
+        reason = posix_fallocate(features->fd, 0, (off_t)bytes);
+    while (reason == EINTR);
     if (reason != 0)
         return err_set(err, ERR_IO, "cannot take %.1f MB of '%s': %s", (double)bytes / 1e6,
                        features->folder, strerror(reason));
@@ -83,8 +99,10 @@ struct train_features *train_features_new(size_t rows, size_t floats, uint64_t m
     features->memory = malloc(features->memory_rows * row_bytes(features) + 1);
     if (features->folder == NULL || features->crc32c == NULL || features->known == NULL ||
         features->memory == NULL) {
-        err_set(err, ERR_MEMORY, "no memory for the features of %zu pictures (%zu MB)", rows,
-                features->memory_rows * row_bytes(features) / 1000000);
+        err_set(err, ERR_MEMORY, "no memory for the features of %zu pictures (%.1f MB)", rows,
+                (double)(features->memory_rows * row_bytes(features) +
+                         rows * (sizeof(uint32_t) + sizeof(bool))) /
+                    1e6);
         train_features_free(features);
         return NULL;
     }
@@ -93,6 +111,11 @@ struct train_features *train_features_new(size_t rows, size_t floats, uint64_t m
         return NULL;
     }
     return features;
+}
+
+size_t train_features_in_memory(const struct train_features *features)
+{
+    return features->memory_rows;
 }
 
 void train_features_free(struct train_features *features)

@@ -20,11 +20,14 @@ uint64_t train_features_bytes(size_t rows, size_t floats);
 
 /** Room for rows of `floats` floats, none of which is known yet; of them up to memory_bytes in
  * memory, the others in a file in `folder`, whose room is taken at once. NULL: ERR_MEMORY; ERR_IO
- * naming the folder (no permission, no room). */
+ * naming the folder (no permission, no room, or no disk but memory again). */
 struct train_features *train_features_new(size_t rows, size_t floats, uint64_t memory_bytes,
                                           const char *folder, struct err *err);
 /** Accepts NULL. */
 void train_features_free(struct train_features *features);
+
+/** How many of the rows have their place in memory. */
+size_t train_features_in_memory(const struct train_features *features);
 
 bool train_features_has(const struct train_features *features, size_t row);
 

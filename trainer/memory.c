@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "comm/exchange.h"
 #include "comm/tree.h"
+#include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
 #include "trainer/options.h"
@@ -41,6 +42,12 @@ static size_t pictures_of(const struct train_memory_job *job)
         job->options->bench_steps > 0 ? 1 : TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION;
 
     return batches * (size_t)job->micro_batch * picture;
+}
+
+/* Of an evaluation's micro-batch, beside the network's own. */
+static size_t logits_of(const struct train_memory_job *job)
+{
+    return (size_t)job->micro_batch * (size_t)job->classes * sizeof(float);
 }
 
 static uint32_t lanes_of(const struct train_memory_job *job)
@@ -85,15 +92,16 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .gradients = vectors_of(job) * model.gradient,
         .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
                                         o->bucket_bytes),
-        .values = model.values,
+        .values = model.values + logits_of(job),
         .working = model.working + (size_t)job->threads * model.working_of_thread,
         .save = o->bench_steps > 0 ? 0 : (1 + best) * model.weights + vectors * model.trained,
         .pictures = pictures_of(job),
         .fetched = fetched_by(o),
+        .features = train_feature_cache_buffer(o, model.features, job->micro_batch),
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->best + memory->state +
                     memory->gradients + memory->exchange + memory->values + memory->working +
-                    memory->save + memory->pictures + memory->fetched;
+                    memory->save + memory->pictures + memory->fetched + memory->features;
     return 0;
 }
 
@@ -198,6 +206,17 @@ int train_memory_check(const struct train_memory_job *job, uint64_t available, s
     return check(job, &memory, available, err);
 }
 
+uint64_t train_memory_left(const struct train_memory_job *job, uint64_t available)
+{
+    struct train_memory memory;
+    struct err ignored = {0};
+    uint64_t needed = UINT64_MAX;
+
+    if (train_memory_plan(job, &memory, &ignored) == 0)
+        needed = needed_on_host(job, &memory);
+    return needed < available ? available - needed : 0;
+}
+
 static void line(FILE *out, const char *what, size_t bytes)
 {
     fprintf(out, "%-42s %9.1f\n", what, mib(bytes));
@@ -227,6 +246,8 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
     line(out, "pictures decoded ahead", memory.pictures);
     if (memory.fetched > 0)
         line(out, "fetched ahead, at most (--prefetch-bytes)", memory.fetched);
+    if (memory.features > 0)
+        line(out, "a micro-batch of features", memory.features);
     line(out, "program and libraries, about", PROCESS_BYTES);
     line(out, "together", memory.total);
     fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", mib(available),

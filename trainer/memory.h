@@ -30,6 +30,7 @@ struct train_memory {
     size_t save;            /* copies of all these: rank 0 only, for a moment */
     size_t pictures;        /* decoded ahead, of training and of an evaluation */
     size_t fetched;         /* from s3:// and not decoded yet, at most */
+    size_t features;        /* of a micro-batch, out of the feature cache or on the way into it */
     size_t total;
 };
 
@@ -40,6 +41,10 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
 /** Does it fit into `available` bytes of this host, together with its other ranks? Else ERR_USAGE,
  * saying what would: the largest --micro-batch, where it can be chosen. */
 int train_memory_check(const struct train_memory_job *job, uint64_t available, struct err *err);
+
+/** What the ranks of this host leave of `available` bytes when they have all that is planned. The
+ * feature cache takes a part of it. */
+uint64_t train_memory_left(const struct train_memory_job *job, uint64_t available);
 
 /** --memory: the plan as a table. */
 int train_memory_print(const struct train_memory_job *job, FILE *out, struct err *err);

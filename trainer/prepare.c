@@ -249,8 +249,8 @@ static int check_memory(struct train_run *run, struct err *err)
 
     if (rc == 0)
         rc = train_memory_check(&job, available, err);
+    run->memory_left = train_memory_left(&job, available);
     failed = rc < 0;
-
     if (comm_sum_integers(run->comm, &failed, 1, err) < 0)
         return -1;
     return failed > 0 ? train_share_failure(run, rc, err) : 0;

@@ -80,6 +80,7 @@ struct train_run {
     struct train_feature_cache *feature_cache;
     const struct data_batch *same_batch; /* not NULL: every micro-batch is made of these pictures,
                                             and there is no stream */
+    uint64_t memory_left;                /* of this host, by the plan of its ranks */
     struct train_times times;            /* of all steps of this rank */
     struct comm_tree_sum tree;
     struct comm_exchange *exchange;

@@ -1,4 +1,5 @@
 /* tests/trainer/test_features.c -- features are kept in memory and in a file, and checked. */
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,22 +7,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "trainer/features.h"
 
 #define ROWS   40
 #define FLOATS 33
+#define HERE   "." /* on a disk, as the build is */
 
 static struct train_features *features_new(size_t rows_in_memory)
 {
     struct err err = {0};
-    struct train_features *features = train_features_new(
-        ROWS, FLOATS, rows_in_memory * FLOATS * sizeof(float), file_temp_root(), &err);
+    struct train_features *features =
+        train_features_new(ROWS, FLOATS, rows_in_memory * FLOATS * sizeof(float), HERE, &err);
 
     if (features == NULL)
         fail_msg("%s", err.msg);
@@ -110,8 +112,32 @@ static void a_folder_without_room_is_named(void **state)
     assert_null(train_features_new(ROWS, FLOATS, 0, "/nowhere/at/all", &err));
     assert_int_equal(err.code, ERR_IO);
     assert_non_null(strstr(err.msg, "/nowhere/at/all"));
-    assert_null(train_features_new((size_t)1 << 40, 1 << 10, 0, file_temp_root(), &err));
-    assert_true(err.code == ERR_IO || err.code == ERR_MEMORY);
+    assert_null(train_features_new(ROWS, (size_t)1 << 40, 0, HERE, &err));
+    assert_int_equal(err.code, ERR_IO);
+    assert_non_null(strstr(err.msg, "MB of '" HERE "'"));
+}
+
+static void a_folder_in_memory_is_no_way_out(void **state)
+{
+    struct statfs info;
+    struct err err = {0};
+
+    (void)state;
+    if (statfs("/dev/shm", &info) < 0 || info.f_type != TMPFS_MAGIC)
+        skip();
+    assert_null(train_features_new(ROWS, FLOATS, 0, "/dev/shm", &err));
+    assert_int_equal(err.code, ERR_IO);
+    assert_non_null(strstr(err.msg, "'/dev/shm' is memory too"));
+}
+
+static void too_many_rows_for_memory_are_counted(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    assert_null(train_features_new((size_t)1 << 50, 1, 4, HERE, &err));
+    assert_int_equal(err.code, ERR_MEMORY);
+    assert_non_null(strstr(err.msg, "1125899906842624 pictures (5629499534.2 MB)"));
 }
 
 int main(void)
@@ -120,6 +146,8 @@ int main(void)
         cmocka_unit_test(rows_come_back_from_memory_and_file),
         cmocka_unit_test(a_row_that_changed_is_refused),
         cmocka_unit_test(a_folder_without_room_is_named),
+        cmocka_unit_test(a_folder_in_memory_is_no_way_out),
+        cmocka_unit_test(too_many_rows_for_memory_are_counted),
     };
 
     return cmocka_run_group_tests_name("trainer features", tests, NULL, NULL);

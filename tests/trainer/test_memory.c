@@ -192,6 +192,34 @@ static void several_ranks_exchange_gradients(void **state)
     assert_in_range(memory.exchange, 2 << 16, (2 << 16) + 1024);
 }
 
+/* Of resnet20 at 32 pixels layer2 gives 32 channels of 16 x 16. */
+static void features_count_where_there_can_be_a_cache(void **state)
+{
+    static const size_t row = (size_t)32 * 16 * 16 * sizeof(float);
+    struct train_memory_job job = job_of("resnet20", 32, BATCH / 2);
+    struct train_options tuned = options;
+    struct train_memory memory;
+    struct err err = {0};
+
+    (void)state;
+    job.options = &tuned;
+    tuned.feature_cache_bytes = 1;
+    tuned.training.kind = DATA_TRANSFORM_RESIZE;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.features, 0);
+    assert_int_equal(nn_tuning_parse_layers(&tuned.tuning, "resnet20", "from:layer3", &err), 0);
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.features, 128 * row); /* a message of 4 MiB */
+    job.micro_batch = BATCH;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.features, BATCH * row);
+    tuned.training.kind = DATA_TRANSFORM_PAD_CROP;
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.features, 0);
+    assert_int_equal(train_memory_left(&job, memory.total + 5), 5);
+    assert_int_equal(train_memory_left(&job, memory.total - 5), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +231,7 @@ int main(void)
         cmocka_unit_test(one_rank_of_a_host_saves),
         cmocka_unit_test(several_ranks_exchange_gradients),
         cmocka_unit_test(a_benchmark_neither_saves_nor_reads_ahead),
+        cmocka_unit_test(features_count_where_there_can_be_a_cache),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

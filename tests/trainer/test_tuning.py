@@ -3,8 +3,11 @@
 after a kill, and what is said of files and options that do not fit."""
 import json
 import os
+import re
 import shutil
+import signal
 import struct
+import subprocess
 import time
 
 from job import Job, main, wait_until
@@ -66,14 +69,119 @@ class Tuning(Job):
         self.assertEqual(self.left_by(1, "resumed", **more), whole)
         self.assertIn("resuming at step", self.err)
 
+    # --- the feature cache ---
+
+    CACHED = (dict(train_layers="head", augment="none"), dict(train_layers="from:layer3", augment_views=2))
+
+    def tight(self, ranks, spare_bytes, **more):
+        """Of the host's memory no more than the plan of such a run, and so much for each rank."""
+        self.env["CONVOY_HOST_MEMORY"] = "1"
+        self.assertEqual(self.convoy(ranks, *self.options(**more)), 2, self.err)
+        needed = float(re.search(r"needs ([0-9.]+) MiB", self.err)[1]) + 0.1
+        self.env["CONVOY_HOST_MEMORY"] = str(int(needed * (1 << 20)) + ranks * spare_bytes)
+
+    def assert_cached(self, *words):
+        line = re.search(r"the features of (\d+) views of pictures are kept: .*", self.err)
+        self.assertTrue(line, self.err)
+        self.assertNotIn("no feature cache", self.err)
+        for word in words:
+            self.assertIn(word, line[0])
+
     def test_same_bits_with_a_feature_cache(self):
         self.left_by(1, "first", max_steps=2)
-        for way in (dict(train_layers="head", augment="none"), dict(train_layers="from:layer3", augment_views=2)):
+        for way in self.CACHED:
             more = dict(pretrained=self.file(), epochs=3, micro_batch=6, **way)
             without = self.left_by(1, "without", feature_cache=0, **more)
+            self.assertNotIn("are kept", self.err)
             for ranks in (1, 2, 3):
                 self.assertEqual(self.left_by(ranks, "with", **more), without, (way, ranks))
-                self.assertNotIn("no feature cache", self.err)
+                self.assert_cached("MB in memory")
+
+    def test_same_bits_with_features_in_a_file(self):
+        self.left_by(1, "first", max_steps=2)
+        more = dict(pretrained=self.file(), epochs=3, micro_batch=6, train_layers="from:layer3", augment_views=2)
+        without = self.left_by(1, "without", feature_cache=0, **more)
+        os.mkdir(self.path("files"))
+        for ranks in (1, 2):
+            self.tight(ranks, 1 << 20, **more)
+            self.env["TMPDIR"] = self.path("files")
+            self.assertEqual(self.left_by(ranks, "with", **more), without, ranks)
+            self.assert_cached("MB in memory, 1.", f"MB in '{self.path('files')}'")
+            self.assertFalse([name for name in os.listdir(self.path("files")) if "features" in name])
+            del self.env["TMPDIR"]
+
+    def test_without_room_for_features_a_training_goes_on(self):
+        self.left_by(1, "first", max_steps=2)
+        more = dict(pretrained=self.file(), epochs=2, train_layers="from:layer3", augment="none")
+        without = self.left_by(1, "without", feature_cache=0, **more)
+        if "tmpfs" not in subprocess.run(("stat", "-f", "-c", "%T", "/dev/shm"), capture_output=True, text=True).stdout:
+            self.skipTest("/dev/shm is no tmpfs")
+        for ranks in (1, 2):
+            self.tight(ranks, 100000, **more)
+            self.env["TMPDIR"] = "/dev/shm"
+            self.assertEqual(self.left_by(ranks, "with", **more), without, ranks)
+            self.assertRegex(self.err, "warning: no feature cache: 1[.][0-9] MB find no room in memory, and '/dev/shm' is memory")
+            del self.env["TMPDIR"]
+
+    def test_same_numbers_with_a_feature_cache(self):
+        """Pictures left out, a test split, the best model, an early end."""
+        self.left_by(1, "first", max_steps=2)
+        self.copy_of_train("train")
+        self.copy_of_train("val")
+        self.copy_of_train("test")
+        for folder, number in (("train", 3), ("val", 5), ("test", 7)):
+            with open(self.pictures_of(folder)[number], "wb") as file:
+                file.write(b"no picture")
+        more = dict(data=None, train="train", val="val", test="test", pretrained=self.file(), train_layers="head", epochs=6,
+                    augment="none", micro_batch=3, keep_model="best", early_stopping="on", early_stopping_min_epochs=1,
+                    early_stopping_patience=1, early_stopping_tolerance=0.2)
+        found = []
+        for ranks, cache in ((1, dict(feature_cache=0)), (1, {}), (2, {}), (3, {})):
+            shutil.rmtree(self.path("report"), ignore_errors=True)
+            model = self.left_by(ranks, "after", **more, **cache)
+            facts = [{key: event[key] for key in ("epoch", "step", "loss", "accuracy", "lr", "images", "what", "why") if key in event}
+                     for event in self.events("step", "epoch", "eval", "end")]
+            with open(self.path("report", "validation", "confusion.csv")) as file:
+                found.append((model, facts, file.read(), [line for line in self.out.splitlines() if line.startswith("Test")]))
+            self.assertEqual(found[-1], found[0], (ranks, cache))
+        self.assertEqual(found[0][1][-1]["why"], "early stopping")
+        self.assertEqual([fact["images"] for fact in found[0][1] if fact.get("what")][-2:], [31, 31])
+
+    def test_same_bits_after_a_kill_with_a_feature_cache(self):
+        """In the first epoch and in the second: of other steps no checkpoint is left."""
+        self.left_by(1, "first", max_steps=2)
+        for way in self.CACHED:
+            more = dict(pretrained=self.file(), epochs=5, global_batch=8, micro_batch=3, checkpoint="checkpoint",
+                        checkpoint_every=1, keep=100, **way)
+            shutil.rmtree(self.path("report"), ignore_errors=True)
+            whole = self.left_by(1, "whole", **{**more, "checkpoint": None, "feature_cache": 0})
+            for ranks, step in ((2, 3), (1, 6)):
+                shutil.rmtree(self.path("report"))
+                process = self.start(*self.foreign(3 - ranks, *self.options(model_dir="resumed", **more)))
+                wait_until(lambda: max(self.checkpoints(), default=0) >= step)
+                process.kill()
+                process.wait()
+                time.sleep(1)  # its ranks notice
+                for name in os.listdir(self.path("checkpoint")):
+                    if name.startswith("step-") and int(name.split("-")[1]) > step:
+                        os.remove(self.path("checkpoint", name))
+                self.assertEqual(self.left_by(ranks, "resumed", **more), whole, (way, step))
+                self.assertIn(f"resuming at step {step} ", self.err)
+                self.assert_cached("MB in memory")
+                shutil.rmtree(self.path("checkpoint"))
+
+    def test_same_bits_after_a_stop_with_a_feature_cache(self):
+        self.left_by(1, "first", max_steps=2)
+        more = dict(pretrained=self.file(), train_layers="head", augment="none", lr_schedule="constant", checkpoint="checkpoint")
+        shutil.rmtree(self.path("report"))
+        process = self.start(*self.foreign(2, *self.options(model_dir="resumed", epochs=5000, **more)))
+        wait_until(lambda: len(self.events("step")) > 5)
+        process.send_signal(signal.SIGUSR1)
+        self.assertEqual(self.wait(process), 75, self.err)
+        epochs = self.events("step")[-1]["epoch"] + 2
+        resumed = self.left_by(1, "resumed", epochs=epochs, **more)
+        self.assertIn("resuming at step", self.err)
+        self.assertEqual(resumed, self.left_by(1, "whole", epochs=epochs, **{**more, "checkpoint": None}))
 
     def test_no_feature_cache_where_it_cannot_be_right(self):
         self.left_by(1, "first", max_steps=2)

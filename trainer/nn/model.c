@@ -78,6 +78,15 @@ int nn_model_check(const struct nn_model_options *options, struct err *err)
     return check_pixels(options, err);
 }
 
+static size_t feature_count(const struct nn_graph *graph)
+{
+    const int boundary = nn_graph_boundary(graph);
+
+    return boundary == NN_NONE || graph->first_measured == 0
+               ? 0
+               : nn_value_floats(&graph->values[boundary]);
+}
+
 int nn_model_memory(const struct nn_model_options *options, struct nn_model_memory *memory,
                     struct err *err)
 {
@@ -98,6 +107,7 @@ int nn_model_memory(const struct nn_model_options *options, struct nn_model_memo
         .working = (size.norms + size.sums + size.packed + size.shared) * sizeof(float) +
                    size.block_rows * sizeof(uint32_t),
         .working_of_thread = size.private * sizeof(float),
+        .features = feature_count(&graph) * sizeof(float),
     };
     nn_graph_release(&graph);
     return 0;
@@ -181,12 +191,7 @@ size_t nn_model_measured_count(const struct nn_model *model)
 
 size_t nn_model_feature_count(const struct nn_model *model)
 {
-    const struct nn_graph *graph = &model->graph;
-    const int boundary = nn_graph_boundary(graph);
-
-    return boundary == NN_NONE || graph->first_measured == 0
-               ? 0
-               : nn_value_floats(&graph->values[boundary]);
+    return feature_count(&model->graph);
 }
 
 void nn_model_frozen_changed(struct nn_model *model)

@@ -58,6 +58,7 @@ struct nn_model_memory {
     size_t values;   /* between layers, and their gradients */
     size_t working;  /* of the layers: packed filters, tiles, sums */
     size_t working_of_thread; /* the same, for each thread */
+    size_t features;          /* of one image, as nn_model_feature_count; the caller keeps them */
 };
 
 /** What nn_model_new would take for these options, without taking it. ERR_USAGE as there. */
