@@ -9,11 +9,13 @@
 
 struct report_sum train_report_sum(const struct nn_score *score)
 {
+    const int64_t finite = score->images - score->nonfinite;
+
     return (struct report_sum){
         .images = score->images,
         .correct = score->correct,
         .correct5 = score->correct5,
-        .loss = score->images > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)score->images : 0};
+        .loss = finite > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)finite : 0};
 }
 
 struct report_sum train_report_epoch(const struct train_position *p)
@@ -54,6 +56,34 @@ int train_no_picture(struct train_run *run, const struct data_index *index, stru
     return train_share_failure(run, rc, err);
 }
 
+float *train_logits_new(const struct train_run *run, struct err *err)
+{
+    const int pictures = run->options->micro_batch, classes = run->dataset.train.classes;
+    float *const logits = malloc((size_t)pictures * (size_t)classes * sizeof(float));
+
+    if (logits == NULL)
+        err_set(err, ERR_MEMORY,
+                "no memory for the logits of %d pictures of %d classes: use a smaller micro-batch",
+                pictures, classes);
+    return logits;
+}
+
+int train_score_sum(struct train_run *run, const struct data_index *index, struct nn_score *score,
+                    struct err *err)
+{
+    if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
+        return -1;
+    if (score->images == 0)
+        return train_no_picture(run, index, err);
+    if (score->nonfinite < score->images)
+        return 0;
+    run->agreed = true; /* every rank finds the same sum */
+    return err_set(err, ERR_INPUT,
+                   "not one picture of '%s' has a finite loss: the weights are damaged, or the "
+                   "training that they are from diverged",
+                   index->root);
+}
+
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,
                    struct nn_score *score, struct train_tally *tally, struct err *err)
 {
@@ -66,16 +96,12 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
                                     .context = &mine};
     int rc;
 
-    mine.logits = calloc((size_t)run->options->micro_batch * (size_t)run->dataset.train.classes,
-                         sizeof(float));
-    if (mine.logits == NULL)
-        abort();
+    if ((mine.logits = train_logits_new(run, err)) == NULL)
+        return -1;
     rc = train_walk(run, &walk, err);
     free(mine.logits);
     if (rc < 0)
         return -1;
     *score = mine.score;
-    if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
-        return -1;
-    return score->images == 0 ? train_no_picture(run, index, err) : 0;
+    return train_score_sum(run, index, score, err);
 }

@@ -429,16 +429,12 @@ int train_feature_cache_validate(struct train_feature_cache *cache, struct train
 
     if (fill(cache, run, view, err) < 0)
         return -1;
-    v.logits = malloc((size_t)run->options->micro_batch * (size_t)run->dataset.train.classes *
-                      sizeof(float));
-    if (v.logits == NULL)
-        abort();
+    if ((v.logits = train_logits_new(run, err)) == NULL)
+        return -1;
     rc = train_take_rounds(run, &rounds, err);
     free(v.logits);
     if (rc < 0)
         return -1;
     *score = v.score;
-    if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
-        return -1;
-    return score->images == 0 ? train_no_picture(run, view->index, err) : 0;
+    return train_score_sum(run, view->index, score, err);
 }

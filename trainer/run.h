@@ -247,7 +247,16 @@ void train_note_odd(struct train_run *run, struct data_stream *stream);
 /** evaluate.c: the error of every rank where not one picture of an index could be decoded. */
 int train_no_picture(struct train_run *run, const struct data_index *index, struct err *err);
 
-/** A score as the report wants it. */
+/** evaluate.c: a score of an index becomes the sum over all ranks. ERR_INPUT, agreed, where it has
+ * no picture, or none with a finite loss. */
+int train_score_sum(struct train_run *run, const struct data_index *index, struct nn_score *score,
+                    struct err *err);
+
+/** evaluate.c: room for a micro-batch's logits; the caller frees it. NULL: ERR_MEMORY. Not
+ * collective. */
+float *train_logits_new(const struct train_run *run, struct err *err);
+
+/** A score as the report wants it: the loss is the mean over pictures that have a finite one. */
 struct report_sum train_report_sum(const struct nn_score *score);
 /** The same of an epoch's steps so far: the loss is the mean that is trained, by class weights. */
 struct report_sum train_report_epoch(const struct train_position *position);

@@ -141,8 +141,8 @@ static void train_conv(const struct nn_pass *pass, int i)
 
     nn_conv_forward(&args, &pass->memory->scratch);
     nn_batchnorm_measure(&pass->memory->norms[i], &sums, weights_of(pass, node, NN_NORM_WEIGHT),
-                         pass->statistics + tensor_at(pass, node, NN_NORM_MEAN) -
-                             pass->graph->unmeasured_count);
+                         pass->statistics +
+                             (tensor_at(pass, node, NN_NORM_MEAN) - pass->graph->unmeasured_count));
 }
 
 /* Where a convolution's result goes in evaluation, and what is done to it: the last one before a
