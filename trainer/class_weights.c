@@ -1,5 +1,6 @@
 #include "trainer/class_weights.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,20 @@ char *train_class_weights_text(const char *given, struct err *err)
     return text;
 }
 
+/* Only proportions count: by a power of two, which is exact, so that the largest is from 1 to 2 and
+ * no loss is taken for one of a run that diverged (NN_LOSS_MAX). */
+static void scale(struct train_class_weights *weights)
+{
+    double largest = 0;
+    int exponent = 0;
+
+    for (int c = 0; c < weights->classes; c++)
+        largest = weights->weight[c] > largest ? weights->weight[c] : largest;
+    frexp(largest, &exponent);
+    for (int c = 0; c < weights->classes; c++)
+        weights->weight[c] = ldexp(weights->weight[c], 1 - exponent);
+}
+
 /* pictures / (classes * pictures of the class), as scikit-learn calls "balanced": a class's
  * pictures together count as much as another's. */
 static void balance(struct train_class_weights *weights, const struct data_index *train)
@@ -120,6 +135,7 @@ int train_class_weights_init(struct train_class_weights *weights, const char *te
         abort();
     if (strcmp(text, "balanced") == 0) {
         balance(weights, train);
+        scale(weights);
         return 0;
     }
     object = json_read_text(text, strlen(text), "--class-weights", err);
@@ -127,6 +143,8 @@ int train_class_weights_init(struct train_class_weights *weights, const char *te
     json_decref(object);
     if (rc < 0)
         train_class_weights_release(weights);
+    else
+        scale(weights);
     return rc;
 }
 

@@ -25,14 +25,14 @@ struct train_class_weights {
 };
 
 /** What --class-weights names, as it is kept: "none", "balanced", or the weights themselves as
- * JSON,
- * {"CLASS": WEIGHT, ...} with names sorted, which may be given like that or as a file of it.
+ * JSON, {"CLASS": WEIGHT, ...} with names sorted, which may be given like that or as a file of it.
  * Heap, the caller frees. NULL: ERR_USAGE or ERR_INPUT names the file and what is wrong. */
 char *train_class_weights_text(const char *given, struct err *err);
 
 /** From such a text and the training pictures. Balanced: pictures / (classes * pictures of the
- * class). ERR_INPUT: a class without a weight, or a weight without a class. Release accepts
- * all-zero. */
+ * class). All are multiplied by one power of two, so that the largest is at least 1 and below 2:
+ * neither a gradient nor a mean loss changes by that. ERR_INPUT: a class without a weight, or a
+ * weight without a class. Release accepts all-zero. */
 int train_class_weights_init(struct train_class_weights *weights, const char *text,
                              const struct data_index *train, struct err *err);
 void train_class_weights_release(struct train_class_weights *weights);
