@@ -218,8 +218,7 @@ static void plan(struct train_run *run)
                                      .batch = (uint32_t)o->global_batch,
                                      .lanes = (uint32_t)o->lanes,
                                      .drop_last = o->drop_last};
-    of_epoch = o->drop_last ? (double)(data_order_steps(&run->order) * run->order.batch)
-                            : (double)run->order.samples;
+    of_epoch = (double)train_epoch_images(&run->order);
     run->schedule =
         (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
                                         : strcmp(o->lr_schedule, "step") == 0 ? OPTIM_STEP

@@ -28,8 +28,7 @@ static void show_progress(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
     const struct report_sum sum = train_report_epoch(p);
-    const uint64_t of = run->options->drop_last ? data_order_steps(&run->order) * run->order.batch
-                                                : run->order.samples;
+    const uint64_t of = train_epoch_images(&run->order);
 
     report_progress_show(&run->progress,
                          &(struct report_place){.what = "training",

@@ -37,7 +37,7 @@ struct train_position {
     uint64_t step;               /* optimizer steps done */
     uint32_t epoch;              /* the epoch in work, from 0 */
     uint64_t epoch_step;         /* steps of it that are done */
-    uint64_t samples;            /* images trained */
+    uint64_t samples;            /* images trained, without those left out */
     struct nn_score epoch_score; /* of the steps done in this epoch */
     double
         epoch_weight; /* sum of their labels' weights: images, where all classes count the same */
@@ -182,6 +182,8 @@ bool train_save_is_due(const struct train_run *run);
  * rank's ERR_PEER. */
 int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
+/** step.c: images of an epoch, as far as they are trained. */
+uint64_t train_epoch_images(const struct data_order *order);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
 /* Work that all ranks do side by side in rounds, of which a rank may have nothing in some. They

@@ -76,6 +76,20 @@ void train_step_release(struct train_run *run)
     run->own_sum = run->sum = NULL;
 }
 
+uint64_t train_epoch_images(const struct data_order *order)
+{
+    return order->drop_last ? data_order_steps(order) * order->batch : order->samples;
+}
+
+/* Images that had their turn before this step, those among them that could not be decoded too: the
+ * rate of a step does not depend on how many these are. */
+static uint64_t images_before(const struct train_run *run)
+{
+    const struct train_position *const p = &run->position;
+
+    return p->epoch * train_epoch_images(&run->order) + p->epoch_step * run->order.batch;
+}
+
 /* What the ranks tell each other before they exchange gradients. */
 struct agreement {
     int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
@@ -222,7 +236,7 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
         images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
     double weight = train_class_weights_sum(&run->class_weights, &run->dataset.train, &run->order,
                                             run->position.epoch, run->position.epoch_step);
-    const double lr = optim_schedule_lr(&run->schedule, run->position.samples, images);
+    const double lr = optim_schedule_lr(&run->schedule, images_before(run), images);
     struct agreement all = {0};
     struct train_times times = {0};
     double computed = 0;

@@ -120,6 +120,30 @@ class Optimizer(Job):
         self.assertAlmostEqual(self.events("step")[0]["loss"], mean_b, delta=1e-4)
         self.assertNotAlmostEqual(mean_a, mean_b, delta=1e-3)
 
+    def test_large_class_weights_are_shown_as_small_ones(self):
+        self.uneven()
+        found = []
+        for x in (1, 2**10, 2**19):
+            shutil.rmtree(self.path("report"), ignore_errors=True)
+            model = self.left_by(1, "model", data="uneven", class_weights=f'{{"b": {x}, "a": {1.5 * x}}}')
+            found.append((model, [event["loss"] for event in self.events("step")]))
+            self.assertEqual(found[-1], found[0])
+        self.assertGreater(min(found[0][1]), 0.1)
+
+    def test_pictures_left_out_do_not_delay_the_rate(self):
+        self.uneven()
+        rates = []
+        for bad in ((), (2, 7, 11)):
+            for at in bad:
+                with open(self.pictures_of("uneven")[at], "w") as file:
+                    file.write("no picture")
+            shutil.rmtree(self.path("report"), ignore_errors=True)
+            self.left_by(1, "model", data="uneven", epochs=4, global_batch=8, micro_batch=4)
+            rates.append([event["lr"] for event in self.events("step")])
+            self.assertEqual(self.events("end")[0]["images"], 4 * (21 - len(bad)))
+        self.assertEqual(len(rates[0]), 12)
+        self.assertEqual(*rates)
+
     def test_class_weights_are_the_checkpoint_s(self):
         self.uneven()
         more = dict(data="uneven", checkpoint="checkpoint")
