@@ -41,6 +41,16 @@ out:
     return text;
 }
 
+static bool is_word(const char *given)
+{
+    return strcmp(given, "none") == 0 || strcmp(given, "balanced") == 0;
+}
+
+bool train_class_weights_is_file(const char *given)
+{
+    return *given != '{' && !is_word(given);
+}
+
 char *train_class_weights_text(const char *given, struct err *err)
 {
     const bool inside = *given == '{';
@@ -48,7 +58,7 @@ char *train_class_weights_text(const char *given, struct err *err)
     json_t *object = NULL;
     char *text = NULL;
 
-    if (strcmp(given, "none") == 0 || strcmp(given, "balanced") == 0) {
+    if (is_word(given)) {
         if ((text = strdup(given)) == NULL)
             abort();
         return text;

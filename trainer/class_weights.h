@@ -12,6 +12,7 @@
 #ifndef TRAIN_CLASS_WEIGHTS_H
 #define TRAIN_CLASS_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct data_index;
@@ -23,6 +24,9 @@ struct train_class_weights {
     double *weight;  /* (classes); NULL: all count the same */
     uint32_t *count; /* (classes) scratch of the sum */
 };
+
+/** Does --class-weights name a file? */
+bool train_class_weights_is_file(const char *given);
 
 /** What --class-weights names, as it is kept: "none", "balanced", or the weights themselves as
  * JSON, {"CLASS": WEIGHT, ...} with names sorted, which may be given like that or as a file of it.

@@ -299,7 +299,7 @@ static int fill_early_stopping(struct train_options *o, struct err *err)
     return 0;
 }
 
-static int fill_class_weights(struct train_options *o, struct err *err)
+int train_options_read_class_weights(struct train_options *o, struct err *err)
 {
     char *const text = train_class_weights_text(option_text(&o->set, "class-weights"), err);
 
@@ -308,6 +308,14 @@ static int fill_class_weights(struct train_options *o, struct err *err)
     free(o->class_weights);
     o->class_weights = text;
     return 0;
+}
+
+/* A file is on rank 0's host: it is read when there are ranks. */
+static int fill_class_weights(struct train_options *o, struct err *err)
+{
+    if (train_class_weights_is_file(option_text(&o->set, "class-weights")))
+        return 0;
+    return train_options_read_class_weights(o, err);
 }
 
 /* Training without augmentation sees pictures as evaluation does. */
@@ -426,7 +434,7 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
         buf_printf(out, "%s", train_options_optimizer(o));
     else if (strcmp(name, "early-stopping") == 0)
         buf_printf(out, "%s", o->early_stopping.on ? "on" : "off");
-    else if (strcmp(name, "class-weights") == 0)
+    else if (strcmp(name, "class-weights") == 0 && o->class_weights != NULL)
         buf_printf(out, "%s", o->class_weights);
     else if (text != NULL)
         buf_printf(out, "%s", text);

@@ -43,7 +43,8 @@ struct train_options {
         lanes; /* lanes V = ceil(global_batch / micro_batch) */
     double lr, warmup_epochs, clip_norm, label_smoothing, lr_factor; /* clip_norm 0: none */
     struct optim_optimizer optimizer;
-    char *class_weights; /* as class_weights.h keeps it; ours */
+    char *
+        class_weights; /* as class_weights.h keeps it; ours. NULL: in a file that is not read yet */
     bool drop_last;
     bool stop_at_bad; /* picture, instead of leaving it out */
     const char *lr_schedule;
@@ -82,6 +83,9 @@ int train_options_read(struct train_options *options, int argc, char *const *arg
 
 /** Fill the fields again from the set's texts (after values of a checkpoint were assigned). */
 int train_options_fill(struct train_options *options, struct err *err);
+
+/** Read class_weights, out of a file where --class-weights names one. ERR_USAGE, ERR_INPUT. */
+int train_options_read_class_weights(struct train_options *options, struct err *err);
 
 /** The value of entry i as it is kept in checkpoints and config.json ("auto" values resolved),
  * appended to out. */

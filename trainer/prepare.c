@@ -404,19 +404,36 @@ static int check_validation(struct train_run *run, struct err *err)
                    "--early-stopping needs validation pictures: give --val, or --val-split");
 }
 
-/* A file need not be the same on all hosts: rank 0's weights count. */
+/* Rank 0: what --class-weights names is looked at where it is, once; a checkpoint's option is
+ * compared with it. */
+static int read_class_weights(struct train_run *run, struct err *err)
+{
+    const int rc = run->comm->rank == 0 ? train_options_read_class_weights(run->options, err) : 0;
+
+    return train_share_outcome(run, rc, err);
+}
+
+/* Rank 0's text is everybody's. */
 static int weigh_classes(struct train_run *run, struct err *err)
 {
-    struct train_class_weights *const weights = &run->class_weights;
-    const int rc =
-        train_class_weights_init(weights, run->options->class_weights, &run->dataset.train, err);
+    struct train_options *const o = run->options;
+    struct buf text = {0};
+    int rc = 0;
 
-    if (train_share_outcome(run, rc, err) < 0)
-        return -1;
+    if (run->comm->rank == 0)
+        buf_printf(&text, "%s", o->class_weights);
+    rc = train_share_bytes(run, &text, err);
+    if (rc == 0 && run->comm->rank != 0) {
+        free(o->class_weights);
+        if ((o->class_weights = strdup(buf_text(&text))) == NULL)
+            abort();
+    }
+    buf_release(&text);
     if (rc < 0)
         return -1;
-    return comm_broadcast(run->comm, weights->weight, (size_t)weights->classes * sizeof(double), 0,
-                          err);
+    rc = train_class_weights_init(&run->class_weights, o->class_weights, &run->dataset.train, err);
+    run->agreed = rc < 0; /* every rank finds the same */
+    return rc;
 }
 
 /* The weights of step 0; a checkpoint's come later. */
@@ -448,7 +465,8 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         return -1;
     if (train_share_outcome(run, run->comm->rank == 0 ? take_lease(run, err) : 0, err) < 0)
         return -1;
-    if (train_resume_find(run, file, path, err) < 0 || check_ranks(run, err) < 0)
+    if (read_class_weights(run, err) < 0 || train_resume_find(run, file, path, err) < 0 ||
+        check_ranks(run, err) < 0)
         return -1;
     choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)

@@ -179,6 +179,7 @@ static bool is_now(const struct train_options *o, size_t i, const char *stored)
     return same;
 }
 
+/* Values are cut: weights of many classes would leave no room for what is said of them. */
 static int take_option(struct train_options *o, size_t i, const char *path, const char *stored,
                        struct err *err)
 {
@@ -190,11 +191,10 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
             return 0;
         if (spec->flags & TRAIN_OPTION_FIXED)
             return err_set(err, ERR_USAGE,
-                           "--%s is %s, but the checkpoint '%s' was made with %s: leave it out, or "
-                           "give --resume never or "
-                           "another --checkpoint",
+                           "--%s is %.80s, but the checkpoint '%s' was made with %.80s: leave it "
+                           "out, or give --resume never or another --checkpoint",
                            spec->name, value->text, path, stored);
-        log_warn("--%s is %s from here on; it was %s: the weights will not be those of an "
+        log_warn("--%s is %.80s from here on; it was %.80s: the weights will not be those of an "
                  "uninterrupted run",
                  spec->name, value->text, stored);
         return 0;
@@ -236,19 +236,6 @@ static int read_checkpoint(struct train_run *run, struct safetensors *file, char
     return 1;
 }
 
-/* Broadcast a run of bytes whose length only rank 0 knows. */
-static int share_bytes(struct comm *comm, struct buf *bytes, struct err *err)
-{
-    uint64_t length = bytes->bytes;
-
-    if (comm_broadcast(comm, &length, sizeof length, 0, err) < 0)
-        return -1;
-    if (comm->rank != 0 && buf_reserve(bytes, length, err) < 0)
-        return -1;
-    bytes->bytes = length;
-    return comm_broadcast(comm, bytes->data, length, 0, err);
-}
-
 /* Every rank read the same command line; what rank 0 took from the checkpoint goes to the others as
  * NAME NUL TEXT NUL. */
 static int share_options(struct train_run *run, struct err *err)
@@ -262,7 +249,7 @@ static int share_options(struct train_run *run, struct err *err)
             buf_append(&text, set->specs[i].name, strlen(set->specs[i].name) + 1);
             buf_append(&text, set->values[i].text, strlen(set->values[i].text) + 1);
         }
-    rc = share_bytes(run->comm, &text, err);
+    rc = train_share_bytes(run, &text, err);
     for (size_t at = 0; run->comm->rank != 0 && rc == 0 && at < text.bytes;) {
         const char *const name = buf_text(&text) + at;
         const char *const value = name + strlen(name) + 1;

@@ -156,6 +156,28 @@ class Optimizer(Job):
         self.assertEqual(self.convoy(1, *self.options(class_weights=name, epochs=3, **more)), 2)
         self.assert_one_error("--class-weights is weights.json, but the checkpoint", '"b":0.5')
 
+    def test_only_rank_0_s_host_needs_the_file(self):
+        """Its ranks begin in two folders, and one has the file."""
+        self.uneven()
+        os.mkdir(self.path("elsewhere"))
+        self.weights("weights.json", {"a": 2, "b": 0.5})
+        more = dict(data=self.path("uneven"), model_dir=self.path("model"), report=self.path("report"))
+        words = self.foreign(1, *self.options(class_weights="weights.json", **more))
+        self.assertEqual(self.wait(self.start(*words, ":", "-wdir", self.path("elsewhere"), *words[words.index("-n"):])), 0,
+                         self.err)
+        self.assertEqual(self.model("model"), self.left_by(1, "whole", data="uneven", class_weights='{"a":2,"b":0.5}'))
+        self.assertEqual(self.events("run")[0]["options"]["class-weights"], '{"a":2.0,"b":0.5}')
+
+    def test_long_class_weights_leave_room_for_advice(self):
+        self.uneven()
+        for name in ("a", "b"):
+            os.rename(self.path("uneven", name), self.path("uneven", name * 220))
+        text = {x: json.dumps({"a" * 220: x, "b" * 220: 1}) for x in (2, 3)}
+        more = dict(data="uneven", checkpoint="checkpoint")
+        self.left_by(1, "model", class_weights=text[2], **more)
+        self.assertEqual(self.convoy(1, *self.options(class_weights=text[3], epochs=2, **more)), 2)
+        self.assert_one_error("--class-weights is", "or another --checkpoint")
+
     def test_bad_class_weights_are_named(self):
         self.uneven()
         for text, words in (("missing.json", ("missing.json", "--class-weights")),
