@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "comm/comm.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
 
@@ -141,7 +142,8 @@ int train_class_weights_init(struct train_class_weights *weights, const char *te
     weights->classes = train->classes;
     weights->weight = calloc((size_t)train->classes, sizeof(double));
     weights->count = calloc((size_t)train->classes, sizeof(uint32_t));
-    if (weights->weight == NULL || weights->count == NULL)
+    weights->met = calloc((size_t)train->classes, sizeof(int64_t));
+    if (weights->weight == NULL || weights->count == NULL || weights->met == NULL)
         abort();
     if (strcmp(text, "balanced") == 0) {
         balance(weights, train);
@@ -162,6 +164,7 @@ void train_class_weights_release(struct train_class_weights *weights)
 {
     free(weights->weight);
     free(weights->count);
+    free(weights->met);
     memset(weights, 0, sizeof *weights);
 }
 
@@ -173,6 +176,7 @@ double train_class_weights_sum(struct train_class_weights *weights, const struct
     if (weights->weight == NULL)
         return data_order_step_images(order, step);
     memset(weights->count, 0, (size_t)weights->classes * sizeof(uint32_t));
+    memset(weights->met, 0, (size_t)weights->classes * sizeof(int64_t));
     for (uint32_t lane = 0; lane < order->lanes; lane++) {
         const uint32_t images = data_order_lane_images(order, step, lane);
 
@@ -182,4 +186,26 @@ double train_class_weights_sum(struct train_class_weights *weights, const struct
     for (int c = 0; c < weights->classes; c++)
         sum += weights->count[c] * weights->weight[c];
     return sum;
+}
+
+void train_class_weights_meet(struct train_class_weights *weights, int n, const int32_t *labels)
+{
+    for (int i = 0; i < n && weights->weight != NULL; i++)
+        weights->met[labels[i]]++;
+}
+
+int train_class_weights_met(struct train_class_weights *weights, struct comm *comm, int64_t images,
+                            double *sum, struct err *err)
+{
+    *sum = weights->weight == NULL ? (double)images : 0;
+    for (int c = 0; c < weights->classes; c += COMM_INTEGERS_MAX) {
+        const int left = weights->classes - c;
+
+        if (comm_sum_integers(comm, weights->met + c,
+                              left < COMM_INTEGERS_MAX ? left : COMM_INTEGERS_MAX, err) < 0)
+            return -1;
+    }
+    for (int c = 0; c < weights->classes; c++)
+        *sum += (double)weights->met[c] * weights->weight[c];
+    return 0;
 }

@@ -8,6 +8,10 @@
  * the whole index with its labels. So each counts the classes of the whole step by itself, as
  * integers, and adds counts times weights in the order of classes: the same bits on every rank,
  * whatever their number.
+ *
+ * Pictures that cannot be decoded are in that sum, with and without weights: a gradient is divided
+ * by what a step should have, so that it is smaller where some are missing. (PyTorch would divide
+ * by what it has.) The mean loss that is reported is of the pictures that were there.
  */
 #ifndef TRAIN_CLASS_WEIGHTS_H
 #define TRAIN_CLASS_WEIGHTS_H
@@ -15,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct comm;
 struct data_index;
 struct data_order;
 struct err;
@@ -23,6 +28,7 @@ struct train_class_weights {
     int classes;
     double *weight;  /* (classes); NULL: all count the same */
     uint32_t *count; /* (classes) scratch of the sum */
+    int64_t *met;    /* (classes) pictures of this rank in the step at hand */
 };
 
 /** Does --class-weights name a file? */
@@ -42,8 +48,15 @@ int train_class_weights_init(struct train_class_weights *weights, const char *te
 void train_class_weights_release(struct train_class_weights *weights);
 
 /** The sum of the labels' weights over all images of a step; their number where all count the
- * same. */
+ * same. Begins a step: none of its pictures is met. */
 double train_class_weights_sum(struct train_class_weights *weights, const struct data_index *train,
                                const struct data_order *order, uint32_t epoch, uint64_t step);
+
+/** Count the labels of pictures that are there. */
+void train_class_weights_meet(struct train_class_weights *weights, int n, const int32_t *labels);
+
+/** The sum of the weights of the labels that all ranks met, `images` of them. Collective. */
+int train_class_weights_met(struct train_class_weights *weights, struct comm *comm, int64_t images,
+                            double *sum, struct err *err);
 
 #endif

@@ -96,89 +96,135 @@ struct agreement {
     int64_t empty; /* micro-batches of which no picture could be decoded: leaves of zeros */
 };
 
-/* As data_stream_next. */
-static int next_batch(struct train_run *run, uint32_t lane_images, struct data_batch *batch,
-                      struct err *err)
+/* A step as this rank works on it. */
+struct work {
+    uint32_t images, leaves; /* as planned */
+    double weight;           /* of the planned images' labels */
+    struct nn_score score;
+    int64_t empty;
+    struct train_times times;
+    double begun_s, computed_s;
+};
+
+static struct work begin_work(struct train_run *run)
 {
-    if (run->same_batch == NULL)
-        return data_stream_next(run->stream, batch, &train_stop_drop, err);
-    *batch = *run->same_batch;
-    batch->n = (int)lane_images;
-    return 1;
+    const struct train_position *const p = &run->position;
+    const uint32_t images = data_order_step_images(&run->order, p->epoch_step);
+    const uint32_t lanes = (uint32_t)run->options->lanes;
+
+    return (struct work){.images = images,
+                         .leaves = images < lanes ? images : lanes,
+                         .weight = train_class_weights_sum(&run->class_weights, &run->dataset.train,
+                                                           &run->order, p->epoch, p->epoch_step),
+                         .begun_s = clock_now_s()};
 }
 
-/* Run one micro-batch of a step with this sum of weights into the tree's next leaf; count it if it
- * has no picture. Returns 1 when given up. */
-static int train_micro_batch(struct train_run *run, double weight, uint32_t lane,
-                             struct nn_score *score, int64_t *empty, struct train_times *times,
+/* The pictures of a lane, or their features: step's n, labels and x or features. They stay until
+ * they are given back. Returns 1 when given up. */
+static int take_pictures(struct train_run *run, uint32_t lane, struct nn_step *step,
+                         struct data_batch *batch, struct err *err)
+{
+    int got = 1;
+
+    if (run->feature_cache != NULL)
+        return train_feature_cache_batch(run->feature_cache, run, lane, step, err);
+    if (run->same_batch != NULL) {
+        *batch = *run->same_batch;
+        batch->n = (int)data_order_lane_images(&run->order, run->position.epoch_step, lane);
+    } else {
+        got = data_stream_next(run->stream, batch, &train_stop_drop, err);
+    }
+    if (got < 0)
+        return err->code == ERR_STOPPED ? 1 : -1;
+    if (got == 0)
+        return err_set(err, ERR_INTERNAL, "the stream of pictures ended early");
+    step->x = batch->x;
+    step->labels = batch->labels;
+    step->n = batch->n;
+    return 0;
+}
+
+static void give_back(struct train_run *run, struct data_batch *batch)
+{
+    if (run->stream != NULL)
+        data_stream_give_back(run->stream, batch);
+}
+
+/* One micro-batch into the tree's next leaf; count it if it has no picture. Returns 1 when given
+ * up. */
+static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *work,
                              struct err *err)
 {
     const double begun = clock_now_s();
-    const uint32_t lane_images =
-        data_order_lane_images(&run->order, run->position.epoch_step, lane);
     struct data_batch batch = {0};
     float *const leaf = comm_tree_sum_leaf(&run->tree);
-    struct nn_step step = {.scale = 1.0f / (float)weight,
+    struct nn_step step = {.scale = 1.0f / (float)work->weight,
                            .class_weights = run->class_weights.weight,
                            .label_smoothing = (float)run->options->label_smoothing,
                            .statistics = leaf,
                            .gradient = leaf + nn_model_measured_count(run->model),
                            .cancel = &train_stop_drop};
-    const int got = run->feature_cache != NULL
-                        ? train_feature_cache_batch(run->feature_cache, run, lane, &step, err)
-                        : next_batch(run, lane_images, &batch, err);
+    const int rc = take_pictures(run, lane, &step, &batch, err);
     const double read = clock_now_s();
     int cancelled = 0;
 
-    times->input_s += read - begun;
-    if (got < 0)
-        return err->code == ERR_STOPPED ? 1 : -1;
-    if (got == 0 && run->feature_cache == NULL)
-        return err_set(err, ERR_INTERNAL, "the stream of pictures ended early");
-    if (run->feature_cache == NULL) {
-        step.x = batch.x;
-        step.labels = batch.labels;
-        step.n = batch.n;
-    }
+    work->times.input_s += read - begun;
+    if (rc != 0)
+        return rc;
     if (step.n > 0) {
-        cancelled = nn_model_train(run->model, &step, score);
+        cancelled = nn_model_train(run->model, &step, &work->score);
+        train_class_weights_meet(&run->class_weights, step.n, step.labels);
     } else {
         memset(leaf, 0, leaf_floats(run) * sizeof *leaf);
-        ++*empty;
+        work->empty++;
     }
-    if (run->same_batch == NULL && run->feature_cache == NULL)
-        data_stream_give_back(run->stream, &batch);
+    give_back(run, &batch);
     if (cancelled)
         return 1;
     comm_tree_sum_push(&run->tree);
-    times->compute_s += clock_now_s() - read;
+    work->times.compute_s += clock_now_s() - read;
     return 0;
 }
 
-/* This rank's lanes, one after the other. */
-static int train_lanes(struct train_run *run, double weight, struct agreement *mine,
-                       struct train_times *times, struct err *err)
+/* This rank's lanes, one after the other. Returns 1 when given up. */
+static int train_lanes(struct train_run *run, struct work *work, struct err *err)
 {
-    struct nn_score score = {0};
-    int64_t empty = 0;
     int rc = 0;
 
-    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
-        const uint32_t own = data_order_lane_images(&run->order, run->position.epoch_step, lane);
+    comm_tree_sum_begin(&run->tree, work->leaves, run->lanes);
+    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
+        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
+            rc = train_micro_batch(run, lane, work, err);
+    if (rc == 0 && lease_lost(run->lease, err))
+        rc = -1;
+    work->computed_s = clock_now_s();
+    return rc;
+}
 
-        if (own > 0)
-            rc = train_micro_batch(run, weight, lane, &score, &empty, times, err);
-    }
-    *mine = (struct agreement){.images = score.images,
-                               .correct = score.correct,
-                               .correct5 = score.correct5,
-                               .loss = score.loss,
-                               .nonfinite = score.nonfinite,
-                               .stop = train_stop_asked != 0,
-                               .dropped = rc == 1,
-                               .failed = rc < 0,
-                               .empty = empty};
-    return rc < 0 ? -1 : 0;
+/* What this rank's lanes came to (rc), made known to all. */
+static int agree(struct train_run *run, const struct work *work, int rc, struct agreement *all,
+                 struct err *err)
+{
+    *all = (struct agreement){.images = work->score.images,
+                              .correct = work->score.correct,
+                              .correct5 = work->score.correct5,
+                              .loss = work->score.loss,
+                              .nonfinite = work->score.nonfinite,
+                              .stop = train_stop_asked != 0,
+                              .dropped = rc == 1,
+                              .failed = rc < 0,
+                              .empty = work->empty};
+    if (comm_sum_integers(run->comm, &all->images, sizeof *all / sizeof(int64_t), err) < 0)
+        return -1;
+    if (all->failed != 0)
+        return train_share_failure(run, rc, err);
+    if (all->dropped != 0 || all->nonfinite == 0)
+        return 0;
+    run->agreed = true;
+    return err_set(err, ERR_INTERNAL,
+                   "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) "
+                   "may be too high; nothing of this step is kept",
+                   (unsigned long long)run->position.step + 1, run->position.epoch);
 }
 
 /* Change weights and running statistics by the sum of all leaves. */
@@ -228,56 +274,43 @@ static void report(struct train_run *run, const struct agreement *all, double we
                   "exchange_s", times->exchange_s, "input_s", times->input_s));
 }
 
+/* Every rank has done its lanes: exchange, new weights, and what is said of the step. */
+static int learn(struct train_run *run, struct work *work, const struct agreement *all,
+                 struct err *err)
+{
+    const double lr = optim_schedule_lr(&run->schedule, images_before(run), work->images);
+    double weight = work->weight, seconds;
+
+    if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
+        return -1;
+    work->times.exchange_s = clock_now_s() - work->computed_s;
+    if (all->images < work->images &&
+        train_class_weights_met(&run->class_weights, run->comm, all->images, &weight, err) < 0)
+        return -1;
+    run->times.input_s += work->times.input_s;
+    run->times.compute_s += work->times.compute_s;
+    run->times.exchange_s += work->times.exchange_s;
+    apply(run, work->leaves - (uint32_t)all->empty, lr);
+    seconds = clock_now_s() - work->begun_s;
+    advance(run, all, weight, seconds);
+    report(run, all, weight, lr, &work->times, seconds);
+    return 0;
+}
+
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
 {
-    const double begun = clock_now_s();
-    const uint32_t images = data_order_step_images(&run->order, run->position.epoch_step);
-    const uint32_t leaves =
-        images < (uint32_t)run->options->lanes ? images : (uint32_t)run->options->lanes;
-    double weight = train_class_weights_sum(&run->class_weights, &run->dataset.train, &run->order,
-                                            run->position.epoch, run->position.epoch_step);
-    const double lr = optim_schedule_lr(&run->schedule, images_before(run), images);
+    struct work work = begin_work(run);
     struct agreement all = {0};
-    struct train_times times = {0};
-    double computed = 0;
-    int rc = 0;
+    const int rc = train_lanes(run, &work, err);
 
-    comm_tree_sum_begin(&run->tree, leaves, run->lanes);
-    rc = train_lanes(run, weight, &all, &times, err);
-    if (rc == 0 && lease_lost(run->lease, err)) {
-        rc = -1;
-        all.failed = 1;
-    }
-    computed = clock_now_s();
-    if (comm_sum_integers(run->comm, &all.images, sizeof all / sizeof(int64_t), err) < 0)
+    if (agree(run, &work, rc, &all, err) < 0)
         return -1;
-    if (all.failed != 0)
-        return train_share_failure(run, rc, err);
     *dropped = all.dropped != 0;
     *stop = all.stop != 0;
     if (*dropped)
         return 0;
-    if (all.nonfinite != 0) {
-        run->agreed = true;
-        return err_set(err, ERR_INTERNAL,
-                       "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) "
-                       "may be too high; nothing of "
-                       "this step is kept",
-                       (unsigned long long)run->position.step + 1, run->position.epoch);
-    }
-    if (all.images == 0) { /* not one picture of the step could be decoded: nothing to learn */
-        advance(run, &all, 0, clock_now_s() - begun);
-        return 0;
-    }
-    if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
-        return -1;
-    times.exchange_s = clock_now_s() - computed;
-    run->times.input_s += times.input_s;
-    run->times.compute_s += times.compute_s;
-    run->times.exchange_s += times.exchange_s;
-    apply(run, leaves - (uint32_t)all.empty, lr);
-    weight *= (double)all.images / images; /* some may have been left out */
-    advance(run, &all, weight, clock_now_s() - begun);
-    report(run, &all, weight, lr, &times, clock_now_s() - begun);
+    if (all.images > 0)
+        return learn(run, &work, &all, err);
+    advance(run, &all, 0, clock_now_s() - work.begun_s); /* nothing could be decoded */
     return 0;
 }

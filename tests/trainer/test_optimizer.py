@@ -102,6 +102,34 @@ class Optimizer(Job):
                   for i, form in enumerate(forms) for ranks, threads in ways[:3 if i == 0 else 1]}
         self.assertEqual(len(found), 2)
 
+    def test_label_smoothing_is_the_same_bits_for_ranks(self):
+        self.uneven()
+        more = dict(data="uneven", global_batch=12, micro_batch=4, class_weights="balanced")
+        models = [self.left_by(1, "none", **more)]
+        models += [self.left_by(ranks, f"smooth-{ranks}", label_smoothing=0.1, **more) for ranks in (1, 2, 3)]
+        self.assertEqual(models[1:], [models[1]] * 3)
+        self.assertNotEqual(*models[:2])
+
+    def test_loss_with_pictures_left_out_is_the_weighted_mean(self):
+        """A third of class "a" cannot be decoded: with a rate of 0, the mean of the others' losses, weighted."""
+        self.uneven()
+        for picture in self.pictures_of("uneven/a")[:2]:
+            with open(picture, "w") as file:
+                file.write("no picture")
+        more = dict(data="uneven", global_batch=21, micro_batch=5, lr=0, augment="none", epochs=1)
+        found = {}
+        for weight in (1, 4, 1e-6):
+            for ranks in (1, 2, 3):
+                shutil.rmtree(self.path("report"), ignore_errors=True)
+                self.left_by(ranks, "model", class_weights=json.dumps({"a": weight, "b": 1}), **more)
+                losses = self.events("step")[0]["loss"], self.events("epoch")[0]["loss"]
+                self.assertEqual(*losses)
+                self.assertEqual(found.setdefault(weight, losses), losses, (weight, ranks))
+        mean_b = found[1e-6][0]
+        mean_a = (found[1][0] * 19 - mean_b * 16) / 3
+        self.assertAlmostEqual(found[4][0], (4 * 3 * mean_a + 16 * mean_b) / (4 * 3 + 16), delta=1e-4)
+        self.assertNotAlmostEqual(mean_a, mean_b, delta=1e-2)
+
     def test_loss_is_the_weighted_mean(self):
         """With a rate of 0 every picture keeps its loss: the mean of all, weighted, is the sum of the classes' parts."""
         self.uneven()
