@@ -38,6 +38,7 @@ static void show_progress(struct train_run *run)
                                                 .of = of,
                                                 .all_done = p->samples,
                                                 .all_of = of * (uint64_t)run->options->epochs,
+                                                .scored = true,
                                                 .loss = sum.loss,
                                                 .accuracy = report_accuracy(&sum)});
     if (run->comm->rank == 0 && is_time_for_a_line(run))
@@ -197,24 +198,26 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
     return 0;
 }
 
-/* Every rank found the same sum, so all do the same. */
+/* Every rank found the same sum, so all do the same. The tables are of the weights that are kept.
+ */
 static int judge(struct train_run *run, const struct report_sum *sum, struct train_tally *tally,
                  struct err *err)
 {
     struct train_position *const p = &run->position;
+    const bool best = report_accuracy(sum) > p->best_accuracy;
 
     if (run->comm->rank == 0)
         report_line_validation(run->comm->host, (int)p->epoch, sum);
     if (train_early_stopping_improves(&run->options->early_stopping, report_accuracy(sum),
                                       p->best_accuracy))
         p->improved_epoch = p->epoch;
-    if (report_accuracy(sum) <= p->best_accuracy)
-        return 0;
-    p->best_accuracy = report_accuracy(sum);
-    p->best_epoch = p->epoch;
-    p->best_step = p->step;
-    train_best_take(&run->best, run->model);
-    return train_tell_classes(run, tally, "validation", err);
+    if (best) {
+        p->best_accuracy = report_accuracy(sum);
+        p->best_epoch = p->epoch;
+        p->best_step = p->step;
+        train_best_take(&run->best, run->model);
+    }
+    return best || !run->options->keep_best ? train_tell_classes(run, tally, "validation", err) : 0;
 }
 
 static int validate(struct train_run *run, struct err *err)
@@ -339,11 +342,12 @@ static int use_best(struct train_run *run, struct err *err)
 
 static int finish(struct train_run *run, struct err *err)
 {
-    char hex[DIGEST_HEX_CHARS] = "", heading[64];
+    char hex[DIGEST_HEX_CHARS] = "", heading[64] = "validation";
     int rc = 0;
 
-    snprintf(heading, sizeof heading, "validation, best in epoch %" PRIu32,
-             run->position.best_epoch);
+    if (run->options->keep_best)
+        snprintf(heading, sizeof heading, "validation, best in epoch %" PRIu32,
+                 run->position.best_epoch);
     train_tell_worst(run, heading);
     if (use_best(run, err) < 0)
         return -1;

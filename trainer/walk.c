@@ -56,6 +56,7 @@ static void show(struct train_run *run, const struct train_rounds *rounds, uint6
     if (rounds->score != NULL) {
         const struct report_sum sum = train_report_sum(rounds->score);
 
+        place.scored = true;
         place.loss = sum.loss;
         place.accuracy = report_accuracy(&sum);
     }

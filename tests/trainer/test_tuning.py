@@ -97,6 +97,15 @@ class Tuning(Job):
                 self.assertEqual(self.left_by(ranks, "with", **more), without, (way, ranks))
                 self.assert_cached("MB in memory")
 
+    def test_progress_of_features_has_no_score(self):
+        self.env["CONVOY_TERMINAL_COLUMNS"] = "200"
+        words = self.options(train_layers="head", augment="none", model="resnet110", image_size=64, max_steps=1)
+        self.assertEqual(self.wait(self.start(*self.foreign(1, *words))), 0, self.err)
+        bars = [bar.rstrip() for bar in re.findall("computing features 1/1 [^\r\n\033]*", self.err)]
+        self.assertTrue(bars, self.err)
+        for bar in bars:
+            self.assertRegex(bar, r"\] +[0-9]+ %$")
+
     def test_same_bits_with_features_in_a_file(self):
         self.left_by(1, "first", max_steps=2)
         more = dict(pretrained=self.file(), epochs=3, micro_batch=6, train_layers="from:layer3", augment_views=2)

@@ -33,14 +33,18 @@ static void format_time(double seconds, char *text, size_t bytes)
         snprintf(text, bytes, "%ld:%02ld", s / 60, s % 60);
 }
 
+/* ": loss 1.2345  ...", or nothing. */
 static void format_facts(const struct report_progress *progress, const struct report_place *place,
                          char *text, size_t bytes)
 {
     const double speed = report_progress_speed(progress, place->all_done);
     char left[32] = "?";
-    int n =
-        snprintf(text, bytes, "loss %.4f  accuracy %.1f %%", place->loss, 100 * place->accuracy);
+    int n = 0;
 
+    *text = '\0';
+    if (place->scored)
+        n = snprintf(text, bytes, ": loss %.4f  accuracy %.1f %%", place->loss,
+                     100 * place->accuracy);
     if (place->all_of > 0 && speed > 0 && n > 0 && (size_t)n < bytes) {
         format_time((double)(place->all_of - place->all_done) / speed, left, sizeof left);
         snprintf(text + n, bytes - (size_t)n, "  %.1f images/s  %s left", speed, left);
@@ -56,7 +60,7 @@ static void draw_bar(const struct report_place *place, double share, const char 
     memset(cells, '.', CELLS);
     memset(cells, '=', (size_t)(full < CELLS ? full : CELLS));
     cells[CELLS] = '\0';
-    snprintf(text, sizeof text, "%s %d/%d [%s] %3.0f %%  %s", place->what, place->epoch + 1,
+    snprintf(text, sizeof text, "%s %d/%d [%s] %3.0f %%%s", place->what, place->epoch + 1,
              place->epochs, cells, 100 * share, facts);
     if (columns > 0 && columns < (int)sizeof text)
         text[columns - 1] = '\0';
@@ -77,7 +81,7 @@ void report_progress_show(struct report_progress *progress, const struct report_
     if (columns > 0)
         draw_bar(place, share, facts, columns);
     else
-        log_info("%s, epoch %d of %d, %.0f %%: %s", place->what, place->epoch + 1, place->epochs,
+        log_info("%s, epoch %d of %d, %.0f %%%s", place->what, place->epoch + 1, place->epochs,
                  100 * share, facts);
 }
 

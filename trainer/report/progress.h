@@ -21,6 +21,7 @@ struct report_place {
     int epoch, epochs;         /* the epoch in work, from 0; of how many */
     uint64_t done, of;         /* images of this pass */
     uint64_t all_done, all_of; /* images of the whole training; 0: unknown */
+    bool scored;               /* whether there are: */
     double loss, accuracy;     /* so far in this pass */
 };
 
