@@ -19,6 +19,7 @@
 #include "trainer/data/order.h"
 #include "trainer/dataset.h"
 #include "trainer/nn/model.h"
+#include "trainer/noted.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/options.h"
 #include "trainer/report/lines.h"
@@ -47,12 +48,6 @@ struct train_position {
     uint32_t best_epoch;
     uint64_t best_step;      /* steps done then */
     uint32_t improved_epoch; /* the last that improved as early stopping sees it */
-};
-
-/* Pictures that are not as they should be. */
-struct train_noted {
-    int64_t count;
-    char first[264]; /* the first that this rank met, "" if none */
 };
 
 /* Where a rank's time went. */
@@ -238,13 +233,6 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
 /** tell.c: log run->worst under a heading, and empty it. */
 void train_tell_worst(struct train_run *run, const char *heading);
 #define TRAIN_WORST_LINES 5
-
-/** tell.c: rank 0 warns of all ranks' run->truncated and run->left_out; their sums are on every
- * rank. Collective. */
-int train_tell_odd(struct train_run *run, int64_t *truncated, int64_t *left_out, struct err *err);
-
-/** walk.c: add what a stream met to run->truncated and run->left_out. */
-void train_note_odd(struct train_run *run, struct data_stream *stream);
 
 /** evaluate.c: the error of every rank where not one picture of an index could be decoded. */
 int train_no_picture(struct train_run *run, const struct data_index *index, struct err *err);

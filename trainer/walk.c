@@ -1,7 +1,5 @@
 #include "trainer/run.h"
 
-#include <stdio.h>
-
 #include "base/err.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
@@ -24,25 +22,6 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                                 .stop_at_bad = o->stop_at_bad};
 
     return data_stream_new(&options, err);
-}
-
-/* quote: stands on both sides of a name that has none. */
-static void note(struct train_noted *noted, uint64_t count, const char *quote, const char *first)
-{
-    if (noted->count == 0)
-        snprintf(noted->first, sizeof noted->first, "%s%s%s", quote, first, quote);
-    noted->count += (int64_t)count;
-}
-
-void train_note_odd(struct train_run *run, struct data_stream *stream)
-{
-    struct data_stream_stats stats = {0};
-
-    if (stream == NULL)
-        return;
-    data_stream_stats(stream, &stats);
-    note(&run->truncated, stats.truncated, "'", stats.truncated_first);
-    note(&run->left_out, stats.left_out, "", stats.left_out_first);
 }
 
 static void show(struct train_run *run, const struct train_rounds *rounds, uint64_t done)

@@ -1,9 +1,12 @@
 /*
  * trainer/optim/adam.h -- Adam and AdamW, as torch.optim.Adam and AdamW define them (no amsgrad).
  *
- *     Adam:   g = gradient + weight_decay * w          AdamW:  g = gradient;  w -= lr *
- * weight_decay * w m = beta1 * m + (1 - beta1) * g                  v = beta2 * v + (1 - beta2) * g
- * * g w -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
+ *     Adam:    g = gradient + weight_decay * w
+ *     AdamW:   g = gradient
+ *              w -= lr * weight_decay * w
+ *     both:    m = beta1 * m + (1 - beta1) * g
+ *              v = beta2 * v + (1 - beta2) * g * g
+ *              w -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
  *
  * Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015
  * (arXiv:1412.6980), algorithm 1; Loshchilov and Hutter, "Decoupled weight decay regularization",

@@ -1,8 +1,9 @@
 /*
  * trainer/optim/sgd.h -- stochastic gradient descent with momentum, as torch.optim.SGD defines it.
  *
- *     g = gradient + weight_decay * w;   m = momentum * m + g;   w -= lr * (nesterov ? g + momentum
- * * m : m)
+ *     g = gradient + weight_decay * w
+ *     m = momentum * m + g
+ *     w -= lr * (nesterov ? g + momentum * m : m)
  *
  * Source: Sutskever et al., "On the importance of initialization and momentum in deep learning",
  * ICML 2013 (Nesterov's form); PyTorch documentation of SGD for the exact variant (no dampening).
