@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Fine-tuning: weights to begin with, frozen layers, other heads: the same bits for any number of ranks and threads and
 after a kill, and what is said of files and options that do not fit."""
+import hashlib
 import json
 import os
 import re
@@ -19,11 +20,11 @@ WAYS = (dict(train_layers="head"), dict(train_layers="from:layer3"),
 
 class Tuning(Job):
     def tensors(self, path):
-        """Name: bytes."""
+        """Name: digest of its bytes, so that what differs can be shown."""
         with open(path, "rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
             data = file.read()
-        return {name: data[slice(*t["data_offsets"])] for name, t in header.items() if name != "__metadata__"}
+        return {name: hashlib.sha256(data[slice(*t["data_offsets"])]).hexdigest() for name, t in header.items() if name != "__metadata__"}
 
     def left_by(self, ranks, name, **more):
         self.assertEqual(self.convoy(ranks, *self.options(model_dir=name, **more)), 0, self.err)
