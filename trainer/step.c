@@ -99,11 +99,12 @@ struct agreement {
 /* A step as this rank works on it. */
 struct work {
     uint32_t images, leaves; /* as planned */
-    double weight;           /* of the planned images' labels */
+    double weight;           /* of the planned images' labels; in the end of those there were */
+    double lr;
     struct nn_score score;
     int64_t empty;
     struct train_times times;
-    double begun_s, computed_s;
+    double begun_s, computed_s, seconds; /* seconds: of the whole step */
 };
 
 static struct work begin_work(struct train_run *run)
@@ -116,6 +117,7 @@ static struct work begin_work(struct train_run *run)
                          .leaves = images < lanes ? images : lanes,
                          .weight = train_class_weights_sum(&run->class_weights, &run->dataset.train,
                                                            &run->order, p->epoch, p->epoch_step),
+                         .lr = optim_schedule_lr(&run->schedule, images_before(run), images),
                          .begun_s = clock_now_s()};
 }
 
@@ -243,8 +245,7 @@ static void apply(struct train_run *run, uint32_t leaves, double lr)
     nn_model_update_running(run->model, run->sum, NN_RUNNING_MOMENTUM);
 }
 
-static void advance(struct train_run *run, const struct agreement *all, double weight,
-                    double seconds)
+static void advance(struct train_run *run, const struct work *work, const struct agreement *all)
 {
     struct train_position *const p = &run->position;
     const struct nn_score score = {.images = all->images,
@@ -256,45 +257,56 @@ static void advance(struct train_run *run, const struct agreement *all, double w
     p->step++;
     p->epoch_step++;
     p->samples += (uint64_t)all->images;
-    p->epoch_s += seconds;
-    p->epoch_weight += weight;
+    p->epoch_s += work->seconds;
+    p->epoch_weight += work->weight;
 }
 
-static void report(struct train_run *run, const struct agreement *all, double weight, double lr,
-                   const struct train_times *times, double seconds)
+static void report(struct train_run *run, const struct work *work, const struct agreement *all)
 {
     const struct train_position *const p = &run->position;
+    const struct train_times *const times = &work->times;
 
-    report_metrics_write(
-        &run->metrics, "step",
-        json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch", (int)p->epoch,
-                  "step", (json_int_t)p->step, "loss", (double)all->loss / NN_LOSS_UNIT / weight,
-                  "accuracy", (double)all->correct / (double)all->images, "lr", lr, "images",
-                  (json_int_t)all->images, "seconds", seconds, "compute_s", times->compute_s,
-                  "exchange_s", times->exchange_s, "input_s", times->input_s));
+    report_metrics_write(&run->metrics, "step",
+                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch",
+                                   (int)p->epoch, "step", (json_int_t)p->step, "loss",
+                                   (double)all->loss / NN_LOSS_UNIT / work->weight, "accuracy",
+                                   (double)all->correct / (double)all->images, "lr", work->lr,
+                                   "images", (json_int_t)all->images, "seconds", work->seconds,
+                                   "compute_s", times->compute_s, "exchange_s", times->exchange_s,
+                                   "input_s", times->input_s));
+}
+
+static void count_times(struct train_run *run, const struct train_times *times)
+{
+    run->times.input_s += times->input_s;
+    run->times.compute_s += times->compute_s;
+    run->times.exchange_s += times->exchange_s;
 }
 
 /* Every rank has done its lanes: exchange, new weights, and what is said of the step. */
 static int learn(struct train_run *run, struct work *work, const struct agreement *all,
                  struct err *err)
 {
-    const double lr = optim_schedule_lr(&run->schedule, images_before(run), work->images);
-    double weight = work->weight, seconds;
-
     if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
         return -1;
     work->times.exchange_s = clock_now_s() - work->computed_s;
-    if (all->images < work->images &&
-        train_class_weights_met(&run->class_weights, run->comm, all->images, &weight, err) < 0)
+    if (all->images < work->images && train_class_weights_met(&run->class_weights, run->comm,
+                                                              all->images, &work->weight, err) < 0)
         return -1;
-    run->times.input_s += work->times.input_s;
-    run->times.compute_s += work->times.compute_s;
-    run->times.exchange_s += work->times.exchange_s;
-    apply(run, work->leaves - (uint32_t)all->empty, lr);
-    seconds = clock_now_s() - work->begun_s;
-    advance(run, all, weight, seconds);
-    report(run, all, weight, lr, &work->times, seconds);
+    count_times(run, &work->times);
+    apply(run, work->leaves - (uint32_t)all->empty, work->lr);
+    work->seconds = clock_now_s() - work->begun_s;
+    advance(run, work, all);
+    report(run, work, all);
     return 0;
+}
+
+/* Not one picture of the step could be decoded: there is nothing to learn. */
+static void skip(struct train_run *run, struct work *work, const struct agreement *all)
+{
+    work->weight = 0;
+    work->seconds = clock_now_s() - work->begun_s;
+    advance(run, work, all);
 }
 
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
@@ -311,6 +323,6 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
         return 0;
     if (all.images > 0)
         return learn(run, &work, &all, err);
-    advance(run, &all, 0, clock_now_s() - work.begun_s); /* nothing could be decoded */
+    skip(run, &work, &all);
     return 0;
 }
