@@ -59,6 +59,10 @@ struct train_model_dir {
 int train_model_dir_open(struct train_model_dir *dir, const char *where, struct err *err);
 void train_model_dir_release(struct train_model_dir *dir);
 
+/** The same for a place that may be none: 1; 0 where there is no config.json: *dir is all zero, and
+ * err says what there is instead; -1. */
+int train_model_dir_find(struct train_model_dir *dir, const char *where, struct err *err);
+
 /** The same from config and labels alone, which another rank has read: they are copied. */
 int train_model_dir_parse(struct train_model_dir *dir, const char *where, const struct buf *config,
                           const struct buf *labels, struct err *err);
@@ -81,14 +85,15 @@ struct nn_model *train_model_dir_network(const struct train_model_dir *dir,
  * or of another shape; then the network's values are undefined. */
 int train_model_dir_load(struct train_model_dir *dir, struct nn_model *model, struct err *err);
 
-/** model_tar.c: the three files out of a tar, compressed or not, wherever in it they lie. Release
- * `files` in any case. ERR_INPUT names `path`: no tar, damaged, or without one of them. */
+/** model_tar.c: the three files out of a tar, compressed or not, wherever in it they lie; none is
+ * taken that this host has no memory for. Release `files` in any case. 1; 0: there is no
+ * config.json, as err says; -1: ERR_INPUT names `path`: no tar, damaged, or without another of
+ * them. */
 int train_model_tar_read(const struct buf *tar, const char *path, struct train_model_files *files,
                          struct err *err);
 void train_model_files_release(struct train_model_files *files);
 
-#define TRAIN_MODEL_CONFIG_BYTES_MAX  ((size_t)1 << 20)
-#define TRAIN_MODEL_LABELS_BYTES_MAX  ((size_t)16 << 20)
-#define TRAIN_MODEL_WEIGHTS_BYTES_MAX ((size_t)4 << 30)
+#define TRAIN_MODEL_CONFIG_BYTES_MAX ((size_t)1 << 20)
+#define TRAIN_MODEL_LABELS_BYTES_MAX ((size_t)16 << 20)
 
 #endif

@@ -2,16 +2,19 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/json.h"
 #include "base/uri.h"
+#include "trainer/checkpoint/place.h"
 #include "trainer/data/place.h"
 #include "trainer/data/transform_text.h"
 #include "trainer/host_memory.h"
 #include "trainer/model_dir.h"
 #include "trainer/nn/model.h"
 #include "trainer/tensors.h"
+#include "trainer/weights_source.h"
 
 #define FORMAT  "convoy-model-1"
 #define CONFIG  "config.json"
@@ -61,40 +64,71 @@ static int load(const char *where, const char *name, size_t bytes_max, struct bu
 static int load_tar(const char *path, struct train_model_files *files, struct err *err)
 {
     struct buf tar = {0};
-    int rc = data_place_load(path, TRAIN_MODEL_WEIGHTS_BYTES_MAX, &tar, err);
+    size_t room = 0;
+    int rc = -1;
 
-    if (rc == 0)
+    if (train_weights_room(&room, err) == 0 && data_place_load(path, room, &tar, err) == 0)
         rc = train_model_tar_read(&tar, path, files, err);
     buf_release(&tar);
     return rc;
 }
 
-/* A folder as SageMaker's channel "model" may be. why: what is said where it is not. */
-static int load_inner_tar(const char *where, struct train_model_files *files, struct err *why)
+static int no_model(const char *where, const char *why, struct err *err)
+{
+    err_set(err, ERR_INPUT, "'%s' is no model that 'convoy train' left: %s", where, why);
+    return 0;
+}
+
+/* 1: the place has a file of this name; 0; -1. */
+static int has(const char *where, const char *name, struct err *err)
+{
+    struct place place = {0};
+    int fd = -1, rc = place_open(&place, where, err);
+
+    if (rc == 0)
+        rc = place_get(&place, name, &fd, err);
+    if (rc > 0)
+        close(fd);
+    place_release(&place);
+    return rc;
+}
+
+/* A folder as SageMaker's channel "model" may be. */
+static int load_inner_tar(const char *where, struct train_model_files *files, struct err *err)
 {
     char *const path = uri_join(where, ARCHIVE);
     struct err missing = {0};
     struct buf tar = {0};
-    int rc = data_place_load(path, TRAIN_MODEL_WEIGHTS_BYTES_MAX, &tar, &missing);
+    size_t room = 0;
+    int rc = train_weights_room(&room, err);
 
-    if (rc == 0)
-        rc = train_model_tar_read(&tar, path, files, why);
-    else
-        err_wrap(why, "'%s' is no model that 'convoy train' left", where);
+    if (rc == 0 && data_place_load(path, room, &tar, &missing) == 0)
+        rc = train_model_tar_read(&tar, path, files, err);
+    else if (rc == 0 && missing.code == ERR_INPUT)
+        rc = no_model(where, "it has no " CONFIG " and no " ARCHIVE, err);
+    else if (rc == 0)
+        rc = err_set(err, missing.code, "%s", missing.msg);
     buf_release(&tar);
     free(path);
     return rc;
 }
 
+/* 1: they are all there; 0: not even a config.json, as err tells; -1. */
 static int load_files(const char *where, struct train_model_files *files, struct err *err)
 {
+    int rc;
+
     if (ends_in(where, ".tar") || ends_in(where, ".tar.gz") || ends_in(where, ".tgz"))
         return load_tar(where, files, err);
-    if (load(where, CONFIG, TRAIN_MODEL_CONFIG_BYTES_MAX, &files->config, err) < 0)
-        return err->code == ERR_INPUT ? load_inner_tar(where, files, err) : -1;
-    if (load(where, LABELS, TRAIN_MODEL_LABELS_BYTES_MAX, &files->labels, err) < 0)
+    if (!train_weights_is_folder(where))
+        return no_model(where, "it is no folder and no tar", err);
+    rc = has(where, CONFIG, err);
+    if (rc == 0)
+        return load_inner_tar(where, files, err);
+    if (rc < 0 || load(where, CONFIG, TRAIN_MODEL_CONFIG_BYTES_MAX, &files->config, err) < 0 ||
+        load(where, LABELS, TRAIN_MODEL_LABELS_BYTES_MAX, &files->labels, err) < 0)
         return -1;
-    return load(where, WEIGHTS, TRAIN_MODEL_WEIGHTS_BYTES_MAX, &files->weights, err);
+    return load(where, WEIGHTS, TRAIN_WEIGHTS_BYTES_MAX, &files->weights, err) < 0 ? -1 : 1;
 }
 
 /* --- class_labels.json --- */
@@ -304,19 +338,25 @@ static int open_weights(struct train_model_dir *dir, const struct buf *bytes, st
     return rc;
 }
 
-int train_model_dir_open(struct train_model_dir *dir, const char *where, struct err *err)
+int train_model_dir_find(struct train_model_dir *dir, const char *where, struct err *err)
 {
     struct train_model_files files = {0};
-    int rc = -1;
+    int rc;
 
     memset(dir, 0, sizeof *dir);
-    if (load_files(where, &files, err) == 0 &&
-        train_model_dir_parse(dir, where, &files.config, &files.labels, err) == 0)
-        rc = open_weights(dir, &files.weights, err);
+    rc = load_files(where, &files, err);
+    if (rc > 0 && (train_model_dir_parse(dir, where, &files.config, &files.labels, err) < 0 ||
+                   open_weights(dir, &files.weights, err) < 0))
+        rc = -1;
     train_model_files_release(&files);
     if (rc < 0)
         train_model_dir_release(dir);
     return rc;
+}
+
+int train_model_dir_open(struct train_model_dir *dir, const char *where, struct err *err)
+{
+    return train_model_dir_find(dir, where, err) > 0 ? 0 : -1;
 }
 
 void train_model_dir_release(struct train_model_dir *dir)

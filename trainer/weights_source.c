@@ -8,13 +8,23 @@
 #include "base/file.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/place.h"
+#include "trainer/host_memory.h"
+#include "trainer/weights/choice.h"
 #include "trainer/weights/packed.h"
-
-#define FILE_BYTES_MAX ((size_t)4 << 30)
 
 bool train_weights_is_folder(const char *path)
 {
     return place_is_s3(path) ? !weights_is_name(path) : file_is_folder(path);
+}
+
+int train_weights_room(size_t *bytes, struct err *err)
+{
+    uint64_t available = 0;
+
+    if (train_host_memory(&available, err) < 0)
+        return -1;
+    *bytes = available < TRAIN_WEIGHTS_BYTES_MAX ? (size_t)available : TRAIN_WEIGHTS_BYTES_MAX;
+    return 0;
 }
 
 static void offer(void *context, const char *name)
@@ -52,24 +62,26 @@ out:
 static int open_packed(struct weights *weights, struct buf *bytes, const char *path,
                        struct buf *name, struct err *err)
 {
-    struct buf unpacked = {0};
-    char *member = NULL;
-    int rc = weights_unpack(bytes->data, bytes->bytes, path, &unpacked, &member, err);
+    struct weights_packed packed = {.bytes = bytes->data, .count = bytes->bytes, .path = path};
+    struct weights_unpacked file = {0};
+    int rc = -1;
 
+    if (train_weights_room(&packed.bytes_max, err) == 0)
+        rc = weights_unpack(&packed, &file, err);
     buf_release(bytes);
     if (rc == 0) {
-        buf_printf(name, "%s: %s", path, member);
-        rc = weights_open_bytes(weights, unpacked.data, unpacked.bytes, buf_text(name), err);
+        buf_printf(name, "%s: %s", path, file.name);
+        rc =
+            weights_open_bytes(weights, file.content.data, file.content.bytes, buf_text(name), err);
     }
-    free(member);
-    buf_release(&unpacked);
+    weights_unpacked_release(&file);
     return rc;
 }
 
 static int open_file(struct weights *weights, const char *path, struct buf *name, struct err *err)
 {
     struct buf bytes = {0};
-    int rc = data_place_load(path, FILE_BYTES_MAX, &bytes, err);
+    int rc = data_place_load(path, TRAIN_WEIGHTS_BYTES_MAX, &bytes, err);
 
     if (rc == 0 && weights_is_packed(bytes.data, bytes.bytes)) {
         rc = open_packed(weights, &bytes, path, name, err);

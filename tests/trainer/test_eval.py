@@ -258,10 +258,20 @@ class Eval(Job):
         for name, content in (("cut.tar.gz", good[:-9000]), ("page.tar.gz", b"<html>404</html>" * 100), ("none.tar.gz", b"")):
             with open(self.path(name), "wb") as file:
                 file.write(content)
-        for name, said in (("two", "no model.safetensors"), ("twice", "more than one config.json"), ("cut", "is no tar"),
+        for name, said in (("two", "no model.safetensors"), ("twice", "more than one config.json"), ("cut", "is cut short"),
                            ("page", "is no tar"), ("none", "")):
             with self.subTest(name):
                 self.refused(f"'{name}.tar.gz'", said, model=f"{name}.tar.gz", ranks=(1,))
+
+    def test_tar_of_more_than_this_host_has(self):
+        """40 KB that unpack to 40 MB of zeros."""
+        shutil.copytree(self.model, self.path("big"))
+        with open(self.path("big/model.safetensors"), "wb") as file:
+            file.truncate(40 << 20)
+        with tarfile.open(self.path("big.tar.gz"), "w:gz") as tar:
+            tar.add(self.path("big"), arcname=".")
+        self.env["CONVOY_HOST_MEMORY"] = str(30 << 20)
+        self.refused("model.safetensors", "'big.tar.gz' has 41 MB", "31 MB", model="big.tar.gz", ranks=(1,))
 
     # --- pictures ---
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -72,32 +73,33 @@ static void put_packed(struct buf *out, const char *const *names, const char *ri
 }
 
 /* In bytes of exactly this size, for ASan. */
-static int unpack(const struct buf *file, size_t bytes, struct buf *out, char **member,
+static int unpack(const struct buf *file, size_t bytes, struct weights_unpacked *out,
                   struct err *err)
 {
     unsigned char *const exact = malloc(bytes + 1);
+    const struct weights_packed packed = {
+        .bytes = exact, .count = bytes, .path = "m.tar.gz", .bytes_max = 1000};
     int rc;
 
     memcpy(exact, file->data, bytes);
     exact[bytes] = 0xff;
-    rc = weights_unpack(exact, bytes, "m.tar.gz", out, member, err);
+    rc = weights_unpack(&packed, out, err);
     free(exact);
     return rc;
 }
 
 static void must_refuse(const char *name, const struct buf *file, size_t bytes, const char *says)
 {
-    struct buf out = {0};
+    struct weights_unpacked out = {0};
     struct err err = {0};
-    char *member = NULL;
 
-    if (unpack(file, bytes, &out, &member, &err) == 0)
+    if (unpack(file, bytes, &out, &err) == 0)
         fail_msg("%s: was unpacked", name);
     if (err.code != ERR_INPUT || strstr(err.msg, says) == NULL ||
         strstr(err.msg, "'m.tar.gz'") == NULL)
         fail_msg("%s: '%s' does not say '%s'", name, err.msg, says);
-    assert_null(member);
-    buf_release(&out);
+    assert_null(out.name);
+    weights_unpacked_release(&out);
 }
 
 static void unpack_finds_the_best_name(void **state)
@@ -115,18 +117,17 @@ static void unpack_finds_the_best_name(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct buf file = {0}, out = {0};
+        struct buf file = {0};
+        struct weights_unpacked out = {0};
         struct err err = {0};
         const char *const right = cases[i].right;
-        char *member = NULL;
 
         put_packed(&file, cases[i].names, right);
         assert_true(weights_is_packed(file.data, file.bytes));
-        must(unpack(&file, file.bytes, &out, &member, &err), &err);
-        assert_string_equal(member, strncmp(right, "./", 2) == 0 ? right + 2 : right);
-        assert_string_equal(buf_text(&out), WEIGHTS);
-        free(member);
-        buf_release(&out);
+        must(unpack(&file, file.bytes, &out, &err), &err);
+        assert_string_equal(out.name, strncmp(right, "./", 2) == 0 ? right + 2 : right);
+        assert_string_equal(buf_text(&out.content), WEIGHTS);
+        weights_unpacked_release(&out);
         buf_release(&file);
     }
 }
@@ -175,23 +176,98 @@ static void unpack_refuses_what_is_damaged(void **state)
     buf_release(&other);
 }
 
+/* A header's field of octal digits, or where these do not do, GNU's number in base 256; and the sum
+ * of the header's bytes (POSIX.1-1988 "ustar"). */
+static void set_size(unsigned char *header, uint64_t bytes)
+{
+    unsigned int sum = 0;
+
+    memset(header + 124, 0, 12);
+    header[124] = 0x80;
+    for (int i = 0; i < 8; i++)
+        header[135 - i] = (unsigned char)(bytes >> (8 * i));
+    memset(header + 148, ' ', 8);
+    for (int i = 0; i < 512; i++)
+        sum += header[i];
+    snprintf((char *)header + 148, 8, "%06o", sum);
+}
+
+/* Sizes that no file has, of files that are wanted and of others. */
+static void unpack_refuses_sizes_before_it_takes_memory(void **state)
+{
+    static const char *const names[] = {"a.txt", "b.txt", "model.pth", NULL};
+    static const struct {
+        uint64_t sizes[3];
+        const char *says;
+    } cases[] = {
+        {{100, INT64_MAX - 1, 6}, "'m.tar.gz'"},
+        {{6, INT64_MAX - 4096, 6}, "far more than a model"},
+        {{6, UINT64_C(9) << 30, 6}, "far more than a model"},
+        {{6, 6, INT64_MAX}, "'m.tar.gz'"},
+        {{6, 6, UINT64_C(4) << 30}, "4294 MB"},
+        {{6, 6, 1001}, "the most here"},
+        {{6, UINT64_C(1) << 30, 6}, "damaged"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct buf tar = {0}, file = {0};
+
+        put_tar(&tar, names, "model.pth");
+        for (size_t at = 0; at < 3; at++)
+            set_size(tar.data + 1024 * at, cases[i].sizes[at]);
+        put_gzip(&file, tar.data, tar.bytes);
+        must_refuse(cases[i].says, &file, file.bytes, cases[i].says);
+        must_refuse(cases[i].says, &tar, tar.bytes, cases[i].says);
+        buf_release(&file);
+        buf_release(&tar);
+    }
+}
+
+static void walk_goes_through_all_files(void **state)
+{
+    static const char *const names[] = {"./config.json", "a/b/model.pth", "z", NULL};
+    struct buf tar = {0};
+    struct weights_packed packed = {.path = "m.tar", .bytes_max = 1000};
+    struct weights_member member;
+    struct weights_walk *walk;
+    struct buf out = {0};
+    struct err err = {0};
+
+    (void)state;
+    put_tar(&tar, names, "a/b/model.pth");
+    packed.bytes = tar.data;
+    packed.count = tar.bytes;
+    walk = weights_walk_open(&packed);
+    for (int i = 0; names[i] != NULL; i++) {
+        assert_int_equal(weights_walk_next(walk, &member, &err), 1);
+        assert_string_equal(member.path, i == 0 ? "config.json" : names[i]);
+        if (i == 1)
+            must(weights_walk_take(walk, &out, &err), &err);
+    }
+    assert_int_equal(weights_walk_next(walk, &member, &err), 0);
+    assert_string_equal(buf_text(&out), WEIGHTS);
+    weights_walk_close(walk);
+    buf_release(&out);
+    buf_release(&tar);
+}
+
 /* Two gzips behind each other, as `cat` makes them, and zeros behind the last. */
 static void unpack_takes_several_gzips_and_padding(void **state)
 {
     static const char *const names[] = {"config.json", "model.pth", NULL};
-    struct buf tar = {0}, file = {0}, out = {0};
+    struct buf tar = {0}, file = {0};
+    struct weights_unpacked out = {0};
     struct err err = {0};
-    char *member = NULL;
 
     (void)state;
     put_tar(&tar, names, "model.pth");
     put_gzip(&file, tar.data, 700);
     put_gzip(&file, tar.data + 700, tar.bytes - 700);
     buf_append(&file, "\0\0\0\0\0\0\0\0", 8);
-    must(unpack(&file, file.bytes, &out, &member, &err), &err);
-    assert_string_equal(buf_text(&out), WEIGHTS);
-    free(member);
-    buf_release(&out);
+    must(unpack(&file, file.bytes, &out, &err), &err);
+    assert_string_equal(buf_text(&out.content), WEIGHTS);
+    weights_unpacked_release(&out);
     buf_release(&file);
     buf_release(&tar);
 }
@@ -205,17 +281,16 @@ static void unpack_survives_changed_bytes(void **state)
     (void)state;
     put_tar(&tar, names, "./model.pth");
     for (size_t i = 0; i < tar.bytes; i++) {
-        struct buf file = {0}, out = {0};
+        struct buf file = {0};
+        struct weights_unpacked out = {0};
         struct err err = {0};
         const unsigned char byte = tar.data[i];
-        char *member = NULL;
 
         tar.data[i] = (unsigned char)(i % 3 == 0 ? 0xff : i % 3 == 1 ? byte ^ 0x40 : 0x80);
         put_gzip(&file, tar.data, tar.bytes);
-        assert_true(unpack(&file, file.bytes, &out, &member, &err) == 0 || err.code == ERR_INPUT);
+        assert_true(unpack(&file, file.bytes, &out, &err) == 0 || err.code == ERR_INPUT);
         tar.data[i] = byte;
-        free(member);
-        buf_release(&out);
+        weights_unpacked_release(&out);
         buf_release(&file);
     }
     buf_release(&tar);
@@ -227,6 +302,8 @@ int main(void)
         cmocka_unit_test(unpack_finds_the_best_name),
         cmocka_unit_test(unpack_refuses_what_has_no_weights_or_several),
         cmocka_unit_test(unpack_refuses_what_is_damaged),
+        cmocka_unit_test(unpack_refuses_sizes_before_it_takes_memory),
+        cmocka_unit_test(walk_goes_through_all_files),
         cmocka_unit_test(unpack_takes_several_gzips_and_padding),
         cmocka_unit_test(unpack_survives_changed_bytes),
     };

@@ -3,90 +3,35 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <errno.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
-#include "base/buf.h"
 #include "base/err.h"
+#include "trainer/weights/choice.h"
 
-#define GZIP_WINDOW        (15 + 16) /* zlib.h: the largest window, and a gzip around it */
-#define UNPACKED_BYTES_MAX ((size_t)4 << 30)
-#define STEP_BYTES         ((size_t)1 << 20)
+#define GZIP_WINDOW (15 + 16) /* zlib.h: the largest window, and a gzip around it */
+#define STEP_BYTES  ((size_t)1 << 20)
 
-/* --- which file --- */
+/* The bytes of the tar, step by step. */
+struct source {
+    const struct weights_packed *packed;
+    z_stream z;
+    bool gzip, ended;    /* ended: nothing comes any more */
+    uint64_t unpacked;   /* bytes so far */
+    unsigned char *step; /* (STEP_BYTES) of a gzip */
+    struct err err;      /* what is wrong with the gzip, where something is */
+};
 
-static bool ends_with(const char *name, const char *end)
-{
-    const size_t bytes = strlen(name), tail = strlen(end);
-
-    return bytes > tail && strcmp(name + bytes - tail, end) == 0;
-}
-
-/* 0: no weights. */
-static int rank_of(const char *name)
-{
-    if (strcmp(name, "model.safetensors") == 0)
-        return 5;
-    if (strcmp(name, "model.pth") == 0)
-        return 4;
-    if (ends_with(name, ".safetensors") || ends_with(name, ".pth") || ends_with(name, ".pt"))
-        return 3;
-    if (strcmp(name, "model.tar.gz") == 0)
-        return 2;
-    return ends_with(name, ".tar.gz") || ends_with(name, ".tgz");
-}
-
-bool weights_is_name(const char *name)
-{
-    return rank_of(name) > 0;
-}
-
-static char *copy_of(const char *name)
-{
-    char *const copy = strdup(name);
-
-    if (copy == NULL)
-        abort();
-    return copy;
-}
-
-void weights_choice_offer(struct weights_choice *choice, const char *name)
-{
-    const int rank = name[0] != '.' ? rank_of(name) : 0; /* hidden ones are half-written */
-
-    choice->params |= ends_with(name, ".params");
-    if (rank > choice->rank) {
-        weights_choice_release(choice);
-        choice->name = copy_of(name);
-        choice->rank = rank;
-    } else if (rank > 0 && rank == choice->rank && choice->other == NULL) {
-        choice->other = copy_of(name);
-    }
-}
-
-int weights_choice_settle(const struct weights_choice *choice, const char *path, struct err *err)
-{
-    if (choice->name == NULL)
-        return err_set(err, ERR_INPUT,
-                       "'%s' has no weights in it: model.safetensors, or another .safetensors or "
-                       ".pth file%s",
-                       path, choice->params ? " (MXNet's .params cannot be read)" : "");
-    if (choice->other != NULL)
-        return err_set(err, ERR_INPUT, "'%s' has both '%s' and '%s': name the file that is meant",
-                       path, choice->name, choice->other);
-    return 0;
-}
-
-void weights_choice_release(struct weights_choice *choice)
-{
-    const bool params = choice->params;
-
-    free(choice->name);
-    free(choice->other);
-    *choice = (struct weights_choice){.params = params};
-}
+struct weights_walk {
+    struct source source;
+    struct archive *archive;
+    struct archive_entry *entry;
+    int entries;
+};
 
 /* --- gzip --- */
 
@@ -95,173 +40,233 @@ bool weights_is_packed(const void *bytes, size_t count)
     return count >= 2 && memcmp(bytes, "\x1f\x8b", 2) == 0;
 }
 
-/* Give zlib more to read and more room, where it has none. */
-static int feed(z_stream *z, const unsigned char *bytes, size_t count, struct buf *tar,
-                const char *path, struct err *err)
+static size_t left_of(const struct source *s)
 {
-    const size_t left = count - (size_t)(z->next_in - bytes);
-
-    z->avail_in = left < UINT_MAX ? (uInt)left : UINT_MAX;
-    if (tar->bytes > UNPACKED_BYTES_MAX)
-        return err_set(err, ERR_INPUT, "'%s' has more than %zu bytes unpacked: refused", path,
-                       UNPACKED_BYTES_MAX);
-    if (buf_reserve(tar, STEP_BYTES, err) < 0)
-        return err_wrap(err, "cannot unpack '%s'", path);
-    z->next_out = tar->data + tar->bytes;
-    z->avail_out = (uInt)STEP_BYTES;
-    return 0;
+    return s->packed->count - (size_t)(s->z.next_in - (const unsigned char *)s->packed->bytes);
 }
 
 /* One gzip behind the other is one file too; what else stands behind it is padding. */
-static int inflate_all(z_stream *z, const unsigned char *bytes, size_t count, struct buf *tar,
-                       const char *path, struct err *err)
+static void end_gzip(struct source *s)
 {
-    int rc = Z_OK;
+    if (weights_is_packed(s->z.next_in, left_of(s)))
+        inflateReset(&s->z);
+    else
+        s->ended = true;
+}
 
-    z->next_in = (z_const Bytef *)bytes;
-    while (rc != Z_STREAM_END) {
-        if (feed(z, bytes, count, tar, path, err) < 0)
-            return -1;
-        rc = inflate(z, Z_NO_FLUSH);
-        tar->bytes += STEP_BYTES - z->avail_out;
-        if (rc == Z_BUF_ERROR)
-            return err_set(err, ERR_INPUT, "'%s' is cut short", path);
-        if (rc != Z_OK && rc != Z_STREAM_END)
-            return err_set(err, ERR_INPUT, "'%s' is damaged: %s", path,
-                           z->msg != NULL ? z->msg : "no gzip");
-        if (rc == Z_STREAM_END &&
-            weights_is_packed(z->next_in, count - (size_t)(z->next_in - bytes))) {
-            inflateReset(z);
-            rc = Z_OK;
-        }
-    }
+static int inflate_more(struct source *s)
+{
+    const size_t left = left_of(s);
+    int rc;
+
+    s->z.avail_in = left < UINT_MAX ? (uInt)left : UINT_MAX;
+    rc = inflate(&s->z, Z_NO_FLUSH);
+    if (rc == Z_BUF_ERROR)
+        return err_set(&s->err, ERR_INPUT, "'%s' is cut short", s->packed->path);
+    if (rc == Z_STREAM_END)
+        end_gzip(s);
+    else if (rc != Z_OK)
+        return err_set(&s->err, ERR_INPUT, "'%s' is damaged: %s", s->packed->path,
+                       s->z.msg != NULL ? s->z.msg : "no gzip");
     return 0;
 }
 
-static int gunzip(const void *bytes, size_t count, struct buf *tar, const char *path,
-                  struct err *err)
+/* Fill the step; *bytes is 0 at the end. */
+static int unpack_step(struct source *s, size_t *bytes)
 {
-    z_stream z = {0};
-    int rc;
+    s->z.next_out = s->step;
+    s->z.avail_out = (uInt)STEP_BYTES;
+    while (!s->ended && s->z.avail_out > 0)
+        if (inflate_more(s) < 0)
+            return -1;
+    *bytes = STEP_BYTES - s->z.avail_out;
+    s->unpacked += *bytes;
+    if (s->unpacked > WEIGHTS_UNPACKED_BYTES_MAX)
+        return err_set(&s->err, ERR_INPUT, "'%s' holds far more than a model", s->packed->path);
+    return 0;
+}
 
-    if (inflateInit2(&z, GZIP_WINDOW) != Z_OK)
-        return err_set(err, ERR_MEMORY, "no memory to unpack '%s'", path);
-    rc = inflate_all(&z, bytes, count, tar, path, err);
-    inflateEnd(&z);
-    return rc;
+/* libarchive asks for more. */
+static la_ssize_t read_step(struct archive *archive, void *context, const void **bytes)
+{
+    struct source *const s = context;
+    size_t count = 0;
+
+    if (!s->gzip) {
+        *bytes = s->packed->bytes;
+        count = s->ended ? 0 : s->packed->count;
+        s->ended = true;
+        return (la_ssize_t)count;
+    }
+    *bytes = s->step;
+    if (unpack_step(s, &count) == 0)
+        return (la_ssize_t)count;
+    archive_set_error(archive, EIO, "%s", s->err.msg);
+    return ARCHIVE_FATAL;
+}
+
+static void open_source(struct source *s, const struct weights_packed *packed)
+{
+    s->packed = packed;
+    s->gzip = weights_is_packed(packed->bytes, packed->count);
+    if (!s->gzip)
+        return;
+    s->step = malloc(STEP_BYTES);
+    if (s->step == NULL || inflateInit2(&s->z, GZIP_WINDOW) != Z_OK)
+        abort();
+    s->z.next_in = (z_const Bytef *)packed->bytes;
+}
+
+/* libarchive ends where the tar does: the gzip's sum stands behind that. */
+static int drain(struct source *s)
+{
+    size_t bytes = 0;
+
+    while (s->gzip && !s->ended)
+        if (unpack_step(s, &bytes) < 0)
+            return -1;
+    return 0;
 }
 
 /* --- tar --- */
 
-static struct archive *open_tar(const struct buf *tar)
+struct weights_walk *weights_walk_open(const struct weights_packed *packed)
 {
-    struct archive *const archive = archive_read_new();
+    struct weights_walk *const walk = calloc(1, sizeof *walk);
 
-    if (archive == NULL)
+    if (walk == NULL || (walk->archive = archive_read_new()) == NULL)
         abort();
-    archive_read_support_format_tar(archive);
-    archive_read_support_format_empty(archive);
-    archive_read_open_memory(archive, tar->data, tar->bytes); /* its failure is the header's too */
-    return archive;
+    open_source(&walk->source, packed);
+    archive_read_support_format_tar(walk->archive);
+    archive_read_support_format_empty(walk->archive);
+    archive_read_open(walk->archive, &walk->source, NULL, read_step,
+                      NULL); /* its failure is the first header's too */
+    return walk;
 }
 
-/* 1: a member; 0: the end. */
-static int next_member(struct archive *archive, struct archive_entry **entry, const char *path,
-                       struct err *err)
+void weights_walk_close(struct weights_walk *walk)
 {
-    const int rc = archive_read_next_header(archive, entry);
-
-    if (rc == ARCHIVE_EOF)
-        return 0;
-    if (rc == ARCHIVE_OK || rc == ARCHIVE_WARN)
-        return 1;
-    return err_set(err, ERR_INPUT, "'%s' has no tar in its gzip, or a damaged one: %s", path,
-                   archive_error_string(archive));
+    if (walk == NULL)
+        return;
+    archive_read_free(walk->archive);
+    if (walk->source.gzip)
+        inflateEnd(&walk->source.z);
+    free(walk->source.step);
+    free(walk);
 }
 
-/* A file's name in the topmost folder; NULL for all else. */
-static const char *top_name(struct archive_entry *entry)
+/* What the gzip says of itself comes before what the tar in it looks like. */
+static int damaged(struct weights_walk *walk, struct err *err)
 {
-    const char *name = archive_entry_pathname(entry);
+    const struct source *const s = &walk->source;
+    const char *const why = archive_error_string(walk->archive);
 
-    if (name == NULL || archive_entry_filetype(entry) != AE_IFREG ||
-        archive_entry_hardlink(entry) != NULL)
-        return NULL;
-    if (strncmp(name, "./", 2) == 0)
-        name += 2;
-    return strchr(name, '/') == NULL ? name : NULL;
+    if (s->err.code != ERR_NONE)
+        return err_set(err, s->err.code, "%s", s->err.msg);
+    return err_set(err, ERR_INPUT, "'%s' is no tar, or a damaged one: %s", s->packed->path,
+                   why != NULL ? why : "unknown reason");
 }
 
-static int choose(const struct buf *tar, struct weights_choice *choice, const char *path,
-                  struct err *err)
+/* Files, and nothing that stands for one. */
+static bool is_file(struct archive_entry *entry)
 {
-    struct archive *const archive = open_tar(tar);
-    struct archive_entry *entry = NULL;
-    int rc = 0;
-
-    while ((rc = next_member(archive, &entry, path, err)) > 0) {
-        const char *const name = top_name(entry);
-
-        if (name != NULL)
-            weights_choice_offer(choice, name);
-    }
-    archive_read_free(archive);
-    return rc < 0 ? -1 : weights_choice_settle(choice, path, err);
+    return archive_entry_pathname(entry) != NULL && archive_entry_filetype(entry) == AE_IFREG &&
+           archive_entry_hardlink(entry) == NULL;
 }
 
-/* The whole tar is in memory: no member can be longer. */
-static int copy_member(struct archive *archive, struct archive_entry *entry, size_t tar_bytes,
-                       const char *path, struct buf *out, struct err *err)
+/* A header can say anything. */
+static bool is_too_much(const struct weights_walk *walk)
 {
-    const la_int64_t bytes = archive_entry_size(entry);
-    la_ssize_t got = 0;
+    const la_int64_t bytes = archive_entry_size(walk->entry);
 
-    if (bytes < 0 || (uint64_t)bytes > tar_bytes)
-        return err_set(err, ERR_INPUT, "'%s' is damaged: '%s' is longer than the tar", path,
-                       top_name(entry));
-    if (buf_reserve(out, (size_t)bytes + 1, err) < 0)
-        return err_wrap(err, "cannot unpack '%s'", path);
-    got = archive_read_data(archive, out->data + out->bytes, (size_t)bytes);
-    if (got != bytes)
-        return err_set(err, ERR_INPUT, "'%s' is damaged: its '%s' is cut short", path,
-                       top_name(entry));
-    out->bytes += (size_t)bytes;
+    return walk->entries > WEIGHTS_PACKED_FILES_MAX || bytes < 0 ||
+           (uint64_t)bytes > WEIGHTS_UNPACKED_BYTES_MAX;
+}
+
+int weights_walk_next(struct weights_walk *walk, struct weights_member *member, struct err *err)
+{
+    do {
+        const int rc = archive_read_next_header(walk->archive, &walk->entry);
+
+        if (rc == ARCHIVE_EOF && drain(&walk->source) == 0)
+            return 0;
+        if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN)
+            return damaged(walk, err);
+        walk->entries++;
+        if (is_too_much(walk))
+            return err_set(err, ERR_INPUT, "'%s' holds far more than a model",
+                           walk->source.packed->path);
+    } while (!is_file(walk->entry));
+    member->path = archive_entry_pathname(walk->entry);
+    if (strncmp(member->path, "./", 2) == 0)
+        member->path += 2;
+    member->bytes = (size_t)archive_entry_size(walk->entry);
+    return 1;
+}
+
+int weights_walk_take(struct weights_walk *walk, struct buf *out, struct err *err)
+{
+    const struct weights_packed *const packed = walk->source.packed;
+    const char *const name = archive_entry_pathname(walk->entry);
+    const size_t bytes = (size_t)archive_entry_size(walk->entry);
+    la_ssize_t got;
+
+    if (bytes > packed->bytes_max)
+        return err_set(err, ERR_INPUT, "'%s' in '%s' has %zu MB, and %zu MB are the most here",
+                       name, packed->path, bytes / 1000000, packed->bytes_max / 1000000);
+    if (!walk->source.gzip && bytes > packed->count)
+        return err_set(err, ERR_INPUT, "'%s' is damaged: '%s' is longer than the tar", packed->path,
+                       name);
+    if (buf_reserve(out, bytes + 1, err) < 0)
+        return err_wrap(err, "cannot unpack '%s'", packed->path);
+    got = archive_read_data(walk->archive, out->data + out->bytes, bytes);
+    if (got < 0)
+        return damaged(walk, err);
+    if ((size_t)got != bytes)
+        return err_set(err, ERR_INPUT, "'%s' is damaged: its '%s' is cut short", packed->path,
+                       name);
+    out->bytes += bytes;
     return 0;
 }
 
-static int extract(const struct buf *tar, const char *member, const char *path, struct buf *out,
-                   struct err *err)
-{
-    struct archive *const archive = open_tar(tar);
-    struct archive_entry *entry = NULL;
-    const char *name = NULL;
-    int rc = 0;
+/* --- weights --- */
 
-    do {
-        rc = next_member(archive, &entry, path, err);
-        name = rc > 0 ? top_name(entry) : NULL;
-    } while (rc > 0 && (name == NULL || strcmp(name, member) != 0));
-    if (rc > 0)
-        rc = copy_member(archive, entry, tar->bytes, path, out, err);
-    else if (rc == 0)
-        rc = err_set(err, ERR_INTERNAL, "'%s' has '%s' no more", path, member);
-    archive_read_free(archive);
+/* The best so far is taken as it comes, since a tar is walked through once. */
+static int take_best(struct weights_walk *walk, struct weights_choice *choice, struct buf *out,
+                     struct err *err)
+{
+    struct weights_member member;
+    int rc;
+
+    while ((rc = weights_walk_next(walk, &member, err)) > 0) {
+        if (strchr(member.path, '/') != NULL || !weights_choice_offer(choice, member.path))
+            continue;
+        out->bytes = 0;
+        if (weights_walk_take(walk, out, err) < 0)
+            return -1;
+    }
     return rc;
 }
 
-int weights_unpack(const void *bytes, size_t count, const char *path, struct buf *out,
-                   char **member, struct err *err)
+int weights_unpack(const struct weights_packed *packed, struct weights_unpacked *out,
+                   struct err *err)
 {
+    struct weights_walk *const walk = weights_walk_open(packed);
     struct weights_choice choice = {0};
-    struct buf tar = {0};
-    int rc = -1;
+    int rc = take_best(walk, &choice, &out->content, err);
 
-    if (gunzip(bytes, count, &tar, path, err) == 0 && choose(&tar, &choice, path, err) == 0 &&
-        extract(&tar, choice.name, path, out, err) == 0) {
-        *member = copy_of(choice.name);
-        rc = 0;
-    }
+    if (rc == 0)
+        rc = weights_choice_settle(&choice, packed->path, err);
+    if (rc == 0 && (out->name = strdup(choice.name)) == NULL)
+        abort();
     weights_choice_release(&choice);
-    buf_release(&tar);
+    weights_walk_close(walk);
     return rc;
+}
+
+void weights_unpacked_release(struct weights_unpacked *unpacked)
+{
+    buf_release(&unpacked->content);
+    free(unpacked->name);
+    *unpacked = (struct weights_unpacked){0};
 }
