@@ -2,13 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "trainer/checkpoint/place.h"
 #include "trainer/data/files.h"
 #include "trainer/data/index.h"
 #include "trainer/data/stream.h"
@@ -17,18 +14,12 @@
 #include "trainer/model_dir.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
+#include "trainer/output.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 
 #define TOP_DEFAULT 5
 #define DEPTH       TRAIN_BATCHES_AHEAD_EVALUATION
-
-/* Where lines go. */
-struct sink {
-    struct place place;
-    char *name; /* in the place; NULL: stdout */
-    struct file_new file;
-};
 
 struct predictor {
     const struct train_infer_options *options;
@@ -39,77 +30,11 @@ struct predictor {
     float *logits;                 /* (batch, classes) */
     struct train_guess *guesses;   /* (classes) */
     struct report_guess *reported; /* (top) */
-    struct sink sink;
+    struct train_output output;
     struct buf lines;    /* that were not written yet */
     size_t done, bad;    /* predictions; pictures without one */
     char first_bad[264]; /* why */
 };
-
-/* --- the output --- */
-
-static int name_output(struct sink *sink, const char *path, struct err *err)
-{
-    const char *const slash = strrchr(path, '/');
-    char *const folder = slash == NULL   ? strdup(".")
-                         : slash == path ? strdup("/")
-                                         : strndup(path, (size_t)(slash - path));
-    struct stat stat_of;
-    int rc;
-
-    sink->name = strdup(slash != NULL ? slash + 1 : path);
-    if (folder == NULL || sink->name == NULL)
-        abort();
-    if (*sink->name == '\0' ||
-        (!place_is_s3(path) && stat(path, &stat_of) == 0 && !S_ISREG(stat_of.st_mode)))
-        rc = err_set(err, ERR_USAGE, "'%s' is no name of a file", path);
-    else
-        rc = place_open(&sink->place, folder, err);
-    free(folder);
-    return rc;
-}
-
-/* Before minutes of work: can it be written? */
-static int open_sink(struct sink *sink, const char *path, struct err *err)
-{
-    sink->file.fd = -1;
-    if (path == NULL)
-        return 0;
-    if (name_output(sink, path, err) == 0 && place_check_writable(&sink->place, err) == 0 &&
-        place_begin(&sink->place, sink->name, &sink->file, err) == 0)
-        return 0;
-    if (err->code == ERR_IO)
-        err->code = ERR_USAGE;
-    return err_wrap(err, "--output");
-}
-
-static int write_lines(struct sink *sink, struct buf *lines, struct err *err)
-{
-    int rc = 0;
-
-    if (sink->name != NULL)
-        rc = file_new_write(&sink->file, lines->data, lines->bytes, err);
-    else if (fwrite(lines->data, 1, lines->bytes, stdout) != lines->bytes || fflush(stdout) != 0)
-        rc = err_set(err, ERR_IO, "cannot write the results to stdout: is its disk full?");
-    lines->bytes = 0;
-    return rc;
-}
-
-static int commit(struct sink *sink, struct err *err)
-{
-    if (sink->name == NULL)
-        return 0;
-    return place_commit(&sink->place, sink->name, &sink->file, PLACE_REPLACE, err) < 0
-               ? err_wrap(err, "--output")
-               : 0;
-}
-
-static void close_sink(struct sink *sink)
-{
-    if (sink->name != NULL)
-        file_new_release(&sink->file);
-    free(sink->name);
-    place_release(&sink->place);
-}
 
 /* --- a batch --- */
 
@@ -169,7 +94,7 @@ static int take_batch(struct predictor *p, const struct data_batch *batch, struc
             b++;
         }
     }
-    return write_lines(&p->sink, &p->lines, err);
+    return train_output_write(&p->output, &p->lines, err);
 }
 
 static void tell_truncated(struct data_stream *stream)
@@ -266,7 +191,7 @@ static int finish(struct predictor *p, double begun_s, struct err *err)
     if (p->bad > 0)
         log_warn("%zu pictures could not be predicted; the first: %s", p->bad, p->first_bad);
     log_info("%zu pictures in %.1f s", p->done, clock_now_s() - begun_s);
-    return commit(&p->sink, err);
+    return train_output_commit(&p->output, err);
 }
 
 static int predict(struct predictor *p, struct err *err)
@@ -276,7 +201,8 @@ static int predict(struct predictor *p, struct err *err)
     if (train_model_dir_open(&p->dir, p->options->model, err) < 0)
         return err_wrap(err, "--model");
     if (choose_top(p, err) < 0 || open_pictures(p, err) < 0 || make_network(p, err) < 0 ||
-        open_sink(&p->sink, p->options->output, err) < 0)
+        train_output_open(&p->output, p->options->output, err) < 0 ||
+        train_output_begin(&p->output, err) < 0)
         return -1;
     begun_s = clock_now_s();
     return predict_all(p, err) < 0 ? -1 : finish(p, begun_s, err);
@@ -290,7 +216,7 @@ int train_predict(const struct train_infer_options *options, struct err *err)
 
     nn_threads_init(p.threads);
     rc = predict(&p, err);
-    close_sink(&p.sink);
+    train_output_close(&p.output);
     free(p.logits);
     free(p.guesses);
     free(p.reported);
