@@ -1,29 +1,22 @@
 #include "trainer/export.h"
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/option.h"
-#include "base/uri.h"
-#include "trainer/checkpoint/place.h"
-#include "trainer/data/place.h"
+#include "trainer/model_dir.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/model.h"
+#include "trainer/output.h"
 #include "trainer/tensors.h"
 #include "trainer/weights/torch.h"
 #include "trainer/weights_source.h"
 
-#define CONFIG           "config.json"
-#define CONFIG_BYTES_MAX ((size_t)1 << 20)
-#define CLASSES_MAX      (1 << 24)
-#define TRACKED          "num_batches_tracked"
+#define TRACKED "num_batches_tracked"
 
 static const struct option_spec table[] = {
     {.name = "model",
@@ -57,71 +50,18 @@ void train_export_help(FILE *out)
 
 struct export
 {
-    struct weights weights;
-    struct buf source; /* what they were read from */
+    struct train_model_dir dir;    /* where there is a config.json */
+    struct weights alone;          /* where there is none */
+    const struct weights *weights; /* of the two */
+    struct buf source;             /* what they were read from */
     struct safetensors_entry *entries;
     size_t count;
     char network[160]; /* in words; "" where no config.json tells */
 };
 
-/* The model folder's config.json; *config is NULL where there is none. */
-static int load_config(const char *folder, json_t **config, struct err *err)
-{
-    char *const path = uri_join(folder, CONFIG);
-    struct place place = {0};
-    struct buf text = {0};
-    int fd = -1, rc = place_open(&place, folder, err);
-
-    *config = NULL;
-    if (rc == 0)
-        rc = place_get(&place, CONFIG, &fd, err);
-    if (rc > 0) {
-        close(fd);
-        rc = data_place_load(path, CONFIG_BYTES_MAX, &text, err);
-        if (rc == 0)
-            *config = json_read_text((const char *)text.data, text.bytes, path, err);
-        rc = *config != NULL ? 0 : -1;
-    }
-    buf_release(&text);
-    place_release(&place);
-    free(path);
-    return rc;
-}
-
-/* The network that config.json tells, for its tensors' names and shapes. */
-static struct nn_model *build(const json_t *config, const char *what, struct export *export,
-                              struct err *err)
-{
-    const json_t *const parameters = json_object_get(config, "hyperparameters");
-    struct nn_model_options options = {.micro_batch_max = 1};
-    const char *head = "linear";
-    int64_t classes = 0;
-
-    if (json_read_string(config, "model", &options.name, what, err) < 0 ||
-        json_read_integer(config, "classes", 2, CLASSES_MAX, &classes, what, err) < 0)
-        return NULL;
-    options.classes = (int)classes;
-    options.image_size = nn_model_default_image_size(options.name);
-    if (options.image_size == 0) {
-        err_set(err, ERR_INPUT, "'%s': the model '%s' is not one of %s", what, options.name,
-                nn_model_names());
-        return NULL;
-    }
-    if (json_object_get(parameters, "head") != NULL &&
-        (json_read_string(parameters, "head", &head, what, err) < 0 ||
-         nn_tuning_parse_head(&options.tuning, options.name, head, err) < 0)) {
-        err_wrap(err, "'%s': head", what);
-        return NULL;
-    }
-    snprintf(export->network, sizeof export->network, "%s of %d classes, head %s", options.name,
-             options.classes, head);
-    nn_threads_init(1);
-    return nn_model_new(&options, err);
-}
-
 static int refuse(const struct export *export, const char *name, const char *why, struct err *err)
 {
-    return err_set(err, ERR_INPUT, "'%s' is not what its " CONFIG " says (%s): '%s': %s",
+    return err_set(err, ERR_INPUT, "'%s' is not what its config.json says (%s): '%s': %s",
                    buf_text((struct buf *)&export->source), export->network, name, why);
 }
 
@@ -138,7 +78,7 @@ static int take_tracked(struct export *export, const struct nn_tensor *variance,
         return 0;
     buf_append(&name, variance->name, bytes - tail);
     buf_printf(&name, TRACKED);
-    entry = weights_find(&export->weights, buf_text(&name));
+    entry = weights_find(export->weights, buf_text(&name));
     if (entry == NULL || entry->type != SAFETENSORS_I64 || entry->dims != 0)
         rc = refuse(export, buf_text(&name), "it is not there, or no integer", err);
     else
@@ -150,8 +90,8 @@ static int take_tracked(struct export *export, const struct nn_tensor *variance,
 /* Which tensor of the file did not come along? */
 static int check_strays(const struct export *export, struct err *err)
 {
-    for (size_t i = 0; i < export->weights.count; i++) {
-        const char *const name = export->weights.tensors[i].name;
+    for (size_t i = 0; i < export->weights->count; i++) {
+        const char *const name = export->weights->tensors[i].name;
         size_t at = 0;
 
         while (at < export->count && strcmp(export->entries[at].name, name) != 0)
@@ -168,7 +108,7 @@ static int take_network(struct export *export, const struct nn_model *model, str
 
     for (size_t i = 0; i < nn_model_tensor_count(model); i++) {
         const struct safetensors_entry *const entry =
-            weights_find(&export->weights, tensors[i].name);
+            weights_find(export->weights, tensors[i].name);
         char why[TRAIN_TENSORS_WHY_CHARS];
 
         if (train_tensors_differ(entry, &tensors[i], why))
@@ -183,53 +123,80 @@ static int take_network(struct export *export, const struct nn_model *model, str
 /* Without a word about the network: the tensors as they come. */
 static int take_all(struct export *export, struct err *err)
 {
-    for (size_t i = 0; i < export->weights.count; i++) {
-        const struct safetensors_entry *const entry = &export->weights.tensors[i];
+    for (size_t i = 0; i < export->weights->count; i++) {
+        const struct safetensors_entry *const entry = &export->weights->tensors[i];
 
         if (strncmp(entry->name, "optimizer.", 10) != 0 && strncmp(entry->name, "best.", 5) != 0)
             export->entries[export->count++] = *entry;
     }
     if (export->count == 0)
         return err_set(err, ERR_INPUT, "'%s' has no weights", buf_text(&export->source));
-    if (export->count < export->weights.count)
+    if (export->count < export->weights->count)
         log_info("of the checkpoint '%s' come the weights of its last step",
                  buf_text(&export->source));
     return 0;
 }
 
-static int take(struct export *export, const json_t *config, const char *folder, struct err *err)
+/* A network that fits has no more tensors than the file, or the first that lacks is told. */
+static int make_table(struct export *export, struct err *err)
 {
-    char *const what = uri_join(folder, CONFIG);
+    export->entries = calloc(export->weights->count + 1, sizeof export->entries[0]);
+    if (export->entries == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for a table of %zu tensors",
+                       export->weights->count);
+    return 0;
+}
+
+static int take_dir(struct export *export, struct err *err)
+{
+    static const struct train_model_use use = {.batch = 1, .threads = 1, .ranks_of_host = 1};
+    const struct train_model_dir *const dir = &export->dir;
     struct nn_model *model = NULL;
     int rc = -1;
 
-    /* A network that fits has no more tensors than the file, or the first that lacks is told. */
-    export->entries = calloc(export->weights.count + 1, sizeof export->entries[0]);
-    if (export->entries == NULL)
-        err_set(err, ERR_MEMORY, "no memory for a table of %zu tensors", export->weights.count);
-    else if (config == NULL)
-        rc = take_all(export, err);
-    else if ((model = build(config, what, export, err)) != NULL)
+    export->weights = &dir->weights;
+    buf_printf(&export->source, "%s", dir->where);
+    snprintf(export->network, sizeof export->network, "%s of %d classes", dir->name, dir->classes);
+    nn_threads_init(1);
+    model = train_model_dir_network(dir, &use, err);
+    if (model != NULL && make_table(export, err) == 0)
         rc = take_network(export, model, err);
     nn_model_free(model);
-    free(what);
     return rc;
+}
+
+static int take_alone(struct export *export, const char *path, struct err *err)
+{
+    export->weights = &export->alone;
+    if (train_weights_open(&export->alone, path, &export->source, err) < 0 ||
+        make_table(export, err) < 0)
+        return -1;
+    return take_all(export, err);
 }
 
 static int collect(struct export *export, const char *path, struct err *err)
 {
-    json_t *config = NULL;
-    int rc = -1;
+    const int found = train_model_dir_find(&export->dir, path, err);
 
-    if (train_weights_is_folder(path) && load_config(path, &config, err) < 0)
+    if (found < 0)
         return -1;
-    if (train_weights_open(&export->weights, path, &export->source, err) == 0)
-        rc = take(export, config, path, err);
-    json_decref(config);
-    return rc;
+    return found > 0 ? take_dir(export, err) : take_alone(export, path, err);
 }
 
-/* --- writing --- */
+/* --- all of it --- */
+
+static int write_to(struct train_output *output, bool torch, const struct export *export,
+                    struct err *err)
+{
+    static const struct safetensors_pair metadata[] = {{"format", "pt"}};
+    int rc = train_output_begin(output, err);
+
+    if (rc == 0)
+        rc = torch ? weights_torch_write(&output->file, export->entries, export->count, err)
+                   : safetensors_write(&output->file, export->entries, export->count, metadata, 1,
+                                       err);
+    return rc == 0 ? train_output_commit(output, err) : -1;
+}
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -238,64 +205,10 @@ static bool ends_with(const char *text, const char *end)
     return bytes >= tail && strcmp(text + bytes - tail, end) == 0;
 }
 
-/* Where the file's own name begins; NULL: it has none. */
-static const char *own_name(const char *output, struct err *err)
-{
-    const char *const slash = strrchr(output, '/'), *const name =
-                                                        slash != NULL ? slash + 1 : output;
-    struct uri uri = {0};
-    bool good = false;
-
-    if (uri_parse(&uri, output, err) < 0) {
-        err_wrap(err, "--output");
-        return NULL;
-    }
-    good = name[0] != '\0' && uri.path[0] != '\0' &&
-           (uri.scheme == URI_S3 || !file_is_folder(uri.path));
-    uri_release(&uri);
-    if (!good)
-        err_set(err, ERR_USAGE, "--output: '%s' is a folder: name a file in it", output);
-    return good ? name : NULL;
-}
-
-static int write_to(const struct place *place, const char *name, bool torch,
-                    const struct export *export, struct err *err)
-{
-    static const struct safetensors_pair metadata[] = {{"format", "pt"}};
-    struct file_new file = {.fd = -1};
-    int rc = place_begin(place, name, &file, err);
-
-    if (rc == 0)
-        rc = torch ? weights_torch_write(&file, export->entries, export->count, err)
-                   : safetensors_write(&file, export->entries, export->count, metadata, 1, err);
-    if (rc == 0)
-        rc = place_commit(place, name, &file, PLACE_REPLACE, err);
-    file_new_release(&file);
-    return rc;
-}
-
-static int write_file(const char *output, bool torch, const struct export *export, struct err *err)
-{
-    const char *const name = own_name(output, err);
-    struct place place = {0};
-    char *folder = NULL;
-    int rc = -1;
-
-    if (name == NULL)
-        return -1;
-    folder = name > output ? strndup(output, (size_t)(name - output)) : strdup(".");
-    if (folder == NULL)
-        abort();
-    if (place_open(&place, folder, err) == 0)
-        rc = write_to(&place, name, torch, export, err);
-    place_release(&place);
-    free(folder);
-    return rc;
-}
-
 int train_export(int argc, char *const *argv, struct err *err)
 {
     struct export export = {0};
+    struct train_output file = {0};
     struct option_set set = {0};
     const char *path, *output, *format;
     bool torch = true;
@@ -317,15 +230,17 @@ int train_export(int argc, char *const *argv, struct err *err)
         err_set(err, ERR_USAGE, "which model? give --model DIR, FILE or s3://BUCKET/...");
         goto out;
     }
-    if (own_name(output, err) == NULL || collect(&export, path, err) < 0)
+    if (train_output_open(&file, output, err) < 0 || collect(&export, path, err) < 0)
         goto out;
-    rc = write_file(output, torch, &export, err);
+    rc = write_to(&file, torch, &export, err);
     if (rc == 0)
         log_info("'%s': %zu tensors%s%s of '%s'", output, export.count,
                  export.network[0] != '\0' ? ", " : "", export.network, buf_text(&export.source));
 out:
+    train_output_close(&file);
     free(export.entries);
-    weights_release(&export.weights);
+    train_model_dir_release(&export.dir);
+    weights_release(&export.alone);
     buf_release(&export.source);
     option_set_release(&set);
     return rc;

@@ -18,7 +18,7 @@ void train_export_help(FILE *out);
 /**
  * Read the words behind the verb, and write the file.
  *
- * --model names a model folder, whose config.json tells the network, or any weights that
+ * --model names a model (model_dir.h), whose config.json tells the network, or any weights that
  * weights_source.h reads. The network's tensors are written in the order of torchvision's
  * state_dict; without config.json, those of the file in its order. Of a checkpoint the optimizer's
  * state and the best weights are left out.

@@ -7,6 +7,7 @@ weights_only=True and strict=True and has the same bits. Then two folders that s
 HIDDEN, one whose head has a hidden layer. Works in the current folder."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -105,15 +106,16 @@ class Check:
         os.mkdir("folder")
         os.rename("middle.safetensors", "folder/model.safetensors")
         with open("folder/config.json", "w") as file:
-            json.dump({"model": network, "classes": CLASSES}, file)
+            json.dump({"format": "convoy-model-1", "model": network, "classes": CLASSES, "head": "linear", "image_size": SIZE,
+                       "normalize": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, file)
+        with open("folder/class_labels.json", "w") as file:
+            json.dump([str(label) for label in range(CLASSES)], file)
         self.run("convoy", "export", "--model", "folder", "--output", "exported.pth")
         exported = load(network, "exported.pth", CLASSES)
         for name, tensor in exported.state_dict().items():
             assert torch.equal(tensor, state[name]), name
         self.compare(f"{network}, ours read by torchvision", ours, self.theirs(network, exported, x))
-        os.remove("folder/model.safetensors")
-        os.remove("folder/config.json")
-        os.rmdir("folder")
+        shutil.rmtree("folder")
         for name in ("new.pth", "old.pth", "exported.pth"):
             os.remove(name)
 

@@ -127,18 +127,21 @@ class Export(Job):
         shutil.copytree(self.models["hidden"], folder)
         with open(os.path.join(folder, "config.json")) as file:
             config = json.load(file)
-        config["hyperparameters"]["head"] = more.pop("head", config["hyperparameters"]["head"])
+        config["hyperparameters"]["head"] = "linear"  # how it was trained is not how it is built
         with open(os.path.join(folder, "config.json"), "w") as file:
             json.dump({**config, **more}, file)
+        if "classes" in more:
+            with open(os.path.join(folder, "class_labels.json"), "w") as file:
+                json.dump([f"class-{i}" for i in range(3)], file)
         return folder
 
     def test_models_that_are_not_as_their_config_says_are_refused(self):
         for more, says in ((dict(model="resnet18", head="linear"), "'conv1.weight': it is 16x3x3x3 there and 64x3x7x7 here"),
                            (dict(model="resnet18"), "the head of resnet18 has 512 inputs"),
-                           (dict(model="resnet21"), "'resnet21' is not one of"),
+                           (dict(model="resnet21"), "'resnet21', which is not one of"),
                            (dict(model=3), "model"),
                            (dict(classes=3), "'fc.2.weight': it is 2x12 there and 3x12 here"),
-                           (dict(classes=0), "classes"), (dict(classes="2"), "classes"),
+                           (dict(format="other"), "'format' is 'other'"), (dict(classes=0), "classes"), (dict(classes="2"), "classes"),
                            (dict(head="linear"), "'fc.weight': it is not there"),
                            (dict(head="32-12-relu"), "64 inputs"),
                            (dict(model="resnet32"), "'layer1.3.conv1.weight': it is not there")):
@@ -160,6 +163,29 @@ class Export(Job):
         with open(os.path.join(folder, "model.safetensors"), "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text + data)
         self.refused("--model", folder, says=("'stray'",))
+
+    def test_packed_models_are_what_their_config_says(self):
+        for name, mode in (("model.tar.gz", "w:gz"), ("model.tar", "w"), ("channel/model.tar.gz", "w:gz")):
+            os.makedirs(self.path(os.path.dirname(name)), exist_ok=True)
+            for more, status in ((dict(), 0), (dict(head="linear"), 2)):
+                with tarfile.open(self.path(name), mode) as tar:
+                    tar.add(self.changed(**more), ".")
+                with self.subTest(name, status=status):
+                    if status == 0:
+                        self.assertEqual(self.export("--model", name.split("/")[0], "--output=m.pth"), 0, self.err)
+                        self.assertIn("resnet20 of 2 classes", self.err)
+                    else:
+                        self.refused("--model", name.split("/")[0], says=("'fc.weight': it is not there",))
+
+    def test_weights_alone_are_written_as_they_are(self):
+        os.mkdir(self.path("alone"))
+        shutil.copy(os.path.join(self.models["hidden"], "model.safetensors"), self.path("alone/model.safetensors"))
+        with tarfile.open(self.path("alone.tar.gz"), "w:gz") as tar:
+            tar.add(self.path("alone"), ".")
+        for name in ("alone", "alone.tar.gz", "alone/model.safetensors"):
+            self.assertEqual(self.export("--model", name, "--output=m.pth"), 0, self.err)
+            self.assertEqual(dict(pth(self.path("m.pth"))), safetensors(self.path("alone/model.safetensors")))
+            self.assertNotIn("resnet20", self.err)
 
     def test_wrong_words_are_one_line(self):
         os.mkdir(self.path("empty"))
