@@ -1,11 +1,15 @@
 #include "base/json.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 /* Jansson's own limit (2048) is fixed when it is built and deep enough to cost a small stack dear.
  * Brackets inside strings do not count; what is malformed is left for the parser to say. */
@@ -125,4 +129,52 @@ const json_t *json_read_array(const json_t *object, const char *key, const char 
         return NULL;
     }
     return found;
+}
+
+static bool is_between(unsigned char byte, unsigned char low, unsigned char high)
+{
+    return byte >= low && byte <= high;
+}
+
+/* Bytes of the character that the text begins with, as RFC 3629 section 4 lists them; 0: none. */
+static size_t character_bytes(const unsigned char *text)
+{
+    static const struct {
+        unsigned char first_low, first_high, second_low, second_high;
+        size_t bytes;
+    } rows[] = {
+        {0x01, 0x7f, 0, 0xff, 1},    {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
+        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
+        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
+    };
+    size_t row = 0;
+
+    while (row < sizeof rows / sizeof rows[0] &&
+           !is_between(text[0], rows[row].first_low, rows[row].first_high))
+        row++;
+    if (row == sizeof rows / sizeof rows[0] ||
+        !is_between(text[1], rows[row].second_low, rows[row].second_high))
+        return 0;
+    for (size_t i = 2; i < rows[row].bytes; i++)
+        if (!is_between(text[i], 0x80, 0xbf))
+            return 0;
+    return rows[row].bytes;
+}
+
+json_t *json_new_text(const char *text)
+{
+    struct buf mended = {0};
+    json_t *result;
+
+    for (const char *at = text; *at != '\0';) {
+        const size_t bytes = character_bytes((const unsigned char *)at);
+
+        buf_append(&mended, bytes > 0 ? at : REPLACEMENT, bytes > 0 ? bytes : strlen(REPLACEMENT));
+        at += bytes > 0 ? bytes : 1;
+    }
+    result = json_string(buf_text(&mended));
+    buf_release(&mended);
+    if (result == NULL)
+        abort();
+    return result;
 }

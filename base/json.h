@@ -34,4 +34,8 @@ int json_read_integer(const json_t *object, const char *key, int64_t min, int64_
 const json_t *json_read_array(const json_t *object, const char *key, const char *what,
                               struct err *err);
 
+/** A text of any bytes, a path as a rule, as a string of JSON: bytes that are not UTF-8 (RFC 3629)
+ * become U+FFFD, one for each. The caller's. */
+json_t *json_new_text(const char *text);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/uri.h"
 #include "trainer/data/root.h"
@@ -215,24 +216,26 @@ static int check_report(struct evaluation *e, struct err *err)
 static int write_json(const struct evaluation *e, const struct report_sum *sum, struct err *err)
 {
     char *const path = uri_join(e->options->report, "evaluation.json");
-    json_t *const object = json_pack(
-        "{s:s, s:s, s:s, s:i, s:I, s:f, s:f, s:f, s:I, s:I, s:I}", "model", e->model.where,
-        "network", e->model.name, "data", e->run.dataset.train.root, "classes", e->model.classes,
-        "images", (json_int_t)sum->images, "loss", sum->loss, "accuracy", report_accuracy(sum),
-        "accuracy5", report_accuracy5(sum), "nonfinite", (json_int_t)e->score.nonfinite,
-        "truncated", (json_int_t)e->truncated, "left_out", (json_int_t)e->left_out);
+    json_t *const object =
+        json_pack("{s:o, s:s, s:o, s:i, s:I, s:f, s:f, s:f, s:I, s:I, s:I}", "model",
+                  json_new_text(e->model.where), "network", e->model.name, "data",
+                  json_new_text(e->run.dataset.train.root), "classes", e->model.classes, "images",
+                  (json_int_t)sum->images, "loss", sum->loss, "accuracy", report_accuracy(sum),
+                  "accuracy5", report_accuracy5(sum), "nonfinite", (json_int_t)e->score.nonfinite,
+                  "truncated", (json_int_t)e->truncated, "left_out", (json_int_t)e->left_out);
     char *const text = json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
-    int rc = text == NULL
-                 ? err_set(err, ERR_INPUT, "a path that is not UTF-8 cannot stand in '%s'", path)
-                 : file_replace(path, text, strlen(text), err);
+    int rc;
 
+    if (text == NULL)
+        abort();
+    rc = file_replace(path, text, strlen(text), err);
     free(text);
     json_decref(object);
     free(path);
     return rc;
 }
 
-/* Rank 0: first what is to be kept, then what is shown. */
+/* Rank 0: what was found is told, whatever becomes of its report. */
 static int tell(struct evaluation *e, struct err *err)
 {
     const struct report_sum sum = train_report_sum(&e->score);
@@ -243,13 +246,13 @@ static int tell(struct evaluation *e, struct err *err)
     if (e->score.nonfinite > 0)
         log_warn("%lld pictures have a loss that is not finite; they are left out of the mean",
                  (long long)e->score.nonfinite);
-    if (report != NULL &&
-        (report_tables_write(&tables, report, err) < 0 || write_json(e, &sum, err) < 0))
-        return err_wrap(err, "--report");
     report_tables_worst(&tables, TRAIN_WORST_LINES, &e->run.worst);
     train_tell_worst(&e->run, "test");
     report_line_test(&sum);
     report_line_test5(&sum);
+    if (report != NULL &&
+        (report_tables_write(&tables, report, err) < 0 || write_json(e, &sum, err) < 0))
+        return err_wrap(err, "--report");
     return 0;
 }
 

@@ -16,6 +16,7 @@ struct train_infer_options;
  *
  * Results go to stdout ("Testing Loss:", "Testing Accuracy:", "Testing Top-5 Accuracy:") and, with
  * options->report, to evaluation.json, classes.csv and confusion.csv there, each appearing whole.
+ * stdout has them also where these cannot be written (ERR_IO).
  *
  * Returns 0; -1 with err: ERR_INPUT (model or pictures, or their classes differ), ERR_USAGE,
  * ERR_STOPPED when asked to stop, and what reading says. *agreed as of train_run.

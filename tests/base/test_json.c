@@ -161,6 +161,35 @@ static void json_read_members_gives_values_of_the_right_type(void **state)
     json_decref(tree);
 }
 
+static void json_new_text_keeps_what_is_utf8(void **state)
+{
+#define X "\xef\xbf\xbd"
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        {"", ""},
+        {"a/b c.jpg", "a/b c.jpg"},
+        {"\xc3\xbc\xe2\x82\xac\xf0\x9f\x90\x95", "\xc3\xbc\xe2\x82\xac\xf0\x9f\x90\x95"},
+        {"\xc3\xbc\xff.jpg", "\xc3\xbc" X ".jpg"},
+        {"\xff\xc3\xbc", X "\xc3\xbc"},
+        {"\xc3", X},                                     /* cut short */
+        {"\xe2\x82", X X},                               /* cut short */
+        {"\xf0\x9f\x90z", X X X "z"},                    /* cut short */
+        {"\xc0\xaf\xe0\x80\xaf", X X X X X},             /* longer than they need be */
+        {"\xed\xa0\x80\xf4\x90\x80\x80", X X X X X X X}, /* surrogates, above U+10FFFF */
+        {"\xf4\x8f\xbf\xbf\xed\x9f\xbf", "\xf4\x8f\xbf\xbf\xed\x9f\xbf"},
+    };
+#undef X
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *const made = json_new_text(cases[i].text);
+
+        assert_string_equal(json_string_value(made), cases[i].want);
+        json_decref(made);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +199,7 @@ int main(void)
         cmocka_unit_test(json_read_file_names_the_file),
         cmocka_unit_test(json_read_members_checks_presence_type_and_range),
         cmocka_unit_test(json_read_members_gives_values_of_the_right_type),
+        cmocka_unit_test(json_new_text_keeps_what_is_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -108,7 +108,7 @@ class Job(unittest.TestCase):
         return status
 
     def text(self, name):
-        with open(self.path(name)) as file:
+        with open(self.path(name), errors="surrogateescape") as file:
             return file.read()
 
     def convoy(self, ranks, *words, **more):

@@ -306,6 +306,22 @@ class Eval(Job):
         for place in ("file", "/proc/nosuch"):
             self.refused("--report", place, words=[f"--report={place}"], ranks=(1, 2) if place == "file" else (1,))
 
+    def test_report_that_fails_in_the_end(self):
+        self.eval()
+        want = self.out
+        os.makedirs(self.path("blocked/evaluation.json"))
+        self.eval("--report=blocked", status=1)
+        self.assert_one_error("--report", "blocked/evaluation.json")
+        self.assertEqual(self.out, want)
+
+    def test_paths_that_are_not_utf8(self):
+        self.eval()
+        want = self.result()
+        for name, source in ((b"m\xc3\xbc\xff", self.model), (b"t\xfe", self.test)):
+            shutil.copytree(os.fsencode(source), os.path.join(os.fsencode(self.folder), name))
+        self.eval(model=os.fsdecode(b"m\xc3\xbc\xff"), test=os.fsdecode(b"t\xfe"))
+        self.assertEqual(self.result(), {**want, "model": "mü\ufffd", "data": "t\ufffd"})
+
     def test_stop(self):
         shutil.copytree(self.test, self.path("many"))
         for picture in self.pictures_of("many"):

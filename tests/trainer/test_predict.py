@@ -159,13 +159,13 @@ class Predict(Job):
         self.refused("symbolic link", words=["loop"])
 
     def test_names_of_all_kinds(self):
-        names = ["a b,\"c\".jpg", "ü.jpg", "-x.jpg", "line\nbreak.jpg", b"\xff\xfe.jpg"]
+        names = ["a b,\"c\".jpg", "ü.jpg", "-x.jpg", "line\nbreak.jpg", b"\xc3\xbc\xff\xfe.jpg"]
         folder = os.fsencode(self.path("names"))
         os.mkdir(folder)
         for name in names:
             shutil.copy(self.files()[0], os.path.join(folder, os.fsencode(name)))
         lines = self.lines("names")
-        self.assertEqual({line["picture"] for line in lines}, {*(f"names/{n}" for n in names[:-1]), "names/\ufffd\ufffd.jpg"})
+        self.assertEqual({line["picture"] for line in lines}, {*(f"names/{n}" for n in names[:-1]), "names/ü\ufffd\ufffd.jpg"})
         with open(self.path("stdout"), "wb") as out:
             subprocess.run([CONVOY, "predict", f"--model={self.model}", "names", "--format=csv", "--top-k=1"], cwd=self.folder,
                            env=self.env, stdout=out, stderr=subprocess.DEVNULL, check=True)

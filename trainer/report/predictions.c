@@ -1,14 +1,10 @@
 #include "trainer/report/predictions.h"
 
-#include <jansson.h>
-#include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/buf.h"
+#include "base/json.h"
 #include "trainer/report/csv.h"
-
-#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 void report_predictions_begin(enum report_format format, struct buf *out)
 {
@@ -60,43 +56,25 @@ static void add_csv(const struct report_prediction *p, struct buf *out)
 
 /* --- JSON lines --- */
 
-/* A name of any bytes as JSON: file systems do not ask for UTF-8. */
-static json_t *json_of(const char *text)
-{
-    json_t *const whole = json_string(text);
-    struct buf mended = {0};
-    json_t *result;
-
-    if (whole != NULL)
-        return whole;
-    for (const char *c = text; *c != '\0'; c++) {
-        const bool ascii = (unsigned char)*c < 0x80;
-
-        buf_append(&mended, ascii ? c : REPLACEMENT, ascii ? 1 : strlen(REPLACEMENT));
-    }
-    result = json_string(buf_text(&mended));
-    buf_release(&mended);
-    return result;
-}
-
 static json_t *guesses_of(const struct report_prediction *p)
 {
     json_t *const guesses = json_array();
 
     for (int i = 0; i < p->count; i++)
-        json_array_append_new(
-            guesses, json_pack("{s:o, s:i, s:f}", "class", json_of(p->guesses[i].name), "label",
-                               p->guesses[i].label, "probability", p->guesses[i].probability));
+        json_array_append_new(guesses, json_pack("{s:o, s:i, s:f}", "class",
+                                                 json_new_text(p->guesses[i].name), "label",
+                                                 p->guesses[i].label, "probability",
+                                                 p->guesses[i].probability));
     return guesses;
 }
 
 static void add_json(const struct report_prediction *p, struct buf *out)
 {
-    json_t *const line = json_pack("{s:o}", "picture", json_of(p->picture));
+    json_t *const line = json_pack("{s:o}", "picture", json_new_text(p->picture));
     char *text;
 
     if (p->error != NULL)
-        json_object_set_new(line, "error", json_of(p->error));
+        json_object_set_new(line, "error", json_new_text(p->error));
     else
         json_object_set_new(line, "guesses", guesses_of(p));
     text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9));

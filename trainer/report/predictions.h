@@ -5,12 +5,12 @@
  *            photos/b.jpg: error: 'photos/b.jpg' is neither JPEG nor PNG
  *     csv    picture,rank,label,class,probability,error (RFC 4180, lines end with "\n"); a line for
  *            each guess, from rank 1 on, or one with the error
- *     jsonl
- * {"picture":"photos/a.jpg","guesses":[{"class":"071...","label":70,"probability":0.9312},
- *            ...]} or {"picture":"photos/b.jpg","error":"..."}
+ *     jsonl  {"picture":"photos/a.jpg","guesses":[{"class":"071...","label":70,
+ *            "probability":0.9312},...]}, or {"picture":"photos/b.jpg","error":"..."}; each is
+ *            one line
  *
  * In text control characters of names are '?'; in JSON, bytes of names that are not UTF-8 are
- * U+FFFD.
+ * U+FFFD, one for each.
  */
 #ifndef REPORT_PREDICTIONS_H
 #define REPORT_PREDICTIONS_H
