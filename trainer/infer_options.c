@@ -150,9 +150,11 @@ static bool takes_next(const struct option_set *set, const char *word)
 }
 
 /* Part the words into options and paths. Behind "--" all are paths. */
-static int part(struct train_infer_options *o, int argc, char *const *argv, struct err *err)
+static int part(struct train_infer_options *o, enum train_infer_verb verb, int argc,
+                char *const *argv, struct err *err)
 {
     char **const words = calloc((size_t)argc + 1, sizeof *words);
+    const char *odd = NULL; /* no option of ours, and hardly a picture */
     bool paths_only = false;
     int count = 0, rc;
 
@@ -162,7 +164,9 @@ static int part(struct train_infer_options *o, int argc, char *const *argv, stru
     for (int i = 0; i < argc; i++) {
         if (!paths_only && strcmp(argv[i], "--") == 0) {
             paths_only = true;
-        } else if (paths_only || strncmp(argv[i], "--", 2) != 0) {
+        } else if (!paths_only && argv[i][0] == '-' && argv[i][1] != '-') {
+            odd = odd == NULL ? argv[i] : odd;
+        } else if (paths_only || argv[i][0] != '-') {
             o->paths[o->path_count++] = strncmp(argv[i], "file://", 7) == 0 ? argv[i] + 7 : argv[i];
         } else {
             words[count++] = argv[i];
@@ -171,6 +175,9 @@ static int part(struct train_infer_options *o, int argc, char *const *argv, stru
         }
     }
     rc = option_set_parse(&o->set, count, words, err);
+    if (rc == 0 && odd != NULL)
+        rc = err_set(err, ERR_USAGE, "unknown option '%s'%s", odd,
+                     verb == TRAIN_PREDICT ? " (behind '--' words are pictures)" : "");
     free(words);
     return rc;
 }
@@ -266,7 +273,7 @@ int train_infer_options_read(struct train_infer_options *o, enum train_infer_ver
 
     memset(o, 0, sizeof *o);
     option_set_init(&o->set, specs, count);
-    if (part(o, argc, argv, err) < 0 || option_set_environment(&o->set, NULL, err) < 0 ||
+    if (part(o, verb, argc, argv, err) < 0 || option_set_environment(&o->set, NULL, err) < 0 ||
         fill(o, err) < 0)
         return -1;
     return verb == TRAIN_PREDICT ? fill_predict(o, err) : fill_eval(o, err);

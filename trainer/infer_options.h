@@ -42,8 +42,9 @@ struct train_infer_options {
     size_t path_count;
 };
 
-/** Read command line (after the verb) and environment, check, and fill the fields. ERR_USAGE names
- * the option. Release in any case; it accepts all-zero. */
+/** Read command line (after the verb) and environment, check, and fill the fields. Words that begin
+ * with '-' are options, but for those behind "--". ERR_USAGE names the option. Release in any case;
+ * it accepts all-zero. */
 int train_infer_options_read(struct train_infer_options *options, enum train_infer_verb verb,
                              int argc, char *const *argv, struct err *err);
 void train_infer_options_release(struct train_infer_options *options);

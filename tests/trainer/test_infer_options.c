@@ -38,8 +38,8 @@ static int read_words(struct train_infer_options *o, enum train_infer_verb verb,
 static void words_between_options_are_pictures(void **state)
 {
     static const char *const words[WORDS_MAX] = {
-        "a", "--top_k", "3", "--format=csv", "b", "--output", "o", "file:///c", "--", "--d"};
-    static const char *const paths[] = {"a", "b", "/c", "--d"};
+        "a", "--top_k", "3", "--format=csv", "b", "--output", "o", "file:///c", "--", "-d"};
+    static const char *const paths[] = {"a", "b", "/c", "-d"};
     struct train_infer_options o;
     struct err err = {0};
 
@@ -102,6 +102,9 @@ static void mistakes_are_refused_by_name(void **state)
         {TRAIN_PREDICT, {"a", "--top-k"}, "--top-k"},
         {TRAIN_PREDICT, {"--format=xml", "a"}, "--format"},
         {TRAIN_PREDICT, {"--test=t", "a"}, "--test"},
+        {TRAIN_PREDICT, {"-k", "3", "a"}, "unknown option '-k' (behind '--'"},
+        {TRAIN_PREDICT, {"a", "-"}, "unknown option '-'"},
+        {TRAIN_EVAL, {"--test=t", "-k"}, "unknown option '-k'"},
         {TRAIN_PREDICT, {"--output=", "a"}, "--output"},
         {TRAIN_PREDICT, {"--model=http://h/m", "a"}, "--model"},
         {TRAIN_PREDICT, {"http://h/a.jpg"}, "http"},
