@@ -11,7 +11,8 @@ struct train_infer_options;
  * Write a prediction for each picture that the options name, in their order (report/predictions.h),
  * to stdout as they come, or to options->output, which appears whole or not at all. One process.
  *
- * A picture that cannot be read or decoded has a line that says why. A picture's numbers depend on
+ * A picture that cannot be read or decoded has a line that says why, in S3 one that goes or changes
+ * after its place was listed too; a shard that cannot be read ends it. A picture's numbers depend on
  * the model and the picture alone.
  *
  * Returns 0; -1 with err: ERR_INPUT, also where there was not one prediction (then options->output

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -154,6 +155,115 @@ static void files_refuse_what_holds_nothing_and_what_goes_round(void **state)
     assert_refused((const char *const[]){"s3://bucket/a", path}, 2, ERR_USAGE, "S3");
 }
 
+/* A link to itself, a name that is too long, a pipe, a file above 2 GiB. */
+static void stream_tells_of_each_file_that_cannot_be_read(void **state)
+{
+    static char name_long[301];
+    const char *const names[] = {"self.jpg", name_long, "pipe", "film.mov", "good.jpg"};
+    static const char *const why[] = {"symbolic links", "too long", "a pipe", "larger than 2 GiB"};
+    struct data_stream_options options = {
+        .transform = {.kind = DATA_TRANSFORM_RESIZE, .size = SIZE, .std = {1, 1, 1}},
+        .micro_batch = 5,
+        .threads = 2,
+        .depth = 2,
+        .sample_end = 5,
+        .leave_unreadable = true,
+    };
+    struct data_stream *stream;
+    struct data_batch batch;
+    struct data_index index;
+    struct err err = {0};
+
+    (void)state;
+    memset(name_long, 'n', sizeof name_long - 1);
+    write_jpeg("good.jpg", 30);
+    tree_write("film.mov", "x", 1);
+    assert_int_equal(truncate(tree_path("film.mov"), (off_t)INT32_MAX + 1), 0);
+    assert_int_equal(symlink("self.jpg", tree_path("self.jpg")), 0);
+    assert_int_equal(mkfifo(tree_path("pipe"), 0600), 0);
+    index = opened(names, 5);
+    options.index = &index;
+    stream = data_stream_new(&options, &err);
+    assert_non_null(stream);
+    if (data_stream_next(stream, &batch, NULL, &err) != 1)
+        fail_msg("%s", err.msg);
+    assert_int_equal(batch.n, 1);
+    assert_int_equal(batch.samples[0], 4);
+    assert_int_equal(batch.bad_count, 4);
+    for (int i = 0; i < 4; i++)
+        if (strstr(batch.bad[i].why, why[i]) == NULL)
+            fail_msg("'%s' does not say '%s'", batch.bad[i].why, why[i]);
+    data_stream_give_back(stream, &batch);
+    data_stream_free(stream);
+    data_index_release(&index);
+}
+
+/* A shard that the disk does not give is not one picture's matter. */
+static void stream_ends_where_a_shard_cannot_be_read(void **state)
+{
+    char source[512], target[512];
+    const struct data_pack_options pack = {
+        .source = source, .target = target, .shard_bytes = 16384};
+    struct data_stream_options options = {
+        .transform = {.kind = DATA_TRANSFORM_RESIZE, .size = SIZE, .std = {1, 1, 1}},
+        .micro_batch = 5,
+        .threads = 2,
+        .depth = 2,
+        .sample_end = 5,
+        .leave_unreadable = true,
+    };
+    const char *path = target;
+    struct data_stream *stream;
+    struct data_batch batch;
+    struct data_index index = {0};
+    struct err err = {0};
+
+    (void)state;
+    tree_class("pets", "cats", 20);
+    tree_class("pets", "dogs", 11);
+    strcpy(source, tree_path("pets"));
+    strcpy(target, tree_path("shards"));
+    assert_int_equal(data_pack(&pack, NULL), 0);
+    assert_int_equal(data_files_open(&index, &path, 1, NULL, &err), 0);
+    assert_int_equal(unlink(tree_path("shards/shard-000000.tar")), 0);
+    assert_int_equal(symlink("shard-000000.tar", tree_path("shards/shard-000000.tar")), 0);
+    options.index = &index;
+    stream = data_stream_new(&options, &err);
+    assert_non_null(stream);
+    assert_int_equal(data_stream_next(stream, &batch, NULL, &err), -1);
+    assert_int_equal(err.code, ERR_IO);
+    data_stream_free(stream);
+    data_index_release(&index);
+}
+
+/* Links that lead nowhere, and a folder that is not allowed: what is named like a picture, and the
+ * folder, has a sample, so that something is said of it. Other links are passed over. */
+static void files_of_a_folder_need_not_all_be_readable(void **state)
+{
+    static const char *const name = "photos";
+    static const char *const keys[] = {"photos/a.jpg", "photos/gone.jpg", "photos/private"};
+    const uid_t me = geteuid();
+    struct data_index index;
+
+    (void)state;
+    write_jpeg("photos/a.jpg", 10);
+    write_jpeg("photos/private/b.jpg", 10);
+    assert_int_equal(symlink("/nowhere/x.jpg", tree_path("photos/gone.jpg")), 0);
+    assert_int_equal(symlink("/nowhere/x", tree_path("photos/latest")), 0);
+    assert_int_equal(chmod(tree_root, 0755), 0);
+    assert_int_equal(chmod(tree_path("photos/private"), 0), 0);
+    if (me == 0) /* to whom everything is allowed */
+        assert_int_equal(seteuid(65534), 0);
+    index = opened(&name, 1);
+    assert_int_equal(seteuid(me), 0);
+    assert_int_equal(chmod(tree_path("photos/private"), 0700), 0);
+    assert_keys(&index, keys, 3);
+    assert_int_equal(index.samples[1].bytes, 0);
+    assert_int_equal(index.ignored.count, 1);
+    assert_string_equal(index.ignored.first, tree_path("photos/latest"));
+    data_index_release(&index);
+}
+
 /* Batches of 3: of what is given some is missing, some empty, some none, one cut short. */
 static void stream_tells_of_each_file_that_is_no_picture(void **state)
 {
@@ -227,6 +337,9 @@ int main(void)
         CASE(files_of_shards_keep_what_they_have),
         CASE(files_refuse_what_holds_nothing_and_what_goes_round),
         CASE(stream_tells_of_each_file_that_is_no_picture),
+        CASE(stream_tells_of_each_file_that_cannot_be_read),
+        CASE(stream_ends_where_a_shard_cannot_be_read),
+        CASE(files_of_a_folder_need_not_all_be_readable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,12 +37,17 @@ static void root_tells_each_kind(void **state)
     tree_write("packed/train/shard-000000.tar", "x", 1);
     tree_write("tars/a.tar", "x", 1);
     tree_picture("pictures/1.JPG", 0);
+    tree_picture("gallery/1.jpg", 0);
+    tree_write("gallery/index.json", "{}", 2);
+    tree_write("index/index.json", "{}", 2);
     tree_write("empty/.hidden", "x", 1);
     assert_int_equal(look("splits"), DATA_ROOT_SPLITS);
     assert_int_equal(look("packed"), DATA_ROOT_SPLITS);
     assert_int_equal(look("classes"), DATA_ROOT_CLASSES);
     assert_int_equal(look("site"), DATA_ROOT_CLASSES);
     assert_int_equal(look("shards"), DATA_ROOT_SHARDS);
+    assert_int_equal(look("gallery"), DATA_ROOT_PICTURES);
+    assert_int_equal(look("index"), DATA_ROOT_SHARDS);
     assert_int_equal(look("tars"), DATA_ROOT_TARS);
     assert_int_equal(look("pictures"), DATA_ROOT_PICTURES);
     assert_int_equal(look("empty"), DATA_ROOT_EMPTY);

@@ -139,6 +139,19 @@ class Predict(Job):
         rows = list(csv.DictReader(io.StringIO(self.predict(*words, "--format=csv", "--top-k=1"))))
         self.assertEqual([bool(row["error"]) for row in rows], [word in bad for word in words])
 
+    def test_paths_that_cannot_be_read_have_a_line(self):
+        good = self.files()[0]
+        os.symlink("self.jpg", self.path("self.jpg"))
+        words = ["self.jpg", "n" * 300 + ".jpg", good, "/dev/null", good]
+        process = ["bash", "-c", 'exec "$@" <(cat "$0")', good, CONVOY, "predict", f"--model={self.model}", "--threads=1",
+                   "--format=jsonl", *words]
+        self.assertEqual(self.wait(self.start(*process)), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual(["error" in line for line in lines], [True, True, False, True, False, True])
+        for line, said in zip(lines, ("symbolic links", "too long", None, "a pipe", None, "a pipe")):
+            self.assertTrue(said is None or said in line["error"], line)
+        self.assertEqual(lines[2], lines[4])
+
     def test_nothing_that_could_be_predicted(self):
         self.write("page.jpg", b"<html>404</html>")
         self.predict("page.jpg", "nosuch.jpg", "--format=jsonl", status=2)
@@ -216,7 +229,7 @@ class Predict(Job):
     # --- options and models ---
 
     def test_options_that_are_wrong(self):
-        for word, said in (("--format=xml", "--format"), ("--batch=0", "--batch"), ("--frobnicate", "--frobnicate"),
+        for word, said in (("--format=xml", "--format"), ("--batch=0", "--batch"), ("--frobnicate", "--frobnicate"), ("-k", "unknown option '-k'"),
                            ("--test=x", "--test"), ("--top-k=many", "--top-k"), ("s3://", "s3://"), ("http://host/x", "http://host/x")):
             self.refused(said, words=[word, self.test])
         self.refused("no pictures", words=[])

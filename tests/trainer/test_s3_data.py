@@ -247,15 +247,36 @@ class S3Data(Job):
         self.trained(self.data)
         self.client.put(BUCKET, f"{self.prefix}/bad/a.jpg", b"<html>404</html>")
         self.client.put(BUCKET, f"{self.prefix}/notes/a.txt", b"text")
+        self.client.put(BUCKET, f"{self.prefix}/none.jpg", b"")
         for words, said in ((("eval", f"--model={self.place}/nosuch", f"--test={self.data}/val"), f"'{self.place}/nosuch'"),
                             (("eval", f"--test={self.place}/nosuch"), f"'{self.place}/nosuch'"),
                             (("predict", f"{self.place}/nosuch.jpg"), f"'{self.place}/nosuch.jpg'"),
                             (("predict", f"{self.place}/notes"), f"'{self.place}/notes'"),
                             (("predict", f"{self.place}/bad"), "not one of 1 pictures"),
+                            (("predict", f"{self.place}/none.jpg"), f"'{self.place}/none.jpg' is empty"),
                             (("predict", f"{self.data}/val", "--output=s3://nosuch/x"), "s3://nosuch")):
             with self.subTest(words):
                 self.verb(*words, status=2)
                 self.assert_one_error(said)
+
+    def test_predict_of_objects_that_go_or_change_meanwhile(self):
+        self.trained(self.data)
+        with open(self.pictures_of(os.path.join(self.data, "val"))[0], "rb") as file:
+            picture = file.read()
+        for i in range(30):
+            self.client.put(BUCKET, f"{self.prefix}/{i:02}.jpg", picture)
+        self.through(delay_s=0.1)
+        mark = self.server.log_mark()
+        process = self.start(CONVOY, "predict", "--format=jsonl", "--fetch-threads=1", "--threads=1", self.place)
+        wait_until(lambda: any(f"{self.prefix}/00.jpg" in r.path for r in self.server.requests(mark)))
+        self.client.delete(BUCKET, f"{self.prefix}/27.jpg")
+        self.client.put(BUCKET, f"{self.prefix}/28.jpg", picture[:-1] + b"x")
+        self.assertEqual(self.wait(process), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        bad = {os.path.basename(line["picture"]): line["error"] for line in lines if "error" in line}
+        self.assertEqual((len(lines), sorted(bad)), (30, ["27.jpg", "28.jpg"]))
+        self.assertIn(f"{self.place}/27.jpg", bad["27.jpg"])
+        self.assertIn("was replaced", bad["28.jpg"])
 
     # --- what is wrong with the pictures ---
 

@@ -34,9 +34,16 @@ static int add(struct files *files, const char *path, uint64_t bytes, uint32_t e
 {
     const struct data_sample sample = {.bytes = (uint32_t)bytes, .crc32c = etag, .label = -1};
 
-    if (data_folder_check_bytes(files->index->root, path, bytes, err) < 0)
-        return -1;
     return data_builder_add(&files->builder, &sample, path, err);
+}
+
+/* What cannot be read, or is too long to be, has 0 bytes here: reading it will say why. */
+static int add_local(struct files *files, const char *path, const struct stat *stat_of,
+                     struct err *err)
+{
+    const bool fits = stat_of != NULL && stat_of->st_size <= INT32_MAX;
+
+    return add(files, path, fits ? (uint64_t)stat_of->st_size : 0, 0, err);
 }
 
 static int by_name(const struct dirent **a, const struct dirent **b)
@@ -51,17 +58,16 @@ static int is_visible(const struct dirent *entry)
 
 static int add_folder(struct files *files, const char *path, int depth, struct err *err);
 
-/* One entry of a folder. */
+/* One entry of a folder. A link that leads nowhere is what its name says. */
 static int add_entry(struct files *files, const char *path, int depth, struct err *err)
 {
     struct stat stat_of;
+    const bool there = stat(path, &stat_of) == 0;
 
-    if (stat(path, &stat_of) < 0)
-        return err_set_errno(err, ERR_INPUT, errno, "cannot read '%s'", path);
-    if (S_ISDIR(stat_of.st_mode))
+    if (there && S_ISDIR(stat_of.st_mode))
         return add_folder(files, path, depth + 1, err);
-    if (S_ISREG(stat_of.st_mode) && data_entry_is_picture(path))
-        return add(files, path, (uint64_t)stat_of.st_size, 0, err);
+    if ((!there || S_ISREG(stat_of.st_mode)) && data_entry_is_picture(path))
+        return add_local(files, path, there ? &stat_of : NULL, err);
     data_folder_leave(&files->index->ignored, path, strlen(path));
     return 0;
 }
@@ -75,6 +81,8 @@ static int add_folder(struct files *files, const char *path, int depth, struct e
         return err_set(err, ERR_INPUT, "'%s' lies %d folders deep: does a symbolic link lead back?",
                        path, depth);
     count = scandir(path, &entries, is_visible, by_name);
+    if (count < 0 && depth > 0)
+        return add_local(files, path, NULL, err);
     if (count < 0)
         return err_set_errno(err, ERR_INPUT, errno, "cannot read folder '%s'", path);
     for (int i = 0; i < count; i++) {
@@ -98,9 +106,9 @@ static int add_path(struct files *files, const char *path, struct err *err)
     struct stat stat_of = {0};
 
     if (stat(path, &stat_of) < 0)
-        return add(files, path, 0, 0, err); /* reading it will say why */
+        return add_local(files, path, NULL, err);
     if (!S_ISDIR(stat_of.st_mode))
-        return add(files, path, (uint64_t)stat_of.st_size, 0, err);
+        return add_local(files, path, &stat_of, err);
     if (add_folder(files, path, 0, err) < 0)
         return -1;
     if (files->builder.samples.bytes == before)
@@ -127,6 +135,8 @@ static int visit(void *context, const struct data_found *found, struct err *err)
         data_folder_leave(&files->index->empty, found->name, strlen(found->name));
         return 0;
     }
+    if (data_folder_check_bytes(files->index->root, found->name, found->bytes, err) < 0)
+        return -1;
     return add(files, found->name, found->bytes, digest_crc32c(0, found->etag, strlen(found->etag)),
                err);
 }
@@ -154,6 +164,8 @@ static int add_remote(struct files *files, const char *path, struct err *err)
         if (data_place_list(index->root, false, visit, files, NULL, files->cancel, err) < 0)
             return -1;
     }
+    if (files->wanted != NULL && index->empty.count > 0)
+        return err_set(err, ERR_INPUT, "'%s' is empty", path);
     if (files->builder.samples.bytes == 0)
         return err_set(err, ERR_INPUT, "'%s' is no object, and no pictures are below it%s", path,
                        index->empty.count > 0 ? " but empty ones" : "");

@@ -17,10 +17,11 @@ struct err;
 /**
  * Make an index of `count` paths, in their order.
  *
- * A file is one sample, whatever its name, also where it is missing or empty: the stream tells. A
- * folder is all pictures by their name below it, however deep, in bytewise order of their paths;
- * hidden names are passed over and others counted in index->ignored; a picture that its listing
- * shows to be empty is a sample all the same. A sample's key is its path, as it was given and with
+ * A file is one sample, whatever its name, also where it is missing, empty, above 2 GiB or none
+ * that can be read: the stream tells. A folder is all pictures by their name below it, however
+ * deep, in bytewise order of their paths; hidden names are passed over and others counted in
+ * index->ignored; what cannot be read below it (a picture that is empty, a link that leads nowhere,
+ * a folder) is a sample all the same. A sample's key is its path, as it was given and with
  * what was found below it. Shards (a folder with index.json) and s3:// places have to be the only
  * path. Shards keep order, keys and labels that they have. In a bucket a path is an object, or a
  * prefix with all pictures below it; root is the folder of the keys then, and pictures of 0 bytes

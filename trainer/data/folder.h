@@ -19,12 +19,15 @@ struct err;
 int data_folder_read(struct data_index *index, const volatile sig_atomic_t *cancel,
                      struct err *err);
 
-/** What holds for folders anywhere. Count a file that does not become a sample: its key is the
- * first `bytes` of `key`. ERR_INPUT for a picture above 2 GiB (root may
- * be "": the key is a path then); and for a class folder that was
- * found to hold none (but for "lost+found", which file systems make). */
+/** For folders anywhere: count a file that does not become a sample. Its key is the first `bytes`
+ * of `key`, and is copied where it is the first in bytewise order. */
 void data_folder_leave(struct data_left *left, const char *key, size_t bytes);
+
+/** ERR_INPUT for a picture above 2 GiB. root may be "": then the key is a path. */
 int data_folder_check_bytes(const char *root, const char *key, uint64_t bytes, struct err *err);
+
+/** ERR_INPUT for a class folder that was found to hold no pictures, but for "lost+found", which
+ * file systems make. */
 int data_folder_check_class(const char *root, const char *class, struct err *err);
 
 #endif

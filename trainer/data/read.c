@@ -134,17 +134,31 @@ static ssize_t reader_read(int fd, void *out, size_t bytes, uint64_t offset)
     return (ssize_t)have;
 }
 
+/* Whether a file of its own is what was listed. */
+static int reader_check_file(const struct data_sample *sample, int fd, const char *path,
+                             const struct buf *bytes, struct err *err)
+{
+    struct stat stat;
+
+    if (fstat(fd, &stat) < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot read '%s'", path);
+    if (!S_ISREG(stat.st_mode))
+        return err_set(err, ERR_INPUT,
+                       "'%s' is no file (a pipe, a device or a folder): give its content as a file",
+                       path);
+    if (stat.st_size > INT32_MAX)
+        return err_set(err, ERR_INPUT, "'%s' is larger than 2 GiB", path);
+    if (bytes->bytes == sample->bytes && stat.st_size == sample->bytes)
+        return 0;
+    return err_set(err, ERR_INPUT, "'%s' is not as long as when the folder was listed", path);
+}
+
 /* Whether the bytes are those that the index was made from. */
 static int reader_check(const struct data_index *index, const struct data_sample *sample, int fd,
                         const char *path, const struct buf *bytes, struct err *err)
 {
-    struct stat stat;
-
-    if (!index->sharded) {
-        if (bytes->bytes == sample->bytes && fstat(fd, &stat) == 0 && stat.st_size == sample->bytes)
-            return 0;
-        return err_set(err, ERR_INPUT, "'%s' is not as long as when the folder was listed", path);
-    }
+    if (!index->sharded)
+        return reader_check_file(sample, fd, path, bytes, err);
     if (bytes->bytes < sample->bytes)
         return err_set(err, ERR_INPUT, "'%s' does not match its index: it ends before '%s' does",
                        path, sample->key);

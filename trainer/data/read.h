@@ -17,8 +17,9 @@ struct err;
 struct data_reader *data_reader_new(const struct data_index *index);
 void data_reader_free(struct data_reader *reader);
 
-/** Replace what is in `out` by the sample's bytes. ERR_INPUT names the file: unreadable, of another
- * length than when the index was made, or (shards) with another CRC-32C. */
+/** Replace what is in `out` by the sample's bytes. ERR_INPUT names the file: gone, not allowed, no
+ * file, above 2 GiB, of another length than when the index was made, or (shards) with another
+ * CRC-32C; ERR_IO: it cannot be read for any other reason. */
 int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, struct err *err);
 
 /** How a person finds the sample: "PATH", or "CLASS/x.jpg in PATH" for a shard. Cut to `bytes` with

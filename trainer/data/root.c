@@ -123,9 +123,9 @@ int data_root_look(const char *root, enum data_root_kind *kind, const volatile s
         goto out;
     if (listing.folders > 0 && is_dataset(train, &splits, cancel, err) < 0)
         goto out;
-    /* An index.json may be somebody's own beside class folders, and so may a tar: the downloaded
-     * original. */
-    if (listing.index && (listing.tars > 0 || listing.folders == 0))
+    /* An index.json may be somebody's own beside class folders or pictures, and so may a tar: the
+     * downloaded original. */
+    if (listing.index && (listing.tars > 0 || (listing.folders == 0 && listing.pictures == 0)))
         *kind = DATA_ROOT_SHARDS;
     else if (listing.folders > 0)
         *kind = splits ? DATA_ROOT_SPLITS : DATA_ROOT_CLASSES;

@@ -158,6 +158,16 @@ static int stream_read(struct data_stream *stream, const struct data_batch *batc
                            err);
 }
 
+/* Whether a picture that was not read may be left out: it alone is in the way, and not a shard, the
+ * network or memory. */
+static bool stream_leaves(const struct data_stream *stream, const struct err *err)
+{
+    const bool alone = !stream->options.index->sharded && stream->fetch == NULL;
+
+    return stream->options.leave_unreadable &&
+           (err->code == ERR_INPUT || (err->code == ERR_IO && alone));
+}
+
 /* Read, decode and transform one picture to its place in the batch. Touches nothing that another
  * thread does. Returns 1 where its bytes are none that can be decoded: err tells why. */
 static int stream_fill(struct data_stream *stream, struct slot *slot, int i, struct hands *hands,
@@ -171,9 +181,7 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     batch->samples[i] = sample;
     batch->labels[i] = stream->options.index->samples[sample].label;
     if (stream_read(stream, batch, i, &hands->bytes, err) < 0)
-        return err->code == ERR_INPUT && stream->fetch == NULL && stream->options.leave_unreadable
-                   ? 1
-                   : -1;
+        return stream_leaves(stream, err) ? 1 : -1;
     if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0) {
         data_reader_wrap(stream->reader, sample, err);
         return err->code == ERR_INPUT && !stream->options.stop_at_bad ? 1 : -1;
@@ -232,6 +240,19 @@ static struct slot *stream_take_picture(struct data_stream *stream, int *i)
     }
 }
 
+/* The name stands in front and the reason behind: of a longer text the middle is left out. */
+static void bad_tell(struct data_bad *bad, const char *why)
+{
+    static const char gap[] = " ... ";
+    const size_t bytes = strlen(why), room = sizeof bad->why - 1, head = room / 2,
+                 tail = room - head - strlen(gap);
+
+    if (bytes <= room)
+        memcpy(bad->why, why, bytes + 1);
+    else
+        snprintf(bad->why, sizeof bad->why, "%.*s%s%s", (int)head, why, gap, why + bytes - tail);
+}
+
 /* Under the mutex: picture i of the slot is there, or is not. */
 static void stream_put_picture(struct data_stream *stream, struct slot *slot, int i, int rc,
                                bool truncated, const struct err *err)
@@ -243,12 +264,10 @@ static void stream_put_picture(struct data_stream *stream, struct slot *slot, in
             slot->err = *err;
         }
     } else if (rc > 0) {
-        struct data_bad *const bad = &slot->batch.bad[i];
-
         slot->missing[i] = true;
         slot->left_out++;
-        bad->sample = slot->batch.samples[i];
-        snprintf(bad->why, sizeof bad->why, "%.*s", (int)sizeof bad->why - 1, err->msg);
+        slot->batch.bad[i].sample = slot->batch.samples[i];
+        bad_tell(&slot->batch.bad[i], err->msg);
     } else if (truncated) {
         slot->truncated++;
         if (slot->truncated_first < 0 || i < slot->truncated_first)

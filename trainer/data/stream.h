@@ -23,13 +23,14 @@ struct err;
 /* A picture that was left out. */
 struct data_bad {
     uint64_t sample;
-    char why[256]; /* its name, and what is wrong with it; cut where it is longer */
+    char why[256]; /* its name, and what is wrong with it; longer: " ... " for the middle */
 };
 
+/* What is in it is the stream's, and valid until data_stream_give_back. */
 struct data_batch {
     float *x;             /* (n, size, size, 3) */
     int32_t *labels;      /* (n) */
-    uint64_t *samples;    /* (n) index places */
+    uint64_t *samples;    /* (n) index places, ascending in an evaluation */
     int n;                /* 0 where all were left out */
     struct data_bad *bad; /* (bad_count) those that were left out, in their order */
     int bad_count;
@@ -56,10 +57,13 @@ struct data_stream_options {
     /* Where the index is of an s3:// root, as data_fetch_options; not looked at for others. */
     uint64_t fetch_bytes;
     int fetch_threads;
-    bool stop_at_bad;      /* a picture that cannot be decoded is an error; else it is left out: its
-                              micro-batch has one less, the others move up */
-    bool leave_unreadable; /* files (none in S3) that cannot be read, too: gone, not allowed, of
-                              another length than the index says */
+    /* A picture that cannot be decoded is an error; else it is left out: its micro-batch has one
+     * less, the others move up. */
+    bool stop_at_bad;
+    /* Pictures that cannot be read are left out too: files that are gone, not allowed, of another
+     * length than the index says or that the disk does not give; objects that are gone, not allowed
+     * or replaced since; of shards, what ERR_INPUT tells. */
+    bool leave_unreadable;
 };
 
 /** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size); what
@@ -69,14 +73,14 @@ struct data_stream *data_stream_new(const struct data_stream_options *options, s
 void data_stream_free(struct data_stream *stream);
 
 /**
- * Take the next micro-batch; blocks until it is whole. It is the caller's until
- * data_stream_give_back. cancel (may be NULL) is looked at every few milliseconds while waiting.
- * Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the file (unreadable, CRC-32C
- * mismatch: "does not match its index"; with stop_at_bad: no picture), ERR_NET, ERR_STOPPED when
- * cancelled.
+ * Take the next micro-batch; blocks until it is whole. cancel (may be NULL) is looked at every few
+ * milliseconds while waiting. Returns 1 with *batch set; 0 at the end; -1: ERR_INPUT naming the
+ * file (unreadable, CRC-32C mismatch: "does not match its index"; with stop_at_bad: no picture),
+ * ERR_NET, ERR_STOPPED when cancelled.
  */
 int data_stream_next(struct data_stream *stream, struct data_batch *batch,
                      const volatile sig_atomic_t *cancel, struct err *err);
+/** Let the stream fill the batch's memory anew. Each is given back once, in any order. */
 void data_stream_give_back(struct data_stream *stream, const struct data_batch *batch);
 
 /* What was noticed so far. */
@@ -88,6 +92,7 @@ struct data_stream_stats {
     char left_out_first[256];  /* the first of them and why, "" if none */
     double wait_s;             /* time callers of next spent waiting */
 };
+/** Copied into the caller's. */
 void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats);
 
 #endif
