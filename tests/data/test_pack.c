@@ -286,6 +286,7 @@ static void pack_keeps_what_is_no_picture_and_leaves_out_what_is_empty(void **st
     tree_write("pets/cats/page.PNG", "<html>404</html>", 16);
     tree_write("pets/dogs/nothing.jpg", "", 0);
     assert_int_equal(pack_with("pets", "shards", true, &err), -1);
+    assert_non_null(strstr(err.msg, "nothing.jpg' is empty")); /* seen before cats are packed */
     if (pack_with("pets", "shards", false, &err) < 0)
         fail_msg("%s", err.msg);
     folder = opened("pets", NULL);

@@ -337,10 +337,10 @@ static int write_split(struct split *split, struct err *err)
     return rc;
 }
 
-/* What a run from these shards will leave out. */
-static int tell_odd(const struct split *split, const char *source, struct err *err)
+/* Before anything is written. */
+static int tell_empty(const struct split *split, const char *source, struct err *err)
 {
-    const struct data_left *const empty = &split->index.empty, *const bad = &split->bad;
+    const struct data_left *const empty = &split->index.empty;
 
     if (empty->count > 0 && split->options->stop_at_bad)
         return err_set(err, ERR_INPUT, "picture '%s/%s' is empty: it has 0 bytes", source,
@@ -348,11 +348,18 @@ static int tell_odd(const struct split *split, const char *source, struct err *e
     if (empty->count > 0)
         log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
                  empty->count, source, empty->first);
+    return 0;
+}
+
+/* What a run from these shards will leave out. */
+static void tell_bad(const struct split *split, const char *source)
+{
+    const struct data_left *const bad = &split->bad;
+
     if (bad->count > 0)
         log_warn("%zu files below '%s' are neither JPEG nor PNG, and training will leave them out; "
                  "the first is '%s'",
                  bad->count, source, bad->first);
-    return 0;
 }
 
 /* Pack one folder per class. `train` has the classes that it is bound to; an empty one takes its
@@ -373,10 +380,9 @@ static int pack_split(const struct data_pack_options *options, struct data_targe
         goto out;
     }
     split.shards = json_array();
-    if (write_split(&split, err) < 0)
+    if (tell_empty(&split, source, err) < 0 || write_split(&split, err) < 0)
         goto out;
-    if (tell_odd(&split, source, err) < 0)
-        goto out;
+    tell_bad(&split, source);
     log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder, split.index.count,
              split.index.classes, json_array_size(split.shards));
     if (train->class_names == NULL) {
