@@ -133,7 +133,7 @@ static void assert_file(const char *path, const char *want)
 static void files_have_a_header_and_quoted_names(void **state)
 {
     char root[] = "/tmp/convoy-tally-XXXXXX", folder[64], path[96];
-    const struct report_tables tables = tables_of(confusion);
+    const struct report_tables tables = tables_of(confusion), without = tables_of(NULL);
     struct err err = {0};
 
     (void)state;
@@ -154,6 +154,10 @@ static void files_have_a_header_and_quoted_names(void **state)
                       "\"say \"\"c\"\"\",6,10,4,0\n"
                       "\"d\",0,3,1,0\n"
                       "\"none\",0,0,0,0\n");
+    for (int again = 0; again < 2; again++) /* of too many classes: none, and none is left */
+        assert_int_equal(report_tables_write(&without, folder, &err), 0);
+    assert_int_equal(unlink(path), -1);
+    snprintf(path, sizeof path, "%s/classes.csv", folder);
     unlink(path);
     rmdir(folder);
     snprintf(path, sizeof path, "%s/report", root);

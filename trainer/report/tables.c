@@ -1,7 +1,9 @@
 #include "trainer/report/tables.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -48,6 +50,18 @@ static void confusion_text(const struct report_tables *t, struct buf *out)
     }
 }
 
+static int remove_file(const char *folder, const char *name, struct err *err)
+{
+    struct buf path = {0};
+    int rc = 0;
+
+    buf_printf(&path, "%s/%s", folder, name);
+    if (unlink(buf_text(&path)) < 0 && errno != ENOENT)
+        rc = err_set_errno(err, ERR_IO, errno, "cannot remove '%s'", buf_text(&path));
+    buf_release(&path);
+    return rc;
+}
+
 static int write_text(const char *folder, const char *name, struct buf *text, struct err *err)
 {
     struct buf path = {0};
@@ -69,8 +83,8 @@ int report_tables_write(const struct report_tables *tables, const char *folder, 
     classes_text(tables, &text);
     if (write_text(folder, "classes.csv", &text, err) < 0)
         return -1;
-    if (tables->confusion == NULL)
-        return 0;
+    if (tables->confusion == NULL) /* one that is there is of other classes */
+        return remove_file(folder, "confusion.csv", err);
     confusion_text(tables, &text);
     return write_text(folder, "confusion.csv", &text, err);
 }

@@ -22,8 +22,8 @@ struct report_tables {
     const int64_t *confusion; /* (classes, classes) by label, then first guess; NULL: not counted */
 };
 
-/** FOLDER/classes.csv and, where it was counted, FOLDER/confusion.csv; makes the folder. Each
- * appears whole. ERR_IO. */
+/** FOLDER/classes.csv and, where it was counted, FOLDER/confusion.csv; where it was not, one that
+ * is there is removed. Makes the folder. Each appears whole. ERR_IO. */
 int report_tables_write(const struct report_tables *tables, const char *folder, struct err *err);
 
 /** Up to `lines` lines, each ended by a newline, of the classes with the lowest accuracy (below 1),
