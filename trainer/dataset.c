@@ -135,14 +135,10 @@ static int open_held_out(struct train_dataset *d, const struct places *places, d
     return 0;
 }
 
-/* Empty pictures are bad ones that show in the listing. */
-static int tell(const char *what, const struct data_index *index, bool stop_at_bad, struct err *err)
+int train_dataset_tell(const struct data_index *index, bool stop_at_bad, struct err *err)
 {
     const struct data_left *const ignored = &index->ignored, *const empty = &index->empty;
 
-    log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count,
-             index->classes, index->root, (double)index->bytes / 1e6,
-             index->sharded ? ", shards" : "");
     if (ignored->count > 0)
         log_warn("%zu files below '%s' are no pictures by their name and are left out; the first "
                  "is '%s'",
@@ -156,6 +152,14 @@ static int tell(const char *what, const struct data_index *index, bool stop_at_b
         log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
                  empty->count, index->root, empty->first);
     return 0;
+}
+
+static int tell(const char *what, const struct data_index *index, bool stop_at_bad, struct err *err)
+{
+    log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count,
+             index->classes, index->root, (double)index->bytes / 1e6,
+             index->sharded ? ", shards" : "");
+    return train_dataset_tell(index, stop_at_bad, err);
 }
 
 int train_dataset_open(struct train_dataset *d, const struct train_options *o, struct err *err)

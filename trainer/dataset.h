@@ -23,6 +23,11 @@ int train_dataset_open(struct train_dataset *dataset, const struct train_options
                        struct err *err);
 void train_dataset_release(struct train_dataset *dataset);
 
+/** Warn of the files that are left out of an index. Empty pictures are bad ones that show in the
+ * listing: ERR_INPUT with stop_at_bad. */
+int train_dataset_tell(const struct data_index *index, bool stop_at_bad, struct err *err);
+
+/** For the other ranks. */
 struct buf;
 void train_dataset_encode(const struct train_dataset *dataset, struct buf *out);
 int train_dataset_decode(struct train_dataset *dataset, const void *data, size_t bytes,

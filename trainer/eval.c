@@ -148,21 +148,6 @@ static int check_all_there(const struct data_index *index, bool partial, struct 
                    index->root, index->class_names[first], missing);
 }
 
-static int tell_left(const struct data_index *index, bool stop_at_bad, struct err *err)
-{
-    if (index->ignored.count > 0)
-        log_warn("%zu files below '%s' are no pictures by their name and are left out; the first "
-                 "is '%s'",
-                 index->ignored.count, index->root, index->ignored.first);
-    if (index->empty.count > 0 && stop_at_bad)
-        return err_set(err, ERR_INPUT, "picture '%s/%s' is empty (--bad-images stop)", index->root,
-                       index->empty.first);
-    if (index->empty.count > 0)
-        log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
-                 index->empty.count, index->root, index->empty.first);
-    return 0;
-}
-
 /* Rank 0. */
 static int read_index(struct evaluation *e, struct err *err)
 {
@@ -177,25 +162,14 @@ static int read_index(struct evaluation *e, struct err *err)
     free(path);
     if (rc < 0 || check_all_there(index, e->options->partial, err) < 0)
         return -1;
-    return tell_left(index, e->options->stop_at_bad, err);
+    return train_dataset_tell(index, e->options->stop_at_bad, err);
 }
 
 static int open_pictures(struct evaluation *e, struct err *err)
 {
     struct train_run *const run = &e->run;
-    const bool first = run->comm->rank == 0;
-    struct buf bytes = {0};
-    int rc = first ? read_index(e, err) : 0;
 
-    if (train_share_outcome(run, rc, err) < 0)
-        return -1;
-    if (first)
-        data_index_encode(&run->dataset.train, &bytes);
-    rc = train_share_bytes(run, &bytes, err);
-    if (rc == 0 && !first)
-        rc = data_index_decode(&run->dataset.train, bytes.data, bytes.bytes, err);
-    buf_release(&bytes);
-    return rc;
+    return train_share_dataset(run, run->comm->rank == 0 ? read_index(e, err) : 0, err);
 }
 
 /* --- the report --- */

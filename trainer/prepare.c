@@ -101,12 +101,10 @@ int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err)
     return 0;
 }
 
-/* Rank 0 lists the folders; the others get its index. */
-static int open_dataset(struct train_run *run, struct err *err)
+int train_share_dataset(struct train_run *run, int rc, struct err *err)
 {
     const bool first = run->comm->rank == 0;
     struct buf bytes = {0};
-    int rc = first ? train_dataset_open(&run->dataset, run->options, err) : 0;
 
     if (train_share_outcome(run, rc, err) < 0)
         return -1;
@@ -119,6 +117,15 @@ static int open_dataset(struct train_run *run, struct err *err)
         rc = train_dataset_decode(&run->dataset, bytes.data, bytes.bytes, err);
     buf_release(&bytes);
     return rc;
+}
+
+/* Rank 0 lists the folders. */
+static int open_dataset(struct train_run *run, struct err *err)
+{
+    const bool first = run->comm->rank == 0;
+
+    return train_share_dataset(
+        run, first ? train_dataset_open(&run->dataset, run->options, err) : 0, err);
 }
 
 /* For a checkpoint prefix in S3 the lease has shown it. */

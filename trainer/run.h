@@ -144,6 +144,8 @@ int train_prepare_evaluation(struct train_run *run, struct err *err);
 
 /** prepare.c: rank 0's bytes become every rank's; the others' are empty before. */
 int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err);
+/** prepare.c: rank 0's run->dataset becomes every rank's, or its failure to read it (rc). */
+int train_share_dataset(struct train_run *run, int rc, struct err *err);
 
 /** prepare.c: all of train_prepare for steps on pictures that need no files: order and
  * dataset.train.classes are the caller's, and nothing is written. */
