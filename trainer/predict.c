@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -76,6 +77,19 @@ static void add_picture(struct predictor *p, uint64_t sample, const float *logit
     add(p, sample, NULL);
 }
 
+/* Where lines go to the terminal they tell as much, and a bar would stand between them. */
+static void show(const struct predictor *p)
+{
+    const size_t done = p->done + p->bad;
+    char text[64];
+
+    if (p->output.name == NULL && isatty(STDOUT_FILENO))
+        return;
+    snprintf(text, sizeof text, "predicting %3.0f %% of %zu pictures",
+             100 * (double)done / (double)p->index.count, p->index.count);
+    log_bar(text);
+}
+
 /* The pictures that there are, and the others, in the order of the input. */
 static int take_batch(struct predictor *p, const struct data_batch *batch, struct err *err)
 {
@@ -128,8 +142,10 @@ static int predict_all(struct predictor *p, struct err *err)
     while (stream != NULL && rc == 0 &&
            (got = data_stream_next(stream, &batch, &train_stop_asked, err)) > 0) {
         rc = take_batch(p, &batch, err);
+        show(p);
         data_stream_give_back(stream, &batch);
     }
+    log_bar("");
     if (stream != NULL)
         tell_truncated(stream);
     data_stream_free(stream);

@@ -12,8 +12,8 @@ struct train_infer_options;
  * to stdout as they come, or to options->output, which appears whole or not at all. One process.
  *
  * A picture that cannot be read or decoded has a line that says why, in S3 one that goes or changes
- * after its place was listed too; a shard that cannot be read ends it. A picture's numbers depend on
- * the model and the picture alone.
+ * after its place was listed too; a shard that cannot be read ends it. A picture's numbers depend
+ * on the model and the picture alone.
  *
  * Returns 0; -1 with err: ERR_INPUT, also where there was not one prediction (then options->output
  * is not written), ERR_USAGE, ERR_IO, ERR_STOPPED, and what reading says.

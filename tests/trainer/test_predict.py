@@ -226,6 +226,24 @@ class Predict(Job):
         self.assertEqual(done.returncode, 1)
         self.assertIn("stdout", done.stderr)
 
+    def test_progress_on_a_terminal(self):
+        words = [CONVOY, "predict", f"--model={self.model}", "--threads=1", "--batch=4", self.test]
+        for more, shown in ((["--output=out"], True), ([], True), (["both"], False)):
+            ours, theirs = os.openpty()
+            with open(self.path("stdout"), "wb") as out:
+                done = subprocess.Popen([*words, *(word for word in more if word != "both")], cwd=self.folder, env=self.env,
+                                        stdout=theirs if more == ["both"] else out, stderr=theirs)
+            os.close(theirs)
+            seen = b""
+            try:
+                while part := os.read(ours, 4096):
+                    seen += part
+            except OSError:  # nobody has the other end any more
+                pass
+            os.close(ours)
+            self.assertEqual(done.wait(), 0)
+            self.assertEqual(b"predicting" in seen, shown, seen)
+
     # --- options and models ---
 
     def test_options_that_are_wrong(self):
