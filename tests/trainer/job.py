@@ -48,6 +48,19 @@ def descendants(pid):
     return found
 
 
+def ranks_of(process):
+    """Ids of the ranks that a `convoy` has started."""
+    found = []
+    for pid in descendants(process.pid):
+        try:
+            with open(f"/proc/{pid}/comm") as comm:
+                if comm.read().strip() == "convoy-train":
+                    found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return sorted(found)
+
+
 class Job(unittest.TestCase):
     """Each case works in a new empty folder; `self.data` is made once for all of a class."""
 

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tarfile
 
-from job import CONVOY, Job, main, wait_until
+from job import CONVOY, Job, main, ranks_of, wait_until
 
 CLASSES = 6
 
@@ -299,6 +299,16 @@ class Eval(Job):
                 file.write("no picture")
         self.refused("not one picture in 'odd'", test="odd")
 
+    def test_more_ranks_than_pictures(self):
+        name = self.names()[1]
+        os.makedirs(self.path("one", name))
+        shutil.copy(os.path.join(self.test, name, sorted(os.listdir(os.path.join(self.test, name)))[0]), self.path("one", name))
+        self.eval("--partial", test="one")
+        want = self.result()
+        self.assertEqual(want["images"], 1)
+        self.eval("--partial", test="one", ranks=3)
+        self.assertEqual(self.result(), want)
+
     # --- the end ---
 
     def test_report_that_cannot_be_written(self):
@@ -322,13 +332,26 @@ class Eval(Job):
         self.eval(model=os.fsdecode(b"m\xc3\xbc\xff"), test=os.fsdecode(b"t\xfe"))
         self.assertEqual(self.result(), {**want, "model": "mü\ufffd", "data": "t\ufffd"})
 
-    def test_stop(self):
+    def many(self, *words):
+        """An evaluation of 2 ranks that nobody waits for, begun."""
         shutil.copytree(self.test, self.path("many"))
         for picture in self.pictures_of("many"):
             for i in range(400):
                 os.link(picture, f"{picture[:-4]}-{i}.jpg")
-        process = self.start(CONVOY, "eval", f"--model={self.model}", "--test=many", "--batch=1", "--threads=1", "--ranks-per-host=2")
+        process = self.start(CONVOY, "eval", f"--model={self.model}", "--test=many", "--batch=1", "--threads=1", "--ranks-per-host=2",
+                             *words)
         wait_until(lambda: "pictures in 'many'" in self.text("stderr"))
+        return process
+
+    def test_rank_that_dies_ends_it_with_one_line(self):
+        process = self.many("--report=dead")
+        os.kill(ranks_of(process)[1], signal.SIGKILL)
+        self.assertEqual(self.wait(process), 137, self.err)
+        self.assert_one_error("died by signal 9")
+        self.assertEqual((self.out, os.path.exists(self.path("dead/evaluation.json"))), ("", False))
+
+    def test_stop(self):
+        process = self.many()
         process.send_signal(signal.SIGTERM)
         self.assertEqual(self.wait(process), 75, self.err)
         self.assertEqual(self.out, "")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from job import CONVOY, Job, descendants, main, wait_until
+from job import CONVOY, Job, main, ranks_of, wait_until
 
 STOP_S = 10
 
@@ -97,7 +97,7 @@ class Stop(Job):
     def test_signal_to_one_rank_stops_all(self):
         process = self.launched(2, *self.long())
         self.stepped()
-        ranks = self.ranks_of(process)
+        ranks = ranks_of(process)
         os.kill(ranks[-1], signal.SIGUSR1)
         self.assertEqual(self.wait(process), 75, self.err)
         self.assertEqual(self.checkpoints(), [self.last_step()])
@@ -193,7 +193,7 @@ class Stop(Job):
         for ranks in (1, 2):
             process = self.launched(ranks, *words)
             pids = []
-            wait_until(lambda: self.opens(pids or self.ranks_of(process), "many/"))
+            wait_until(lambda: self.opens(pids or ranks_of(process), "many/"))
             self.stop(process, signal.SIGTERM)
             self.assertFalse(os.path.exists(self.path("checkpoint")))
             self.assertNotIn("training: ", self.err)  # what is said when it is scanned
@@ -243,22 +243,11 @@ class Stop(Job):
 
     # --- ends that nobody asked for ---
 
-    def ranks_of(self, process):
-        found = []
-        for pid in descendants(process.pid):
-            try:
-                with open(f"/proc/{pid}/comm") as comm:
-                    if comm.read().strip() == "convoy-train":
-                        found.append(pid)
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-        return sorted(found)
-
     def test_killed_rank_ends_the_job_with_one_line(self):
         for ranks in (1, 2):
             process = self.launched(ranks, *self.long())
             self.stepped()
-            pids = self.ranks_of(process)
+            pids = ranks_of(process)
             self.assertEqual(len(pids), ranks)
             os.kill(pids[-1], signal.SIGKILL)
             self.assertEqual(self.wait(process), 137, self.err)
@@ -272,7 +261,7 @@ class Stop(Job):
         whole = self.sha256()
         process = self.launched(2, "--max-restarts=1", *words[1:])
         self.stepped(6)
-        os.kill(self.ranks_of(process)[-1], signal.SIGKILL)
+        os.kill(ranks_of(process)[-1], signal.SIGKILL)
         self.assertEqual(self.wait(process), 0, self.err)
         self.assertRegex(self.err, r"resuming at step [1-9]")
         self.assertIn("restart 1 of at most 1", self.err)
