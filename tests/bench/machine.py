@@ -86,6 +86,12 @@ def run(words, env, threads):
     return {**json.loads(seen["stdout"].splitlines()[-1]), "others": seen["others"], "stdout": seen["stdout"]}
 
 
+def in_turn(sides, number):
+    """The sides of a round: each begins one, and none always comes behind the same other one."""
+    first = number % len(sides)
+    return sides[first:] + sides[:first]
+
+
 def read(path, fallback="?"):
     try:
         with open(path) as file:
