@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "bed.h"
+#include "mangle.h"
 #include "trainer/weights/pickle.h"
 #include "trainer/weights/zip.h"
 
@@ -21,54 +22,6 @@
 #define FOLDER       "../golden/weights/"
 
 static int rounds = 3000;
-static uint64_t seed = 1;
-
-/* Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003. */
-static uint64_t random_state;
-
-static uint32_t below(uint32_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)((random_state >> 32) % n);
-}
-
-static void begin(uint64_t stream)
-{
-    random_state = seed * 1000003 + stream;
-}
-
-/* One change at a random place. */
-static void mangle(struct buf *file)
-{
-    static const unsigned char edges[] = {0, 1, 0x7f, 0x80, 0xff};
-    const size_t at = below((uint32_t)file->bytes), left = file->bytes - at, some = 1 + below(16),
-                 cut = some < left ? some : left;
-
-    switch (below(6)) {
-    case 0: /* one bit */
-        file->data[at] ^= (unsigned char)(1 << below(8));
-        break;
-    case 1: /* a byte that numbers begin or end with */
-        file->data[at] = edges[below(sizeof edges)];
-        break;
-    case 2: /* bytes lost */
-        memmove(file->data + at, file->data + at + cut, left - cut);
-        file->bytes -= cut;
-        break;
-    case 3: /* bytes twice */
-        buf_append(file, "0123456789abcdef", cut);
-        memmove(file->data + at + cut, file->data + at, left);
-        break;
-    case 4: /* bytes from elsewhere */
-        memmove(file->data + at, file->data + below((uint32_t)(file->bytes - cut + 1)), cut);
-        break;
-    default: /* others */
-        for (size_t i = 0; i < cut; i++)
-            file->data[at + i] = (unsigned char)below(256);
-    }
-}
 
 static volatile unsigned char touched;
 
@@ -115,8 +68,8 @@ static void fuzz_around(const struct buf *whole)
         struct buf file = {0};
 
         buf_append(&file, whole->data, whole->bytes);
-        for (uint32_t changes = 1 + below(4); changes > 0 && file.bytes > 0; changes--)
-            mangle(&file);
+        for (uint32_t changes = 1 + mangle_below(4); changes > 0 && file.bytes > 0; changes--)
+            mangle_once(&file);
         open_once(&file);
         buf_release(&file);
     }
@@ -132,7 +85,7 @@ static void open_survives_changed_files_of_pytorch(void **state)
     for (size_t i = 0; i < COUNT(names); i++) {
         struct buf whole = {0};
 
-        begin(i + 1);
+        mangle_begin(i + 1);
         read_golden(&whole, names[i]);
         assert_int_equal(open_once(&whole), 1);
         fuzz_around(&whole);
@@ -151,7 +104,7 @@ static void open_survives_changed_pickles_in_a_zip(void **state)
         struct buf whole = {0};
         struct weights_zip zip;
 
-        begin(i + 20);
+        mangle_begin(i + 20);
         read_golden(&whole, names[i]);
         assert_int_equal(weights_zip_open(&zip, whole.data, whole.bytes, "f", NULL), 0);
         for (int round = 0; round < rounds; round++) {
@@ -159,9 +112,9 @@ static void open_survives_changed_pickles_in_a_zip(void **state)
             struct buf pickle = {0}, file = {0};
 
             buf_append(&pickle, data->data, data->bytes);
-            for (uint32_t changes = 1 + below(3); changes > 0; changes--)
-                mangle(&pickle);
-            bed_zip(&file, &pickle, below(300));
+            for (uint32_t changes = 1 + mangle_below(3); changes > 0; changes--)
+                mangle_once(&pickle);
+            bed_zip(&file, &pickle, mangle_below(300));
             open_once(&file);
             buf_release(&pickle);
             buf_release(&file);
@@ -224,7 +177,7 @@ static void read_survives_random_instructions(void **state)
     };
 
     (void)state;
-    begin(40);
+    mangle_begin(40);
     for (int round = 0; round < 10 * rounds; round++) {
         struct pickle_store store = {0};
         struct buf pickle = {0};
@@ -232,8 +185,8 @@ static void read_survives_random_instructions(void **state)
         const struct pickle_value *value;
 
         buf_append(&pickle, BED_PROTO, 2);
-        for (uint32_t left = 1 + below(30); left > 0; left--) {
-            const size_t piece = below(COUNT(pieces));
+        for (uint32_t left = 1 + mangle_below(30); left > 0; left--) {
+            const size_t piece = mangle_below(COUNT(pieces));
 
             buf_append(&pickle, pieces[piece].bytes, pieces[piece].count);
         }
@@ -257,7 +210,7 @@ static void open_survives_changed_safetensors(void **state)
     struct buf whole = {0};
 
     (void)state;
-    begin(50);
+    mangle_begin(50);
     buf_append(&whole, &length, sizeof length);
     buf_append(&whole, header, sizeof header - 1);
     buf_append(&whole, "0123456789012345678901234567890123456789", 40);
@@ -279,6 +232,6 @@ int main(int argc, char **argv)
     if (argc > 1)
         rounds = (int)strtol(argv[1], NULL, 10);
     if (argc > 2)
-        seed = strtoull(argv[2], NULL, 10);
+        mangle_seed = strtoull(argv[2], NULL, 10);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
