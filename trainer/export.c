@@ -176,10 +176,11 @@ static int take_alone(struct export *export, const char *path, struct err *err)
 
 static int collect(struct export *export, const char *path, struct err *err)
 {
-    const int found = train_model_dir_find(&export->dir, path, err);
+    struct err none = {0};
+    const int found = train_model_dir_find(&export->dir, path, &none);
 
     if (found < 0)
-        return -1;
+        return err_set(err, none.code, "%s", none.msg);
     return found > 0 ? take_dir(export, err) : take_alone(export, path, err);
 }
 

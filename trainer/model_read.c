@@ -73,12 +73,6 @@ static int load_tar(const char *path, struct train_model_files *files, struct er
     return rc;
 }
 
-static int no_model(const char *where, const char *why, struct err *err)
-{
-    err_set(err, ERR_INPUT, "'%s' is no model that 'convoy train' left: %s", where, why);
-    return 0;
-}
-
 /* 1: the place has a file of this name; 0; -1. */
 static int has(const char *where, const char *name, struct err *err)
 {
@@ -93,8 +87,9 @@ static int has(const char *where, const char *name, struct err *err)
     return rc;
 }
 
-/* A folder as SageMaker's channel "model" may be. */
-static int load_inner_tar(const char *where, struct train_model_files *files, struct err *err)
+/* A folder as SageMaker's channel "model" may be. why: what is said where it is not. */
+static int load_inner_tar(const char *where, struct train_model_files *files, const char *why,
+                          struct err *err)
 {
     char *const path = uri_join(where, ARCHIVE);
     struct err missing = {0};
@@ -105,7 +100,8 @@ static int load_inner_tar(const char *where, struct train_model_files *files, st
     if (rc == 0 && data_place_load(path, room, &tar, &missing) == 0)
         rc = train_model_tar_read(&tar, path, files, err);
     else if (rc == 0 && missing.code == ERR_INPUT)
-        rc = no_model(where, "it has no " CONFIG " and no " ARCHIVE, err);
+        err_set(err, ERR_INPUT, "'%s' is no model that 'convoy train' left: %s; %s", where, why,
+                missing.msg);
     else if (rc == 0)
         rc = err_set(err, missing.code, "%s", missing.msg);
     buf_release(&tar);
@@ -113,22 +109,32 @@ static int load_inner_tar(const char *where, struct train_model_files *files, st
     return rc;
 }
 
-/* 1: they are all there; 0: not even a config.json, as err tells; -1. */
+/* 1: they are all there; 0: not even a config.json, as err tells; -1. Without s3:ListBucket S3 says
+ * "not allowed" of an object that is not there. */
 static int load_files(const char *where, struct train_model_files *files, struct err *err)
 {
-    int rc;
+    struct err why = {0};
+    int there;
 
     if (ends_in(where, ".tar") || ends_in(where, ".tar.gz") || ends_in(where, ".tgz"))
         return load_tar(where, files, err);
-    if (!train_weights_is_folder(where))
-        return no_model(where, "it is no folder and no tar", err);
-    rc = has(where, CONFIG, err);
-    if (rc == 0)
-        return load_inner_tar(where, files, err);
-    if (rc < 0 || load(where, CONFIG, TRAIN_MODEL_CONFIG_BYTES_MAX, &files->config, err) < 0 ||
-        load(where, LABELS, TRAIN_MODEL_LABELS_BYTES_MAX, &files->labels, err) < 0)
+    if (!train_weights_is_folder(where)) {
+        err_set(err, ERR_INPUT, "'%s' is no model that 'convoy train' left: no folder and no tar",
+                where);
+        return 0;
+    }
+    there = has(where, CONFIG, &why);
+    if (there == 0)
+        return load_inner_tar(where, files, "it has no " CONFIG, err);
+    if (there < 0 && why.code == ERR_INPUT)
+        return load_inner_tar(where, files, why.msg, err);
+    if (there < 0)
+        return err_set(err, why.code, "%s", why.msg);
+    if (load(where, CONFIG, TRAIN_MODEL_CONFIG_BYTES_MAX, &files->config, err) < 0 ||
+        load(where, LABELS, TRAIN_MODEL_LABELS_BYTES_MAX, &files->labels, err) < 0 ||
+        load(where, WEIGHTS, TRAIN_WEIGHTS_BYTES_MAX, &files->weights, err) < 0)
         return -1;
-    return load(where, WEIGHTS, TRAIN_WEIGHTS_BYTES_MAX, &files->weights, err) < 0 ? -1 : 1;
+    return 1;
 }
 
 /* --- class_labels.json --- */
