@@ -255,10 +255,10 @@ class Eval(Job):
         tar("good.tar.gz", *names)
         with open(self.path("good.tar.gz"), "rb") as file:
             good = file.read()
-        for name, content in (("cut.tar.gz", good[:-9000]), ("page.tar.gz", b"<html>404</html>" * 100), ("none.tar.gz", b"")):
+        for name, content in (("cut.tar.gz", good[:-9000]), ("sum.tar.gz", good[:-6] + bytes([good[-6] ^ 1]) + good[-5:]), ("page.tar.gz", b"<html>404</html>" * 100), ("none.tar.gz", b"")):
             with open(self.path(name), "wb") as file:
                 file.write(content)
-        for name, said in (("two", "no model.safetensors"), ("twice", "more than one config.json"), ("cut", "is cut short"),
+        for name, said in (("two", "no model.safetensors"), ("twice", "more than one config.json"), ("cut", "is cut short"), ("sum", "is damaged: incorrect data check"),
                            ("page", "is no tar"), ("none", "")):
             with self.subTest(name):
                 self.refused(f"'{name}.tar.gz'", said, model=f"{name}.tar.gz", ranks=(1,))
