@@ -245,6 +245,13 @@ static int score(struct evaluation *e, struct err *err)
     if (train_evaluate(run, index, "testing", &e->score, &e->tally, err) < 0)
         return -1;
     report_progress_end(&run->progress);
+    if (e->score.nonfinite == e->score.images) {
+        run->agreed = true; /* every rank has the same sum */
+        return err_set(err, ERR_INPUT,
+                       "not one picture of '%s' has a finite loss: the weights are damaged, or the "
+                       "training that they are from diverged",
+                       index->root);
+    }
     if (train_tally_sum(&e->tally, run->comm, err) < 0 ||
         train_tell_odd(run, &e->truncated, &e->left_out, err) < 0)
         return -1;

@@ -73,15 +73,7 @@ int train_score_sum(struct train_run *run, const struct data_index *index, struc
 {
     if (comm_sum_integers(run->comm, &score->images, sizeof *score / sizeof(int64_t), err) < 0)
         return -1;
-    if (score->images == 0)
-        return train_no_picture(run, index, err);
-    if (score->nonfinite < score->images)
-        return 0;
-    run->agreed = true; /* every rank finds the same sum */
-    return err_set(err, ERR_INPUT,
-                   "not one picture of '%s' has a finite loss: the weights are damaged, or the "
-                   "training that they are from diverged",
-                   index->root);
+    return score->images == 0 ? train_no_picture(run, index, err) : 0;
 }
 
 int train_evaluate(struct train_run *run, const struct data_index *index, const char *what,

@@ -184,6 +184,13 @@ static int evaluate(struct train_run *run, const struct data_index *index, const
                 : train_evaluate(run, index, what, &score, tally, err)) < 0)
         return -1;
     report_progress_end(&run->progress);
+    if (score.nonfinite == score.images) {
+        run->agreed = true; /* every rank has the same sum */
+        return err_set(err, ERR_INTERNAL,
+                       "%s after step %" PRIu64 " (epoch %" PRIu32
+                       "): not one picture has a finite loss: the rate (--lr) may be too high",
+                       what, run->position.step, run->position.epoch);
+    }
     if (score.nonfinite > 0)
         log_info("%" PRId64
                  " pictures have a loss that is not finite; they are left out of the mean",

@@ -240,7 +240,7 @@ void train_tell_worst(struct train_run *run, const char *heading);
 int train_no_picture(struct train_run *run, const struct data_index *index, struct err *err);
 
 /** evaluate.c: a score of an index becomes the sum over all ranks. ERR_INPUT, agreed, where it has
- * no picture, or none with a finite loss. */
+ * no picture. Those without a finite loss are the caller's to judge. */
 int train_score_sum(struct train_run *run, const struct data_index *index, struct nn_score *score,
                     struct err *err);
 
