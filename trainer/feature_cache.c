@@ -94,7 +94,7 @@ static int make_rows(struct train_feature_cache *cache, const struct train_run *
     const int batch = run->options->micro_batch;
     const size_t floats = cache->floats;
 
-    cache->batch = malloc(buffer_rows(floats, batch) * floats * sizeof(float));
+    cache->batch = calloc(buffer_rows(floats, batch) * floats, sizeof(float));
     cache->labels = malloc((size_t)batch * sizeof(int32_t));
     if (cache->batch == NULL || cache->labels == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a micro-batch of features (--micro-batch)");

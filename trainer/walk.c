@@ -64,6 +64,8 @@ int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, 
 
     for (uint64_t i = 0; i < rounds->count && rc == 0; i++) {
         rc = rounds->take(rounds->context, i, &done, err);
+        if (rc < 0 && err->code == ERR_PEER)
+            return -1; /* no exchange after a broken one */
         rc = agree(run, rounds->what, rc, err);
         show(run, rounds, done);
     }

@@ -168,6 +168,8 @@ static void lay_out(struct timeline *line)
         need_gradient(line, logits, loss);
     for (int i = graph->first_trained; i < graph->node_count && line->training; i++)
         need_backward(line, i);
+    if (graph->first_measured > 0) /* what is trained reads memory->features instead */
+        line->data[line->data_of[nn_graph_boundary(graph)]].last = graph->first_trained - 1;
     /* The input's data are the caller's, and nobody wants its gradient. */
     line->data[0].last = line->gradient[0].last = -1;
 }
@@ -262,7 +264,7 @@ static void grow_by_conv(struct nn_memory_size *size, const struct nn_conv *conv
 }
 
 /* Does a convolution before node i take all that this one takes? A network has few shapes. */
-static bool is_repeated(const struct nn_graph *graph, int i, bool training)
+static bool is_repeated(const struct nn_graph *graph, int i, int n, bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
     const unsigned deeds = deeds_of(graph, i, training);
@@ -271,26 +273,29 @@ static bool is_repeated(const struct nn_graph *graph, int i, bool training)
         const struct nn_node *const other = &graph->nodes[j];
 
         if (other->kind == NN_NODE_CONV && (deeds & ~deeds_of(graph, j, training)) == 0 &&
+            images_of(graph, j, n) >= images_of(graph, i, n) &&
             nn_conv_is_same(&other->conv, &node->conv))
             return true;
     }
     return false;
 }
 
-/* Frozen filters are packed once. */
+/* Frozen filters are packed once, where a batch norm that looks at the batch does not make an
+ * evaluation's others than a step's. */
 static size_t packed_floats(const struct nn_graph *graph, int i, bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
 
-    if (!training || i >= graph->first_trained || node->kind != NN_NODE_CONV)
+    if (!training || i >= graph->first_measured || node->kind != NN_NODE_CONV)
         return 0;
     return nn_size_round_up(nn_conv_size(&node->conv, NN_FORWARD, 1).filters, ALIGN_FLOATS);
 }
 
-static void grow_by_node(struct nn_memory_size *size, const struct nn_graph *graph, int i, int n,
-                         bool training)
+static void grow_by_node(struct nn_memory_size *size, const struct nn_graph *graph, int i,
+                         int micro_batch, bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
+    const int n = images_of(graph, i, micro_batch);
     const unsigned deeds = deeds_of(graph, i, training);
     const size_t blocks = deeds & GOES_ON ? (size_t)n : 0;
 
@@ -298,7 +303,7 @@ static void grow_by_node(struct nn_memory_size *size, const struct nn_graph *gra
     case NN_NODE_CONV:
         size->packed += packed_floats(graph, i, training);
         size->norms += NN_BATCHNORM_ARRAYS * (size_t)node->conv.k;
-        if (!is_repeated(graph, i, training))
+        if (!is_repeated(graph, i, micro_batch, training))
             grow_by_conv(size, &node->conv, n, deeds);
         break;
     case NN_NODE_MAXPOOL:
@@ -323,7 +328,7 @@ static struct nn_memory_size size_without_values(const struct nn_graph *graph, i
     struct nn_memory_size size = {0};
 
     for (int i = 0; i < graph->node_count; i++)
-        grow_by_node(&size, graph, i, images_of(graph, i, micro_batch), training);
+        grow_by_node(&size, graph, i, micro_batch, training);
     if (graph->first_measured > 0)
         size.features =
             (size_t)micro_batch * nn_value_floats(&graph->values[nn_graph_boundary(graph)]);

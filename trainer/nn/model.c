@@ -234,7 +234,8 @@ int nn_model_features(struct nn_model *model, const float *x, int n, float *feat
 {
     const size_t count = nn_model_feature_count(model);
     const size_t floats = nn_value_floats(&model->graph.values[0]);
-    const int once = nn_memory_frozen_images(&model->graph, n);
+    const int most = nn_memory_frozen_images(&model->graph, n), runs = (n + most - 1) / most;
+    const int once = (n + runs - 1) / runs;
 
     assert(count > 0);
     begin(model, n);

@@ -112,14 +112,6 @@ static struct nn_batchnorm_sums sums_of(const struct nn_pass *pass, size_t block
                                       .block_rows = pass->memory->block_rows};
 }
 
-/* NULL: the filters may have changed since the last pass. */
-static struct nn_conv_packed *packed_of(const struct nn_pass *pass, int i)
-{
-    struct nn_conv_packed *const packed = &pass->memory->packed[i];
-
-    return packed->floats != NULL ? packed : NULL;
-}
-
 static void train_conv(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
@@ -131,7 +123,6 @@ static void train_conv(const struct nn_pass *pass, int i)
         .n = pass->n,
         .x = read_value(pass, node->in),
         .w = weights_of(pass, node, NN_CONV_FILTERS),
-        .packed = packed_of(pass, i),
         .y = {.kind = NN_SINK_MEASURE,
               .c = k,
               .y = data_of(pass, node->out),
@@ -168,6 +159,14 @@ static struct nn_sink evaluation_sink(const struct nn_pass *pass, int i)
     return sink;
 }
 
+/* NULL: the filters may have changed since the last pass. */
+static struct nn_conv_packed *packed_of(const struct nn_pass *pass, int i)
+{
+    struct nn_conv_packed *const packed = &pass->memory->packed[i];
+
+    return packed->floats != NULL ? packed : NULL;
+}
+
 static void evaluate_conv(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
@@ -178,7 +177,7 @@ static void evaluate_conv(const struct nn_pass *pass, int i)
         .x = read_value(pass, node->in),
         .w = weights_of(pass, node, NN_CONV_FILTERS),
         .scale = norm->scale,
-        .packed = i < pass->graph->first_measured ? packed_of(pass, i) : NULL,
+        .packed = packed_of(pass, i),
         .y = evaluation_sink(pass, i),
     };
 
@@ -246,6 +245,8 @@ int nn_pass_forward(const struct nn_pass *pass)
     const int begin = pass->features != NULL ? graph->first_trained : 0;
     const int end = pass->frozen_only ? graph->first_trained : graph->node_count;
 
+    assert(graph->first_measured == 0 || pass->features != NULL ||
+           pass->n <= nn_memory_frozen_images(graph, pass->n));
     for (int i = begin; i < end; i++) {
         if (is_cancelled(pass))
             return 1;

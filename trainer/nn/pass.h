@@ -23,8 +23,9 @@ struct nn_pass {
     const volatile sig_atomic_t *cancel; /* may be NULL */
 };
 
-/** All nodes in order; the last value then holds the logits, or the boundary's what was asked for.
- * Returns 0, or 1 when cancelled. */
+/** All nodes in order (frozen ones that do not measure the batch: with features, or of so few
+ * images as nn_memory_frozen_images() says); the last value then holds the logits, or the
+ * boundary's what was asked for. Returns 0, or 1 when cancelled. */
 int nn_pass_forward(const struct nn_pass *pass);
 
 /** From the gradient of the logits to those of all trained weights. `ready` (may be NULL) is told

@@ -514,7 +514,6 @@ static void run(const struct nn_direct_plan *plan, struct nn_source source, cons
 static void forward(const struct nn_conv_forward *args, const struct nn_scratch *scratch)
 {
     const struct nn_direct_plan plan = nn_direct_plan_of(args->conv, NN_FORWARD, args->n);
-
     float *const filters = nn_conv_filters(args->packed, scratch);
 
     if (nn_conv_must_pack(args->packed))

@@ -2,7 +2,7 @@
  * trainer/nn/conv/winograd.c -- stride-1 3x3 convolution by Winograd's minimal filtering: forward
  * and backward to the data. The maths is in kernel/winograd.h.
  *
- *     U[point] (C, K)      the filters, packed in panels; once per call, by all threads
+ *     U[point] (C, K)      the filters, packed in panels by all threads; once per call, or kept
  *     V[point] (tiles, C)  B^T d B of a block of tiles
  *     M[point] (tiles, K)  = V[point] U[point]
  *     y                    A^T M A, and its sink while the rows are hot
