@@ -11,7 +11,7 @@ import struct
 import subprocess
 import time
 
-from job import Job, main, wait_until
+from job import Job, main, ranks_of, wait_until
 
 # What is trained, and how frozen batch norms work.
 WAYS = (dict(train_layers="head"), dict(train_layers="from:layer3"),
@@ -169,9 +169,11 @@ class Tuning(Job):
                 shutil.rmtree(self.path("report"))
                 process = self.start(*self.foreign(3 - ranks, *self.options(model_dir="resumed", **more)))
                 wait_until(lambda: max(self.checkpoints(), default=0) >= step)
-                process.kill()
+                pids = [process.pid, *ranks_of(process)]
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
                 process.wait()
-                time.sleep(1)  # its ranks notice
+                wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
                 for name in os.listdir(self.path("checkpoint")):
                     if name.startswith("step-") and int(name.split("-")[1]) > step:
                         os.remove(self.path("checkpoint", name))
