@@ -20,6 +20,7 @@
 #include "trainer/nn/conv/algorithm.h"
 #include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/kernel/scratch.h"
+#include "trainer/nn/kernel/share.h"
 #include "trainer/nn/kernel/size.h"
 
 /* None of these numbers is part of the bits. */
@@ -481,19 +482,20 @@ static void run(const struct nn_direct_plan *plan, struct nn_source source, cons
                 const struct nn_sink *sink, const struct nn_scratch *scratch)
 {
     const size_t blocks = nn_strips_blocks(&plan->strips);
+    struct nn_share share;
     size_t cuts;
 
     if (source.store != NULL &&
         !(plan->strips.low == 0 && plan->strips.high == 1 && plan->strips.step == 1))
         store_first(plan, &source, scratch);
     cuts = cuts_of(plan, &source);
+    nn_share_out(&share, cuts * blocks, (size_t)scratch->threads);
 #pragma omp parallel
     {
         struct desk desk = desk_at(plan, nn_scratch_mine(scratch));
+        size_t i;
 
-        /* Blocks in order: what is fetched ahead is for the same thread. */
-#pragma omp for schedule(static)
-        for (size_t i = 0; i < cuts * blocks; i++) {
+        while (nn_share_next(&share, (size_t)omp_get_thread_num(), &i)) {
             struct job job = {
                 .plan = plan,
                 .kernels = nn_kernels(),
