@@ -2,6 +2,7 @@
 #include "launcher/s3/parallel.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -19,7 +20,7 @@ struct work {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     int done[COUNT], begun, now, most;
-    size_t fails_at; /* COUNT: none */
+    size_t fails_at; /* COUNT: none; the things behind it last until they are cancelled */
     size_t together; /* so many must be under way at once before any ends */
     volatile sig_atomic_t cancel;
 };
@@ -44,6 +45,8 @@ static int do_one(void *context, size_t index, struct err *err)
         pthread_cond_wait(&work->changed, &work->mutex);
     work->now--;
     pthread_mutex_unlock(&work->mutex);
+    while (index > work->fails_at && !work->cancel) /* hangs where a failure does not cancel */
+        sched_yield();
     return index == work->fails_at ? err_set(err, ERR_INPUT, "thing %d", (int)index) : 0;
 }
 
