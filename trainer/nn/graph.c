@@ -260,10 +260,11 @@ static bool only_convs_and_joins_read(const struct nn_graph *graph, int value)
 }
 
 /* A join need not be written where both its operands are: not two in a row. Where no batch is
- * measured, the convolution before it writes it. */
+ * measured, the convolution before it writes it. Of frozen layers no backward needs the operands
+ * again, and they are gone sooner. */
 static void leave_joins_unwritten(struct nn_graph *graph)
 {
-    for (int i = graph->first_measured; i < graph->node_count; i++) {
+    for (int i = graph->first_trained; i < graph->node_count; i++) {
         const struct nn_node *node = &graph->nodes[i];
 
         if (node->kind == NN_NODE_JOIN && node->residual != NN_NONE)

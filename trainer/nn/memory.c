@@ -223,7 +223,7 @@ enum {
     MEASURES = 1, /* the batch, in forward */
     TRAINS = 2,   /* backward to the weights */
     GOES_ON = 4,  /* backward to the data */
-    KEEPS = 8,    /* its packed filters, in every pass */
+    KEEPS = 8,    /* its packed filters, from every pass to the next */
 };
 
 static unsigned deeds_of(const struct nn_graph *graph, int i, bool training)
@@ -280,13 +280,13 @@ static bool is_repeated(const struct nn_graph *graph, int i, int n, bool trainin
     return false;
 }
 
-/* Frozen filters are packed once, where a batch norm that looks at the batch does not make an
- * evaluation's others than a step's. */
+/* Frozen filters are packed once. Where their batch norms look at the batch, an evaluation packs
+ * its own, into which batch norm is folded. */
 static size_t packed_floats(const struct nn_graph *graph, int i, bool training)
 {
     const struct nn_node *const node = &graph->nodes[i];
 
-    if (!training || i >= graph->first_measured || node->kind != NN_NODE_CONV)
+    if (!training || i >= graph->first_trained || node->kind != NN_NODE_CONV)
         return 0;
     return nn_size_round_up(nn_conv_size(&node->conv, NN_FORWARD, 1).filters, ALIGN_FLOATS);
 }

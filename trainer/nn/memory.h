@@ -29,8 +29,8 @@ struct nn_memory {
     float *norm_floats;
     float *sums; /* of the sink that is being written to: kernel/sink.h */
     uint32_t *block_rows;
-    struct nn_conv_packed *packed; /* per node: of frozen convolutions whose batch norms are frozen
-                                      too; floats is NULL elsewhere */
+    struct nn_conv_packed *packed; /* per node: of frozen convolutions, as a step reads them; floats
+                                      is NULL elsewhere */
     float *packed_floats;
     float *features; /* of the whole micro-batch; no value's buffer */
     struct nn_scratch scratch;

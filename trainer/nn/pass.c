@@ -112,6 +112,17 @@ static struct nn_batchnorm_sums sums_of(const struct nn_pass *pass, size_t block
                                       .block_rows = pass->memory->block_rows};
 }
 
+/* NULL: the filters may have changed since the last pass, or they are packed for training and this
+ * is an evaluation. */
+static struct nn_conv_packed *packed_of(const struct nn_pass *pass, int i)
+{
+    struct nn_conv_packed *const packed = &pass->memory->packed[i];
+
+    if (packed->floats == NULL || (i >= pass->graph->first_measured && !is_training(pass)))
+        return NULL;
+    return packed;
+}
+
 static void train_conv(const struct nn_pass *pass, int i)
 {
     const struct nn_node *node = &pass->graph->nodes[i];
@@ -123,6 +134,7 @@ static void train_conv(const struct nn_pass *pass, int i)
         .n = pass->n,
         .x = read_value(pass, node->in),
         .w = weights_of(pass, node, NN_CONV_FILTERS),
+        .packed = packed_of(pass, i),
         .y = {.kind = NN_SINK_MEASURE,
               .c = k,
               .y = data_of(pass, node->out),
@@ -157,14 +169,6 @@ static struct nn_sink evaluation_sink(const struct nn_pass *pass, int i)
         sink.relu = true;
     }
     return sink;
-}
-
-/* NULL: the filters may have changed since the last pass. */
-static struct nn_conv_packed *packed_of(const struct nn_pass *pass, int i)
-{
-    struct nn_conv_packed *const packed = &pass->memory->packed[i];
-
-    return packed->floats != NULL ? packed : NULL;
 }
 
 static void evaluate_conv(const struct nn_pass *pass, int i)

@@ -17,6 +17,14 @@ static size_t whole_lines(size_t floats)
     return nn_size_round_up(floats, LINE_FLOATS);
 }
 
+/* The first to touch a page waits for it, so all threads do. */
+static void clear(char *memory, size_t bytes)
+{
+#pragma omp parallel for schedule(static) if (bytes >= HUGE_PAGE_BYTES)
+    for (size_t at = 0; at < bytes; at += HUGE_PAGE_BYTES)
+        memset(memory + at, 0, nn_size_least(HUGE_PAGE_BYTES, bytes - at));
+}
+
 /* Large storage lies on huge pages: with small ones, kernels that walk through many rows at once
  * wait for the TLB. */
 float *nn_floats_new(size_t count, struct err *err)
@@ -36,7 +44,7 @@ float *nn_floats_new(size_t count, struct err *err)
     }
     if (bytes >= HUGE_PAGE_BYTES)
         madvise(floats, bytes, MADV_HUGEPAGE); /* a wish: without it all works, slower */
-    memset(floats, 0, bytes);
+    clear((char *)floats, bytes);
     return floats;
 }
 
