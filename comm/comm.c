@@ -96,6 +96,9 @@ int comm_open(struct comm *comm, struct err *err)
 
     if (mpi == NULL)
         abort();
+    /* A process that no mpirun started would start an orted beside it, to be able to spawn others:
+     * a fifth of a second for nothing. mpirun's ranks do not look at this. */
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     *comm = (struct comm){.mpi = mpi};
     mpi->ranks = MPI_COMM_NULL;
     if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "start MPI", err) <
