@@ -89,6 +89,17 @@ static void name_library(struct comm *comm)
     snprintf(comm->library, sizeof comm->library, "%.63s", text);
 }
 
+/* A process that no mpirun started would start an orted beside it, to be able to spawn others: a
+ * fifth of a second for nothing. The folder in /tmp that Open MPI makes for ranks that share memory
+ * is not needed either, and two processes that make it at the same moment fail. */
+static void spare_a_lone_process(void)
+{
+    if (getenv("OMPI_COMM_WORLD_RANK") != NULL || getenv("PMIX_RANK") != NULL)
+        return;
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
+}
+
 int comm_open(struct comm *comm, struct err *err)
 {
     struct comm_mpi *mpi = calloc(1, sizeof *mpi);
@@ -96,9 +107,7 @@ int comm_open(struct comm *comm, struct err *err)
 
     if (mpi == NULL)
         abort();
-    /* A process that no mpirun started would start an orted beside it, to be able to spawn others:
-     * a fifth of a second for nothing. mpirun's ranks do not look at this. */
-    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+    spare_a_lone_process();
     *comm = (struct comm){.mpi = mpi};
     mpi->ranks = MPI_COMM_NULL;
     if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "start MPI", err) <
