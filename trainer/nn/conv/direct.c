@@ -489,7 +489,7 @@ static void run(const struct nn_direct_plan *plan, struct nn_source source, cons
         !(plan->strips.low == 0 && plan->strips.high == 1 && plan->strips.step == 1))
         store_first(plan, &source, scratch);
     cuts = cuts_of(plan, &source);
-    nn_share_out(&share, cuts * blocks, (size_t)scratch->threads);
+    nn_share_out(&share, cuts * blocks, (size_t)omp_get_max_threads());
 #pragma omp parallel
     {
         struct desk desk = desk_at(plan, nn_scratch_mine(scratch));
