@@ -3,12 +3,8 @@
 
 #include <assert.h>
 #include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "base/err.h"
-
-#define VECTOR_ALIGN   64    /* a cache line, and an AVX-512 register */
+#define LINE_FLOATS    16    /* 64 bytes: a cache line, and an AVX-512 register */
 #define THREADS_FLOATS 32768 /* 128 KB: below, waking threads costs more than the addition */
 
 struct comm_leaves comm_tree_share(uint32_t lanes, int rank, int ranks)
@@ -69,38 +65,17 @@ int comm_tree_sum_buffers(uint32_t lanes, struct comm_leaves own)
     return most;
 }
 
-int comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own,
-                       size_t count, struct err *err)
+size_t comm_tree_stride(size_t count)
 {
-    const int buffers = comm_tree_sum_buffers(lanes, own);
-    size_t bytes = 0;
-
-    *sum = (struct comm_tree_sum){.count = count};
-    if (__builtin_mul_overflow(count, sizeof(float), &bytes) ||
-        __builtin_add_overflow(bytes, VECTOR_ALIGN, &bytes))
-        return err_set(err, ERR_MEMORY, "cannot hold gradients of %zu numbers", count);
-    bytes = bytes / VECTOR_ALIGN * VECTOR_ALIGN; /* at least one line, so count may be 0 */
-    assert(buffers <= COMM_TREE_PIECES_MAX);
-    for (; sum->vectors < buffers; sum->vectors++) {
-        float *vector = aligned_alloc(VECTOR_ALIGN, bytes);
-
-        if (vector == NULL) {
-            comm_tree_sum_release(sum);
-            return err_set(err, ERR_MEMORY,
-                           "cannot allocate %d gradients of %zu bytes; a larger --micro-batch or "
-                           "a smaller --global-batch needs fewer",
-                           buffers, bytes);
-        }
-        sum->vector[sum->vectors] = vector;
-    }
-    return 0;
+    return (count + LINE_FLOATS - 1) / LINE_FLOATS * LINE_FLOATS;
 }
 
-void comm_tree_sum_release(struct comm_tree_sum *sum)
+void comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own,
+                        size_t count, float *memory)
 {
+    *sum = (struct comm_tree_sum){.count = count, .vectors = comm_tree_sum_buffers(lanes, own)};
     for (int i = 0; i < sum->vectors; i++)
-        free(sum->vector[i]);
-    *sum = (struct comm_tree_sum){0};
+        sum->vector[i] = memory + (size_t)i * comm_tree_stride(count);
 }
 
 void comm_tree_sum_begin(struct comm_tree_sum *sum, uint32_t leaves, struct comm_leaves own)
@@ -111,6 +86,7 @@ void comm_tree_sum_begin(struct comm_tree_sum *sum, uint32_t leaves, struct comm
     sum->leaves = leaves;
     sum->own = own;
     sum->next = own.begin;
+    sum->pushed = 0;
     sum->held = 0;
 }
 
@@ -127,28 +103,44 @@ static void add(float *restrict x, const float *restrict y, size_t count)
         x[i] += y[i];
 }
 
-/* Whether the two topmost partial sums are the two children of one node. Both are maximal, so it is
- * enough that their leaves together are a node's. */
-static bool top_completes_node(const struct comm_tree_sum *sum)
+/* How many of the partial sums below the next leaf become one with it. What is held is maximal, so
+ * leaves that together are a node's are its two children. */
+static int completed_by_next(const struct comm_tree_sum *sum)
 {
     struct comm_leaves pieces[COMM_TREE_PIECES_MAX];
+    int completed = 0;
 
-    if (sum->held < 2)
-        return false;
-    const struct comm_leaves both = {sum->held_leaves[sum->held - 2].begin,
-                                     sum->held_leaves[sum->held - 1].end};
+    while (completed < sum->held) {
+        const struct comm_leaves both = {sum->held_leaves[sum->held - completed - 1].begin,
+                                         sum->next + 1};
 
-    return comm_tree_pieces(sum->leaves, both, pieces) == 1;
+        if (comm_tree_pieces(sum->leaves, both, pieces) != 1)
+            break;
+        completed++;
+    }
+    return completed;
+}
+
+void comm_tree_sum_push_until(struct comm_tree_sum *sum, size_t floats)
+{
+    const int completed = completed_by_next(sum);
+
+    assert(sum->next < sum->own.end && sum->held < sum->vectors);
+    assert(floats >= sum->pushed && floats <= sum->count);
+    for (int top = sum->held; top > sum->held - completed; top--)
+        add(sum->vector[top - 1] + sum->pushed, sum->vector[top] + sum->pushed,
+            floats - sum->pushed);
+    sum->pushed = floats;
 }
 
 void comm_tree_sum_push(struct comm_tree_sum *sum)
 {
-    assert(sum->next < sum->own.end && sum->held < sum->vectors);
-    sum->held_leaves[sum->held++] = (struct comm_leaves){sum->next, sum->next + 1};
-    sum->next++;
-    while (top_completes_node(sum)) {
-        sum->held--;
-        add(sum->vector[sum->held - 1], sum->vector[sum->held], sum->count);
-        sum->held_leaves[sum->held - 1].end = sum->held_leaves[sum->held].end;
-    }
+    const int completed = completed_by_next(sum);
+
+    comm_tree_sum_push_until(sum, sum->count);
+    sum->held -= completed;
+    if (completed == 0)
+        sum->held_leaves[sum->held].begin = sum->next;
+    sum->held_leaves[sum->held++].end = ++sum->next;
+    sum->pushed = 0;
 }

@@ -16,8 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct err;
-
 /* A run of leaves [begin, end). */
 struct comm_leaves {
     uint32_t begin, end;
@@ -36,33 +34,41 @@ int comm_tree_pieces(uint32_t leaves, struct comm_leaves own,
 
 /*
  * A rank's own part of a step's sum: takes the leaves it owns, one after the other from left to
- * right, and holds one partial sum per piece in the end. Buffers are made once, for the worst step.
+ * right, and holds one partial sum per piece in the end. Its vectors are the caller's memory, made
+ * once, for the worst step.
  */
 struct comm_tree_sum {
     size_t count;           /* floats of a vector */
     uint32_t leaves;        /* of this step's tree */
     struct comm_leaves own; /* this step's, of this rank */
     uint32_t next;          /* the next leaf to come */
+    size_t pushed;          /* floats of that leaf that have been added already */
     int held; /* partial sums on the stack: vector[0 .. held) stand for held_leaves[0 .. held) */
     struct comm_leaves held_leaves[COMM_TREE_PIECES_MAX];
     float *vector[COMM_TREE_PIECES_MAX];
-    int vectors; /* made */
+    int vectors; /* there are */
 };
 
-/** Buffers that comm_tree_sum_new makes for a rank that owns `own` of `lanes`: the most partial
- * sums alive at once, the leaf in work included, over the full step and every shorter one. */
+/** Vectors that a rank needs that owns `own` of `lanes`: the most partial sums alive at once, the
+ * leaf in work included, over the full step and every shorter one. */
 int comm_tree_sum_buffers(uint32_t lanes, struct comm_leaves own);
 
-/** Make the buffers; ERR_MEMORY names the bytes. Release accepts all-zero. */
-int comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own,
-                       size_t count, struct err *err);
-void comm_tree_sum_release(struct comm_tree_sum *sum);
+/** Floats from one vector of `count` floats to the next: whole cache lines. */
+size_t comm_tree_stride(size_t count);
+
+/** memory: comm_tree_sum_buffers() vectors, comm_tree_stride(count) floats apart; it stays the
+ * caller's. */
+void comm_tree_sum_init(struct comm_tree_sum *sum, uint32_t lanes, struct comm_leaves own,
+                        size_t count, float *memory);
 
 /** Begin a step with `leaves` present leaves; own is cut to them. */
 void comm_tree_sum_begin(struct comm_tree_sum *sum, uint32_t leaves, struct comm_leaves own);
 /** Where the next leaf's vector is to be written (count floats). */
 float *comm_tree_sum_leaf(struct comm_tree_sum *sum);
-/** The leaf has been written: add it to what it completes. */
+/** The leaf's first `floats` floats have been written: add what is new among them to what the leaf
+ * completes. After the rank's last leaf the partial sums are final as far as this was called. */
+void comm_tree_sum_push_until(struct comm_tree_sum *sum, size_t floats);
+/** The whole leaf has been written. */
 void comm_tree_sum_push(struct comm_tree_sum *sum);
 
 #endif

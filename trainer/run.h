@@ -80,9 +80,9 @@ struct train_run {
     struct comm_tree_sum tree;
     struct comm_exchange *exchange;
     struct comm_leaves lanes; /* this rank's */
-    float *sum; /* of all leaves: (measured statistics | trained weights) floats; tree's storage, or
-                   own where tree has none */
-    float *own_sum;
+    float *vectors;           /* the tree's; of a rank without lanes one for the sum */
+    float
+        *sum; /* of all leaves: (measured statistics | trained weights) floats; the first vector */
 
     struct train_noted truncated; /* this rank's: data ended early, decoded as far as they go */
     struct train_noted left_out;  /* this rank's: could not be decoded at all */

@@ -13,6 +13,8 @@
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
 
+#define VECTOR_ALIGN 64 /* a cache line, and an AVX-512 register */
+
 /* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the
  * gradient. */
 static size_t leaf_floats(const struct train_run *run)
@@ -48,6 +50,22 @@ static void warn_of_buffers(const struct train_run *run, size_t count)
             run->options->lanes, run->comm->size, extra * (double)count * sizeof(float) / 1e6);
 }
 
+static int make_vectors(struct train_run *run, uint32_t lanes, size_t count, struct err *err)
+{
+    const size_t vectors = (size_t)comm_tree_sum_buffers(lanes, run->lanes);
+    const size_t bytes = (vectors > 0 ? vectors : 1) * comm_tree_stride(count) * sizeof(float);
+
+    run->vectors = aligned_alloc(VECTOR_ALIGN, bytes);
+    if (run->vectors == NULL)
+        return err_set(err, ERR_MEMORY,
+                       "cannot allocate %zu bytes for gradients; a larger --micro-batch or a "
+                       "smaller --global-batch needs fewer",
+                       bytes);
+    comm_tree_sum_init(&run->tree, lanes, run->lanes, count, run->vectors);
+    run->sum = run->vectors;
+    return 0;
+}
+
 int train_step_init(struct train_run *run, struct err *err)
 {
     const size_t count = leaf_floats(run);
@@ -55,25 +73,20 @@ int train_step_init(struct train_run *run, struct err *err)
 
     run->lanes = comm_tree_share(lanes, run->comm->rank, run->comm->size);
     warn_of_buffers(run, count);
-    if (comm_tree_sum_init(&run->tree, lanes, run->lanes, count, err) < 0)
+    if (make_vectors(run, lanes, count, err) < 0)
         return -1;
     run->exchange = comm_exchange_new(run->comm, lanes, count, run->options->bucket_bytes, err);
     if (run->exchange == NULL)
         return -1;
-    if (run->tree.vectors == 0 && (run->own_sum = calloc(count, sizeof(float))) == NULL)
-        return err_set(err, ERR_MEMORY, "no memory for a gradient of %zu MB",
-                       count * sizeof(float) / 1000000);
-    run->sum = run->tree.vectors > 0 ? run->tree.vector[0] : run->own_sum;
     return 0;
 }
 
 void train_step_release(struct train_run *run)
 {
     comm_exchange_free(run->exchange);
-    comm_tree_sum_release(&run->tree);
-    free(run->own_sum);
+    free(run->vectors);
     run->exchange = NULL;
-    run->own_sum = run->sum = NULL;
+    run->vectors = run->sum = NULL;
 }
 
 uint64_t train_epoch_images(const struct data_order *order)
