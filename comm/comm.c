@@ -49,6 +49,24 @@ static int find_host(struct comm *comm, int world_rank, int *host_first, struct 
     return 0;
 }
 
+/* Hosts in the order of their ranks: those of one have the same first. */
+static void number_hosts(struct comm *comm, const int *all_first)
+{
+    comm->host_of = calloc((size_t)comm->size, sizeof *comm->host_of);
+    if (comm->host_of == NULL)
+        abort();
+    for (int rank = 0; rank < comm->size; rank++)
+        if (all_first[rank] == rank)
+            comm->hosts++;
+    for (int world = 0; world < comm->size; world++) {
+        int host = 0;
+
+        for (int other = 0; other < all_first[world]; other++)
+            host += all_first[other] == other;
+        comm->host_of[comm_place(all_first, comm->size, world)] = host;
+    }
+}
+
 /* A communicator whose ranks are numbered by (host, place on the host). mpirun --map-by slot
  * numbers them so already; under another mapping the split puts them in order. */
 static int number_ranks(struct comm *comm, struct comm_mpi *mpi, struct err *err)
@@ -72,6 +90,7 @@ static int number_ranks(struct comm *comm, struct comm_mpi *mpi, struct err *err
         goto out;
     MPI_Comm_set_errhandler(mpi->ranks, MPI_ERRORS_RETURN);
     MPI_Comm_rank(mpi->ranks, &comm->rank);
+    number_hosts(comm, all_first);
     rc = 0;
 out:
     free(all_first);
@@ -94,8 +113,11 @@ static void name_library(struct comm *comm)
  * is not needed either, and two processes that make it at the same moment fail. */
 static void spare_a_lone_process(void)
 {
-    if (getenv("OMPI_COMM_WORLD_RANK") != NULL || getenv("PMIX_RANK") != NULL)
-        return;
+    static const char *const set_by_launchers[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"};
+
+    for (size_t i = 0; i < sizeof set_by_launchers / sizeof set_by_launchers[0]; i++)
+        if (getenv(set_by_launchers[i]) != NULL)
+            return;
     setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
 }
@@ -145,6 +167,7 @@ void comm_close(struct comm *comm)
     free(mpi->requests);
     free(mpi->done);
     free(mpi->integers);
+    free(comm->host_of);
     free(mpi);
     *comm = (struct comm){0};
 }

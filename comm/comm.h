@@ -16,6 +16,8 @@ struct err;
 struct comm {
     int rank, size;             /* 0 .. size - 1; the leader is rank 0 */
     int local_rank, local_size; /* among the ranks of this host */
+    int hosts;                  /* that there are */
+    int *host_of;               /* (size), ascending: the number of each rank's host */
     char host[256];             /* this host's name, as MPI knows it */
     char library[64];           /* "Open MPI v4.1.4" */
     void *mpi;                  /* comm's own */
