@@ -292,9 +292,10 @@ class SageMaker(Job):
         process = self.start(*space, CONVOY, "train", "--ranks-per-host=2")
         wait_until(lambda: "Epoch[1] Train-accuracy" in self.text("stdout"))
         first = next(pid for pid in descendants(process.pid) if state(pid)["NSpid"].split()[1:] == ["1"])
-        subprocess.run(["nsenter", f"--target={first}", "--pid", "sh", "-c", "sleep 0.5 &"], check=True)
-        orphan = next(pid for pid in descendants(first) if state(pid).get("Name") == "sleep")
-        wait_until(lambda: not state(orphan))  # ended and reaped
+        subprocess.run(["nsenter", f"--target={first}", "--pid", "sh", "-c", "sleep 2 &"], check=True)
+        orphans = lambda: [pid for pid in descendants(first) if state(pid).get("Name") == "sleep"]
+        wait_until(orphans)
+        wait_until(lambda: not orphans())  # ended and reaped
         os.kill(first, signal.SIGTERM)
         self.assertEqual(self.wait(process), 0, self.err)
         self.assertRegex(self.out.splitlines()[-1], r"^stopped epoch=\d+ of=100000$")

@@ -231,7 +231,7 @@ class Stop(Job):
 
     def test_max_run_ends_an_evaluation(self):
         """After two steps comes an evaluation of many times their length. A slow machine needs longer to get there."""
-        for limit_s in (6, 15, 40):
+        for limit_s in (3, 6, 15, 40):
             folder = f"limit-{limit_s}"
             words = self.long(data=None, train=self.train, val=os.path.join(self.large, "train"), micro_batch=4,
                               image_size=64, max_run=f"{limit_s}s", checkpoint=folder)
