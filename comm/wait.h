@@ -24,7 +24,9 @@ struct comm_mpi {
 enum comm_tag {
     COMM_TAG_GATHER,
     COMM_TAG_SUM,
-    COMM_TAG_PIECE /* + the piece's number on its rank */
+    COMM_TAG_ORDER,
+    COMM_TAG_PIECE,         /* + the piece's number on its rank */
+    COMM_TAG_TRAFFIC = 1000 /* + a bucket's tag (traffic.c) */
 };
 
 /** The number of the world's rank `rank` when hosts are taken one after the other, in the order in

@@ -1,0 +1,474 @@
+/* comm/traffic.c -- see traffic.h. */
+#include "comm/traffic.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "comm/comm.h"
+#include "comm/post.h"
+#include "comm/wait.h"
+
+#define BLOCK_FLOATS 2048 /* 8 KB of each part: a few dozen stay in the L2 cache while added up */
+#define TAGS_BUCKETS 1024 /* buckets with tags of their own: many more than are under way */
+#define TAGS_BUCKET  (COMM_TREE_PIECES_MAX + 1) /* of a bucket: its parts', and its sum's */
+
+enum slot_state {
+    SLOT_FREE,
+    SLOT_WAITS, /* for the ranks of this host to have computed the bucket */
+    SLOT_PARTS, /* hosts' parts are under way to the owners */
+    SLOT_SUMS,  /* sums are under way to the handlers */
+};
+
+/* A bucket under way. */
+struct comm_slot {
+    enum slot_state state;
+    int bucket, under_way;
+    float *received; /* of this rank's chunk: part p of another host is at p * chunk_max */
+    float **part;    /* of this rank's chunk: where each part is */
+};
+
+size_t comm_board_bytes(int buckets)
+{
+    return sizeof(struct comm_board) + (size_t)buckets * sizeof(uint32_t);
+}
+
+int comm_traffic_buckets(size_t count, size_t bucket_floats)
+{
+    return (int)((count + bucket_floats - 1) / bucket_floats);
+}
+
+/* --- making --- */
+
+static size_t received_floats(const struct comm_layout *layout, uint32_t lanes, size_t chunk_max)
+{
+    return layout->hosts == 1 ? 0 : (size_t)comm_pieces_parts_max(layout, lanes, false) * chunk_max;
+}
+
+static size_t chunk_max_of(const struct comm_layout *layout, size_t count, size_t bucket_floats)
+{
+    return comm_tree_stride(
+        comm_layout_chunk_max(layout, bucket_floats < count ? bucket_floats : count));
+}
+
+size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes, size_t count,
+                           size_t bucket_floats)
+{
+    const size_t chunk = chunk_max_of(layout, count, bucket_floats);
+
+    return COMM_TRAFFIC_SLOTS * received_floats(layout, lanes, chunk) * sizeof(float);
+}
+
+static void *new_list(size_t count, size_t bytes)
+{
+    void *const list = calloc(count + 1, bytes); /* never of no bytes */
+
+    if (list == NULL)
+        abort();
+    return list;
+}
+
+static int make_slots(struct comm_traffic *traffic, struct err *err)
+{
+    const size_t bytes =
+        received_floats(&traffic->layout, traffic->pieces.lanes, traffic->chunk_max) *
+        sizeof(float);
+
+    traffic->slots = new_list(COMM_TRAFFIC_SLOTS, sizeof *traffic->slots);
+    for (int i = 0; i < COMM_TRAFFIC_SLOTS; i++) {
+        struct comm_slot *const slot = &traffic->slots[i];
+
+        slot->part = new_list(traffic->pieces.lanes, sizeof *slot->part);
+        if (bytes > 0 && (slot->received = aligned_alloc(64, bytes)) == NULL)
+            return err_set(err, ERR_MEMORY,
+                           "cannot allocate %zu bytes for the exchange of gradients; smaller "
+                           "--bucket-bytes need less",
+                           bytes);
+    }
+    return 0;
+}
+
+int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
+                      const struct comm_traffic_options *options, struct err *err)
+{
+    *traffic = (struct comm_traffic){.comm = comm,
+                                     .post = post,
+                                     .count = options->count,
+                                     .bucket_floats = options->bucket_floats,
+                                     .boards = options->boards,
+                                     .vectors = options->vectors,
+                                     .sum = options->sum};
+    assert(options->bucket_floats > 0 && options->lanes > 0);
+    comm_layout_init(&traffic->layout, comm->size, comm->host_of);
+    comm_pieces_init(&traffic->pieces, &traffic->layout, options->lanes, false);
+    traffic->local_first = traffic->layout.first_of[comm->host_of[comm->rank]];
+    traffic->local_count =
+        traffic->layout.first_of[comm->host_of[comm->rank] + 1] - traffic->local_first;
+    traffic->chunk_max = chunk_max_of(&traffic->layout, options->count, options->bucket_floats);
+    traffic->buckets = comm_traffic_buckets(options->count, options->bucket_floats);
+    traffic->order = new_list((size_t)traffic->buckets, sizeof *traffic->order);
+    traffic->named = new_list((size_t)traffic->buckets, sizeof *traffic->named);
+    traffic->through = traffic->buckets;
+    if (make_slots(traffic, err) < 0) {
+        comm_traffic_release(traffic);
+        return -1;
+    }
+    return 0;
+}
+
+void comm_traffic_release(struct comm_traffic *traffic)
+{
+    for (int i = 0; traffic->slots != NULL && i < COMM_TRAFFIC_SLOTS; i++) {
+        free(traffic->slots[i].received);
+        free(traffic->slots[i].part);
+    }
+    free(traffic->slots);
+    free(traffic->order);
+    free(traffic->named);
+    comm_pieces_release(&traffic->pieces);
+    comm_layout_release(&traffic->layout);
+    *traffic = (struct comm_traffic){0};
+}
+
+/* --- a step --- */
+
+static struct comm_board *board_of(const struct comm_traffic *traffic, int rank)
+{
+    return traffic->boards[rank - traffic->local_first];
+}
+
+static int my_host(const struct comm_traffic *traffic)
+{
+    return traffic->layout.host_of[traffic->comm->rank];
+}
+
+static struct comm_run bucket_at(const struct comm_traffic *traffic, int number)
+{
+    const size_t begin = (size_t)number * traffic->bucket_floats, left = traffic->count - begin;
+
+    return (struct comm_run){begin, left < traffic->bucket_floats ? left : traffic->bucket_floats};
+}
+
+static struct comm_run chunk_of(const struct comm_traffic *traffic, int bucket, int owner)
+{
+    return comm_layout_chunk(&traffic->layout, bucket_at(traffic, bucket), owner);
+}
+
+/* Does this rank put the sums of that owner's chunks where its host sees them? */
+static bool handles(const struct comm_traffic *traffic, int owner)
+{
+    return comm_layout_handler(&traffic->layout, my_host(traffic), owner) == traffic->comm->rank;
+}
+
+static int tag_of(int bucket, int number)
+{
+    return COMM_TAG_TRAFFIC + bucket % TAGS_BUCKETS * TAGS_BUCKET + number;
+}
+
+static int send(struct comm_traffic *traffic, struct comm_slot *slot, const float *x,
+                struct comm_run run, int rank, int number, struct err *err)
+{
+    if (run.count == 0)
+        return 0;
+    return comm_post_send(traffic->post, x + run.begin, run.count * sizeof *x, rank,
+                          tag_of(slot->bucket, number), &slot->under_way, err);
+}
+
+static int receive(struct comm_traffic *traffic, struct comm_slot *slot, float *x,
+                   struct comm_run run, int rank, int number, struct err *err)
+{
+    if (run.count == 0)
+        return 0;
+    return comm_post_receive(traffic->post, x + run.begin, run.count * sizeof *x, rank,
+                             tag_of(slot->bucket, number), &slot->under_way, err);
+}
+
+/* The rest of a step is told by rank 0, bucket by bucket; where all are on one host no two wait for
+ * each other, and each has its own order. */
+static bool is_told(const struct comm_traffic *traffic)
+{
+    return traffic->layout.hosts > 1 && traffic->comm->rank != 0;
+}
+
+static int listen(struct comm_traffic *traffic, struct err *err)
+{
+    if (!is_told(traffic) || traffic->ordered == traffic->buckets)
+        return 0;
+    return comm_post_receive(traffic->post, &traffic->next_order, sizeof traffic->next_order, 0,
+                             COMM_TAG_ORDER, &traffic->order_under_way, err);
+}
+
+int comm_traffic_begin(struct comm_traffic *traffic, uint32_t leaves, struct err *err)
+{
+    assert(comm_traffic_is_through(traffic));
+    comm_pieces_plan(&traffic->pieces, &traffic->layout, my_host(traffic), leaves);
+    traffic->step++;
+    traffic->ordered = traffic->begun = traffic->through = 0;
+    memset(traffic->named, 0, (size_t)traffic->buckets * sizeof *traffic->named);
+    return listen(traffic, err);
+}
+
+/* --- which bucket is next --- */
+
+static uint64_t readiness(const struct comm_traffic *traffic, size_t floats)
+{
+    return traffic->step * ((uint64_t)traffic->count + 1) + floats;
+}
+
+void comm_traffic_ready(struct comm_traffic *traffic, size_t floats)
+{
+    assert(floats <= traffic->count);
+    atomic_store_explicit(&board_of(traffic, traffic->comm->rank)->ready,
+                          readiness(traffic, floats), memory_order_release);
+}
+
+static bool is_ready_on(const struct comm_traffic *traffic, int rank, int bucket)
+{
+    const struct comm_run run = bucket_at(traffic, bucket);
+
+    return atomic_load_explicit(&board_of(traffic, rank)->ready, memory_order_acquire) >=
+           readiness(traffic, run.begin + run.count);
+}
+
+static bool is_ready(const struct comm_traffic *traffic, int bucket)
+{
+    for (int i = 0; i < traffic->local_count; i++)
+        if (!is_ready_on(traffic, traffic->local_first + i, bucket))
+            return false;
+    return true;
+}
+
+/* The last bucket that is final on this rank and has not set out; -1: none. */
+static int choose(const struct comm_traffic *traffic)
+{
+    for (int bucket = traffic->buckets - 1; bucket >= 0; bucket--)
+        if (!traffic->named[bucket] && is_ready_on(traffic, traffic->comm->rank, bucket))
+            return bucket;
+    return -1;
+}
+
+static int tell_order(struct comm_traffic *traffic, const int *bucket, struct err *err)
+{
+    for (int rank = 1; rank < traffic->comm->size && traffic->layout.hosts > 1; rank++)
+        if (comm_post_send(traffic->post, bucket, sizeof *bucket, rank, COMM_TAG_ORDER,
+                           &traffic->order_under_way, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Make the order longer: by what this rank chooses while it has room, or by what rank 0 said. */
+static int extend_order(struct comm_traffic *traffic, bool *moved, struct err *err)
+{
+    if (is_told(traffic)) {
+        if (traffic->order_under_way > 0 || traffic->ordered == traffic->buckets)
+            return 0;
+        traffic->order[traffic->ordered++] = traffic->next_order;
+        *moved = true;
+        return listen(traffic, err);
+    }
+    while (traffic->ordered - traffic->through < COMM_TRAFFIC_SLOTS) {
+        const int bucket = choose(traffic);
+
+        if (bucket < 0)
+            return 0;
+        traffic->named[bucket] = true;
+        traffic->order[traffic->ordered++] = bucket;
+        *moved = true;
+        if (tell_order(traffic, &traffic->order[traffic->ordered - 1], err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void take_slots(struct comm_traffic *traffic)
+{
+    for (int i = 0; i < COMM_TRAFFIC_SLOTS && traffic->begun < traffic->ordered; i++) {
+        struct comm_slot *const slot = &traffic->slots[i];
+
+        if (slot->state != SLOT_FREE)
+            continue;
+        slot->state = SLOT_WAITS;
+        slot->bucket = traffic->order[traffic->begun++];
+    }
+}
+
+/* --- a bucket's way --- */
+
+/* Where piece `number` of the list of this host's pieces begins. */
+static float *local_piece(const struct comm_traffic *traffic, int number)
+{
+    const struct comm_piece *const piece = &traffic->pieces.local[number];
+
+    return traffic->vectors[piece->of - traffic->local_first][piece->number];
+}
+
+static void add(float *restrict to, const float *restrict from, size_t count)
+{
+#pragma omp simd
+    for (size_t i = 0; i < count; i++)
+        to[i] += from[i];
+}
+
+static size_t block_of(size_t count, size_t at)
+{
+    return count - at < BLOCK_FLOATS ? count - at : BLOCK_FLOATS;
+}
+
+/* Add up what this host has of a chunk, as far as the tree allows. Pieces are used up by it. */
+static void add_local(const struct comm_traffic *traffic, struct comm_run chunk)
+{
+    for (size_t at = 0; at < chunk.count; at += BLOCK_FLOATS) {
+        const size_t count = block_of(chunk.count, at);
+
+        for (int m = 0; m < traffic->pieces.local_merge_count; m++) {
+            const struct comm_merge merge = traffic->pieces.local_merges[m];
+
+            add(local_piece(traffic, merge.to) + chunk.begin + at,
+                local_piece(traffic, merge.from) + chunk.begin + at, count);
+        }
+    }
+}
+
+/* This host's parts of the chunks that this rank handles set out to their owners. */
+static int send_parts(struct comm_traffic *traffic, struct comm_slot *slot, struct err *err)
+{
+    const int ranks = traffic->comm->size, me = traffic->comm->rank;
+
+    for (int step = 1; step <= ranks; step++) { /* beginning with the neighbour: spreads the load */
+        const int owner = (me + step) % ranks;
+        const struct comm_run chunk = chunk_of(traffic, slot->bucket, owner);
+
+        if (!handles(traffic, owner))
+            continue;
+        add_local(traffic, chunk);
+        for (int i = 0; i < traffic->pieces.local_part_count && owner != me; i++)
+            if (send(traffic, slot, local_piece(traffic, traffic->pieces.local_parts[i]), chunk,
+                     owner, i, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+/* The other hosts' parts of this rank's own chunk. */
+static int receive_parts(struct comm_traffic *traffic, struct comm_slot *slot, struct err *err)
+{
+    const int me = traffic->comm->rank;
+    const struct comm_run chunk = chunk_of(traffic, slot->bucket, me);
+
+    for (int p = 0; p < traffic->pieces.part_count; p++) {
+        const struct comm_piece *const part = &traffic->pieces.parts[p];
+
+        if (part->of == my_host(traffic)) {
+            slot->part[p] =
+                local_piece(traffic, traffic->pieces.local_parts[part->number]) + chunk.begin;
+            continue;
+        }
+        slot->part[p] = slot->received + (size_t)p * traffic->chunk_max;
+        if (receive(traffic, slot, slot->part[p], (struct comm_run){0, chunk.count},
+                    comm_layout_handler(&traffic->layout, part->of, me), part->number, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The sum of this rank's own chunk. */
+static void add_parts(const struct comm_traffic *traffic, const struct comm_slot *slot)
+{
+    const struct comm_run chunk = chunk_of(traffic, slot->bucket, traffic->comm->rank);
+    float *const out = traffic->sum + chunk.begin;
+
+    for (size_t at = 0; at < chunk.count; at += BLOCK_FLOATS) {
+        const size_t count = block_of(chunk.count, at);
+
+        for (int m = 0; m < traffic->pieces.merge_count; m++)
+            add(slot->part[traffic->pieces.merges[m].to] + at,
+                slot->part[traffic->pieces.merges[m].from] + at, count);
+        if (out != slot->part[0])
+            memcpy(out + at, slot->part[0] + at, count * sizeof *out);
+    }
+}
+
+/* Our sum to the handlers of every other host; those of the chunks that we handle come here. */
+static int pass_sums(struct comm_traffic *traffic, struct comm_slot *slot, struct err *err)
+{
+    const int ranks = traffic->comm->size, me = traffic->comm->rank, host = my_host(traffic);
+
+    for (int step = 1; step < traffic->layout.hosts; step++) {
+        const int other = (host + step) % traffic->layout.hosts;
+
+        if (send(traffic, slot, traffic->sum, chunk_of(traffic, slot->bucket, me),
+                 comm_layout_handler(&traffic->layout, other, me), COMM_TREE_PIECES_MAX, err) < 0)
+            return -1;
+    }
+    for (int owner = 0; owner < ranks; owner++)
+        if (owner != me && handles(traffic, owner) &&
+            receive(traffic, slot, traffic->sum, chunk_of(traffic, slot->bucket, owner), owner,
+                    COMM_TREE_PIECES_MAX, err) < 0)
+            return -1;
+    return 0;
+}
+
+static void finish(struct comm_traffic *traffic, struct comm_slot *slot)
+{
+    atomic_store_explicit(&board_of(traffic, traffic->comm->rank)->there[slot->bucket],
+                          traffic->step, memory_order_release);
+    slot->state = SLOT_FREE;
+    traffic->through++;
+}
+
+/* The next stage of a bucket's way, if it can begin. Sums may lie where a part was that is still
+ * being sent, so they are only asked for when all parts have left. */
+static int advance(struct comm_traffic *traffic, struct comm_slot *slot, bool *moved,
+                   struct err *err)
+{
+    if (slot->state == SLOT_FREE || slot->under_way > 0 ||
+        (slot->state == SLOT_WAITS && !is_ready(traffic, slot->bucket)))
+        return 0;
+    *moved = true;
+    switch (slot->state) {
+    case SLOT_FREE:
+        break;
+    case SLOT_WAITS:
+        slot->state = SLOT_PARTS;
+        if (receive_parts(traffic, slot, err) < 0 || send_parts(traffic, slot, err) < 0)
+            return -1;
+        break;
+    case SLOT_PARTS:
+        slot->state = SLOT_SUMS;
+        add_parts(traffic, slot);
+        if (pass_sums(traffic, slot, err) < 0)
+            return -1;
+        break;
+    case SLOT_SUMS:
+        finish(traffic, slot);
+        break;
+    }
+    return 0;
+}
+
+int comm_traffic_advance(struct comm_traffic *traffic, bool *moved, struct err *err)
+{
+    *moved = false;
+    if (extend_order(traffic, moved, err) < 0)
+        return -1;
+    take_slots(traffic);
+    for (int i = 0; i < COMM_TRAFFIC_SLOTS; i++)
+        if (advance(traffic, &traffic->slots[i], moved, err) < 0)
+            return -1;
+    return 0;
+}
+
+bool comm_traffic_is_there(const struct comm_traffic *traffic, int bucket)
+{
+    for (int i = 0; i < traffic->local_count; i++)
+        if (atomic_load_explicit(&traffic->boards[i]->there[bucket], memory_order_acquire) !=
+            traffic->step)
+            return false;
+    return true;
+}
+
+bool comm_traffic_is_through(const struct comm_traffic *traffic)
+{
+    return traffic->through == traffic->buckets && traffic->order_under_way == 0;
+}

@@ -1,0 +1,99 @@
+/*
+ * comm/traffic.h -- one step's vector on its way: from every rank's partial sums to the one sum of
+ * all leaves on every host, bucket by bucket.
+ *
+ * A bucket's way: once it is final on all ranks of this host, the handlers of its chunks add up
+ * what the host has of them (comm/pieces.h) and send it to the chunks' owners; an owner adds up the
+ * parts of all hosts in the canonical tree and sends the sum to the handlers of every host, who put
+ * it where all ranks of their host see it. 2 (H-1)/H of the bytes leave a host where it has one
+ * part, as with a ring, in two rounds, and the order of additions is free: element by element it is
+ * the tree's, so neither buckets, ranks, hosts nor arrival change a bit.
+ *
+ * Several buckets are under way at a time. Rank 0 says in which order they set out: of those that
+ * are final there the last one, whose sums the next forward needs first. A rank begins them in that
+ * order, so that no two wait for each other.
+ *
+ * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
+ */
+#ifndef COMM_TRAFFIC_H
+#define COMM_TRAFFIC_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "comm/layout.h"
+#include "comm/pieces.h"
+
+struct comm;
+struct comm_post;
+struct err;
+
+#define COMM_TRAFFIC_SLOTS 4 /* buckets under way */
+
+/* What a rank shows the others of its host. */
+struct comm_board {
+    _Atomic uint64_t ready;   /* step * (count + 1) + floats of its vector that are final */
+    _Atomic uint32_t there[]; /* (buckets): the last step in which this rank's chunks' sums were */
+};
+
+/** Bytes of a board. */
+size_t comm_board_bytes(int buckets);
+
+struct comm_slot;
+
+struct comm_traffic {
+    struct comm *comm;
+    struct comm_post *post;
+    struct comm_layout layout;
+    struct comm_pieces pieces;
+    size_t count, bucket_floats, chunk_max;
+    int buckets;
+    int local_first, local_count;
+    struct comm_board **boards;   /* (local ranks) the caller's */
+    float *const *const *vectors; /* (local ranks)(partial sums): the caller's */
+    float *sum;                   /* (count): this host's, the caller's */
+
+    uint32_t step;
+    int *order;  /* (buckets) in which they set out, as far as it is known */
+    bool *named; /* (buckets) rank 0: those that are in it */
+    int ordered, begun, through;
+    int next_order, order_under_way; /* other ranks: what rank 0 says next */
+    struct comm_slot *slots;
+};
+
+/* What a traffic is made of; all of it stays the caller's. */
+struct comm_traffic_options {
+    uint32_t lanes;
+    size_t count, bucket_floats;
+    struct comm_board **boards;
+    float *const *const *vectors;
+    float *sum;
+};
+
+/** Buckets of a vector. */
+int comm_traffic_buckets(size_t count, size_t bucket_floats);
+
+/** ERR_MEMORY, naming the bytes. Release accepts all-zero; what is under way is given up. */
+int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
+                      const struct comm_traffic_options *options, struct err *err);
+void comm_traffic_release(struct comm_traffic *traffic);
+
+/** What comm_traffic_init takes, in bytes. */
+size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes, size_t count,
+                           size_t bucket_floats);
+
+/** Begin a step of `leaves` leaves; the last one is through. */
+int comm_traffic_begin(struct comm_traffic *traffic, uint32_t leaves, struct err *err);
+/** This rank's vector is final as far as that. */
+void comm_traffic_ready(struct comm_traffic *traffic, size_t floats);
+/** Do what can be done now; *moved tells whether that was something. ERR_PEER. Call comm_post_test
+ * between two calls. */
+int comm_traffic_advance(struct comm_traffic *traffic, bool *moved, struct err *err);
+/** Whether a bucket's sums are there, from all ranks of this host. */
+bool comm_traffic_is_there(const struct comm_traffic *traffic, int bucket);
+/** Whether nothing of this step is left to do for this rank. */
+bool comm_traffic_is_through(const struct comm_traffic *traffic);
+
+#endif
