@@ -132,7 +132,7 @@ int comm_open(struct comm *comm, struct err *err)
     spare_a_lone_process();
     *comm = (struct comm){.mpi = mpi};
     mpi->ranks = MPI_COMM_NULL;
-    if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level), "start MPI", err) <
+    if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level), "start MPI", err) <
         0) {
         free(mpi);
         *comm = (struct comm){0};
@@ -150,9 +150,21 @@ int comm_open(struct comm *comm, struct err *err)
     mpi->requests = calloc(2 * (size_t)comm->size, sizeof(MPI_Request));
     mpi->done = calloc(2 * (size_t)comm->size, sizeof *mpi->done);
     mpi->integers = calloc((size_t)comm->size * COMM_INTEGERS_MAX, sizeof *mpi->integers);
-    if (mpi->requests == NULL || mpi->done == NULL || mpi->integers == NULL)
+    mpi->names = calloc((size_t)comm->size, sizeof *mpi->names);
+    if (mpi->requests == NULL || mpi->done == NULL || mpi->integers == NULL || mpi->names == NULL)
         abort();
+    if (comm_gather(comm, comm->host, sizeof *mpi->names, mpi->names, err) < 0) {
+        comm_close(comm);
+        return -1;
+    }
     return 0;
+}
+
+const char *comm_host_name(const struct comm *comm, int rank)
+{
+    const struct comm_mpi *const mpi = comm->mpi;
+
+    return mpi->names[rank];
 }
 
 void comm_close(struct comm *comm)
@@ -167,6 +179,7 @@ void comm_close(struct comm *comm)
     free(mpi->requests);
     free(mpi->done);
     free(mpi->integers);
+    free(mpi->names);
     free(comm->host_of);
     free(mpi);
     *comm = (struct comm){0};

@@ -28,6 +28,9 @@ struct comm {
  * comm_abort. */
 int comm_open(struct comm *comm, struct err *err);
 
+/** The name of a rank's host, for messages; comm's own. */
+const char *comm_host_name(const struct comm *comm, int rank);
+
 /** MPI_Finalize. Collective. Accepts an all-zero comm. */
 void comm_close(struct comm *comm);
 

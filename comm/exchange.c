@@ -1,201 +1,406 @@
-/*
- * comm/exchange.c -- see exchange.h.
- *
- * A bucket's way: its pieces go to the owners of its chunks (send_pieces), each owner adds up its
- * chunk (add_pieces), the sums go to everybody (send_sums). Two buckets are on their way at a time:
- * while the sums of one travel, the pieces of the next do. Messages between two ranks with one tag
- * arrive in the order in which they were sent, which is that of buckets.
- */
+/* comm/exchange.c -- see exchange.h. */
 #include "comm/exchange.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "comm/comm.h"
-#include "comm/tree.h"
-#include "comm/wait.h"
+#include "comm/post.h"
+#include "comm/queue.h"
+#include "comm/roll.h"
+#include "comm/shared.h"
+#include "comm/traffic.h"
 
-#define BLOCK_FLOATS                                                                               \
-    2048 /* 8 KB of each piece: a few dozen pieces stay in the L2 cache while they are added up */
-#define THREADS_BLOCKS   16         /* fewer are added up by one thread */
-#define LINE_FLOATS      16         /* 64 bytes */
-#define BUCKET_BYTES_MAX (1u << 30) /* MPI counts in int */
-
-/* All pieces of a step, over all ranks, from left to right. Everybody can work them out; no message
- * carries them. */
-struct piece {
-    int rank, number; /* the number-th piece of this rank */
-    struct comm_leaves leaves;
-};
-
-/* Add piece `from` to piece `to`, both being numbers in the list of pieces. */
-struct merge {
-    int to, from;
-};
-
-struct run {
-    size_t begin, count;
-};
-
-#define SLOTS 2
-
-/* One of the two buckets on their way. */
-struct slot {
-    struct run bucket;
-    float *received; /* of the piece p of another rank: `stride` floats from p * stride on */
-    float **chunk;   /* where this rank's chunk of piece p is, received or own */
-    MPI_Request *requests;
-    int request_count;
-};
+/* With messages under way the thread looks again after a sleep that grows while nothing happens: a
+ * core that computing uses is only borrowed. Without any it waits for the computing thread, and
+ * looks now and then whether another rank gave a sign of life. */
+#define SLEEP_S_MIN    20e-6
+#define SLEEP_S_MAX    250e-6
+#define SLEEP_S_IDLE   10e-3
+#define SLEEP_S_REST   0.1
+#define BEAT_TRIES     100 /* of SLEEP_S_MAX */
+#define BEATS_DEADLINE 8.0 /* signs of life within a deadline */
+#define BEAT_S_MAX     5.0
+#define PART_ALIGN     64
 
 struct comm_exchange {
     struct comm *comm;
-    unsigned lanes;
-    size_t count_max, bucket_floats, stride;
-    int pieces_max, requests_max;
-    int *done;
-    struct slot slots[SLOTS];
+    struct comm_exchange_options options;
+    int buckets;
+    size_t bucket_floats;
+    int *own_hosts; /* where ranks cannot share memory: every rank is a host; else NULL */
+    int *host_of;   /* comm's own list meanwhile */
+    struct comm_shared shared;
+    struct comm_board **boards; /* (ranks of this host) */
+    float ***vectors;           /* (ranks of this host)(partial sums) */
+    struct comm_tree_sum tree;
+    float *sum;
 
-    /* of the current step */
-    unsigned leaves; /* what pieces and merges are for; 0: none yet */
-    struct piece *pieces;
-    struct merge *merges;
-    int piece_count, merge_count;
+    struct comm_queue queue;
+    struct comm_post post;
+    struct comm_traffic traffic;
+    struct comm_roll roll;
+    pthread_t thread;
+    bool running; /* the thread */
+    clockid_t clock;
+
+    unsigned char answer[COMM_EXCHANGE_ANSWER_MAX]; /* the computing thread's until it is given */
+    size_t answer_bytes;
 };
 
-/* The part of a bucket that rank `owner` adds up: chunks differ by at most one float; some are
- * empty in a small bucket. */
-static struct run chunk_of(struct run bucket, int owner, int ranks)
-{
-    const size_t p = (size_t)ranks, j = (size_t)owner;
-    const size_t base = bucket.count / p,
-                 extra = bucket.count % p; /* the first `extra` get one more */
+/* --- memory --- */
 
-    return (struct run){bucket.begin + j * base + (j < extra ? j : extra), base + (j < extra)};
+static size_t board_room(int buckets)
+{
+    return (comm_board_bytes(buckets) + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
 }
 
-static struct comm_leaves cut(struct comm_leaves own, unsigned leaves)
+/* Vectors of a rank: its partial sums; a host's first rank has the sum too, where no partial sum of
+ * a lone rank can take it. */
+static size_t vectors_of(uint32_t lanes, int rank, int ranks, bool first, bool alone)
 {
-    own.begin = own.begin < leaves ? own.begin : leaves;
-    own.end = own.end < leaves ? own.end : leaves;
-    return own;
+    const size_t own = (size_t)comm_tree_sum_buffers(lanes, comm_tree_share(lanes, rank, ranks));
+
+    return own + (first && (!alone || own == 0));
 }
 
-/* Pieces of rank `rank` in a step of `leaves` leaves. */
-static int pieces_of(unsigned lanes, unsigned leaves, int rank, int ranks,
-                     struct comm_leaves pieces[COMM_TREE_PIECES_MAX])
+static size_t part_bytes(const struct comm_exchange_options *options, int rank, int ranks,
+                         bool first, bool alone)
 {
-    return comm_tree_pieces(leaves, cut(comm_tree_share(lanes, rank, ranks), leaves), pieces);
+    const int buckets = comm_traffic_buckets(options->count, options->bucket_bytes / sizeof(float));
+
+    return board_room(buckets) + vectors_of(options->lanes, rank, ranks, first, alone) *
+                                     comm_tree_stride(options->count) * sizeof(float);
 }
 
-/* The most of each over all steps, short ones included. */
-struct worst_step {
-    int pieces, requests; /* requests: of one rank */
-};
-
-static struct worst_step find_worst_step(unsigned lanes, int own, int ranks)
+struct comm_exchange_memory comm_exchange_memory(const struct comm_exchange_options *options,
+                                                 int ranks, int ranks_of_host)
 {
-    struct comm_leaves pieces[COMM_TREE_PIECES_MAX];
-    struct worst_step worst = {.requests = 2 * (ranks - 1)}; /* of the sums */
+    struct comm_exchange_memory memory = {0};
+    struct comm_layout layout;
+    int *const host_of = calloc((size_t)ranks, sizeof *host_of);
 
-    for (unsigned leaves = 1; leaves <= lanes; leaves++) {
-        int all = 0, mine = 0;
-
-        for (int rank = 0; rank < ranks; rank++) {
-            const int count = pieces_of(lanes, leaves, rank, ranks, pieces);
-
-            all += count;
-            mine = rank == own ? count : mine;
-        }
-        const int requests = all - mine + mine * (ranks - 1);
-
-        worst.pieces = all > worst.pieces ? all : worst.pieces;
-        worst.requests = requests > worst.requests ? requests : worst.requests;
-    }
-    return worst;
-}
-
-/* Floats from one received chunk to the next. */
-static size_t stride_of(size_t count, size_t bucket_floats, int ranks)
-{
-    const size_t bucket = bucket_floats < count ? bucket_floats : count, p = (size_t)ranks;
-
-    return ((bucket + p - 1) / p + LINE_FLOATS) / LINE_FLOATS * LINE_FLOATS;
-}
-
-/* Alone, a rank receives nothing. */
-static size_t received_bytes(int pieces, size_t stride, int ranks)
-{
-    return ranks == 1 ? 0 : (size_t)pieces * stride * sizeof(float);
-}
-
-size_t comm_exchange_bytes(unsigned lanes, int ranks, size_t count, size_t bucket_bytes)
-{
-    if (ranks == 1)
-        return 0;
-    return SLOTS * received_bytes(find_worst_step(lanes, 0, ranks).pieces,
-                                  stride_of(count, bucket_bytes / sizeof(float), ranks), ranks);
-}
-
-/* What depends on the ranks' number but not on the bytes: small. */
-static void allocate_lists(struct comm_exchange *exchange)
-{
-    const size_t pieces = (size_t)exchange->pieces_max + 1; /* never of no bytes */
-    const size_t requests = (size_t)exchange->requests_max + 1;
-
-    exchange->pieces = calloc(pieces, sizeof *exchange->pieces);
-    exchange->merges = calloc(pieces, sizeof *exchange->merges);
-    exchange->done = calloc(requests, sizeof *exchange->done);
-    if (exchange->pieces == NULL || exchange->merges == NULL || exchange->done == NULL)
+    if (host_of == NULL)
         abort();
-    for (int i = 0; i < SLOTS; i++) {
-        exchange->slots[i].chunk = calloc(pieces, sizeof *exchange->slots[i].chunk);
-        exchange->slots[i].requests = calloc(requests, sizeof(MPI_Request));
-        if (exchange->slots[i].chunk == NULL || exchange->slots[i].requests == NULL)
+    for (int rank = 0; rank < ranks; rank++) {
+        const size_t bytes =
+            part_bytes(options, rank, ranks, rank % ranks_of_host == 0, ranks_of_host == 1);
+
+        host_of[rank] = rank / ranks_of_host;
+        memory.vectors = bytes > memory.vectors ? bytes : memory.vectors;
+    }
+    comm_layout_init(&layout, ranks, host_of);
+    memory.buffers = comm_traffic_memory(&layout, options->lanes, options->count,
+                                         options->bucket_bytes / sizeof(float));
+    comm_layout_release(&layout);
+    free(host_of);
+    return memory;
+}
+
+/* Where the parts of this host's ranks have what. */
+static void find_parts(struct comm_exchange *exchange)
+{
+    const struct comm_exchange_options *const o = &exchange->options;
+    const struct comm_shared *const shared = &exchange->shared;
+
+    exchange->boards = calloc((size_t)shared->count, sizeof *exchange->boards);
+    exchange->vectors = calloc((size_t)shared->count, sizeof *exchange->vectors);
+    if (exchange->boards == NULL || exchange->vectors == NULL)
+        abort();
+    for (int i = 0; i < shared->count; i++) {
+        const int rank = shared->first + i;
+        unsigned char *const part = comm_shared_part(shared, rank);
+        float *const memory = (float *)(void *)(part + board_room(exchange->buckets));
+        struct comm_tree_sum tree;
+
+        comm_tree_sum_init(&tree, o->lanes, comm_tree_share(o->lanes, rank, exchange->comm->size),
+                           o->count, memory);
+        exchange->boards[i] = (struct comm_board *)(void *)part;
+        exchange->vectors[i] = calloc(COMM_TREE_PIECES_MAX, sizeof *exchange->vectors[i]);
+        if (exchange->vectors[i] == NULL)
             abort();
+        memcpy(exchange->vectors[i], tree.vector, sizeof tree.vector);
+        if (i == 0)
+            exchange->sum = memory + (shared->count == 1 ? 0 : (size_t)tree.vectors) *
+                                         comm_tree_stride(o->count);
+        if (rank == exchange->comm->rank)
+            exchange->tree = tree;
     }
 }
 
-static int allocate_received(struct comm_exchange *exchange, struct err *err)
+/* Where a host cannot share memory every rank counts as a host of its own. */
+static void part_ranks(struct comm_exchange *exchange)
 {
-    const size_t bytes =
-        received_bytes(exchange->pieces_max, exchange->stride, exchange->comm->size);
+    struct comm *const comm = exchange->comm;
 
-    for (int i = 0; i < SLOTS && bytes > 0; i++) {
-        exchange->slots[i].received = aligned_alloc(LINE_FLOATS * sizeof(float), bytes);
-        if (exchange->slots[i].received == NULL)
-            return err_set(err, ERR_MEMORY,
-                           "cannot allocate %zu bytes for the exchange of gradients; smaller "
-                           "buckets need less",
-                           bytes);
+    exchange->own_hosts = calloc((size_t)comm->size, sizeof *exchange->own_hosts);
+    if (exchange->own_hosts == NULL)
+        abort();
+    for (int rank = 0; rank < comm->size; rank++)
+        exchange->own_hosts[rank] = rank;
+}
+
+static int open_memory(struct comm_exchange *exchange, struct err *err)
+{
+    struct comm *const comm = exchange->comm;
+    const int *const host_of = comm->host_of;
+    const bool first = comm->rank == 0 || host_of[comm->rank - 1] != host_of[comm->rank];
+    const bool last =
+        comm->rank == comm->size - 1 || host_of[comm->rank + 1] != host_of[comm->rank];
+    bool together = false;
+
+    if (comm_shared_open(
+            comm, part_bytes(&exchange->options, comm->rank, comm->size, first, first && last),
+            &exchange->shared, &together, err) < 0)
+        return -1;
+    if (!together) { /* ordinary memory; a rank's own may lack the vector of the sum */
+        part_ranks(exchange);
+        comm_shared_close(&exchange->shared);
+        exchange->host_of = comm->host_of;
+        comm->host_of = exchange->own_hosts;
+        if (comm_shared_open(comm,
+                             part_bytes(&exchange->options, comm->rank, comm->size, true, true),
+                             &exchange->shared, &together, err) < 0)
+            return -1;
+    }
+    find_parts(exchange);
+    return 0;
+}
+
+/* --- the communication thread --- */
+
+/* What the communication thread remembers of a step. */
+struct serving {
+    struct comm_wishes seen;
+    bool *told; /* (buckets) */
+    bool answered, heard;
+    uint64_t computed; /* micro-batches that the last sign of life told of */
+    double heard_s;    /* when everybody's answer was there */
+};
+
+/* Another rank's silence while it computes; when all have answered, messages that do not move on:
+ * before, they may have to wait for whoever computes. */
+static int check_silence(struct comm_exchange *exchange, const struct serving *serving,
+                         struct err *err)
+{
+    const double deadline_s = serving->seen.deadline_s;
+    double seconds = 0;
+    const int rank = serving->heard ? comm_post_stuck(&exchange->post, serving->heard_s, &seconds)
+                                    : comm_roll_silent(&exchange->roll, &seconds);
+
+    if (deadline_s <= 0 || rank < 0 || seconds <= deadline_s)
+        return 0;
+    return err_set(err, ERR_PEER,
+                   "no sign of progress from host '%s' (rank %d) for %.0f s: it is dead, frozen or "
+                   "cut off",
+                   comm_host_name(exchange->comm, rank), rank, seconds);
+}
+
+static double beat_interval(double deadline_s)
+{
+    const double seconds = deadline_s / BEATS_DEADLINE;
+
+    return seconds > 0 && seconds < BEAT_S_MAX ? seconds : BEAT_S_MAX;
+}
+
+/* A sign of life: for a micro-batch that is done, or while the computing thread waits for something
+ * else. Not more often than it takes to be believed. */
+static int show_life(struct comm_exchange *exchange, const struct comm_wishes *wishes,
+                     uint64_t *computed, struct err *err)
+{
+    if (clock_now_s() - exchange->roll.beaten_s < beat_interval(wishes->deadline_s))
+        return 0;
+    if (wishes->doing == COMM_COMPUTES && wishes->computed == *computed)
+        return 0;
+    *computed = wishes->computed;
+    return comm_roll_beat(&exchange->roll, err);
+}
+
+/* Tell the computing thread of what has come since. */
+static void tell_there(struct comm_exchange *exchange, bool *told)
+{
+    for (int bucket = exchange->buckets - 1; bucket >= 0; bucket--) {
+        if (told[bucket] || !comm_traffic_is_there(&exchange->traffic, bucket))
+            continue;
+        told[bucket] = true;
+        comm_queue_there(&exchange->queue, bucket);
+    }
+}
+
+static bool is_settled(const struct comm_exchange *exchange, const bool *told)
+{
+    for (int bucket = 0; bucket < exchange->buckets; bucket++)
+        if (!told[bucket])
+            return false;
+    return comm_traffic_is_through(&exchange->traffic) && comm_roll_is_through(&exchange->roll) &&
+           exchange->roll.beating == 0;
+}
+
+/* One look at everything. *moved: something happened. */
+static int look_around(struct comm_exchange *exchange, struct serving *serving, bool *moved,
+                       struct err *err)
+{
+    const struct comm_wishes *const wishes = &serving->seen;
+    bool travelled = false, listened = false;
+    int finished = 0;
+
+    if (comm_post_test(&exchange->post, &finished, err) < 0)
+        return -1;
+    comm_traffic_ready(&exchange->traffic, wishes->ready);
+    if (wishes->answered && !serving->answered) {
+        serving->answered = true;
+        if (comm_roll_answer(&exchange->roll, exchange->answer, exchange->answer_bytes, err) < 0)
+            return -1;
+    }
+    if (comm_traffic_advance(&exchange->traffic, &travelled, err) < 0 ||
+        comm_roll_listen(&exchange->roll, &listened, err) < 0 ||
+        show_life(exchange, wishes, &serving->computed, err) < 0 ||
+        check_silence(exchange, serving, err) < 0)
+        return -1;
+    if (!serving->heard && comm_roll_is_complete(&exchange->roll)) {
+        serving->heard = true;
+        serving->heard_s = clock_now_s();
+        comm_queue_heard(&exchange->queue);
+    }
+    tell_there(exchange, serving->told);
+    *moved = finished > 0 || travelled || listened;
+    return 0;
+}
+
+static int serve_step(struct comm_exchange *exchange, struct serving *serving, struct err *err)
+{
+    double sleep_s = SLEEP_S_MIN;
+
+    memset(serving->told, 0, (size_t)exchange->buckets * sizeof *serving->told);
+    serving->answered = serving->heard = false;
+    if (comm_traffic_begin(&exchange->traffic, serving->seen.leaves, err) < 0 ||
+        comm_roll_begin(&exchange->roll, err) < 0)
+        return -1;
+    while (!serving->seen.closing) {
+        bool moved = false;
+
+        if (look_around(exchange, serving, &moved, err) < 0)
+            return -1;
+        if (is_settled(exchange, serving->told)) {
+            comm_queue_settled(&exchange->queue);
+            return 0;
+        }
+        if (moved)
+            sleep_s = SLEEP_S_MIN;
+        serving->seen = comm_queue_sleep(
+            &exchange->queue, &serving->seen,
+            comm_traffic_is_busy(&exchange->traffic) || serving->answered ? sleep_s : SLEEP_S_IDLE);
+        sleep_s = 2 * sleep_s < SLEEP_S_MAX ? 2 * sleep_s : SLEEP_S_MAX;
     }
     return 0;
 }
 
-struct comm_exchange *comm_exchange_new(struct comm *comm, unsigned lanes, size_t count,
-                                        size_t bucket_bytes, struct err *err)
+/* A sign of life between two steps, which must have left before the computing thread goes on: it
+ * may call MPI then. */
+static int speak(struct comm_exchange *exchange, struct serving *serving, struct err *err)
 {
-    struct comm_exchange *exchange = calloc(1, sizeof *exchange);
-    struct worst_step worst;
+    int finished = 0;
 
-    assert(lanes > 0 && bucket_bytes > 0 && bucket_bytes % sizeof(float) == 0 &&
-           bucket_bytes <= BUCKET_BYTES_MAX);
+    if (show_life(exchange, &serving->seen, &serving->computed, err) < 0)
+        return -1;
+    for (int tries = 0; tries < BEAT_TRIES && exchange->roll.beating > 0; tries++) {
+        if (comm_post_test(&exchange->post, &finished, err) < 0)
+            return -1;
+        clock_sleep_s(finished > 0 ? 0 : SLEEP_S_MAX);
+    }
+    return 0;
+}
+
+/* Between two steps: nothing, or signs of life. */
+static int rest(struct comm_exchange *exchange, struct serving *serving, struct err *err)
+{
+    int rc;
+
+    serving->seen = comm_queue_sleep(&exchange->queue, &serving->seen,
+                                     serving->seen.doing == COMM_WAITS ? SLEEP_S_REST : 3600);
+    if (!comm_queue_speak(&exchange->queue))
+        return 0;
+    rc = speak(exchange, serving, err);
+    comm_queue_spoken(&exchange->queue);
+    return rc;
+}
+
+static void *serve(void *context)
+{
+    struct comm_exchange *const exchange = context;
+    struct serving serving = {.told = calloc((size_t)exchange->buckets + 1, sizeof(bool))};
+    struct err err = {0};
+    int rc = 0;
+
+    if (serving.told == NULL)
+        abort();
+    prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul); /* sleeps are as long as they say */
+    while (rc == 0 && !serving.seen.closing) {
+        const uint64_t done = serving.seen.step;
+
+        rc = rest(exchange, &serving, &err);
+        if (rc == 0 && serving.seen.step != done)
+            rc = serve_step(exchange, &serving, &err);
+    }
+    if (rc < 0) {
+        err_wrap(&err, "cannot exchange gradients over %d ranks", exchange->comm->size);
+        comm_queue_fail(&exchange->queue, &err);
+    }
+    free(serving.told);
+    return NULL;
+}
+
+/* --- what callers see --- */
+
+static bool is_alone(const struct comm_exchange *exchange)
+{
+    return exchange->comm->size == 1;
+}
+
+static int start(struct comm_exchange *exchange, struct err *err)
+{
+    const struct comm_traffic_options options = {
+        .lanes = exchange->options.lanes,
+        .count = exchange->options.count,
+        .bucket_floats = exchange->bucket_floats,
+        .boards = exchange->boards,
+        .vectors = (float *const *const *)exchange->vectors,
+        .sum = exchange->sum,
+    };
+
+    comm_post_init(&exchange->post, exchange->comm);
+    comm_roll_init(&exchange->roll, exchange->comm, &exchange->post);
+    if (comm_traffic_init(&exchange->traffic, exchange->comm, &exchange->post, &options, err) < 0)
+        return -1;
+    comm_queue_init(&exchange->queue, exchange->buckets);
+    if (pthread_create(&exchange->thread, NULL, serve, exchange) != 0)
+        return err_set(err, ERR_MEMORY, "cannot start the communication thread");
+    exchange->running = true;
+    pthread_setname_np(exchange->thread, "exchange");
+    pthread_getcpuclockid(exchange->thread, &exchange->clock);
+    return 0;
+}
+
+struct comm_exchange *
+comm_exchange_new(struct comm *comm, const struct comm_exchange_options *options, struct err *err)
+{
+    struct comm_exchange *const exchange = calloc(1, sizeof *exchange);
+
+    assert(options->lanes > 0 && options->bucket_bytes > 0 &&
+           options->bucket_bytes % sizeof(float) == 0);
     if (exchange == NULL)
         abort();
-    worst = find_worst_step(lanes, comm->rank, comm->size);
-    *exchange = (struct comm_exchange){
-        .comm = comm,
-        .lanes = lanes,
-        .count_max = count,
-        .bucket_floats = bucket_bytes / sizeof(float),
-        .stride = stride_of(count, bucket_bytes / sizeof(float), comm->size),
-        .pieces_max = worst.pieces,
-        .requests_max = worst.requests,
-    };
-    allocate_lists(exchange);
-    if (allocate_received(exchange, err) < 0) {
+    exchange->comm = comm;
+    exchange->options = *options;
+    exchange->bucket_floats = options->bucket_bytes / sizeof(float);
+    exchange->buckets = comm_traffic_buckets(options->count, exchange->bucket_floats);
+    if (open_memory(exchange, err) < 0 || (comm->size > 1 && start(exchange, err) < 0)) {
         comm_exchange_free(exchange);
         return NULL;
     }
@@ -206,229 +411,124 @@ void comm_exchange_free(struct comm_exchange *exchange)
 {
     if (exchange == NULL)
         return;
-    for (int i = 0; i < SLOTS; i++) {
-        free(exchange->slots[i].received);
-        free(exchange->slots[i].chunk);
-        free(exchange->slots[i].requests);
+    if (exchange->running) {
+        comm_queue_close(&exchange->queue);
+        pthread_join(exchange->thread, NULL);
     }
-    free(exchange->pieces);
-    free(exchange->merges);
-    free(exchange->done);
+    if (exchange->post.count > 0)
+        return; /* MPI may still write to what it was given: it stays until the process ends */
+    for (int i = 0; exchange->vectors != NULL && i < exchange->shared.count; i++)
+        free(exchange->vectors[i]);
+    free(exchange->vectors);
+    free(exchange->boards);
+    comm_traffic_release(&exchange->traffic);
+    comm_roll_release(&exchange->roll);
+    comm_post_release(&exchange->post);
+    comm_queue_release(&exchange->queue);
+    comm_shared_close(&exchange->shared);
+    if (exchange->own_hosts != NULL)
+        exchange->comm->host_of = exchange->host_of;
+    free(exchange->own_hosts);
     free(exchange);
 }
 
-/* The additions that make one sum of the pieces, in an order in which both sides of each are
- * complete: as in a rank's own part (tree.c), a stack of partial sums of which the two topmost
- * become one whenever they are a node's two children. */
-static void plan_merges(struct comm_exchange *exchange)
+int comm_exchange_begin(struct comm_exchange *exchange, uint32_t leaves, double deadline_s,
+                        struct err *err)
 {
-    struct comm_leaves pieces[COMM_TREE_PIECES_MAX], stack_leaves[COMM_TREE_PIECES_MAX];
-    int stack[COMM_TREE_PIECES_MAX];
-    int held = 0;
-
-    exchange->merge_count = 0;
-    for (int p = 0; p < exchange->piece_count; p++) {
-        assert(held < COMM_TREE_PIECES_MAX);
-        stack[held] = p;
-        stack_leaves[held++] = exchange->pieces[p].leaves;
-        while (held >= 2) {
-            const struct comm_leaves both = {stack_leaves[held - 2].begin,
-                                             stack_leaves[held - 1].end};
-
-            if (comm_tree_pieces(exchange->leaves, both, pieces) != 1)
-                break;
-            held--;
-            exchange->merges[exchange->merge_count++] =
-                (struct merge){.to = stack[held - 1], .from = stack[held]};
-            stack_leaves[held - 1] = both;
-        }
-    }
-    assert(held == 1 && stack[0] == 0);
+    assert(leaves > 0 && leaves <= exchange->options.lanes);
+    if (comm_exchange_settle(exchange, err) < 0)
+        return -1;
+    comm_tree_sum_begin(
+        &exchange->tree, leaves,
+        comm_tree_share(exchange->options.lanes, exchange->comm->rank, exchange->comm->size));
+    if (is_alone(exchange))
+        return 0;
+    comm_queue_begin(&exchange->queue, leaves, deadline_s);
+    if (exchange->tree.next == exchange->tree.own.end)
+        comm_queue_ready(&exchange->queue, exchange->options.count);
+    return 0;
 }
 
-static void plan_step(struct comm_exchange *exchange, unsigned leaves)
+float *comm_exchange_leaf(struct comm_exchange *exchange)
 {
-    struct comm_leaves pieces[COMM_TREE_PIECES_MAX];
+    return exchange->tree.next < exchange->tree.own.end ? comm_tree_sum_leaf(&exchange->tree)
+                                                        : NULL;
+}
 
-    if (exchange->leaves == leaves)
+/* Floats that are final when the rank's last leaf is; before it none are. */
+void comm_exchange_ready(struct comm_exchange *exchange, size_t floats)
+{
+    comm_tree_sum_push_until(&exchange->tree, floats);
+    if (exchange->tree.next + 1 == exchange->tree.own.end && !is_alone(exchange))
+        comm_queue_ready(&exchange->queue, floats);
+}
+
+void comm_exchange_written(struct comm_exchange *exchange)
+{
+    const bool last = exchange->tree.next + 1 == exchange->tree.own.end;
+
+    comm_tree_sum_push(&exchange->tree);
+    if (is_alone(exchange))
         return;
-    exchange->leaves = leaves;
-    exchange->piece_count = 0;
-    for (int rank = 0; rank < exchange->comm->size; rank++) {
-        const int count = pieces_of(exchange->lanes, leaves, rank, exchange->comm->size, pieces);
-
-        for (int number = 0; number < count; number++)
-            exchange->pieces[exchange->piece_count++] =
-                (struct piece){.rank = rank, .number = number, .leaves = pieces[number]};
-    }
-    assert(exchange->piece_count <= exchange->pieces_max);
-    plan_merges(exchange);
+    comm_queue_computed(&exchange->queue);
+    if (last)
+        comm_queue_ready(&exchange->queue, exchange->options.count);
 }
 
-static int send(struct comm_exchange *exchange, struct slot *slot, const float *x, struct run run,
-                int rank, int tag, struct err *err)
+void comm_exchange_give_up(struct comm_exchange *exchange)
 {
-    const struct comm_mpi *mpi = exchange->comm->mpi;
+    while (exchange->tree.next < exchange->tree.own.end)
+        comm_exchange_written(exchange);
+}
 
-    if (run.count == 0)
+int comm_exchange_gather(struct comm_exchange *exchange, const void *mine, size_t bytes, void *all,
+                         struct err *err)
+{
+    assert(bytes <= COMM_EXCHANGE_ANSWER_MAX && exchange->tree.next == exchange->tree.own.end);
+    memcpy((unsigned char *)all + (size_t)exchange->comm->rank * bytes, mine, bytes);
+    if (is_alone(exchange))
         return 0;
-    assert(slot->request_count < exchange->requests_max);
-    return comm_check(MPI_Isend(x + run.begin, (int)run.count, MPI_FLOAT, rank, tag, mpi->ranks,
-                                &slot->requests[slot->request_count++]),
-                      "send gradients", err);
-}
-
-static int receive(struct comm_exchange *exchange, struct slot *slot, float *x, struct run run,
-                   int rank, int tag, struct err *err)
-{
-    const struct comm_mpi *mpi = exchange->comm->mpi;
-
-    if (run.count == 0)
-        return 0;
-    assert(slot->request_count < exchange->requests_max);
-    return comm_check(MPI_Irecv(x + run.begin, (int)run.count, MPI_FLOAT, rank, tag, mpi->ranks,
-                                &slot->requests[slot->request_count++]),
-                      "receive gradients", err);
-}
-
-static int wait(struct comm_exchange *exchange, struct slot *slot, struct err *err)
-{
-    const int count = slot->request_count;
-
-    slot->request_count = 0;
-    return comm_wait_all(slot->requests, exchange->done, count, "exchange gradients", err);
-}
-
-/* Receive this rank's chunk of everybody's pieces and send everybody its chunk of ours. */
-static int send_pieces(struct comm_exchange *exchange, struct slot *slot,
-                       const struct comm_tree_sum *own, struct err *err)
-{
-    const int rank = exchange->comm->rank, size = exchange->comm->size;
-    const struct run mine = chunk_of(slot->bucket, rank, size);
-
-    for (int p = 0; p < exchange->piece_count; p++) {
-        const struct piece *piece = &exchange->pieces[p];
-
-        if (piece->rank == rank) {
-            slot->chunk[p] = own->vector[piece->number] + mine.begin;
-            continue;
-        }
-        slot->chunk[p] = slot->received + (size_t)p * exchange->stride;
-        if (receive(exchange, slot, slot->chunk[p], (struct run){0, mine.count}, piece->rank,
-                    COMM_TAG_PIECE + piece->number, err) < 0)
-            return -1;
-    }
-    for (int step = 1; step < size; step++) { /* beginning with the neighbour, to spread the load */
-        const int to = (rank + step) % size;
-
-        for (int number = 0; number < own->held; number++) {
-            if (send(exchange, slot, own->vector[number], chunk_of(slot->bucket, to, size), to,
-                     COMM_TAG_PIECE + number, err) < 0)
-                return -1;
-        }
-    }
+    memcpy(exchange->answer, mine, bytes);
+    exchange->answer_bytes = bytes;
+    comm_queue_answer(&exchange->queue);
+    if (comm_queue_wait_answers(&exchange->queue, err) < 0)
+        return -1;
+    for (int rank = 0; rank < exchange->comm->size; rank++)
+        memcpy((unsigned char *)all + (size_t)rank * bytes,
+               comm_roll_answer_of(&exchange->roll, rank), bytes);
     return 0;
 }
 
-/* All additions of one block; the sum ends in piece 0, from where it goes to out. Pieces are
- * overwritten: what was received is ours, and a rank's own part is used up by the exchange. */
-static void add_block(const struct comm_exchange *exchange, float *const *chunk, size_t begin,
-                      size_t end, float *out)
+const float *comm_exchange_sum(const struct comm_exchange *exchange)
 {
-    for (int m = 0; m < exchange->merge_count; m++) {
-        float *restrict to = chunk[exchange->merges[m].to];
-        const float *restrict from = chunk[exchange->merges[m].from];
-
-#pragma omp simd
-        for (size_t i = begin; i < end; i++)
-            to[i] += from[i];
-    }
-    if (out != chunk[0])
-        memcpy(out + begin, chunk[0] + begin, (end - begin) * sizeof *out);
+    return exchange->sum;
 }
 
-/* Sum up this rank's chunk. Blocks are independent, element by element, so threads change no bit.
- */
-static void add_pieces(const struct comm_exchange *exchange, const struct slot *slot, float *out)
+int comm_exchange_wait(struct comm_exchange *exchange, size_t begin, size_t end, struct err *err)
 {
-    const struct run mine = chunk_of(slot->bucket, exchange->comm->rank, exchange->comm->size);
-    const size_t blocks = (mine.count + BLOCK_FLOATS - 1) / BLOCK_FLOATS;
-
-#pragma omp parallel for schedule(static) if (blocks >= THREADS_BLOCKS)
-    for (size_t block = 0; block < blocks; block++) {
-        const size_t begin = block * BLOCK_FLOATS;
-        const size_t end = begin + BLOCK_FLOATS < mine.count ? begin + BLOCK_FLOATS : mine.count;
-
-        add_block(exchange, slot->chunk, begin, end, out + mine.begin);
-    }
-}
-
-/* Send this rank's sum to everybody and receive theirs. Our pieces of this bucket have been sent,
- * so that out may be the memory they were in. */
-static int send_sums(struct comm_exchange *exchange, struct slot *slot, float *out, struct err *err)
-{
-    const int rank = exchange->comm->rank, size = exchange->comm->size;
-
-    for (int step = 1; step < size; step++) {
-        const int to = (rank + step) % size, from = (rank + size - step) % size;
-
-        if (receive(exchange, slot, out, chunk_of(slot->bucket, from, size), from, COMM_TAG_SUM,
-                    err) < 0 ||
-            send(exchange, slot, out, chunk_of(slot->bucket, rank, size), to, COMM_TAG_SUM, err) <
-                0)
-            return -1;
-    }
-    return 0;
-}
-
-static struct run bucket_at(const struct comm_exchange *exchange, size_t count, size_t number)
-{
-    const size_t begin = number * exchange->bucket_floats, left = count - begin;
-
-    return (struct run){begin, left < exchange->bucket_floats ? left : exchange->bucket_floats};
-}
-
-static int exchange_buckets(struct comm_exchange *exchange, const struct comm_tree_sum *own,
-                            float *out, struct err *err)
-{
-    const size_t buckets = (own->count + exchange->bucket_floats - 1) / exchange->bucket_floats;
-
-    for (size_t b = 0; b <= buckets; b++) { /* the pieces of b set out, bucket b - 1 is summed up */
-        struct slot *next = &exchange->slots[b % 2], *slot = &exchange->slots[(b + 1) % 2];
-
-        if (wait(exchange, next, err) < 0) /* for the sums of bucket b - 2 */
-            return -1;
-        if (b < buckets) {
-            next->bucket = bucket_at(exchange, own->count, b);
-            if (send_pieces(exchange, next, own, err) < 0)
-                return -1;
-        }
-        if (b == 0)
-            continue;
-        if (wait(exchange, slot, err) < 0)
-            return -1;
-        add_pieces(exchange, slot, out);
-        if (send_sums(exchange, slot, out, err) < 0)
-            return -1;
-    }
-    return wait(exchange, &exchange->slots[(buckets + 1) % 2], err);
-}
-
-int comm_exchange_sum(struct comm_exchange *exchange, struct comm_tree_sum *own, float *out,
-                      struct err *err)
-{
-    const struct comm *comm = exchange->comm;
-
-    assert(own->leaves > 0 && own->leaves <= exchange->lanes && own->next == own->own.end);
-    assert(own->count <= exchange->count_max && (own->count == 0 || out != NULL));
-    if (comm->size == 1) {
-        assert(own->held == 1);
-        if (out != own->vector[0] && own->count > 0)
-            memcpy(out, own->vector[0], own->count * sizeof *out);
+    assert(begin <= end && end <= exchange->options.count);
+    if (is_alone(exchange) || begin == end)
         return 0;
-    }
-    plan_step(exchange, own->leaves);
-    if (exchange_buckets(exchange, own, out, err) < 0)
-        return err_wrap(err, "cannot sum gradients over %d ranks", comm->size);
-    return 0;
+    return comm_queue_wait_sums(&exchange->queue, (int)(begin / exchange->bucket_floats),
+                                (int)((end - 1) / exchange->bucket_floats) + 1, err);
+}
+
+int comm_exchange_settle(struct comm_exchange *exchange, struct err *err)
+{
+    return is_alone(exchange) ? 0 : comm_queue_wait_settled(&exchange->queue, err);
+}
+
+void comm_exchange_elsewhere(struct comm_exchange *exchange, bool elsewhere)
+{
+    if (!is_alone(exchange))
+        comm_queue_doing(&exchange->queue, elsewhere ? COMM_WAITS : COMM_COMPUTES);
+}
+
+double comm_exchange_cpu_s(const struct comm_exchange *exchange)
+{
+    struct timespec used = {0};
+
+    if (exchange->running)
+        clock_gettime(exchange->clock, &used);
+    return (double)used.tv_sec + (double)used.tv_nsec * 1e-9;
 }

@@ -111,3 +111,22 @@ int comm_post_test(struct comm_post *post, int *finished, struct err *err)
     *finished = count;
     return 0;
 }
+
+int comm_post_stuck(const struct comm_post *post, double since_s, double *seconds)
+{
+    const double now = clock_now_s();
+    int stuck = -1;
+
+    *seconds = 0;
+    for (int i = 0; i < post->count; i++) {
+        const struct comm_letter *const letter = &post->letters[i];
+        const double heard = post->heard_s[letter->peer];
+        const double since = now - (heard > since_s ? heard : since_s);
+
+        if (!letter->incoming || since < *seconds)
+            continue;
+        stuck = letter->peer;
+        *seconds = since;
+    }
+    return stuck;
+}

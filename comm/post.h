@@ -45,4 +45,8 @@ int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from
 /** Test all messages once. *finished: how many were through. Does not block. ERR_PEER. */
 int comm_post_test(struct comm_post *post, int *finished, struct err *err);
 
+/** The sender of the message that has been waited for longest while nothing came from its rank,
+ * and for how many seconds, counted from since_s on; -1: none is waited for. */
+int comm_post_stuck(const struct comm_post *post, double since_s, double *seconds);
+
 #endif

@@ -80,6 +80,8 @@ void comm_queue_doing(struct comm_queue *queue, enum comm_doing doing)
     queue->wishes.doing = doing;
     if (doing == COMM_WAITS)
         pthread_cond_signal(&queue->wished);
+    while (doing == COMM_COMPUTES && queue->speaking)
+        pthread_cond_wait(&queue->changed, &queue->mutex);
     pthread_mutex_unlock(&queue->mutex);
 }
 
@@ -194,6 +196,24 @@ struct comm_wishes comm_queue_sleep(struct comm_queue *queue, const struct comm_
     wishes = queue->wishes;
     pthread_mutex_unlock(&queue->mutex);
     return wishes;
+}
+
+bool comm_queue_speak(struct comm_queue *queue)
+{
+    bool speaks;
+
+    pthread_mutex_lock(&queue->mutex);
+    speaks = queue->speaking = queue->settled && queue->wishes.doing == COMM_WAITS;
+    pthread_mutex_unlock(&queue->mutex);
+    return speaks;
+}
+
+void comm_queue_spoken(struct comm_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    queue->speaking = false;
+    pthread_cond_signal(&queue->changed);
+    pthread_mutex_unlock(&queue->mutex);
 }
 
 static void set(struct comm_queue *queue, bool *what)

@@ -41,6 +41,7 @@ struct comm_queue {
     bool *there; /* (buckets) whose sums are there */
     bool heard;  /* everybody's answer of this step is there */
     bool settled;
+    bool speaking;  /* the communication thread calls MPI between two steps */
     struct err err; /* code ERR_NONE while all is well */
 };
 
@@ -56,6 +57,7 @@ void comm_queue_computed(struct comm_queue *queue);
 void comm_queue_ready(struct comm_queue *queue, size_t floats);
 /** The answer for all ranks is where the communication thread looks for it. */
 void comm_queue_answer(struct comm_queue *queue);
+/** Back at computing it waits until the communication thread has spoken. */
 void comm_queue_doing(struct comm_queue *queue, enum comm_doing doing);
 void comm_queue_close(struct comm_queue *queue);
 /** Block until the sums of buckets [begin, end) are there, everybody's answer is, or nothing of the
@@ -73,6 +75,10 @@ struct comm_wishes comm_queue_look(struct comm_queue *queue);
 /** The same after at most `seconds`, or as soon as one changed since `seen`. */
 struct comm_wishes comm_queue_sleep(struct comm_queue *queue, const struct comm_wishes *seen,
                                     double seconds);
+/** Between two steps: may it say that this rank lives? Until comm_queue_spoken the computing thread
+ * does not come back from what it is at. */
+bool comm_queue_speak(struct comm_queue *queue);
+void comm_queue_spoken(struct comm_queue *queue);
 void comm_queue_there(struct comm_queue *queue, int bucket);
 void comm_queue_heard(struct comm_queue *queue);
 void comm_queue_settled(struct comm_queue *queue);

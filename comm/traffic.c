@@ -468,6 +468,11 @@ bool comm_traffic_is_there(const struct comm_traffic *traffic, int bucket)
     return true;
 }
 
+bool comm_traffic_is_busy(const struct comm_traffic *traffic)
+{
+    return traffic->ordered > traffic->through;
+}
+
 bool comm_traffic_is_through(const struct comm_traffic *traffic)
 {
     return traffic->through == traffic->buckets && traffic->order_under_way == 0;

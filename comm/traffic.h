@@ -93,6 +93,8 @@ void comm_traffic_ready(struct comm_traffic *traffic, size_t floats);
 int comm_traffic_advance(struct comm_traffic *traffic, bool *moved, struct err *err);
 /** Whether a bucket's sums are there, from all ranks of this host. */
 bool comm_traffic_is_there(const struct comm_traffic *traffic, int bucket);
+/** Whether some bucket is under way. */
+bool comm_traffic_is_busy(const struct comm_traffic *traffic);
 /** Whether nothing of this step is left to do for this rank. */
 bool comm_traffic_is_through(const struct comm_traffic *traffic);
 

@@ -13,18 +13,22 @@
 struct comm;
 struct err;
 
+#define COMM_HOST_CHARS 256
+
 /* What comm->mpi points at. */
 struct comm_mpi {
-    MPI_Comm ranks;        /* numbered as struct comm says */
-    MPI_Request *requests; /* 2 (size - 1): one message to and one from everybody else */
-    int *done;             /* as many, for comm_wait_all */
-    int64_t *integers;     /* size * COMM_INTEGERS_MAX */
+    MPI_Comm ranks;                 /* numbered as struct comm says */
+    MPI_Request *requests;          /* 2 (size - 1): one message to and one from everybody else */
+    int *done;                      /* as many, for comm_wait_all */
+    int64_t *integers;              /* size * COMM_INTEGERS_MAX */
+    char (*names)[COMM_HOST_CHARS]; /* (size) each rank's host */
 };
 
 enum comm_tag {
     COMM_TAG_GATHER,
     COMM_TAG_SUM,
     COMM_TAG_ORDER,
+    COMM_TAG_ROLL,
     COMM_TAG_PIECE,         /* + the piece's number on its rank */
     COMM_TAG_TRAFFIC = 1000 /* + a bucket's tag (traffic.c) */
 };

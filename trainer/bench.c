@@ -62,7 +62,7 @@ static int take_steps(struct train_run *run, int steps, struct err *err)
             return err_set(err, ERR_STOPPED, "stopped while measuring");
         }
     }
-    return 0;
+    return train_update_settle(run, err);
 }
 
 static int print(const struct train_run *run, double seconds, double compute_s, double exchange_s)

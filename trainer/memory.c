@@ -5,7 +5,6 @@
 
 #include "base/err.h"
 #include "comm/exchange.h"
-#include "comm/tree.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
@@ -55,20 +54,6 @@ static uint32_t lanes_of(const struct train_memory_job *job)
     return (uint32_t)((job->options->global_batch + job->micro_batch - 1) / job->micro_batch);
 }
 
-/* Vectors of gradients that the busiest rank keeps. */
-static size_t vectors_of(const struct train_memory_job *job)
-{
-    const uint32_t lanes = lanes_of(job);
-    int most = 1;
-
-    for (int rank = 0; rank < job->ranks; rank++) {
-        const int here = comm_tree_sum_buffers(lanes, comm_tree_share(lanes, rank, job->ranks));
-
-        most = here > most ? here : most;
-    }
-    return (size_t)most;
-}
-
 int train_memory_plan(const struct train_memory_job *job, struct train_memory *memory,
                       struct err *err)
 {
@@ -81,17 +66,22 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
                                              .tuning = o->tuning};
     const size_t vectors = (size_t)optim_vectors(o->optimizer.kind),
                  best = o->keep_best && o->bench_steps == 0;
+    struct comm_exchange_memory exchange;
     struct nn_model_memory model;
 
     if (nn_model_memory(&options, &model, err) < 0)
         return -1;
+    exchange = comm_exchange_memory(
+        &(struct comm_exchange_options){.lanes = lanes_of(job),
+                                        .count = model.gradient / sizeof(float),
+                                        .bucket_bytes = o->bucket_bytes},
+        job->ranks, job->ranks_of_host);
     *memory = (struct train_memory){
         .weights = model.weights,
         .best = best * model.weights,
         .state = vectors * model.trained,
-        .gradients = vectors_of(job) * model.gradient,
-        .exchange = comm_exchange_bytes(lanes_of(job), job->ranks, model.gradient / sizeof(float),
-                                        o->bucket_bytes),
+        .gradients = exchange.vectors + (o->clip_norm > 0 ? model.trained : 0),
+        .exchange = exchange.buffers,
         .values = model.values + logits_of(job),
         .working = model.working + (size_t)job->threads * model.working_of_thread,
         .save = o->bench_steps > 0 ? 0 : (1 + best) * model.weights + vectors * model.trained,

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
 #include "trainer/feature_cache.h"
@@ -132,6 +133,19 @@ static int save_and_stop(struct train_run *run, struct err *err)
     return err_set(err, ERR_STOPPED, "stopped at step %" PRIu64, run->position.step);
 }
 
+/* Rank 0 only: the others are in the next step, and are told that this one lives. */
+static int save_between(struct train_run *run, struct err *err)
+{
+    int rc;
+
+    if (train_update_settle(run, err) < 0)
+        return -1;
+    comm_exchange_elsewhere(run->exchange, true);
+    rc = save_if(run, true, false, err);
+    comm_exchange_elsewhere(run->exchange, false);
+    return rc;
+}
+
 static bool steps_are_up(const struct train_run *run)
 {
     return run->options->max_steps > 0 && run->position.step >= run->options->max_steps;
@@ -150,12 +164,12 @@ static int train_epoch(struct train_run *run, struct err *err)
         if (train_step(run, &dropped, &stop, err) < 0)
             return -1;
         if (stop)
-            return save_and_stop(run, err);
+            return train_update_settle(run, err) < 0 ? -1 : save_and_stop(run, err);
         show_progress(run);
-        if (save_if(run, train_save_is_due(run), false, err) < 0)
+        if (train_save_is_due(run) && save_between(run, err) < 0)
             return -1;
     }
-    return 0;
+    return train_update_settle(run, err);
 }
 
 static void tell_epoch(struct train_run *run)

@@ -1,8 +1,9 @@
 /*
  * trainer/run.h -- one training run: all that its parts share, and the parts' functions.
  *
- * The way of a step: train_run() -> train_step() -> nn_model_train() per micro-batch ->
- * comm_tree_sum_push() -> comm_exchange_sum() -> optim_optimizer_step().
+ * The way of a step: train_run() -> train_step() -> nn_model_forward(), nn_model_backward() per
+ * micro-batch -> comm_exchange_ready() as gradients become final -> in the next step's forward
+ * train_update_from() -> comm_exchange_wait(), optim_optimizer_step(), layer by layer.
  */
 #ifndef TRAIN_RUN_H
 #define TRAIN_RUN_H
@@ -56,6 +57,20 @@ struct train_times {
                                               up the ranks */
 };
 
+/* A step whose sums are on their way: its new weights are made as the next forward asks for them.
+ */
+struct train_update {
+    bool pending;
+    uint64_t t;      /* the step's number, from 1 */
+    uint32_t leaves; /* with statistics */
+    double lr;
+    size_t from;           /* the weights [from, trained) are new */
+    const float *gradient; /* the sum of all leaves, or what clipping made of it; NULL: not yet */
+    float *clipped;        /* (trained), with --clip-norm */
+    float *averages;       /* (measured) */
+    double waited_s;       /* for sums, since the beginning */
+};
+
 struct train_run {
     struct train_options *options;
     struct comm *comm;
@@ -77,13 +92,11 @@ struct train_run {
                                             and there is no stream */
     uint64_t memory_left;                /* of this host, by the plan of its ranks */
     struct train_times times;            /* of all steps of this rank */
-    struct comm_tree_sum tree;
     struct comm_exchange *exchange;
-    struct comm_leaves lanes; /* this rank's */
-    float *vectors;           /* the tree's; of a rank without lanes one for the sum */
-    float
-        *sum; /* of all leaves: (measured statistics | trained weights) floats; the first vector */
-
+    struct train_update update;
+    struct comm_leaves lanes;     /* this rank's */
+    float *statistics;            /* (measured) of the micro-batch in work */
+    int64_t *answers;             /* of all ranks, as step.c lays them out */
     struct train_noted truncated; /* this rank's: data ended early, decoded as far as they go */
     struct train_noted left_out;  /* this rank's: could not be decoded at all */
     struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
@@ -174,14 +187,24 @@ int train_check_finite(const struct train_run *run, struct err *err);
 /** Rank 0 only: whether the interval since the last save is over. */
 bool train_save_is_due(const struct train_run *run);
 
-/** step.c: buffers of the step, and one step at run->position. *dropped: asked to stop in the
- * middle, nothing changed. *stop: some rank was asked to stop. A lease that rank 0 lost is every
- * rank's ERR_PEER. */
+/** step.c: buffers of the step, and one step at run->position; its sums may be on their way still.
+ * *dropped: asked to stop in the middle, nothing changed. *stop: some rank was asked to stop. A
+ * lease that rank 0 lost is every rank's ERR_PEER. */
 int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
 /** step.c: images of an epoch, as far as they are trained. */
 uint64_t train_epoch_images(const struct data_order *order);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
+
+/** update.c: what follows a step's sums. plan: this step's weights are to be made at this rate,
+ * with statistics of so many leaves. from: make the weights [begin, trained) new. settle: all of
+ * them and the running statistics, and nothing is under way any more: before anything but the next
+ * step. Each blocks until the sums are there; ERR_PEER. Not collective. */
+int train_update_init(struct train_run *run, struct err *err);
+void train_update_release(struct train_run *run);
+void train_update_plan(struct train_run *run, uint32_t leaves, double lr);
+int train_update_from(struct train_run *run, size_t begin, struct err *err);
+int train_update_settle(struct train_run *run, struct err *err);
 
 /* Work that all ranks do side by side in rounds, of which a rank may have nothing in some. They
  * look up together after each, so that all leave when one was asked to stop or failed. A look costs

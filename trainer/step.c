@@ -13,7 +13,7 @@
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
 
-#define VECTOR_ALIGN 64 /* a cache line, and an AVX-512 register */
+#define DEADLINE_S 0 /* none: a dead rank is mpirun's to notice */
 
 /* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the
  * gradient. */
@@ -50,43 +50,34 @@ static void warn_of_buffers(const struct train_run *run, size_t count)
             run->options->lanes, run->comm->size, extra * (double)count * sizeof(float) / 1e6);
 }
 
-static int make_vectors(struct train_run *run, uint32_t lanes, size_t count, struct err *err)
-{
-    const size_t vectors = (size_t)comm_tree_sum_buffers(lanes, run->lanes);
-    const size_t bytes = (vectors > 0 ? vectors : 1) * comm_tree_stride(count) * sizeof(float);
-
-    run->vectors = aligned_alloc(VECTOR_ALIGN, bytes);
-    if (run->vectors == NULL)
-        return err_set(err, ERR_MEMORY,
-                       "cannot allocate %zu bytes for gradients; a larger --micro-batch or a "
-                       "smaller --global-batch needs fewer",
-                       bytes);
-    comm_tree_sum_init(&run->tree, lanes, run->lanes, count, run->vectors);
-    run->sum = run->vectors;
-    return 0;
-}
-
 int train_step_init(struct train_run *run, struct err *err)
 {
     const size_t count = leaf_floats(run);
-    const uint32_t lanes = (uint32_t)run->options->lanes;
+    const struct comm_exchange_options options = {.lanes = (uint32_t)run->options->lanes,
+                                                  .count = count,
+                                                  .bucket_bytes = run->options->bucket_bytes};
 
-    run->lanes = comm_tree_share(lanes, run->comm->rank, run->comm->size);
+    run->lanes = comm_tree_share(options.lanes, run->comm->rank, run->comm->size);
     warn_of_buffers(run, count);
-    if (make_vectors(run, lanes, count, err) < 0)
+    run->statistics = calloc(nn_model_measured_count(run->model) + 1, sizeof(float));
+    run->answers = calloc((size_t)run->comm->size, COMM_EXCHANGE_ANSWER_MAX);
+    if (run->statistics == NULL || run->answers == NULL)
+        abort();
+    if (train_update_init(run, err) < 0)
         return -1;
-    run->exchange = comm_exchange_new(run->comm, lanes, count, run->options->bucket_bytes, err);
-    if (run->exchange == NULL)
-        return -1;
-    return 0;
+    run->exchange = comm_exchange_new(run->comm, &options, err);
+    return run->exchange == NULL ? -1 : 0;
 }
 
 void train_step_release(struct train_run *run)
 {
     comm_exchange_free(run->exchange);
-    free(run->vectors);
+    train_update_release(run);
+    free(run->statistics);
+    free(run->answers);
     run->exchange = NULL;
-    run->vectors = run->sum = NULL;
+    run->statistics = NULL;
+    run->answers = NULL;
 }
 
 uint64_t train_epoch_images(const struct data_order *order)
@@ -117,7 +108,11 @@ struct work {
     struct nn_score score;
     int64_t empty;
     struct train_times times;
-    double begun_s, computed_s, seconds; /* seconds: of the whole step */
+    bool begun;  /* the exchange of this step */
+    bool failed; /* err is of a callback, in the middle of the network */
+    struct err err;
+    double begun_s, waited_s,
+        seconds; /* waited_s: by run->update then; seconds: of the whole step */
 };
 
 static struct work begin_work(struct train_run *run)
@@ -131,7 +126,8 @@ static struct work begin_work(struct train_run *run)
                          .weight = train_class_weights_sum(&run->class_weights, &run->dataset.train,
                                                            &run->order, p->epoch, p->epoch_step),
                          .lr = optim_schedule_lr(&run->schedule, images_before(run), images),
-                         .begun_s = clock_now_s()};
+                         .begun_s = clock_now_s(),
+                         .waited_s = run->update.waited_s};
 }
 
 /* The pictures of a lane, or their features: step's n, labels and x or features. They stay until
@@ -165,39 +161,105 @@ static void give_back(struct train_run *run, struct data_batch *batch)
         data_stream_give_back(run->stream, batch);
 }
 
-/* One micro-batch into the tree's next leaf; count it if it has no picture. Returns 1 when given
- * up. */
+/* What the network calls back with. */
+struct call {
+    struct train_run *run;
+    struct work *work;
+};
+
+static int need_weights(void *context, size_t begin)
+{
+    const struct call *const call = context;
+
+    call->work->failed = train_update_from(call->run, begin, &call->work->err) < 0;
+    return call->work->failed;
+}
+
+static void gradient_is_ready(void *context, size_t floats)
+{
+    const struct call *const call = context;
+
+    comm_exchange_ready(call->run->exchange, nn_model_measured_count(call->run->model) + floats);
+}
+
+/* The last step's sums are used up, and this one's gradients may come. */
+static int begin_exchange(struct train_run *run, struct work *work, struct err *err)
+{
+    if (work->begun)
+        return 0;
+    if (train_update_settle(run, err) < 0 ||
+        comm_exchange_begin(run->exchange, work->leaves, DEADLINE_S, err) < 0)
+        return -1;
+    work->begun = true;
+    return 0;
+}
+
+/* Pictures through the network and back, into the next leaf. Returns 1 when given up. */
+static int learn_pictures(struct train_run *run, struct nn_step *step, struct work *work,
+                          struct err *err)
+{
+    const size_t measured = nn_model_measured_count(run->model);
+    struct call call = {run, work};
+    float *leaf;
+
+    step->need = need_weights;
+    step->ready = gradient_is_ready;
+    step->context = &call;
+    if (nn_model_forward(run->model, step, &work->score) != 0) {
+        if (!work->failed)
+            return 1;
+        *err = work->err;
+        return -1;
+    }
+    if (begin_exchange(run, work, err) < 0)
+        return -1;
+    leaf = comm_exchange_leaf(run->exchange);
+    memcpy(leaf, run->statistics, measured * sizeof *leaf);
+    step->gradient = leaf + measured;
+    comm_exchange_ready(run->exchange, measured);
+    return nn_model_backward(run->model, step);
+}
+
+/* A micro-batch of which no picture could be decoded: a leaf of zeros. */
+static int learn_nothing(struct train_run *run, struct work *work, struct err *err)
+{
+    if (begin_exchange(run, work, err) < 0)
+        return -1;
+    memset(comm_exchange_leaf(run->exchange), 0, leaf_floats(run) * sizeof(float));
+    work->empty++;
+    return 0;
+}
+
+/* One micro-batch into the tree's next leaf. Returns 1 when given up. */
 static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *work,
                              struct err *err)
 {
     const double begun = clock_now_s();
     struct data_batch batch = {0};
-    float *const leaf = comm_tree_sum_leaf(&run->tree);
     struct nn_step step = {.scale = 1.0f / (float)work->weight,
                            .class_weights = run->class_weights.weight,
                            .label_smoothing = (float)run->options->label_smoothing,
-                           .statistics = leaf,
-                           .gradient = leaf + nn_model_measured_count(run->model),
+                           .statistics = run->statistics,
                            .cancel = &train_stop_drop};
-    const int rc = take_pictures(run, lane, &step, &batch, err);
-    const double read = clock_now_s();
-    int cancelled = 0;
+    double read, waited;
+    int rc;
 
+    comm_exchange_elsewhere(run->exchange, true);
+    rc = take_pictures(run, lane, &step, &batch, err);
+    comm_exchange_elsewhere(run->exchange, false);
+    read = clock_now_s();
+    waited = run->update.waited_s;
     work->times.input_s += read - begun;
     if (rc != 0)
         return rc;
-    if (step.n > 0) {
-        cancelled = nn_model_train(run->model, &step, &work->score);
+    rc = step.n > 0 ? learn_pictures(run, &step, work, err) : learn_nothing(run, work, err);
+    if (step.n > 0 && rc == 0)
         train_class_weights_meet(&run->class_weights, step.n, step.labels);
-    } else {
-        memset(leaf, 0, leaf_floats(run) * sizeof *leaf);
-        work->empty++;
-    }
     give_back(run, &batch);
-    if (cancelled)
-        return 1;
-    comm_tree_sum_push(&run->tree);
-    work->times.compute_s += clock_now_s() - read;
+    if (rc != 0)
+        return rc;
+    comm_exchange_written(run->exchange);
+    work->times.compute_s += clock_now_s() - read - (run->update.waited_s - waited);
     return 0;
 }
 
@@ -206,56 +268,67 @@ static int train_lanes(struct train_run *run, struct work *work, struct err *err
 {
     int rc = 0;
 
-    comm_tree_sum_begin(&run->tree, work->leaves, run->lanes);
     for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
         if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
             rc = train_micro_batch(run, lane, work, err);
     if (rc == 0 && lease_lost(run->lease, err))
         rc = -1;
-    work->computed_s = clock_now_s();
     return rc;
 }
 
+/* Whatever became of the lanes, the others wait for this rank's part and for its answer. */
+static int answer(struct train_run *run, struct work *work, const struct agreement *mine,
+                  struct agreement *all, struct err *err)
+{
+    const int count = sizeof *mine / sizeof(int64_t);
+    const double begun = clock_now_s();
+    int64_t *const answers = run->answers, *const sum = &all->images;
+
+    if (begin_exchange(run, work, err) < 0)
+        return -1;
+    comm_exchange_give_up(run->exchange);
+    if (comm_exchange_gather(run->exchange, mine, sizeof *mine, answers, err) < 0)
+        return -1;
+    run->update.waited_s += clock_now_s() - begun;
+    *all = (struct agreement){0};
+    for (int rank = 0; rank < run->comm->size; rank++)
+        for (int i = 0; i < count; i++)
+            sum[i] += answers[rank * count + i];
+    return 0;
+}
+
 /* What this rank's lanes came to (rc), made known to all. */
-static int agree(struct train_run *run, const struct work *work, int rc, struct agreement *all,
+static int agree(struct train_run *run, struct work *work, int rc, struct agreement *all,
                  struct err *err)
 {
-    *all = (struct agreement){.images = work->score.images,
-                              .correct = work->score.correct,
-                              .correct5 = work->score.correct5,
-                              .loss = work->score.loss,
-                              .nonfinite = work->score.nonfinite,
-                              .stop = train_stop_asked != 0,
-                              .dropped = rc == 1,
-                              .failed = rc < 0,
-                              .empty = work->empty};
-    if (comm_sum_integers(run->comm, &all->images, sizeof *all / sizeof(int64_t), err) < 0)
+    const struct agreement mine = {.images = work->score.images,
+                                   .correct = work->score.correct,
+                                   .correct5 = work->score.correct5,
+                                   .loss = work->score.loss,
+                                   .nonfinite = work->score.nonfinite,
+                                   .stop = train_stop_asked != 0,
+                                   .dropped = rc == 1,
+                                   .failed = rc < 0,
+                                   .empty = work->empty};
+    struct err other = {0};
+
+    if (work->failed) /* the exchange itself: there is nobody to tell */
         return -1;
+    if (answer(run, work, &mine, all, rc < 0 ? &other : err) < 0)
+        return -1;
+    if (all->failed == 0 && (all->dropped != 0 || all->nonfinite == 0))
+        return 0;
+    if (comm_exchange_settle(run->exchange, &other) < 0) {
+        *err = rc < 0 ? *err : other;
+        return -1;
+    }
     if (all->failed != 0)
         return train_share_failure(run, rc, err);
-    if (all->dropped != 0 || all->nonfinite == 0)
-        return 0;
     run->agreed = true;
     return err_set(err, ERR_INTERNAL,
                    "the loss is not a finite number at step %llu (epoch %u): the rate (--lr) "
                    "may be too high; nothing of this step is kept",
                    (unsigned long long)run->position.step + 1, run->position.epoch);
-}
-
-/* Change weights and running statistics by the sum of all leaves. */
-static void apply(struct train_run *run, uint32_t leaves, double lr)
-{
-    const struct train_options *const o = run->options;
-    const size_t measured = nn_model_measured_count(run->model), trained = run->state.count;
-    float *const gradient = run->sum + measured;
-
-    for (size_t i = 0; i < measured; i++)
-        run->sum[i] /= (float)leaves;
-    if (o->clip_norm > 0)
-        optim_clip(gradient, trained, o->clip_norm);
-    optim_optimizer_step(&o->optimizer, &run->state, run->position.step + 1, lr,
-                         nn_model_weights(run->model), gradient, 0, trained);
-    nn_model_update_running(run->model, run->sum, NN_RUNNING_MOMENTUM);
 }
 
 static void advance(struct train_run *run, const struct work *work, const struct agreement *all)
@@ -296,18 +369,18 @@ static void count_times(struct train_run *run, const struct train_times *times)
     run->times.exchange_s += times->exchange_s;
 }
 
-/* Every rank has done its lanes: exchange, new weights, and what is said of the step. */
+/* Every rank has done its lanes: what is said of the step, and its new weights to come. */
 static int learn(struct train_run *run, struct work *work, const struct agreement *all,
                  struct err *err)
 {
-    if (comm_exchange_sum(run->exchange, &run->tree, run->sum, err) < 0)
+    if (all->images < work->images &&
+        (comm_exchange_settle(run->exchange, err) < 0 ||
+         train_class_weights_met(&run->class_weights, run->comm, all->images, &work->weight, err) <
+             0))
         return -1;
-    work->times.exchange_s = clock_now_s() - work->computed_s;
-    if (all->images < work->images && train_class_weights_met(&run->class_weights, run->comm,
-                                                              all->images, &work->weight, err) < 0)
-        return -1;
+    work->times.exchange_s = run->update.waited_s - work->waited_s;
     count_times(run, &work->times);
-    apply(run, work->leaves - (uint32_t)all->empty, work->lr);
+    train_update_plan(run, work->leaves - (uint32_t)all->empty, work->lr);
     work->seconds = clock_now_s() - work->begun_s;
     advance(run, work, all);
     report(run, work, all);
@@ -332,8 +405,8 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
         return -1;
     *dropped = all.dropped != 0;
     *stop = all.stop != 0;
-    if (*dropped)
-        return 0;
+    if (*dropped) /* what the others computed of it is on its way, and nobody reads it */
+        return comm_exchange_settle(run->exchange, err);
     if (all.images > 0)
         return learn(run, &work, &all, err);
     skip(run, &work, &all);

@@ -1,6 +1,6 @@
-/* tests/comm/test_exchange.c -- CTest runs it with 1, 2, 3, 4 and 7 ranks; every rank works out all
- * leaves and the whole sum by itself and compares bits. Asserts come last in a case: one rank's
- * assert must not leave the others waiting. */
+/* tests/comm/test_exchange.c -- CTest runs it with 1 to 8 ranks, which pretend to be of several
+ * hosts. Every rank works out all leaves and the whole sum by itself and compares bits. Asserts
+ * come last: one rank's must not leave the others waiting. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,143 +13,188 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "comm/comm.h"
 #include "comm/exchange.h"
 #include "comm/tree.h"
 
-#define LANES_MAX 11
+#define LANES_MAX 13
+#define RANKS_MAX 16
 
 static struct comm comm;
+static unsigned dice_state; /* each rank's own: when gradients are ready is a matter of chance */
+
+static unsigned dice(unsigned sides)
+{
+    dice_state = dice_state * 1664525u + 1013904223u;
+    return (dice_state >> 16) % sides;
+}
 
 /* Element i of leaf v: magnitudes from 2^-20 to 2^20 and both signs, so that another shape of the
  * sum has other bits. */
-static float leaf_at(uint32_t v, size_t i)
+static float leaf_at(uint32_t v, size_t i, uint32_t step)
 {
-    const uint32_t h = (uint32_t)((i * 40503u + v + 1) * 2654435761u);
+    const uint32_t h = (uint32_t)((i * 40503u + v + 1 + step * 977u) * 2654435761u);
     const int exponent = (int)((h >> 7) % 41) - 20;
 
     return ldexpf((float)(int32_t)(h ^ (h << 13)), exponent - 31);
 }
 
-static float naive_sum(uint32_t begin, uint32_t end, size_t i)
+static float naive_sum(uint32_t begin, uint32_t end, size_t i, uint32_t step)
 {
     uint32_t k = 1;
 
     if (end - begin == 1)
-        return leaf_at(begin, i);
+        return leaf_at(begin, i, step);
     while (2 * k < end - begin)
         k *= 2;
-    return naive_sum(begin, begin + k, i) + naive_sum(begin + k, end, i);
+    return naive_sum(begin, begin + k, i, step) + naive_sum(begin + k, end, i, step);
 }
 
-/* One step of `leaves` leaves; returns how many elements have other bits than the reference. */
-static size_t run_step(struct comm_exchange *exchange, struct comm_tree_sum *sum, uint32_t lanes,
-                       uint32_t leaves, bool in_place)
+/* The last leaf comes in portions of any size; sums are read back to front, as forward does. */
+static size_t run_step(struct comm_exchange *exchange, uint32_t lanes, size_t count,
+                       uint32_t leaves, bool gives_up)
 {
-    float *out =
-        in_place && sum->vectors > 0 ? sum->vector[0] : malloc((sum->count + 1) * sizeof *out);
-    struct err err = {0};
-    size_t wrong = 0;
-
-    comm_tree_sum_begin(sum, leaves, comm_tree_share(lanes, comm.rank, comm.size));
-    while (sum->next < sum->own.end) {
-        float *x = comm_tree_sum_leaf(sum);
-
-        for (size_t i = 0; i < sum->count; i++)
-            x[i] = leaf_at(sum->next, i);
-        comm_tree_sum_push(sum);
-    }
-    wrong += comm_exchange_sum(exchange, sum, out, &err) != 0;
-    for (size_t i = 0; i < sum->count; i++) {
-        const float want = naive_sum(0, leaves, i);
-
-        wrong += memcmp(&want, &out[i], sizeof want) != 0;
-    }
-    if (sum->vectors == 0 || out != sum->vector[0])
-        free(out);
-    return wrong;
-}
-
-static float *memory; /* the sum's vectors */
-
-static void make_sum(struct comm_tree_sum *sum, uint32_t lanes, size_t count)
-{
+    static uint32_t step;
     const struct comm_leaves own = comm_tree_share(lanes, comm.rank, comm.size);
-    const size_t vectors = (size_t)comm_tree_sum_buffers(lanes, own);
-
-    memory = malloc((vectors * comm_tree_stride(count) + 1) * sizeof *memory);
-    comm_tree_sum_init(sum, lanes, own, count, memory);
-}
-
-/* The full step, every shorter one, and the full one again, by turns in place and not. */
-static size_t run_lanes(uint32_t lanes, size_t count, size_t bucket_bytes, uint32_t shortest)
-{
-    struct comm_tree_sum sum;
-    struct comm_exchange *exchange;
     struct err err = {0};
+    int answers[RANKS_MAX], mine = comm.rank * 7;
+    uint32_t next = own.begin;
     size_t wrong = 0;
+    float *x;
 
-    make_sum(&sum, lanes, count);
-    exchange = comm_exchange_new(&comm, lanes, count, bucket_bytes, &err);
-    if (exchange == NULL)
-        return 1;
-    for (uint32_t leaves = lanes; leaves >= shortest; leaves--)
-        wrong += run_step(exchange, &sum, lanes, leaves, leaves % 2);
-    wrong += run_step(exchange, &sum, lanes, lanes, true);
-    comm_exchange_free(exchange);
-    free(memory);
-    if (wrong > 0)
-        fprintf(stderr, "rank %d of %d: %u lanes, %zu numbers, buckets of %zu bytes: %zu wrong\n",
-                comm.rank, comm.size, lanes, count, bucket_bytes, wrong);
+    step++;
+    wrong += comm_exchange_begin(exchange, leaves, 30, &err) != 0;
+    for (; (x = comm_exchange_leaf(exchange)) != NULL && !(gives_up && dice(3) == 0); next++) {
+        size_t ready = 0;
+
+        for (size_t i = 0; i < count; i++)
+            x[i] = leaf_at(next, i, step);
+        while (ready < count) {
+            ready += 1 + dice((unsigned)count);
+            ready = ready < count ? ready : count;
+            comm_exchange_ready(exchange, ready);
+            if (dice(50) == 0)
+                clock_sleep_s(1e-3);
+        }
+        comm_exchange_written(exchange);
+    }
+    comm_exchange_give_up(exchange);
+    wrong += comm_exchange_gather(exchange, &mine, sizeof mine, answers, &err) != 0;
+    for (int rank = 0; rank < comm.size; rank++)
+        wrong += answers[rank] != rank * 7;
+    for (size_t end = count; end > 0 && !gives_up;) {
+        const size_t begin = end - 1 - dice((unsigned)end);
+
+        wrong += comm_exchange_wait(exchange, begin, end, &err) != 0;
+        for (size_t i = begin; i < end; i++) {
+            const float want = naive_sum(0, leaves, i, step);
+
+            wrong += memcmp(&want, comm_exchange_sum(exchange) + i, sizeof want) != 0;
+        }
+        end = begin;
+    }
+    if (dice(2) == 0)
+        wrong += comm_exchange_settle(exchange, &err) != 0;
     return wrong;
 }
 
-static void sum_has_the_references_bits_for_every_step(void **state)
+/* The full step, shorter ones, one that some rank gives up, and the full one again. */
+static size_t run_lanes(uint32_t lanes, size_t count, size_t bucket_floats, uint32_t shortest)
+{
+    const struct comm_exchange_options options = {
+        .lanes = lanes, .count = count, .bucket_bytes = bucket_floats * sizeof(float)};
+    struct err err = {0};
+    struct comm_exchange *const exchange = comm_exchange_new(&comm, &options, &err);
+    size_t wrong = 0;
+
+    if (exchange == NULL)
+        comm_abort(&comm, 1);
+    for (uint32_t leaves = lanes; leaves >= shortest; leaves--)
+        wrong += run_step(exchange, lanes, count, leaves, false);
+    wrong += run_step(exchange, lanes, count, lanes, true);
+    wrong += run_step(exchange, lanes, count, lanes, false);
+    wrong += comm_exchange_settle(exchange, &err) != 0;
+    comm_barrier(&comm, &err); /* the caller's MPI, between two steps */
+    comm_exchange_free(exchange);
+    if (wrong > 0)
+        fprintf(stderr,
+                "rank %d of %d, %d hosts: %u lanes, %zu numbers, buckets of %zu: %zu wrong\n",
+                comm.rank, comm.size, comm.host_of[comm.size - 1] + 1, lanes, count, bucket_floats,
+                wrong);
+    return wrong;
+}
+
+static void pretend_hosts(int ranks_of_host)
+{
+    for (int rank = 0; rank < comm.size; rank++)
+        comm.host_of[rank] = rank / ranks_of_host;
+}
+
+static void sums_have_the_references_bits_for_every_step(void **state)
 {
     static const size_t counts[] = {0, 1, 6, 7, 1000};
     size_t wrong = 0;
 
     (void)state;
-    for (uint32_t lanes = 1; lanes <= LANES_MAX; lanes++) {
-        for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
-            wrong += run_lanes(lanes, counts[c], 1024, 1);
+    for (int ranks_of_host = 1; ranks_of_host <= comm.size; ranks_of_host++) {
+        pretend_hosts(ranks_of_host);
+        for (uint32_t lanes = 1; lanes <= LANES_MAX; lanes += ranks_of_host > 2 ? 3 : 1)
+            for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++)
+                wrong += run_lanes(lanes, counts[c], 256, lanes > 8 ? lanes - 3 : 1);
     }
     assert_int_equal(wrong, 0);
 }
 
-static void sum_has_the_references_bits_for_every_bucket_size(void **state)
+static void sums_have_the_references_bits_for_every_bucket_size(void **state)
 {
     static const struct {
-        size_t count, bucket_bytes;
+        size_t count, bucket_floats;
     } cases[] = {
-        {7, 4},        {100, 4},        {1000, 12},         {1000, 100},      {1000, 4096},
-        {20011, 4000}, {100003, 65536}, {100003, 1u << 20}, {100003, 400012}, {270000, 1u << 20},
+        {7, 1}, {100, 1}, {1000, 3}, {1000, 1024}, {20011, 1000}, {100003, 16384}, {100003, 100003},
     };
-    static const uint32_t lanes[] = {4, 11}; /* below and above 7 ranks */
+    static const uint32_t lanes[] = {4, 11}; /* below and above 8 ranks */
     size_t wrong = 0;
 
     (void)state;
-    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
-        for (size_t v = 0; v < sizeof lanes / sizeof lanes[0]; v++)
-            wrong += run_lanes(lanes[v], cases[c].count, cases[c].bucket_bytes, lanes[v]);
+    for (int ranks_of_host = 1; ranks_of_host <= 3; ranks_of_host++) {
+        pretend_hosts(ranks_of_host);
+        for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+            for (size_t v = 0; v < sizeof lanes / sizeof lanes[0]; v++)
+                wrong += run_lanes(lanes[v], cases[c].count, cases[c].bucket_floats, lanes[v]);
     }
     assert_int_equal(wrong, 0);
 }
 
-static void sum_of_fewer_numbers_than_the_scratch_is_for(void **state)
+/* A rank that is at something else for longer than the deadline lives all the same. */
+static void a_rank_that_is_elsewhere_is_not_given_up(void **state)
 {
-    struct comm_exchange *exchange;
-    struct comm_tree_sum sum;
+    const struct comm_exchange_options options = {
+        .lanes = (uint32_t)comm.size, .count = 100, .bucket_bytes = 64};
     struct err err = {0};
-    size_t wrong = 0;
+    struct comm_exchange *exchange;
+    int answers[RANKS_MAX] = {0}, mine = 1, wrong = 0;
 
     (void)state;
-    make_sum(&sum, 5, 777);
-    exchange = comm_exchange_new(&comm, 5, 5000, 4096, &err);
-    wrong += exchange == NULL || run_step(exchange, &sum, 5, 5, true) != 0;
+    pretend_hosts(1);
+    exchange = comm_exchange_new(&comm, &options, &err);
+    for (int step = 0; step < 2 && exchange != NULL; step++) {
+        if (step == 1 && comm.rank == 0) {
+            wrong += comm_exchange_settle(exchange, &err) != 0;
+            comm_exchange_elsewhere(exchange, true);
+            clock_sleep_s(1.5);
+            comm_exchange_elsewhere(exchange, false);
+        }
+        wrong += comm_exchange_begin(exchange, (uint32_t)comm.size, 0.7, &err) != 0;
+        comm_exchange_give_up(exchange);
+        wrong += comm_exchange_gather(exchange, &mine, sizeof mine, answers, &err) != 0;
+    }
+    wrong += exchange == NULL || comm_exchange_settle(exchange, &err) != 0;
+    comm_barrier(&comm, &err);
     comm_exchange_free(exchange);
-    free(memory);
+    if (wrong > 0)
+        fprintf(stderr, "rank %d: %s\n", comm.rank, err.msg);
     assert_int_equal(wrong, 0);
 }
 
@@ -162,9 +207,9 @@ static void free_accepts_null(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sum_has_the_references_bits_for_every_step),
-        cmocka_unit_test(sum_has_the_references_bits_for_every_bucket_size),
-        cmocka_unit_test(sum_of_fewer_numbers_than_the_scratch_is_for),
+        cmocka_unit_test(sums_have_the_references_bits_for_every_step),
+        cmocka_unit_test(sums_have_the_references_bits_for_every_bucket_size),
+        cmocka_unit_test(a_rank_that_is_elsewhere_is_not_given_up),
         cmocka_unit_test(free_accepts_null),
     };
     struct err err = {0};
@@ -174,6 +219,7 @@ int main(void)
         fprintf(stderr, "%s\n", err.msg);
         return 1;
     }
+    dice_state = 12345u + (unsigned)comm.rank * 777u;
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_close(&comm);
     return failed;

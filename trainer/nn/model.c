@@ -261,10 +261,9 @@ static int feature_first(struct nn_model *model, struct nn_pass *pass)
     return nn_model_features(model, pass->x, pass->n, model->memory.features, pass->cancel);
 }
 
-int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score)
+static struct nn_pass training(const struct nn_model *model, const struct nn_step *step)
 {
-    const int logits = logits_value(model);
-    struct nn_pass pass = {
+    return (struct nn_pass){
         .graph = &model->graph,
         .memory = &model->memory,
         .weights = model->weights,
@@ -275,7 +274,15 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
         .statistics = step->statistics,
         .gradient = step->gradient,
         .cancel = step->cancel,
+        .need = step->need,
+        .context = step->context,
     };
+}
+
+int nn_model_forward(struct nn_model *model, const struct nn_step *step, struct nn_score *score)
+{
+    const int logits = logits_value(model);
+    struct nn_pass pass = training(model, step);
     const struct nn_loss loss = {
         .classes = model->graph.values[logits].c,
         .scale = step->scale,
@@ -289,7 +296,21 @@ int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn
         return 1;
     nn_loss_score(&loss, step->n, model->memory.data[logits], step->labels,
                   model->memory.gradient[logits], score);
+    return 0;
+}
+
+int nn_model_backward(struct nn_model *model, const struct nn_step *step)
+{
+    struct nn_pass pass = training(model, step);
+
+    if (pass.features == NULL && nn_model_feature_count(model) > 0)
+        pass.features = model->memory.features; /* as forward left them */
     return nn_pass_backward(&pass, step->ready, step->context);
+}
+
+int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score)
+{
+    return nn_model_forward(model, step, score) != 0 ? 1 : nn_model_backward(model, step);
 }
 
 void nn_model_update_running(struct nn_model *model, const float *statistics, float momentum)

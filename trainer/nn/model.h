@@ -162,6 +162,9 @@ struct nn_step {
                           the places of the running vector's end (variance 0 where a channel saw one
                           value) */
     float *gradient;   /* (trained count) out: overwritten, not added to */
+    /* Called by the computing thread in forward, before a trained layer reads its weights: those
+     * from `begin` on have to be there. Returns 0; anything else cancels. May be NULL. */
+    int (*need)(void *context, size_t begin);
     /* Called by the computing thread, between layers, as gradients become final: gradient[0 ..
      * floats) is done. The last call has floats = the trained count. May be NULL; must not block
      * for long. */
@@ -174,6 +177,11 @@ struct nn_step {
  * averaging statistics over micro-batches and applying momentum is the loop's. Allocates nothing.
  *  Returns 0; or 1 when cancelled (gradient, statistics and score are then worthless). */
 int nn_model_train(struct nn_model *model, const struct nn_step *step, struct nn_score *score);
+
+/** Its two halves, one after the other with the same step: forward and the loss, then backward.
+ * Forward writes the statistics, backward the gradient; only backward reads step->gradient. */
+int nn_model_forward(struct nn_model *model, const struct nn_step *step, struct nn_score *score);
+int nn_model_backward(struct nn_model *model, const struct nn_step *step);
 
 /** Apply one step's averaged statistics (measured count): running += momentum * (statistics -
  * running). */

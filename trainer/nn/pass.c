@@ -224,11 +224,10 @@ static void forward_node(const struct nn_pass *pass, int i)
             join(pass, node);
         break;
     case NN_NODE_MAXPOOL:
-        nn_maxpool_forward(&node->pool, pass->n, &x, y,
-                           pass->gradient == NULL || i < pass->graph->first_trained
-                               ? NULL
-                               : pass->memory->taken[i],
-                           &pass->memory->scratch);
+        nn_maxpool_forward(
+            &node->pool, pass->n, &x, y,
+            !is_training(pass) || i < pass->graph->first_trained ? NULL : pass->memory->taken[i],
+            &pass->memory->scratch);
         break;
     case NN_NODE_AVGPOOL:
         nn_avgpool_forward(&node->pool, pass->n, x.x, y);
@@ -243,6 +242,27 @@ static void forward_node(const struct nn_pass *pass, int i)
     }
 }
 
+/* Where node i's weights begin in the weight vector; the vector's length where it has none. */
+static size_t begun_by(const struct nn_graph *graph, int i)
+{
+    const int end = i + 1 < graph->node_count ? graph->nodes[i + 1].tensor : graph->tensor_count;
+    size_t begin = graph->weight_count;
+
+    for (int t = graph->nodes[i].tensor; t < end; t++)
+        if (graph->tensors[t].kind != NN_TENSOR_RUNNING && graph->tensors[t].offset < begin)
+            begin = graph->tensors[t].offset;
+    return begin;
+}
+
+/* Trained weights may still be on their way to their new values. */
+static bool lacks_weights(const struct nn_pass *pass, int i)
+{
+    const size_t begin = begun_by(pass->graph, i);
+
+    return pass->need != NULL && i >= pass->graph->first_trained &&
+           begin < pass->graph->weight_count && pass->need(pass->context, begin) != 0;
+}
+
 int nn_pass_forward(const struct nn_pass *pass)
 {
     const struct nn_graph *graph = pass->graph;
@@ -252,7 +272,7 @@ int nn_pass_forward(const struct nn_pass *pass)
     assert(graph->first_measured == 0 || pass->features != NULL ||
            pass->n <= nn_memory_frozen_images(graph, pass->n));
     for (int i = begin; i < end; i++) {
-        if (is_cancelled(pass))
+        if (is_cancelled(pass) || lacks_weights(pass, i))
             return 1;
         forward_node(pass, i);
     }

@@ -20,7 +20,9 @@ struct nn_pass {
     bool frozen_only;  /* end at the boundary */
     float *statistics; /* out: of training, those of measured batch norms; NULL: evaluation */
     float *gradient;   /* out: of the weights; NULL: no backward follows */
-    const volatile sig_atomic_t *cancel; /* may be NULL */
+    const volatile sig_atomic_t *cancel;      /* may be NULL */
+    int (*need)(void *context, size_t begin); /* as nn_step has it; may be NULL */
+    void *context;
 };
 
 /** All nodes in order (frozen ones that do not measure the batch: with features, or of so few
