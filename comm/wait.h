@@ -27,6 +27,8 @@ struct comm_mpi {
 enum comm_tag {
     COMM_TAG_GATHER,
     COMM_TAG_SUM,
+    COMM_TAG_CLOCK,
+    COMM_TAG_COLLECT,
     COMM_TAG_ORDER,
     COMM_TAG_ROLL,
     COMM_TAG_PIECE,         /* + the piece's number on its rank */
