@@ -16,6 +16,11 @@
  * and 2 ranks). */
 #define PROCESS_BYTES (64u << 20)
 
+static bool is_made_up(const struct train_options *o)
+{
+    return o->bench_steps > 0 && !o->bench_data;
+}
+
 static bool is_remote(const char *data)
 {
     return data != NULL && strncmp(data, "s3://", 5) == 0;
@@ -24,7 +29,7 @@ static bool is_remote(const char *data)
 /* A run whose pictures are here may have those of an evaluation in S3. */
 static size_t fetched_by(const struct train_options *o)
 {
-    if (o->bench_steps > 0)
+    if (is_made_up(o))
         return 0;
     if (is_remote(o->data) || is_remote(o->train))
         return o->prefetch_bytes;
@@ -32,13 +37,13 @@ static size_t fetched_by(const struct train_options *o)
                                                    : 0;
 }
 
-/* A benchmark makes one micro-batch up. */
+/* A benchmark without pictures of its own makes one micro-batch up. */
 static size_t pictures_of(const struct train_memory_job *job)
 {
     const size_t picture =
         (size_t)job->options->image_size * (size_t)job->options->image_size * 3 * sizeof(float);
     const size_t batches =
-        job->options->bench_steps > 0 ? 1 : TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION;
+        is_made_up(job->options) ? 1 : TRAIN_BATCHES_AHEAD + TRAIN_BATCHES_AHEAD_EVALUATION;
 
     return batches * (size_t)job->micro_batch * picture;
 }

@@ -431,8 +431,14 @@ const struct option_spec train_option_table[] = {
      .min = 1,
      .max = 1e6,
      .shown = "train",
-     .help = "measure N steps on pictures made up in memory: a line of JSON, and\nnothing is read "
-             "or written (convoy bench scaling does this)"},
+     .help = "measure N steps and write a line of JSON, and nothing else, on pictures made up in "
+             "memory,\nor on those of --data or --train where the command line has them (convoy "
+             "bench scaling does this)"},
+    {.name = "no-exchange",
+     .kind = OPTION_FLAG,
+     .fallback = "false",
+     .help = "with --bench-steps: each rank trains its share by itself, none waits for another; to "
+             "compare with"},
     {.name = "memory",
      .kind = OPTION_FLAG,
      .fallback = "false",

@@ -367,6 +367,9 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");
     o->bench_steps = integer_or(set, "bench-steps", 0);
+    o->bench_data = o->bench_steps > 0 && (option_source(set, "data") == OPTION_COMMAND_LINE ||
+                                           option_source(set, "train") == OPTION_COMMAND_LINE);
+    o->no_exchange = option_flag(set, "no-exchange");
     if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_transforms(o, err) < 0 ||
         fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
         fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
@@ -411,6 +414,17 @@ static int check_data_given(const struct train_options *o, struct err *err)
     return -1;
 }
 
+/* Ranks that do not exchange their gradients learn as many networks as there are ranks. */
+static int check_exchange(const struct train_options *o, struct err *err)
+{
+    if (!o->no_exchange || o->bench_steps > 0)
+        return 0;
+    return err_set(err, ERR_USAGE,
+                   "%s is for measuring, with --bench-steps (convoy bench scaling gives both): a "
+                   "training needs the exchange",
+                   called(o, "--no-exchange"));
+}
+
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
@@ -419,7 +433,7 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         train_channels_assign(&o->set, err) < 0)
         return -1;
     if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
-        check_resize(o, err) < 0 || check_data_given(o, err) < 0)
+        check_exchange(o, err) < 0 || check_resize(o, err) < 0 || check_data_given(o, err) < 0)
         return -1;
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");

@@ -70,6 +70,8 @@ struct train_options {
     bool memory; /* print the plan and end */
     bool check_options;
     int bench_steps;                /* 0: train */
+    bool bench_data;                /* with it: the pictures of data or train; else made up */
+    bool no_exchange;               /* with it: the ranks side by side, each alone */
     struct train_expected expected; /* what hyperparameters say of the data */
 };
 

@@ -524,16 +524,40 @@ int train_prepare(struct train_run *run, struct err *err)
     return rc;
 }
 
+/* Full steps only: a shorter one would be another measure. */
+static int open_bench_dataset(struct train_run *run, struct err *err)
+{
+    const struct train_options *const o = run->options;
+
+    if (open_dataset(run, err) < 0)
+        return -1;
+    plan(run);
+    run->order.drop_last = true;
+    if (data_order_steps(&run->order) > 0)
+        return 0;
+    run->agreed = true;
+    return err_set(err, ERR_USAGE,
+                   "%zu training pictures do not fill one step of %d (--global-batch)",
+                   run->dataset.train.count, o->global_batch);
+}
+
 int train_prepare_bench(struct train_run *run, struct err *err)
 {
+    const struct train_options *const o = run->options;
+
     if (tell_ready(run->comm, err) < 0 || agree_on_numerics(run, err) < 0 ||
         check_ranks(run, err) < 0)
         return -1;
     choose_threads(run);
+    if (o->bench_data && open_bench_dataset(run, err) < 0)
+        return -1;
     if (make_model(run, err) < 0)
         return -1;
-    nn_model_init(run->model, run->options->seed);
-    return train_step_init(run, err);
+    nn_model_init(run->model, o->seed);
+    run->lanes = comm_tree_share((uint32_t)o->lanes, run->comm->rank, run->comm->size);
+    if (o->bench_data && (run->stream = open_stream(run, err)) == NULL)
+        return -1;
+    return 0;
 }
 
 int train_prepare_evaluation(struct train_run *run, struct err *err)

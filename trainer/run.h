@@ -160,8 +160,9 @@ int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err)
 /** prepare.c: rank 0's run->dataset becomes every rank's, or its failure to read it (rc). */
 int train_share_dataset(struct train_run *run, int rc, struct err *err);
 
-/** prepare.c: all of train_prepare for steps on pictures that need no files: order and
- * dataset.train.classes are the caller's, and nothing is written. */
+/** prepare.c: what train_prepare does for steps that are timed, but for train_step_init, and
+ * nothing is written. With options->bench_data dataset, order (of full steps) and stream too; else
+ * order and dataset.train.classes are the caller's. */
 int train_prepare_bench(struct train_run *run, struct err *err);
 
 /** resume.c. find: choose the checkpoint (rank 0 opens it, *path is heap; both are the caller's to

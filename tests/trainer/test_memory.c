@@ -172,6 +172,12 @@ static void a_benchmark_neither_saves_nor_reads_ahead(void **state)
     assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
     assert_int_equal(memory.save + memory.fetched, 0);
     assert_int_equal(memory.pictures, 8 * 32 * 32 * 3 * sizeof(float));
+    options.bench_data = true; /* but where its pictures are read */
+    assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
+    assert_int_equal(memory.save, 0);
+    assert_int_equal(memory.fetched, 400);
+    assert_true(memory.pictures > 8 * 32 * 32 * 3 * sizeof(float));
+    options.bench_data = false;
     options.bench_steps = 0;
     options.train = NULL;
 }
