@@ -67,7 +67,12 @@ static const struct option_spec table[] = {
      .min = 8,
      .max = 2048,
      .shown = "224; 32 for CIFAR models",
-     .help = "pictures of PX x PX pixels, made up in\nmemory"},
+     .help = "pictures of PX x PX pixels"},
+    {.name = "data",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR|s3://...",
+     .shown = "made up in memory",
+     .help = "read these pictures, as convoy train does"},
     {.name = "micro-batch",
      .kind = OPTION_INTEGER,
      .metavar = "IMAGES",
@@ -102,12 +107,18 @@ static const struct option_spec table[] = {
      .min = 1,
      .max = 1000,
      .fallback = "3",
-     .help = "rounds: each runs every point once, so that noise hits all alike"},
+     .help = "rounds: each runs every point once with the exchange and once\nside by side without, "
+             "so that noise hits all alike"},
     {.name = "json",
      .kind = OPTION_TEXT,
+     .metavar = "[FILE]",
+     .help = "alone: the results on stdout, a JSON object per line, instead\nof the table; with "
+             "FILE: every run, the results and the machine\nthere as they come; - is stdout, "
+             "without the table"},
+    {.name = "svg",
+     .kind = OPTION_TEXT,
      .metavar = "FILE",
-     .help = "write every run, the results and the machine there as they come,\na JSON object per "
-             "line; - is stdout, without the table"},
+     .help = "draw the results: images/s by hosts, beside the ideal"},
 };
 #define TABLE_COUNT (sizeof table / sizeof table[0])
 
@@ -245,6 +256,19 @@ static int take_batches(struct launch_bench_options *o, struct err *err)
     return 0;
 }
 
+static int take_files(struct launch_bench_options *o, struct err *err)
+{
+    if (o->results_only && o->json != NULL)
+        return err_set(err, ERR_USAGE, "--json and --json %s: give one of them", o->json);
+    if (o->results_only)
+        o->json = "-";
+    if (o->svg != NULL && strcmp(o->svg, "-") == 0)
+        return err_set(err, ERR_USAGE, "--svg needs a file: stdout has the table");
+    if (o->svg != NULL && o->json != NULL && strcmp(o->svg, o->json) == 0)
+        return err_set(err, ERR_USAGE, "--svg and --json name one file: '%s'", o->svg);
+    return 0;
+}
+
 static int take(struct launch_bench_options *o, struct err *err)
 {
     const char *mode = option_text(&o->set, "mode");
@@ -252,7 +276,9 @@ static int take(struct launch_bench_options *o, struct err *err)
     o->weak = strcmp(mode, "strong") != 0;
     o->strong = strcmp(mode, "weak") != 0;
     o->model = option_text(&o->set, "model");
+    o->data = option_text(&o->set, "data");
     o->json = option_text(&o->set, "json");
+    o->svg = option_text(&o->set, "svg");
     o->steps = (int)option_integer(&o->set, "steps");
     o->rounds = (int)option_integer(&o->set, "repeats");
     o->ranks_per_host = (int)option_integer(&o->set, "ranks-per-host");
@@ -261,7 +287,28 @@ static int take(struct launch_bench_options *o, struct err *err)
     if (take_hosts(o, err) < 0 || take_counts(o, err) < 0)
         return -1;
     take_threads(o);
-    return take_batches(o, err);
+    return take_batches(o, err) < 0 ? -1 : take_files(o, err);
+}
+
+/* --json without a file is a word of its own: it ends the words, or an option follows. */
+static bool is_json_alone(int argc, char *const *argv, int i)
+{
+    return strcmp(argv[i], "--json") == 0 && (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0);
+}
+
+static int parse(struct launch_bench_options *o, int argc, char *const *argv, struct err *err)
+{
+    struct launch_words words = {0};
+    int rc;
+
+    for (int i = 0; i < argc; i++)
+        if (is_json_alone(argc, argv, i))
+            o->results_only = true;
+        else
+            launch_words_push(&words, argv[i]);
+    rc = option_set_parse(&o->set, (int)words.count, words.at, err);
+    launch_words_release(&words);
+    return rc;
 }
 
 int launch_bench_options_read(struct launch_bench_options *options, int argc, char *const *argv,
@@ -278,7 +325,7 @@ int launch_bench_options_read(struct launch_bench_options *options, int argc, ch
         launch_words_push(&options->more, argv[i]);
     if (options->help)
         return 0;
-    if (option_set_parse(&options->set, ours, argv, err) < 0)
+    if (parse(options, ours, argv, err) < 0)
         return -1;
     return take(options, err);
 }
@@ -335,7 +382,8 @@ static void push_hosts(const struct launch_bench_options *o, const struct launch
 }
 
 void launch_bench_words(const struct launch_bench_options *options,
-                        const struct launch_bench_point *point, struct launch_words *words)
+                        const struct launch_bench_point *point, enum launch_bench_way way,
+                        struct launch_words *words)
 {
     push_hosts(options, point, words);
     push_integer(words, "--ranks-per-host", point->ranks / point->hosts);
@@ -347,6 +395,12 @@ void launch_bench_words(const struct launch_bench_options *options,
         push_integer(words, "--image-size", options->image_size);
     push_integer(words, "--global-batch", point->global_batch);
     push_integer(words, "--micro-batch", point->micro_batch);
+    if (options->data != NULL) {
+        launch_words_push(words, "--data");
+        launch_words_push(words, options->data);
+    }
     push_integer(words, "--bench-steps", options->steps);
+    if (way == LAUNCH_BENCH_SIDE_BY_SIDE)
+        launch_words_push(words, "--no-exchange");
     launch_words_push_all(words, &options->more);
 }

@@ -30,7 +30,10 @@ struct launch_bench_options {
     int image_size;                                /* pixels; 0: the model's */
     int steps, rounds;
     const char *model;
+    const char *data;         /* where pictures are read; NULL: made up */
     const char *json;         /* a file, "-": stdout; NULL: none */
+    bool results_only;        /* json is what --json alone asks for: no runs, no setting */
+    const char *svg;          /* a file; NULL: none */
     struct launch_words more; /* behind "--": every run gets them */
 };
 
@@ -49,6 +52,7 @@ struct launch_bench_point *launch_bench_points(const struct launch_bench_options
 
 /** The words of `convoy train` behind "train" that run a point. */
 void launch_bench_words(const struct launch_bench_options *options,
-                        const struct launch_bench_point *point, struct launch_words *words);
+                        const struct launch_bench_point *point, enum launch_bench_way way,
+                        struct launch_words *words);
 
 #endif

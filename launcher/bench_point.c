@@ -8,6 +8,11 @@ const char *launch_bench_mode_name(enum launch_bench_mode mode)
     return mode == LAUNCH_BENCH_WEAK ? "weak" : "strong";
 }
 
+const char *launch_bench_way_name(enum launch_bench_way way)
+{
+    return way == LAUNCH_BENCH_TOGETHER ? "exchange" : "side-by-side";
+}
+
 static int by_size(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -23,36 +28,63 @@ struct launch_bench_spread launch_bench_spread(double *x, size_t count)
         .median = (x[(count - 1) / 2] + x[count / 2]) / 2, .min = x[0], .max = x[count - 1]};
 }
 
-static double rate(const struct launch_bench_sample *sample)
+enum figure {
+    RATE,
+    RATE_SIDE_BY_SIDE,
+    SPEEDUP,
+    EFFICIENCY,
+    EFFICIENCY_SIDE_BY_SIDE,
+    EXCHANGE,
+    INPUT,
+    IMBALANCE,
+    SECONDS,
+    FIGURES
+};
+
+static void find_figures(const struct launch_bench_point *point,
+                         const struct launch_bench_point *baseline, size_t round, double x[FIGURES])
 {
-    return sample->images_per_s;
+    const struct launch_bench_sample *const s = &point->samples[LAUNCH_BENCH_TOGETHER][round];
+
+    x[RATE] = s->images_per_s;
+    x[RATE_SIDE_BY_SIDE] = point->samples[LAUNCH_BENCH_SIDE_BY_SIDE][round].images_per_s;
+    x[SPEEDUP] = x[RATE] / baseline->samples[LAUNCH_BENCH_TOGETHER][round].images_per_s;
+    x[EFFICIENCY] = x[SPEEDUP] * baseline->ranks / point->ranks;
+    x[EFFICIENCY_SIDE_BY_SIDE] = x[RATE] / x[RATE_SIDE_BY_SIDE];
+    x[EXCHANGE] = s->exchange_s / s->seconds;
+    x[INPUT] = s->input_s / s->seconds;
+    x[IMBALANCE] = s->imbalance;
+    x[SECONDS] = s->seconds;
 }
 
 struct launch_bench_summary launch_bench_summarise(const struct launch_bench_point *point,
                                                    const struct launch_bench_point *baseline,
                                                    int rounds)
 {
-    const double more = (double)point->ranks / baseline->ranks;
     const size_t count = (size_t)rounds;
-    double *x = malloc(count * sizeof *x);
-    struct launch_bench_summary s = {0};
+    double *all = malloc(FIGURES * count * sizeof *all), x[FIGURES]; /* all: (FIGURES, count) */
+    struct launch_bench_spread spreads[FIGURES];
 
-    if (x == NULL)
+    if (all == NULL)
         abort();
-    for (size_t i = 0; i < count; i++)
-        x[i] = rate(&point->samples[i]);
-    s.images_per_s = launch_bench_spread(x, count);
-    for (size_t i = 0; i < count; i++)
-        x[i] = rate(&point->samples[i]) / rate(&baseline->samples[i]);
-    s.speedup = launch_bench_spread(x, count);
-    s.efficiency = (struct launch_bench_spread){.median = s.speedup.median / more,
-                                                .min = s.speedup.min / more,
-                                                .max = s.speedup.max / more};
-    for (size_t i = 0; i < count; i++)
-        x[i] = point->samples[i].exchange_s / point->samples[i].seconds;
-    s.exchange_share = launch_bench_spread(x, count);
-    free(x);
-    return s;
+    for (size_t round = 0; round < count; round++) {
+        find_figures(point, baseline, round, x);
+        for (size_t f = 0; f < FIGURES; f++)
+            all[f * count + round] = x[f];
+    }
+    for (size_t f = 0; f < FIGURES; f++)
+        spreads[f] = launch_bench_spread(all + f * count, count);
+    free(all);
+    return (struct launch_bench_summary){.images_per_s = spreads[RATE],
+                                         .side_by_side = spreads[RATE_SIDE_BY_SIDE],
+                                         .speedup = spreads[SPEEDUP],
+                                         .efficiency = spreads[EFFICIENCY],
+                                         .efficiency_side_by_side =
+                                             spreads[EFFICIENCY_SIDE_BY_SIDE],
+                                         .exchange_share = spreads[EXCHANGE],
+                                         .input_share = spreads[INPUT],
+                                         .imbalance = spreads[IMBALANCE],
+                                         .seconds = spreads[SECONDS]};
 }
 
 /* The mean rank's share of what the busiest one has to do. */

@@ -1,9 +1,10 @@
 /*
  * launcher/bench_point.h -- what a benchmark of scaling measures, and what its figures come to.
  *
- * A point is one job: a mode and a number of ranks. All points are measured in turn, once in every
- * round, so that a point and its baseline meet the same noise in the same round; their ratio is
- * therefore taken round by round, and its median shown.
+ * A point is a mode and a number of ranks; it is run with the exchange, and side by side without
+ * (trainer/bench.h). All points are measured in turn, both ways in every round, so that what is
+ * compared met the same noise in the same round; ratios are therefore taken round by round, and
+ * their medians shown.
  */
 #ifndef LAUNCH_BENCH_POINT_H
 #define LAUNCH_BENCH_POINT_H
@@ -15,18 +16,26 @@ enum launch_bench_mode {
     LAUNCH_BENCH_STRONG /* the same images in a step, shared out among the ranks */
 };
 
+enum launch_bench_way {
+    LAUNCH_BENCH_TOGETHER,     /* with the exchange of gradients */
+    LAUNCH_BENCH_SIDE_BY_SIDE, /* the same ranks at the same time, each by itself */
+    LAUNCH_BENCH_WAYS
+};
+
 /* The figures of one run. */
 struct launch_bench_sample {
     double images_per_s; /* of all ranks together */
     double seconds;      /* of the steps that count */
     double exchange_s;   /* of seconds: waiting for other ranks and adding up, a rank's mean */
+    double input_s;      /* of seconds: waiting for pictures, a rank's mean */
+    double imbalance; /* how much longer the slowest rank computed than the mean: 0.1 is a tenth */
 };
 
 struct launch_bench_point {
     enum launch_bench_mode mode;
-    int hosts, ranks;                    /* ranks: on all hosts together */
-    int global_batch, micro_batch;       /* images */
-    struct launch_bench_sample *samples; /* (rounds), by round; the caller's */
+    int hosts, ranks;                                       /* ranks: on all hosts together */
+    int global_batch, micro_batch;                          /* images */
+    struct launch_bench_sample *samples[LAUNCH_BENCH_WAYS]; /* (rounds) each; the caller's */
 };
 
 struct launch_bench_spread {
@@ -34,13 +43,17 @@ struct launch_bench_spread {
 };
 
 struct launch_bench_summary {
-    struct launch_bench_spread images_per_s;
-    struct launch_bench_spread speedup;        /* times the baseline's images_per_s */
-    struct launch_bench_spread efficiency;     /* speed-up per (ranks / the baseline's ranks) */
-    struct launch_bench_spread exchange_share; /* of the steps' time */
+    struct launch_bench_spread images_per_s, side_by_side; /* the latter images/s too */
+    struct launch_bench_spread speedup;                    /* times the baseline's images_per_s */
+    struct launch_bench_spread efficiency; /* speed-up per (ranks / the baseline's ranks) */
+    struct launch_bench_spread efficiency_side_by_side;     /* images_per_s / side_by_side */
+    struct launch_bench_spread exchange_share, input_share; /* of the steps' time */
+    struct launch_bench_spread imbalance, seconds;
 };
 
 const char *launch_bench_mode_name(enum launch_bench_mode mode);
+/** "exchange", "side-by-side". */
+const char *launch_bench_way_name(enum launch_bench_way way);
 
 /** Median (of an even count: the mean of the middle two), least and greatest; count > 0. Sorts x.
  */

@@ -6,9 +6,12 @@
 #include "base/err.h"
 #include "launcher/machine.h"
 
-int launch_bench_record_open(struct launch_bench_record *record, const char *path, struct err *err)
+int launch_bench_record_open(struct launch_bench_record *record,
+                             const struct launch_bench_options *options, struct err *err)
 {
-    *record = (struct launch_bench_record){0};
+    const char *const path = options->json;
+
+    *record = (struct launch_bench_record){.results_only = options->results_only};
     if (path == NULL)
         return 0;
     record->path = path;
@@ -64,8 +67,12 @@ int launch_bench_record_setting(struct launch_bench_record *record,
                                 struct err *err)
 {
     const struct launch_bench_options *o = report->options;
-    json_t *object = object_of("setting"), *hosts = json_array();
+    json_t *object, *hosts;
 
+    if (record->results_only)
+        return 0;
+    object = object_of("setting");
+    hosts = json_array();
     for (size_t i = 0; o->by_hosts && i < o->hosts.names.count; i++)
         json_array_append_new(hosts, json_string(o->hosts.names.at[i]));
     set(object, "time", json_string(report->time));
@@ -74,19 +81,26 @@ int launch_bench_record_setting(struct launch_bench_record *record,
     set_machine(object, report->machine);
     set(object, "hosts", hosts);
     set(object, "model", json_string(o->model));
+    if (o->data != NULL)
+        set(object, "data", json_string(o->data));
     set(object, "steps", json_integer(o->steps));
     set(object, "rounds", json_integer(o->rounds));
     return write_line(record, object, err);
 }
 
 int launch_bench_record_run(struct launch_bench_record *record,
-                            const struct launch_bench_point *point, int round, const char *command,
-                            const json_t *figures, struct err *err)
+                            const struct launch_bench_point *point, enum launch_bench_way way,
+                            int round, const char *command, const json_t *figures, struct err *err)
 {
-    json_t *object = object_of("run"), *copy = json_copy((json_t *)figures);
+    json_t *object, *copy;
 
+    if (record->results_only)
+        return 0;
+    object = object_of("run");
+    copy = json_copy((json_t *)figures);
     json_object_del(copy, "event");
     set(object, "mode", json_string(launch_bench_mode_name(point->mode)));
+    set(object, "way", json_string(launch_bench_way_name(way)));
     set(object, "hosts", json_integer(point->hosts));
     set(object, "round", json_integer(round));
     json_object_update(object, copy);
@@ -111,27 +125,38 @@ static void set_spread(json_t *object, const char *name, const struct launch_ben
     }
 }
 
+static json_t *result(const struct launch_bench_report *report,
+                      const struct launch_bench_point *point)
+{
+    const struct launch_bench_point *baseline = launch_bench_baseline(report, point);
+    const struct launch_bench_options *o = report->options;
+    const struct launch_bench_summary s = launch_bench_summarise(point, baseline, o->rounds);
+    json_t *object = object_of("result");
+
+    set(object, "mode", json_string(launch_bench_mode_name(point->mode)));
+    set(object, "hosts", json_integer(point->hosts));
+    set(object, "ranks", json_integer(point->ranks));
+    set(object, "global_batch", json_integer(point->global_batch));
+    set(object, "steps", json_integer(o->steps));
+    set(object, "repeats", json_integer(o->rounds));
+    set_spread(object, "images_per_s", &s.images_per_s);
+    set_spread(object, "speedup", &s.speedup);
+    set_spread(object, "efficiency", &s.efficiency);
+    set_spread(object, "side_by_side_images_per_s", &s.side_by_side);
+    set_spread(object, "efficiency_side_by_side", &s.efficiency_side_by_side);
+    set_spread(object, "exposed_exchange_share", &s.exchange_share);
+    set_spread(object, "input_wait_share", &s.input_share);
+    set_spread(object, "imbalance", &s.imbalance);
+    set_spread(object, "seconds", &s.seconds);
+    set(object, "efficiency_limit", json_real(launch_bench_limit(point, baseline)));
+    return object;
+}
+
 int launch_bench_record_results(struct launch_bench_record *record,
                                 const struct launch_bench_report *report, struct err *err)
 {
-    for (size_t i = 0; i < report->count; i++) {
-        const struct launch_bench_point *point = &report->points[i];
-        const struct launch_bench_point *baseline = launch_bench_baseline(report, point);
-        const struct launch_bench_summary s =
-            launch_bench_summarise(point, baseline, report->options->rounds);
-        json_t *object = object_of("result");
-
-        set(object, "mode", json_string(launch_bench_mode_name(point->mode)));
-        set(object, "hosts", json_integer(point->hosts));
-        set(object, "ranks", json_integer(point->ranks));
-        set(object, "global_batch", json_integer(point->global_batch));
-        set_spread(object, "images_per_s", &s.images_per_s);
-        set_spread(object, "speedup", &s.speedup);
-        set_spread(object, "efficiency", &s.efficiency);
-        set_spread(object, "exposed_exchange_share", &s.exchange_share);
-        set(object, "efficiency_limit", json_real(launch_bench_limit(point, baseline)));
-        if (write_line(record, object, err) < 0)
+    for (size_t i = 0; i < report->count; i++)
+        if (write_line(record, result(report, &report->points[i]), err) < 0)
             return -1;
-    }
     return 0;
 }

@@ -1,19 +1,25 @@
 /*
- * launcher/bench_record.h -- what `convoy bench scaling --json` writes: a JSON object per line,
- * each with "bench":"scaling" and "what":
+ * launcher/bench_record.h -- what `convoy bench scaling --json FILE` writes: a JSON object per
+ * line, each with "bench":"scaling" and "what" (--json alone: the results only):
  *
  *   setting  first: time, command, version of Convoy, the machine that started the runs and its
  *            load (mean processes of the last minute) before them, hosts
- *   run      one run, as it ends: mode, hosts, round (from 1), command, and all that convoy-train
- *            said (trainer/bench.h: images_per_s, seconds, versions, ...)
- *   result   at the end, one for each point: images_per_s, speedup, efficiency (1 is perfect),
- *            exposed_exchange_share (of a step's time); ..._min and ..._max are over the rounds;
- *            efficiency_limit: what whole micro-batches allow
+ *   run      one run, as it ends: mode, way ("exchange", "side-by-side"), hosts, round (from 1),
+ *            command, and all that convoy-train said (trainer/bench.h: images_per_s, seconds,
+ *            versions, ...)
+ *   result   at the end, one for each point: mode, hosts, ranks, global_batch, steps, repeats;
+ *            images_per_s; efficiency against the first point of the mode (1 is perfect), speedup;
+ *            side_by_side_images_per_s, and efficiency_side_by_side against it;
+ *            exposed_exchange_share and input_wait_share (of a step's time); imbalance (how much
+ *            longer the slowest rank computed than the mean); seconds (of the timed steps). These
+ *            are medians over the rounds, ..._min and ..._max their range. efficiency_limit: what
+ *            whole micro-batches allow
  */
 #ifndef LAUNCH_BENCH_RECORD_H
 #define LAUNCH_BENCH_RECORD_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "launcher/bench_table.h"
@@ -23,10 +29,12 @@ struct err;
 struct launch_bench_record {
     FILE *file; /* NULL: none is wanted */
     const char *path;
+    bool results_only;
 };
 
 /** Open options->json. ERR_USAGE where it cannot be written. An existing file is replaced. */
-int launch_bench_record_open(struct launch_bench_record *record, const char *path, struct err *err);
+int launch_bench_record_open(struct launch_bench_record *record,
+                             const struct launch_bench_options *options, struct err *err);
 /** Accepts all-zero. */
 void launch_bench_record_close(struct launch_bench_record *record);
 
@@ -36,8 +44,8 @@ int launch_bench_record_setting(struct launch_bench_record *record,
                                 const struct launch_bench_report *report, const char *command,
                                 struct err *err);
 int launch_bench_record_run(struct launch_bench_record *record,
-                            const struct launch_bench_point *point, int round, const char *command,
-                            const json_t *figures, struct err *err);
+                            const struct launch_bench_point *point, enum launch_bench_way way,
+                            int round, const char *command, const json_t *figures, struct err *err);
 int launch_bench_record_results(struct launch_bench_record *record,
                                 const struct launch_bench_report *report, struct err *err);
 

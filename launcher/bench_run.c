@@ -173,7 +173,9 @@ static int read_figures(struct buf *output, int ranks, struct launch_bench_sampl
     if (event == NULL || strcmp(event, "bench") != 0 ||
         !is_figure(tree, "images_per_s", &sample->images_per_s) ||
         !is_figure(tree, "seconds", &sample->seconds) ||
-        !is_figure(tree, "exchange_s", &sample->exchange_s) || sample->images_per_s == 0 ||
+        !is_figure(tree, "exchange_s", &sample->exchange_s) ||
+        !is_figure(tree, "input_s", &sample->input_s) ||
+        !is_figure(tree, "imbalance", &sample->imbalance) || sample->images_per_s == 0 ||
         sample->seconds == 0) {
         launch_local_clean(shown, line, strnlen(line, SHOWN_BYTES));
         json_decref(tree);

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "launcher/bench_options.h"
+#include "launcher/bench_plot.h"
 #include "launcher/bench_record.h"
 #include "launcher/bench_run.h"
 #include "launcher/bench_table.h"
@@ -26,7 +27,8 @@ struct scaling {
     struct launch_machine machine;
     struct launch_bench_point *points; /* (count) */
     size_t count;
-    struct launch_bench_sample *samples; /* (count, rounds): what the points' samples are of */
+    struct launch_bench_sample
+        *samples; /* (count, WAYS, rounds): what the points' samples are of */
     struct launch_bench_runner runner;
     struct launch_bench_report report;
     struct launch_bench_record record;
@@ -44,6 +46,24 @@ static void now_text(char text[32])
     strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
+static void make_points(struct scaling *s)
+{
+    const size_t rounds = (size_t)s->options.rounds;
+
+    s->points = launch_bench_points(&s->options, &s->count);
+    s->samples = calloc(s->count * LAUNCH_BENCH_WAYS * rounds, sizeof *s->samples);
+    if (s->samples == NULL)
+        abort();
+    for (size_t i = 0; i < s->count; i++)
+        for (size_t way = 0; way < LAUNCH_BENCH_WAYS; way++)
+            s->points[i].samples[way] = s->samples + (i * LAUNCH_BENCH_WAYS + way) * rounds;
+}
+
+static int runs_of(const struct scaling *s)
+{
+    return (int)s->count * LAUNCH_BENCH_WAYS * s->options.rounds;
+}
+
 static int prepare(struct scaling *s, struct err *err)
 {
     const ssize_t bytes = readlink("/proc/self/exe", s->self, sizeof s->self - 1);
@@ -52,12 +72,7 @@ static int prepare(struct scaling *s, struct err *err)
         return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
     launch_machine_read(&s->machine);
     now_text(s->time);
-    s->points = launch_bench_points(&s->options, &s->count);
-    s->samples = calloc(s->count * (size_t)s->options.rounds, sizeof *s->samples);
-    if (s->samples == NULL)
-        abort();
-    for (size_t i = 0; i < s->count; i++)
-        s->points[i].samples = s->samples + i * (size_t)s->options.rounds;
+    make_points(s);
     s->report = (struct launch_bench_report){.options = &s->options,
                                              .machine = &s->machine,
                                              .points = s->points,
@@ -93,23 +108,24 @@ static int check(struct scaling *s, const char *program, struct err *err)
     for (size_t i = 0; i < s->count && rc == 0; i++) {
         struct launch_words words = {0};
 
-        launch_bench_words(&s->options, &s->points[i], &words);
+        launch_bench_words(&s->options, &s->points[i], LAUNCH_BENCH_TOGETHER, &words);
         rc = launch_bench_check(&s->runner, program, &words, s->points[i].ranks, err);
         launch_words_release(&words);
     }
     return rc;
 }
 
-static void name_point(const struct launch_bench_point *point, char text[64])
+static void name_run(const struct launch_bench_point *point, enum launch_bench_way way,
+                     char text[80])
 {
-    const int bytes = snprintf(text, 64, "%s, ", launch_bench_mode_name(point->mode));
+    const char *const how = way == LAUNCH_BENCH_TOGETHER ? "" : " side by side",
+                      *const mode = launch_bench_mode_name(point->mode);
 
     if (point->hosts > 1)
-        snprintf(text + bytes, 64 - (size_t)bytes, "%d hosts, %d ranks", point->hosts,
-                 point->ranks);
+        snprintf(text, 80, "%s, %d hosts, %d ranks%s", mode, point->hosts, point->ranks, how);
     else
-        snprintf(text + bytes, 64 - (size_t)bytes, "%d rank%s", point->ranks,
-                 point->ranks == 1 ? "" : "s");
+        snprintf(text, 80, "%s, %d rank%s%s", mode, point->ranks, point->ranks == 1 ? "" : "s",
+                 how);
 }
 
 /* "1.5 h", "12 min", "40 s": how long the rest takes if its runs are like those before. */
@@ -129,7 +145,7 @@ static void show_rest(const struct scaling *s, int all, char text[32])
 
 static void tell_progress(const struct scaling *s, const char *name, double images_per_s)
 {
-    const int all = (int)s->count * s->options.rounds;
+    const int all = runs_of(s);
     char rest[32];
 
     show_rest(s, all, rest);
@@ -144,32 +160,32 @@ static void take_facts(struct scaling *s, const json_t *figures)
     s->report.image_size = (int)json_integer_value(json_object_get(figures, "image_size"));
 }
 
-static int run_point(struct scaling *s, struct launch_bench_point *point, int round,
-                     struct err *err)
+static int run_point(struct scaling *s, struct launch_bench_point *point, enum launch_bench_way way,
+                     int round, struct err *err)
 {
+    struct launch_bench_sample *const sample = &point->samples[way][round];
     struct launch_words command = {0};
     struct buf shown = {0};
     json_t *figures = NULL;
     struct err why = {0};
-    char name[64];
+    char name[80];
     int rc = -1;
 
-    name_point(point, name);
+    name_run(point, way, name);
     launch_words_push(&command, s->self);
     launch_words_push(&command, "train");
-    launch_bench_words(&s->options, point, &command);
+    launch_bench_words(&s->options, point, way, &command);
     launch_words_show(&command, &shown);
     log_debug("%s", buf_text(&shown));
-    if (launch_bench_run(&s->runner, &command, point->ranks, &point->samples[round], &figures,
-                         &why) < 0) {
+    if (launch_bench_run(&s->runner, &command, point->ranks, sample, &figures, &why) < 0) {
         err_set(err, why.code, "run %d (%s) failed: %s; it was `%s`", s->done + 1, name, why.msg,
                 buf_text(&shown));
         goto out;
     }
     s->done++;
-    tell_progress(s, name, point->samples[round].images_per_s);
+    tell_progress(s, name, sample->images_per_s);
     take_facts(s, figures);
-    rc = launch_bench_record_run(&s->record, point, round + 1, buf_text(&shown), figures, err);
+    rc = launch_bench_record_run(&s->record, point, way, round + 1, buf_text(&shown), figures, err);
 out:
     json_decref(figures);
     buf_release(&shown);
@@ -182,7 +198,8 @@ static int run_rounds(struct scaling *s, struct err *err)
     s->began_s = clock_now_s();
     for (int round = 0; round < s->options.rounds; round++)
         for (size_t i = 0; i < s->count; i++)
-            if (run_point(s, &s->points[i], round, err) < 0)
+            if (run_point(s, &s->points[i], LAUNCH_BENCH_TOGETHER, round, err) < 0 ||
+                run_point(s, &s->points[i], LAUNCH_BENCH_SIDE_BY_SIDE, round, err) < 0)
                 return -1;
     return 0;
 }
@@ -193,7 +210,9 @@ static int finish(struct scaling *s, struct err *err)
         launch_bench_table_print(&s->report, stdout);
     if (fflush(stdout) != 0 || ferror(stdout))
         return err_set_errno(err, ERR_IO, errno, "cannot write the table to stdout");
-    return launch_bench_record_results(&s->record, &s->report, err);
+    if (launch_bench_record_results(&s->record, &s->report, err) < 0)
+        return -1;
+    return s->options.svg == NULL ? 0 : launch_bench_plot_write(&s->report, s->options.svg, err);
 }
 
 static int measure(struct scaling *s, int argc, char *const *argv, struct err *err)
@@ -221,10 +240,11 @@ static int measure(struct scaling *s, int argc, char *const *argv, struct err *e
 
 static void print_help(void)
 {
-    printf("convoy bench scaling [options] [-- options of convoy train]\n\n"
-           "Trains on made-up pictures with more and more hosts or ranks and shows how the rate "
-           "grows.\n\n"
-           "options [default]:\n");
+    printf(
+        "convoy bench scaling [options] [-- options of convoy train]\n\n"
+        "Trains with more and more hosts or ranks and shows how the rate grows: beside one host, "
+        "and\nbeside the same hosts side by side, without the exchange of gradients.\n\n"
+        "options [default]:\n");
     launch_bench_options_help(stdout);
     printf("\nWhat stands behind -- every run gets too: --bucket-bytes, --interface, ...\n"
            "In a SageMaker job of several hosts each measures itself alone: over several hosts it "
@@ -250,6 +270,8 @@ int launch_bench_scaling(int argc, char *const *argv, const char *program, int *
     }
     if (prepare(&s, err) < 0)
         goto out;
+    if (launch_bench_plot_check(s.options.svg, err) < 0)
+        goto out;
     rc = check(&s, program, err);
     if (rc > 0) { /* convoy-train has said what is wrong */
         *status = rc;
@@ -257,12 +279,12 @@ int launch_bench_scaling(int argc, char *const *argv, const char *program, int *
         goto out;
     }
     if (rc == 0)
-        rc = launch_bench_record_open(&s.record, s.options.json, err);
+        rc = launch_bench_record_open(&s.record, &s.options, err);
     if (rc == 0)
         rc = measure(&s, argc, argv, err);
     if (s.runner.stopped_by != 0) {
         log_error("%s: the benchmark has ended in run %d of %d", strsignal(s.runner.stopped_by),
-                  s.done + 1, (int)s.count * s.options.rounds);
+                  s.done + 1, runs_of(&s));
         *status = 128 + s.runner.stopped_by;
         rc = 0;
     }

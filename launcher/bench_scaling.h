@@ -2,8 +2,9 @@
  * launcher/bench_scaling.h -- `convoy bench scaling`: how the rate of training grows with hosts or
  * ranks.
  *
- * Every round runs every point once (A B C A B C ...), each as a job of its own by `convoy train
- * --bench-steps`, so that start, network and exchange are those of training.
+ * Every round runs every point with the exchange and side by side without (A a B b C c A a ...),
+ * each as a job of its own by `convoy train --bench-steps`, so that start, network and exchange are
+ * those of training.
  */
 #ifndef LAUNCH_BENCH_SCALING_H
 #define LAUNCH_BENCH_SCALING_H

@@ -19,10 +19,15 @@ static void show_rates(const struct launch_bench_spread *rates, char text[CELL_C
     snprintf(text, CELL_CHARS, "%.14s-%.14s", min, max);
 }
 
-static void print_head(FILE *out)
+static void print_head(const struct launch_bench_report *report, FILE *out)
 {
-    fprintf(out, "%5s %5s %9s %13s %9s %10s %11s %9s\n", "hosts", "ranks", "images/s", "min-max",
-            "speed-up", "efficiency", "min-max", "exchange");
+    const struct launch_bench_point *const first = &report->points[0];
+    char one[CELL_CHARS];
+
+    snprintf(one, sizeof one, "of %d", report->options->by_hosts ? first->hosts : first->ranks);
+    fprintf(out, "%34s %-25s %-11s %7s\n", "", "efficiency, %", "waiting, %", "imbal-");
+    fprintf(out, "%5s %5s %8s %13s %6s %11s %6s %5s %5s %7s\n", "hosts", "ranks", "images/s",
+            "min-max", one, "min-max", "beside", "exch.", "input", "ance, %");
 }
 
 static void print_point(const struct launch_bench_report *report,
@@ -36,9 +41,10 @@ static void print_point(const struct launch_bench_report *report,
     show_rates(&s.images_per_s, rates);
     snprintf(efficiencies, sizeof efficiencies, "%.1f-%.1f", 100 * s.efficiency.min,
              100 * s.efficiency.max);
-    fprintf(out, "%5d %5d %9s %13s %9.2f %8.1f %% %11s %7.1f %%\n", point->hosts, point->ranks,
-            rate, rates, s.speedup.median, 100 * s.efficiency.median, efficiencies,
-            100 * s.exchange_share.median);
+    fprintf(out, "%5d %5d %8s %13s %6.1f %11s %6.1f %5.1f %5.1f %7.1f\n", point->hosts,
+            point->ranks, rate, rates, 100 * s.efficiency.median, efficiencies,
+            100 * s.efficiency_side_by_side.median, 100 * s.exchange_share.median,
+            100 * s.input_share.median, 100 * s.imbalance.median);
 }
 
 static void print_mode(const struct launch_bench_report *report, enum launch_bench_mode mode,
@@ -52,7 +58,7 @@ static void print_mode(const struct launch_bench_report *report, enum launch_ben
     else
         fprintf(out, "\nstrong: %d images of a step on all ranks together, micro-batches of %d\n",
                 o->global_batch, o->micro_batch);
-    print_head(out);
+    print_head(report, out);
     for (size_t i = 0; i < report->count; i++)
         if (report->points[i].mode == mode)
             print_point(report, &report->points[i], out);
@@ -95,25 +101,38 @@ const struct launch_bench_point *launch_bench_baseline(const struct launch_bench
     return &report->points[i];
 }
 
+static void print_legend(const struct launch_bench_report *report, FILE *out)
+{
+    const struct launch_bench_point *const first = &report->points[0];
+    const bool hosts = report->options->by_hosts;
+    const int one = hosts ? first->hosts : first->ranks;
+    const char *const what = hosts ? "host" : "rank";
+
+    fprintf(out,
+            "\nMedians. Efficiency of %d: the rate for each %s, against that of %d %s%s in the\n"
+            "same round; beside: against the same %ss side by side without exchange.\n"
+            "Waiting: share of a step for other ranks and the sum of gradients, for pictures.\n"
+            "Imbalance: how much longer than the mean the slowest rank computes.\n",
+            one, what, one, what, one == 1 ? "" : "s", what);
+}
+
 void launch_bench_table_print(const struct launch_bench_report *report, FILE *out)
 {
     const struct launch_bench_options *o = report->options;
     const struct launch_machine *m = report->machine;
-    const int first = report->points[0].ranks;
 
     fprintf(out, "%s, %d x %d pixels, %d thread%s a rank; %d steps a run, %d round%s\n", o->model,
             report->image_size, report->image_size, report->threads,
             report->threads == 1 ? "" : "s", o->steps, o->rounds, o->rounds == 1 ? "" : "s");
+    if (o->data != NULL)
+        fprintf(out, "pictures of %s\n", o->data);
     fprintf(out, "%s: %s, %d core%s\n%s, convoy %s, %s, load %.1f\n", m->host, m->cpu, m->cores,
             m->cores == 1 ? "" : "s", m->kernel, report->version, report->time, m->load);
     if (o->weak)
         print_mode(report, LAUNCH_BENCH_WEAK, out);
     if (o->strong)
         print_mode(report, LAUNCH_BENCH_STRONG, out);
-    fprintf(out,
-            "\nMedians. Speed-up and efficiency: against %d rank%s of the same round. Exchange:\n"
-            "share of a step in which a rank waits for others and adds up gradients.\n",
-            first, first == 1 ? "" : "s");
+    print_legend(report, out);
     print_micro_batches(report, out); /* why less than 100 % was to be expected */
     print_cores(report, out);
 }

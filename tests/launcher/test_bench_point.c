@@ -43,22 +43,31 @@ static void spread_has_the_middle_and_both_ends_of_any_count(void **state)
 
 static void summarise_compares_within_a_round(void **state)
 {
-    /* The machine is half as fast in round 2; the ratio to the baseline stays. */
-    struct launch_bench_sample one[] = {{100, 2, 0}, {50, 4, 0}, {100, 2, 0}};
-    struct launch_bench_sample three[] = {{270, 2, 0.2}, {135, 4, 1.2}, {240, 2, 0.1}};
-    const struct launch_bench_point base = {.ranks = 2, .samples = one},
-                                    point = {.ranks = 6, .samples = three};
+    /* The machine is half as fast in round 2; the ratios stay. */
+    struct launch_bench_sample one[] = {{100, 2, 0, 0, 0}, {50, 4, 0, 0, 0}, {100, 2, 0, 0, 0}};
+    struct launch_bench_sample three[] = {
+        {270, 2, 0.2, 0.1, 0.3}, {135, 4, 1.2, 0.4, 0.1}, {240, 2, 0.1, 0.02, 0.2}};
+    struct launch_bench_sample alone[] = {{300, 1, 9, 9, 9}, {150, 1, 9, 9, 9}, {320, 1, 9, 9, 9}};
+    const struct launch_bench_point base = {.ranks = 2, .samples = {one, one}},
+                                    point = {.ranks = 6, .samples = {three, alone}};
     const struct launch_bench_summary s = launch_bench_summarise(&point, &base, 3);
 
     (void)state;
     assert_true(close_to(s.images_per_s.median, 240));
     assert_true(close_to(s.images_per_s.min, 135));
+    assert_true(close_to(s.side_by_side.median, 300));
     assert_true(close_to(s.speedup.median, 2.7));
     assert_true(close_to(s.efficiency.median, 0.9));
     assert_true(close_to(s.efficiency.min, 0.8));
     assert_true(close_to(s.efficiency.max, 0.9));
+    assert_true(close_to(s.efficiency_side_by_side.median, 0.9));
+    assert_true(close_to(s.efficiency_side_by_side.min, 0.75));
     assert_true(close_to(s.exchange_share.median, 0.1));
     assert_true(close_to(s.exchange_share.max, 0.3));
+    assert_true(close_to(s.input_share.median, 0.05));
+    assert_true(close_to(s.input_share.max, 0.1));
+    assert_true(close_to(s.imbalance.median, 0.2));
+    assert_true(close_to(s.seconds.median, 2));
 }
 
 static void limit_is_what_whole_micro_batches_allow(void **state)
