@@ -477,8 +477,11 @@ void comm_exchange_written(struct comm_exchange *exchange)
 
 void comm_exchange_give_up(struct comm_exchange *exchange)
 {
-    while (exchange->tree.next < exchange->tree.own.end)
-        comm_exchange_written(exchange);
+    if (exchange->tree.next == exchange->tree.own.end)
+        return;
+    comm_tree_sum_give_up(&exchange->tree);
+    if (!is_alone(exchange))
+        comm_queue_ready(&exchange->queue, exchange->options.count);
 }
 
 int comm_exchange_gather(struct comm_exchange *exchange, const void *mine, size_t bytes, void *all,

@@ -69,8 +69,9 @@ float *comm_exchange_leaf(struct comm_exchange *exchange);
 void comm_exchange_ready(struct comm_exchange *exchange, size_t floats);
 /** The whole leaf is. */
 void comm_exchange_written(struct comm_exchange *exchange);
-/** This rank's step came to nothing: leaves that are missing are filled with what is there, so that
- * nobody waits for them. The caller tells the others in its answer. */
+/** This rank's step came to nothing: where leaves are missing its partial sums travel as they are, so
+ * that nobody waits for them, and the sums are worth nothing. The caller tells the others in its
+ * answer. */
 void comm_exchange_give_up(struct comm_exchange *exchange);
 
 /** Everybody's answer: all[r * bytes ..] is rank r's. Once a step, after the last leaf; bytes <=

@@ -144,3 +144,9 @@ void comm_tree_sum_push(struct comm_tree_sum *sum)
     sum->held_leaves[sum->held++].end = ++sum->next;
     sum->pushed = 0;
 }
+
+void comm_tree_sum_give_up(struct comm_tree_sum *sum)
+{
+    sum->next = sum->own.end;
+    sum->pushed = 0;
+}

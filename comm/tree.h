@@ -70,5 +70,7 @@ float *comm_tree_sum_leaf(struct comm_tree_sum *sum);
 void comm_tree_sum_push_until(struct comm_tree_sum *sum, size_t floats);
 /** The whole leaf has been written. */
 void comm_tree_sum_push(struct comm_tree_sum *sum);
+/** No leaf will come any more; the partial sums are worth nothing. Nothing is added. */
+void comm_tree_sum_give_up(struct comm_tree_sum *sum);
 
 #endif
