@@ -621,9 +621,41 @@ static void training_its_statistics_and_gradients_equal_the_plain_walk(void **st
     assert_int_equal(wrong, 0);
 }
 
+/* A name says which block a node is of, and which of its nodes: no two are alike. */
+static void nodes_are_named_as_torchvision_names_modules(void **state)
+{
+    static const struct {
+        const char *network;
+        const char *names[3];
+    } cases[] = {
+        {"resnet20", {"conv1", "layer2.0.shortcut", "layer3.2.join"}},
+        {"resnet18", {"maxpool", "layer2.0.downsample.0", "layer2.0.join"}},
+        {"resnet50", {"layer4.2.conv3", "avgpool", "fc"}},
+    };
+
+    (void)state;
+    for (size_t c = 0; c < COUNT(cases); c++) {
+        const struct nn_tuning tuning = {0};
+        struct nn_graph graph;
+        int found = 0;
+
+        nn_resnet_build(nn_resnet_find(cases[c].network), 64, CLASSES, &tuning, &graph);
+        for (int i = 0; i < graph.node_count; i++) {
+            assert_true(graph.nodes[i].name[0] != '\0');
+            for (int j = 0; j < i; j++)
+                assert_string_not_equal(graph.nodes[i].name, graph.nodes[j].name);
+            for (int k = 0; k < 3; k++)
+                found += strcmp(graph.nodes[i].name, cases[c].names[k]) == 0;
+        }
+        nn_graph_release(&graph);
+        assert_int_equal(found, 3);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nodes_are_named_as_torchvision_names_modules),
         cmocka_unit_test(evaluation_with_folded_batch_norms_equals_the_plain_walk),
         cmocka_unit_test(training_its_statistics_and_gradients_equal_the_plain_walk),
     };

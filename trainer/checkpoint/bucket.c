@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "s3io/client.h"
 #include "s3io/list.h"
 #include "s3io/object.h"
@@ -159,6 +160,7 @@ static int upload(struct s3_client *client, const struct place *place, const cha
 {
     const struct s3_transfer transfer = {0};
     struct s3_put put = {.bucket = place->bucket, .key = key, .if_none = mode == PLACE_NEW};
+    const double begun = trace_begin();
     int rc;
 
     if (file_bytes(file->fd, file->path, &put.bytes, err) < 0)
@@ -168,6 +170,11 @@ static int upload(struct s3_client *client, const struct place *place, const cha
         put.if_none = false;
         rc = s3_object_upload(client, &put, file->fd, &transfer, NULL, err);
     }
+    trace_put(&(struct trace_span){.category = "checkpoint",
+                                   .name = "upload",
+                                   .begun_s = begun,
+                                   .argument = "bytes",
+                                   .value = (int64_t)put.bytes});
     if (rc == S3_NO)
         return check_is_ours(client, place, key, file, err);
     return rc < 0 ? -1 : 0;

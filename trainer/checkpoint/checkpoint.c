@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "trainer/checkpoint/place.h"
 
 #define DATA_KEY "data_sha256" /* of the data section */
@@ -142,6 +143,7 @@ static int write_file(const struct place *place, const char *name,
     char data_hex[DIGEST_HEX_CHARS], header_hex[DIGEST_HEX_CHARS];
     unsigned char sha[DIGEST_SHA256_BYTES];
     struct file_new file = {.fd = -1};
+    double begun = trace_begin();
     int rc = -1;
 
     if (pairs == NULL)
@@ -155,11 +157,16 @@ static int write_file(const struct place *place, const char *name,
         assert(strcmp(metadata[i].key, DATA_KEY) != 0 && strcmp(metadata[i].key, HEADER_KEY) != 0);
         pairs[i + 2] = metadata[i];
     }
+    trace_end("checkpoint", "digest", begun);
+    begun = trace_begin();
     if (place_begin(place, name, &file, err) < 0)
         goto out;
     if (safetensors_write(&file, entries, entry_count, pairs, metadata_count + 2, err) < 0)
         goto out;
+    trace_end("checkpoint", "write", begun);
+    begun = trace_begin();
     rc = place_commit(place, name, &file, PLACE_NEW, err);
+    trace_end("checkpoint", "commit", begun);
 out:
     file_new_release(&file);
     free(pairs);
@@ -173,6 +180,7 @@ int checkpoint_save(const char *where, struct checkpoint_name name,
 {
     struct place place = {0};
     char text[NAME_CHARS];
+    double begun;
     int rc = -1;
 
     assert(keep >= 1 && name.generation >= 0);
@@ -182,7 +190,9 @@ int checkpoint_save(const char *where, struct checkpoint_name name,
     if (rc < 0) {
         err_wrap(err, "cannot save a checkpoint");
     } else {
+        begun = trace_begin();
         prune(&place, name, keep);
+        trace_end("checkpoint", "remove old", begun);
         if (path_out != NULL)
             *path_out = place_path(&place, text);
     }

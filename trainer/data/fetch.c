@@ -22,6 +22,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/trace.h"
 #include "s3io/client.h"
 #include "trainer/data/group.h"
 #include "trainer/data/index.h"
@@ -208,10 +209,17 @@ static int read_range(struct data_fetch *fetch, const struct job *job, unsigned 
 {
     for (;;) {
         const bool last = fetch->waiting > 0;
+        const double begun = trace_begin();
         int rc;
 
         pthread_mutex_unlock(&fetch->mutex);
         rc = data_range_read(&fetch->source, job->group, job->range, scratch, err);
+        trace_put(
+            &(struct trace_span){.category = "input",
+                                 .name = "fetch",
+                                 .begun_s = begun,
+                                 .argument = "bytes",
+                                 .value = (int64_t)job->group->plan.ranges[job->range].length});
         pthread_mutex_lock(&fetch->mutex);
         fetch->stats.requests++;
         if (rc == 0 || last || err->code != ERR_NET)
@@ -271,6 +279,7 @@ static void *fetch_work(void *argument)
     unsigned char *scratch = NULL;
     struct job job;
 
+    trace_thread("fetch");
     pthread_mutex_lock(&fetch->mutex);
     while (!fetch->stop) {
         if (!choose(fetch, &job)) {

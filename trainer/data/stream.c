@@ -24,6 +24,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/trace.h"
 #include "trainer/data/decode.h"
 #include "trainer/data/fetch.h"
 #include "trainer/data/index.h"
@@ -177,18 +178,27 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     const size_t floats = (size_t)transform->size * (size_t)transform->size * 3;
     struct data_batch *batch = &slot->batch;
     const uint64_t sample = stream_sample(&stream->options, batch, i);
+    double begun = trace_begin();
+    int rc;
 
     batch->samples[i] = sample;
     batch->labels[i] = stream->options.index->samples[sample].label;
-    if (stream_read(stream, batch, i, &hands->bytes, err) < 0)
+    rc = stream_read(stream, batch, i, &hands->bytes, err);
+    trace_end("input", "read", begun);
+    if (rc < 0)
         return stream_leaves(stream, err) ? 1 : -1;
-    if (data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err) < 0) {
+    begun = trace_begin();
+    rc = data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err);
+    trace_end("input", "decode", begun);
+    if (rc < 0) {
         data_reader_wrap(stream->reader, sample, err);
         return err->code == ERR_INPUT && !stream->options.stop_at_bad ? 1 : -1;
     }
     *truncated = hands->image.truncated;
+    begun = trace_begin();
     data_transform_apply(transform, &hands->image, sample, batch->epoch, &hands->scratch,
                          batch->x + (size_t)i * floats);
+    trace_end("input", "transform", begun);
     return 0;
 }
 
@@ -285,6 +295,7 @@ static void *stream_work(void *argument)
     struct slot *slot;
     int i;
 
+    trace_thread("decode");
     pthread_mutex_lock(&stream->mutex);
     while ((slot = stream_take_picture(stream, &i)) != NULL) {
         struct err err = {0};
@@ -559,6 +570,7 @@ int data_stream_next(struct data_stream *stream, struct data_batch *batch,
     }
     stream->stats.wait_s += clock_now_s() - begin;
     pthread_mutex_unlock(&stream->mutex);
+    trace_end("wait", "pictures", begin);
     return rc;
 }
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
+
 size_t nn_value_floats(const struct nn_value *value)
 {
     return (size_t)value->h * value->w * value->c;
@@ -205,6 +207,52 @@ int nn_graph_boundary(const struct nn_graph *graph)
     return graph->first_trained == 0 ? NN_NONE : graph->nodes[graph->first_trained].in;
 }
 
+/* What stands before the last dot of a tensor's or a node's name; heap. */
+static char *parent_of(const char *name)
+{
+    const char *const dot = strrchr(name, '.');
+    char *const parent = strndup(name, dot == NULL ? 0 : (size_t)(dot - name));
+
+    if (parent == NULL)
+        abort();
+    return parent;
+}
+
+/* The name of what has no tensors: "join" in the block of a convolution. */
+static const char *name_beside(const char *conv, const char *what)
+{
+    char *const block = parent_of(conv), *name;
+    const char *kept;
+
+    if (asprintf(&name, "%s%s%s", block, block[0] != '\0' ? "." : "", what) < 0)
+        abort();
+    kept = trace_intern(name);
+    free(name);
+    free(block);
+    return kept;
+}
+
+static void name_node(struct nn_graph *graph, int i)
+{
+    static const char *const names[] = {[NN_NODE_JOIN] = "join",
+                                        [NN_NODE_MAXPOOL] = "maxpool",
+                                        [NN_NODE_AVGPOOL] = "avgpool",
+                                        [NN_NODE_SHORTCUT] = "shortcut"};
+    struct nn_node *const node = &graph->nodes[i];
+    const int beside = node->kind == NN_NODE_JOIN ? graph->values[node->in].writer : i - 1;
+
+    if (node->kind == NN_NODE_CONV || node->kind == NN_NODE_LINEAR) {
+        char *const module = parent_of(graph->tensors[node->tensor].name);
+
+        node->name = trace_intern(module);
+        free(module);
+    } else if (node->kind == NN_NODE_AVGPOOL || node->kind == NN_NODE_MAXPOOL) {
+        node->name = names[node->kind];
+    } else {
+        node->name = name_beside(beside >= 0 ? graph->nodes[beside].name : "", names[node->kind]);
+    }
+}
+
 /* The tensors of node i are [begin, end). */
 static int tensors_end(const struct nn_graph *graph, int i)
 {
@@ -279,6 +327,7 @@ void nn_graph_finish(struct nn_graph *graph)
     for (int i = 0; i < graph->node_count; i++) {
         const struct nn_node *node = &graph->nodes[i];
 
+        name_node(graph, i);
         note_reader(graph, node->in, i);
         if (node->kind == NN_NODE_JOIN) {
             assert(nn_value_is_raw(graph, node->in));

@@ -36,10 +36,12 @@ enum nn_node_kind {
 
 struct nn_node {
     enum nn_node_kind kind;
-    int in, out;  /* values; of a join, `in` is the main path */
-    int residual; /* of a join: a value, or NN_NONE */
-    int tensor;   /* the first of its tensors: weight, [batch norm's weight,] bias, running_mean,
-                     running_var as its kind has them */
+    const char *name; /* "layer1.0.conv1", "layer1.0.join": its module's in torchvision, where there
+                         is one. Stays as long as the process */
+    int in, out;      /* values; of a join, `in` is the main path */
+    int residual;     /* of a join: a value, or NN_NONE */
+    int tensor; /* the first of its tensors: weight, [batch norm's weight,] bias, running_mean,
+                   running_var as its kind has them */
     union {
         struct nn_conv conv;
         struct nn_pool pool;

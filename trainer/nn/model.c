@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/trace.h"
 #include "trainer/nn/graph.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/nn/loss.h"
@@ -289,13 +290,16 @@ int nn_model_forward(struct nn_model *model, const struct nn_step *step, struct 
         .label_smoothing = step->label_smoothing,
         .class_weights = step->class_weights,
     };
+    double begun;
 
     assert(model->training && (step->features == NULL || nn_model_feature_count(model) > 0));
     begin(model, step->n);
     if (feature_first(model, &pass) != 0 || nn_pass_forward(&pass) != 0)
         return 1;
+    begun = trace_begin();
     nn_loss_score(&loss, step->n, model->memory.data[logits], step->labels,
                   model->memory.gradient[logits], score);
+    trace_end("loss", "loss", begun);
     return 0;
 }
 

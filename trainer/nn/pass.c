@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "base/trace.h"
+
 /* Rows of a join that a thread works on at a time. */
 #define JOIN_ROWS 64
 
@@ -191,6 +193,13 @@ static void evaluate_conv(const struct nn_pass *pass, int i)
     nn_conv_forward(&args, &pass->memory->scratch);
 }
 
+/* Where no batch is measured the convolution before a join has written its value; some joins are
+ * not written at all. */
+static bool writes_join(const struct nn_pass *pass, int i)
+{
+    return measures(pass, i) && !pass->graph->values[pass->graph->nodes[i].out].unwritten;
+}
+
 static void join(const struct nn_pass *pass, const struct nn_node *node)
 {
     const size_t rows = rows_of(pass, node->out), c = (size_t)pass->graph->values[node->out].c;
@@ -220,7 +229,7 @@ static void forward_node(const struct nn_pass *pass, int i)
             evaluate_conv(pass, i);
         break;
     case NN_NODE_JOIN:
-        if (measures(pass, i) && !pass->graph->values[node->out].unwritten)
+        if (writes_join(pass, i))
             join(pass, node);
         break;
     case NN_NODE_MAXPOOL:
@@ -272,9 +281,14 @@ int nn_pass_forward(const struct nn_pass *pass)
     assert(graph->first_measured == 0 || pass->features != NULL ||
            pass->n <= nn_memory_frozen_images(graph, pass->n));
     for (int i = begin; i < end; i++) {
+        double begun;
+
         if (is_cancelled(pass) || lacks_weights(pass, i))
             return 1;
+        begun = trace_begin();
         forward_node(pass, i);
+        if (graph->nodes[i].kind != NN_NODE_JOIN || writes_join(pass, i))
+            trace_end("forward", graph->nodes[i].name, begun);
     }
     return 0;
 }
@@ -455,10 +469,13 @@ int nn_pass_backward(const struct nn_pass *pass, void (*ready)(void *context, si
 {
     for (int i = pass->graph->node_count - 1; i >= pass->graph->first_trained; i--) {
         const size_t finished = finished_by(pass->graph, i);
+        const double begun = trace_begin();
 
         if (is_cancelled(pass))
             return 1;
         backward_node(pass, i);
+        if (pass->graph->nodes[i].kind != NN_NODE_JOIN)
+            trace_end("backward", pass->graph->nodes[i].name, begun);
         if (ready != NULL && finished > 0)
             ready(context, finished);
     }
