@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/trace.h"
 #include "comm/comm.h"
 #include "comm/post.h"
 #include "comm/queue.h"
@@ -340,6 +341,7 @@ static void *serve(void *context)
 
     if (serving.told == NULL)
         abort();
+    trace_thread("exchange");
     prctl(PR_SET_TIMERSLACK, 1000ul, 0ul, 0ul, 0ul); /* sleeps are as long as they say */
     while (rc == 0 && !serving.seen.closing) {
         const uint64_t done = serving.seen.step;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/trace.h"
 #include "comm/comm.h"
 #include "comm/post.h"
 #include "comm/wait.h"
@@ -25,6 +26,7 @@ enum slot_state {
 struct comm_slot {
     enum slot_state state;
     int bucket, under_way;
+    double begun_s;  /* for a trace */
     float *received; /* of this rank's chunk: part p of another host is at p * chunk_max */
     float **part;    /* of this rank's chunk: where each part is */
 };
@@ -411,6 +413,13 @@ static int pass_sums(struct comm_traffic *traffic, struct comm_slot *slot, struc
 
 static void finish(struct comm_traffic *traffic, struct comm_slot *slot)
 {
+    trace_put(&(struct trace_span){.category = "exchange",
+                                   .name = "bucket",
+                                   .begun_s = slot->begun_s,
+                                   .argument = "bucket",
+                                   .value = slot->bucket,
+                                   .async = true,
+                                   .id = (uint64_t)(slot - traffic->slots) + 1});
     atomic_store_explicit(&board_of(traffic, traffic->comm->rank)->there[slot->bucket],
                           traffic->step, memory_order_release);
     slot->state = SLOT_FREE;
@@ -422,6 +431,8 @@ static void finish(struct comm_traffic *traffic, struct comm_slot *slot)
 static int advance(struct comm_traffic *traffic, struct comm_slot *slot, bool *moved,
                    struct err *err)
 {
+    const double begun = trace_begin();
+
     if (slot->state == SLOT_FREE || slot->under_way > 0 ||
         (slot->state == SLOT_WAITS && !is_ready(traffic, slot->bucket)))
         return 0;
@@ -431,14 +442,17 @@ static int advance(struct comm_traffic *traffic, struct comm_slot *slot, bool *m
         break;
     case SLOT_WAITS:
         slot->state = SLOT_PARTS;
+        slot->begun_s = begun;
         if (receive_parts(traffic, slot, err) < 0 || send_parts(traffic, slot, err) < 0)
             return -1;
+        trace_end("exchange", "send parts", begun);
         break;
     case SLOT_PARTS:
         slot->state = SLOT_SUMS;
         add_parts(traffic, slot);
         if (pass_sums(traffic, slot, err) < 0)
             return -1;
+        trace_end("exchange", "add up, send sums", begun);
         break;
     case SLOT_SUMS:
         finish(traffic, slot);

@@ -260,7 +260,7 @@ int train_bench(struct train_options *options, struct comm *comm, bool *agreed, 
     int rc = -1;
 
     plan(&b.run);
-    if (train_prepare_bench(&b.run, err) < 0)
+    if (train_trace_begin(&b.run, err) < 0 || train_prepare_bench(&b.run, err) < 0)
         goto out;
     if (!options->bench_data) {
         if (make_batch(&b.run, &b.batch, err) < 0)
@@ -274,6 +274,8 @@ int train_bench(struct train_options *options, struct comm *comm, bool *agreed, 
         rc = measure(&b, global_batch, err);
 out:
     release(&b);
+    b.run.comm = comm;
+    rc = train_trace_end(&b.run, rc, err);
     *agreed = b.run.agreed;
     return rc;
 }

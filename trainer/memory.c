@@ -10,6 +10,7 @@
 #include "trainer/nn/model.h"
 #include "trainer/options.h"
 #include "trainer/run.h"
+#include "trainer/trace.h"
 
 /* Code, libraries, MPI and the decoders' buffers. A rank that trains was seen to have 20 to 30 MiB
  * beside what is counted (VmHWM; resnet20 and resnet50 with their usual classes, 1 and 4 threads, 1
@@ -54,6 +55,17 @@ static size_t logits_of(const struct train_memory_job *job)
     return (size_t)job->micro_batch * (size_t)job->classes * sizeof(float);
 }
 
+/* Threads that decode are half of those that compute where they are not given, as when a run
+ * begins. */
+static size_t trace_of(const struct train_memory_job *job)
+{
+    const int decode = job->options->decode_threads;
+
+    if (job->options->trace == NULL)
+        return 0;
+    return train_trace_bytes(decode > 0 ? decode : (job->threads + 1) / 2);
+}
+
 static uint32_t lanes_of(const struct train_memory_job *job)
 {
     return (uint32_t)((job->options->global_batch + job->micro_batch - 1) / job->micro_batch);
@@ -93,10 +105,12 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         .pictures = pictures_of(job),
         .fetched = fetched_by(o),
         .features = train_feature_cache_buffer(o, model.features, job->micro_batch),
+        .trace = trace_of(job),
     };
     memory->total = PROCESS_BYTES + memory->weights + memory->best + memory->state +
                     memory->gradients + memory->exchange + memory->values + memory->working +
-                    memory->save + memory->pictures + memory->fetched + memory->features;
+                    memory->save + memory->pictures + memory->fetched + memory->features +
+                    memory->trace;
     return 0;
 }
 
@@ -243,6 +257,8 @@ int train_memory_print(const struct train_memory_job *job, FILE *out, struct err
         line(out, "fetched ahead, at most (--prefetch-bytes)", memory.fetched);
     if (memory.features > 0)
         line(out, "a micro-batch of features", memory.features);
+    if (memory.trace > 0)
+        line(out, "spans of a trace, at most (--trace)", memory.trace);
     line(out, "program and libraries, about", PROCESS_BYTES);
     line(out, "together", memory.total);
     fprintf(out, "%-42s %9.1f for %d rank%s\n", "free on this host", mib(available),

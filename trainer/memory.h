@@ -31,6 +31,7 @@ struct train_memory {
     size_t pictures;        /* decoded ahead, of training and of an evaluation */
     size_t fetched;         /* from s3:// and not decoded yet, at most */
     size_t features;        /* of a micro-batch, out of the feature cache or on the way into it */
+    size_t trace;           /* with --trace */
     size_t total;
 };
 

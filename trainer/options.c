@@ -122,9 +122,9 @@ static int check_paths(const struct train_options *o, struct err *err)
     static const struct {
         const char *name;
         bool s3;
-    } paths[] = {{"data", true},      {"train", true},      {"val", true},
-                 {"test", true},      {"pretrained", true}, {"checkpoint", true},
-                 {"model-dir", true}, {"report", false},    {"resume", true}};
+    } paths[] = {{"data", true},       {"train", true},      {"val", true},       {"test", true},
+                 {"pretrained", true}, {"checkpoint", true}, {"model-dir", true}, {"report", false},
+                 {"trace", false},     {"resume", true}};
 
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         const char *text = option_text(&o->set, paths[i].name);
@@ -135,7 +135,7 @@ static int check_paths(const struct train_options *o, struct err *err)
             continue;
         rc = uri_parse(&uri, text, err);
         if (rc == 0 && uri.scheme == URI_S3 && !paths[i].s3)
-            rc = err_set(err, ERR_USAGE, "'%s': only a local folder will do here", text);
+            rc = err_set(err, ERR_USAGE, "'%s': only a local path will do here", text);
         uri_release(&uri);
         if (rc < 0)
             return err_wrap(err, "--%s", paths[i].name);
@@ -168,6 +168,7 @@ static void fill_texts(struct train_options *o)
     o->resume = path_option(o, "resume");
     o->model_dir = path_option(o, "model-dir");
     o->report = path_option(o, "report");
+    o->trace = path_option(o, "trace");
     o->model = option_text(&o->set, "model");
     o->lr_schedule = option_text(&o->set, "lr-schedule");
 }

@@ -58,6 +58,7 @@ struct train_options {
     int keep;
     const char *resume; /* "auto", "never" or a path */
     const char *model_dir, *report;
+    const char *trace;  /* NULL: none */
     bool keep_best;     /* in model_dir; else the last */
     uint64_t max_steps; /* 0: no limit */
     struct train_early_stopping early_stopping;

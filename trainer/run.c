@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
@@ -65,6 +66,7 @@ static int save_if(struct train_run *run, bool wanted, bool last, struct err *er
 static int write_model(struct train_run *run, char hex[DIGEST_HEX_CHARS], struct err *err)
 {
     const bool best = run->best.there, swap = best && !run->best.swapped;
+    const double begun = trace_begin();
     int rc = 0;
 
     if (train_check_finite(run, err) < 0)
@@ -75,6 +77,7 @@ static int write_model(struct train_run *run, char hex[DIGEST_HEX_CHARS], struct
                                best ? run->position.best_step : run->position.step, hex, err);
     if (swap)
         train_best_swap(&run->best, run->model);
+    trace_end("checkpoint", "model", begun);
     return rc;
 }
 
@@ -402,8 +405,14 @@ static void release(struct train_run *run)
 
 static int run_all(struct train_run *run, struct err *err)
 {
+    double begun;
+
+    if (train_trace_begin(run, err) < 0)
+        return -1;
+    begun = trace_begin();
     if (train_prepare(run, err) < 0)
         return -1;
+    trace_end("run", "prepare", begun);
     run->prepared = true;
     report_progress_init(&run->progress, run->comm->rank != 0, run->position.samples);
     run->saved_s = clock_now_s();
@@ -419,7 +428,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 {
     struct train_run run = {
         .options = options, .comm = comm, .metrics.fd = -1, .began_s = clock_now_s()};
-    const int rc = run_all(&run, err);
+    int rc = run_all(&run, err);
 
     report_progress_end(&run.progress);
     if (rc < 0 && err->code == ERR_STOPPED) {
@@ -429,6 +438,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
             (void)tell_end(&run, "stopped", NULL, NULL);
     }
     release(&run);
+    rc = train_trace_end(&run, rc, err);
     *agreed = run.agreed;
     return rc;
 }

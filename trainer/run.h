@@ -26,6 +26,7 @@
 #include "trainer/report/lines.h"
 #include "trainer/report/metrics.h"
 #include "trainer/report/progress.h"
+#include "trainer/trace.h"
 
 struct comm_exchange;
 struct data_batch;
@@ -102,6 +103,7 @@ struct train_run {
     struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
     struct report_metrics metrics;
     struct report_progress progress;
+    struct train_trace trace;
     struct buf worst;    /* rank 0's: lines of the classes known least */
     double began_s;      /* when this process began */
     double saved_s;      /* when the last save ended or failed */

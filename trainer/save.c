@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/tensors.h"
@@ -133,6 +134,17 @@ int train_check_finite(const struct train_run *run, struct err *err)
                    run->position.step, run->position.epoch);
 }
 
+/* A copy of all tensors, in the order of files. */
+static int copy_tensors(struct train_run *run, struct train_tensors *tensors, struct err *err)
+{
+    const double begun = trace_begin();
+    const int rc =
+        train_tensors_gather(tensors, run->model, &run->state, &run->best, run->position.step, err);
+
+    trace_end("checkpoint", "copy", begun);
+    return rc;
+}
+
 static int commit(struct train_run *run, bool last, char **path, struct err *err)
 {
     const struct checkpoint_name name = {.step = run->position.step,
@@ -145,8 +157,7 @@ static int commit(struct train_run *run, bool last, char **path, struct err *err
     describe(&metadata, run);
     pairs = pairs_of(&metadata);
     if (lease_check(run->lease, last ? LEASE_WAIT_S : 0, err) < 0 ||
-        train_tensors_gather(&tensors, run->model, &run->state, &run->best, run->position.step,
-                             err) < 0)
+        copy_tensors(run, &tensors, err) < 0)
         err_wrap(err, "cannot save a checkpoint");
     else
         rc = checkpoint_save(run->options->checkpoint, name, tensors.entries, tensors.count, pairs,
@@ -180,6 +191,11 @@ int train_save(struct train_run *run, bool last, bool *saved, struct err *err)
     if (train_check_finite(run, err) < 0)
         return -1;
     *saved = commit(run, last, &path, &failure) == 0;
+    trace_put(&(struct trace_span){.category = "checkpoint",
+                                   .name = "checkpoint",
+                                   .begun_s = begun,
+                                   .argument = "step",
+                                   .value = (int64_t)run->position.step});
     run->saved = *saved;
     run->save_failed = !*saved;
     run->saved_s = clock_now_s();

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/data/stream.h"
@@ -178,8 +179,10 @@ static int need_weights(void *context, size_t begin)
 static void gradient_is_ready(void *context, size_t floats)
 {
     const struct call *const call = context;
+    const double begun = trace_begin();
 
     comm_exchange_ready(call->run->exchange, nn_model_measured_count(call->run->model) + floats);
+    trace_end("step", "add", begun);
 }
 
 /* The last step's sums are used up, and this one's gradients may come. */
@@ -260,6 +263,11 @@ static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *
         return rc;
     comm_exchange_written(run->exchange);
     work->times.compute_s += clock_now_s() - read - (run->update.waited_s - waited);
+    trace_put(&(struct trace_span){.category = "step",
+                                   .name = "micro-batch",
+                                   .begun_s = begun,
+                                   .argument = "lane",
+                                   .value = lane});
     return 0;
 }
 
@@ -290,6 +298,7 @@ static int answer(struct train_run *run, struct work *work, const struct agreeme
     if (comm_exchange_gather(run->exchange, mine, sizeof *mine, answers, err) < 0)
         return -1;
     run->update.waited_s += clock_now_s() - begun;
+    trace_end("wait", "agreement", begun);
     *all = (struct agreement){0};
     for (int rank = 0; rank < run->comm->size; rank++)
         for (int i = 0; i < count; i++)
@@ -395,7 +404,7 @@ static void skip(struct train_run *run, struct work *work, const struct agreemen
     advance(run, work, all);
 }
 
-int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
+static int take_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
 {
     struct work work = begin_work(run);
     struct agreement all = {0};
@@ -411,4 +420,17 @@ int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err
         return learn(run, &work, &all, err);
     skip(run, &work, &all);
     return 0;
+}
+
+int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
+{
+    const struct trace_span span = {.category = "step",
+                                    .name = "step",
+                                    .begun_s = trace_begin(),
+                                    .argument = "step",
+                                    .value = (int64_t)run->position.step + 1};
+    const int rc = take_step(run, dropped, stop, err);
+
+    trace_put(&span);
+    return rc;
 }

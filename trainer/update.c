@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/trace.h"
 #include "comm/exchange.h"
 #include "trainer/run.h"
 
@@ -45,6 +46,7 @@ static int wait_for(struct train_run *run, size_t begin, size_t end, struct err 
     const int rc = comm_exchange_wait(run->exchange, begin, end, err);
 
     run->update.waited_s += clock_now_s() - begun;
+    trace_end("wait", "sums", begun);
     return rc;
 }
 
@@ -67,6 +69,7 @@ int train_update_from(struct train_run *run, size_t begin, struct err *err)
 {
     struct train_update *const update = &run->update;
     const size_t measured = nn_model_measured_count(run->model);
+    double begun;
 
     if (!update->pending || begin >= update->from)
         return 0;
@@ -76,8 +79,10 @@ int train_update_from(struct train_run *run, size_t begin, struct err *err)
         return -1;
     if (update->gradient == NULL)
         update->gradient = comm_exchange_sum(run->exchange) + measured;
+    begun = trace_begin();
     optim_optimizer_step(&run->options->optimizer, &run->state, update->t, update->lr,
                          nn_model_weights(run->model), update->gradient, begin, update->from);
+    trace_end("step", "update", begun);
     update->from = begin;
     return 0;
 }
@@ -107,5 +112,6 @@ int train_update_settle(struct train_run *run, struct err *err)
     begun = clock_now_s();
     rc = comm_exchange_settle(run->exchange, err);
     run->update.waited_s += clock_now_s() - begun;
+    trace_end("wait", "settle", begun);
     return rc;
 }

@@ -1,6 +1,7 @@
 #include "trainer/run.h"
 
 #include "base/err.h"
+#include "base/trace.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
 
@@ -46,9 +47,11 @@ static void show(struct train_run *run, const struct train_rounds *rounds, uint6
 static int agree(struct train_run *run, const char *what, int rc, struct err *err)
 {
     int64_t asked[2] = {rc == 1 || train_stop_asked != 0, rc < 0}; /* to stop; to give up */
+    const double begun = trace_begin();
 
     if (comm_sum_integers(run->comm, asked, 2, err) < 0)
         return -1;
+    trace_end("wait", "agreement", begun);
     if (asked[1] > 0)
         return train_share_failure(run, rc, err);
     if (asked[0] == 0)
@@ -59,6 +62,7 @@ static int agree(struct train_run *run, const char *what, int rc, struct err *er
 
 int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, struct err *err)
 {
+    const double begun = trace_begin();
     uint64_t done = 0;
     int rc = 0;
 
@@ -69,6 +73,7 @@ int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, 
         rc = agree(run, rounds->what, rc, err);
         show(run, rounds, done);
     }
+    trace_end("pass", rounds->what, begun);
     return rc;
 }
 
