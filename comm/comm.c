@@ -2,6 +2,8 @@
 #include "comm/comm.h"
 
 #include <assert.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +14,7 @@
 #include "comm/wait.h"
 
 #define GATHER_BYTES_MAX 4096
+#define ABORT_S          10 /* for which an end that was asked for is waited for */
 #define BROADCAST_BYTES_CHUNK                                                                      \
     ((size_t)16 << 20) /* MPI counts in int; the library pipelines within a chunk */
 
@@ -185,8 +188,26 @@ void comm_close(struct comm *comm)
     *comm = (struct comm){0};
 }
 
+static int status_of_abort;
+
+static void leave(int number)
+{
+    (void)number;
+    _exit(status_of_abort);
+}
+
+/* MPI_Abort asks the daemons of Open MPI, which may be cut off themselves. */
 void comm_abort(struct comm *comm, int status)
 {
+    const struct sigaction action = {.sa_handler = leave};
+    sigset_t alarms;
+
+    status_of_abort = status;
+    sigemptyset(&alarms);
+    sigaddset(&alarms, SIGALRM);
+    sigaction(SIGALRM, &action, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &alarms, NULL);
+    alarm(ABORT_S);
     if (comm->mpi != NULL)
         MPI_Abort(MPI_COMM_WORLD, status);
     _exit(status);
@@ -225,11 +246,27 @@ int comm_broadcast(struct comm *comm, void *data, size_t bytes, int root, struct
     return 0;
 }
 
+/* What comm_gather waits for in vain: the request at 2 (step - 1) is from the rank so many steps
+ * before this one, the one behind it to the rank so many steps after. */
+static int gave_up(const struct comm *comm, int count, struct err *err)
+{
+    const struct comm_mpi *const mpi = comm->mpi;
+    int at = 0, step, rank;
+
+    while (at < count - 1 && mpi->requests[at] == MPI_REQUEST_NULL)
+        at++;
+    step = at / 2 + 1;
+    rank = (comm->rank + (at % 2 == 0 ? comm->size - step : step)) % comm->size;
+    return err_set(err, ERR_PEER,
+                   "no word from host '%s' (rank %d) for %.0f s: it is dead, frozen or cut off",
+                   comm_host_name(comm, rank), rank, comm->deadline_s);
+}
+
 int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, struct err *err)
 {
     struct comm_mpi *mpi = comm->mpi;
     unsigned char *parts = all;
-    int count = 0;
+    int count = 0, rc;
 
     assert(bytes <= GATHER_BYTES_MAX && (bytes == 0 || (mine != NULL && all != NULL)));
     if (bytes == 0)
@@ -249,7 +286,8 @@ int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, st
                        "gather", err) < 0)
             return -1;
     }
-    return comm_wait_all(mpi->requests, mpi->done, count, "gather", err);
+    rc = comm_wait_for(mpi->requests, mpi->done, count, comm->deadline_s, "gather", err);
+    return rc == 1 ? gave_up(comm, count, err) : rc;
 }
 
 int comm_sum_integers(struct comm *comm, int64_t *x, int count, struct err *err)

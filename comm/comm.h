@@ -2,8 +2,9 @@
  * comm/comm.h -- the ranks of a job, and the small things they tell each other.
  *
  * The only folder that includes mpi.h. One thread of a rank calls these functions, the one that
- * opened. Waiting is polling with short sleeps (a blocking MPI call would spin a core that
- * computing could use).
+ * opened, and not while a step's exchange is under way (comm/exchange.h has a thread of its own).
+ * Waiting is polling with short sleeps (a blocking MPI call would spin a core that computing could
+ * use).
  */
 #ifndef COMM_COMM_H
 #define COMM_COMM_H
@@ -19,6 +20,8 @@ struct comm {
     int hosts;                  /* that there are */
     int *host_of;               /* (size), ascending: the number of each rank's host */
     char host[256];             /* this host's name, as MPI knows it */
+    double deadline_s;          /* the caller's to set: comm_gather and comm_sum_integers give up on
+                                   a rank that lets them wait for longer; 0: never */
     char library[64];           /* "Open MPI v4.1.4" */
     void *mpi;                  /* comm's own */
 };
@@ -50,7 +53,8 @@ int comm_sum_integers(struct comm *comm, int64_t *x, int count, struct err *err)
 #define COMM_INTEGERS_MAX 64
 
 /** Gather `bytes` bytes of every rank on every rank: all[r * bytes ..] is rank r's. Collective;
- * bytes <= 4096. */
+ * bytes <= 4096. ERR_PEER, also after comm->deadline_s, with the name of the host that is missing.
+ */
 int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, struct err *err);
 
 #endif

@@ -21,14 +21,16 @@
 /* With messages under way the thread looks again after a sleep that grows while nothing happens: a
  * core that computing uses is only borrowed. Without any it waits for the computing thread, and
  * looks now and then whether another rank gave a sign of life. */
-#define SLEEP_S_MIN    20e-6
-#define SLEEP_S_MAX    250e-6
-#define SLEEP_S_IDLE   10e-3
-#define SLEEP_S_REST   0.1
-#define BEAT_TRIES     100 /* of SLEEP_S_MAX */
-#define BEATS_DEADLINE 8.0 /* signs of life within a deadline */
-#define BEAT_S_MAX     5.0
-#define PART_ALIGN     64
+#define SLEEP_S_MIN  20e-6
+#define SLEEP_S_MAX  250e-6
+#define SLEEP_S_IDLE 10e-3
+#define SLEEP_S_REST 0.1
+#define BEAT_TRIES   100 /* of SLEEP_S_MAX */
+#define BEAT_S       0.25
+#define STANDSTILL   4 /* a deadline's part between two looks: this process was stopped */
+#define PART_ALIGN   64
+
+_Static_assert(COMM_EXCHANGE_ANSWER_MAX <= COMM_ROLL_BYTES_MAX, "an answer fits");
 
 struct comm_exchange {
     struct comm *comm;
@@ -180,46 +182,50 @@ static int open_memory(struct comm_exchange *exchange, struct err *err)
 struct serving {
     struct comm_wishes seen;
     bool *told; /* (buckets) */
-    bool answered, heard;
+    bool answered, heard, through;
     uint64_t computed; /* micro-batches that the last sign of life told of */
-    double heard_s;    /* when everybody's answer was there */
+    double looked_s;   /* the last time */
 };
 
-/* Another rank's silence while it computes; when all have answered, messages that do not move on:
- * before, they may have to wait for whoever computes. */
-static int check_silence(struct comm_exchange *exchange, const struct serving *serving,
-                         struct err *err)
+/* Who was stopped for a while has not heard what came meanwhile: silence counts from now on. */
+static void mind_standstill(struct comm_exchange *exchange, struct serving *serving)
+{
+    const double now = clock_now_s();
+
+    if (now - serving->looked_s > serving->seen.deadline_s / STANDSTILL)
+        comm_roll_forgive(&exchange->roll);
+    serving->looked_s = now;
+}
+
+/* Another rank's silence: it does not even say that it waits. */
+static int check_silence(struct comm_exchange *exchange, struct serving *serving, struct err *err)
 {
     const double deadline_s = serving->seen.deadline_s;
     double seconds = 0;
-    const int rank = serving->heard ? comm_post_stuck(&exchange->post, serving->heard_s, &seconds)
-                                    : comm_roll_silent(&exchange->roll, &seconds);
+    int rank;
 
+    mind_standstill(exchange, serving);
+    rank = comm_roll_silent(&exchange->roll, &seconds);
     if (deadline_s <= 0 || rank < 0 || seconds <= deadline_s)
         return 0;
-    return err_set(err, ERR_PEER,
-                   "no sign of progress from host '%s' (rank %d) for %.0f s: it is dead, frozen or "
-                   "cut off",
-                   comm_host_name(exchange->comm, rank), rank, seconds);
+    return err_set(
+        err, ERR_PEER,
+        "no sign of progress from host '%s' (rank %d) for %.0f s (--step-timeout): it is "
+        "dead, frozen or cut off",
+        comm_host_name(exchange->comm, rank), rank, seconds);
 }
 
-static double beat_interval(double deadline_s)
+/* A sign of life: for a micro-batch that is done, or while this rank waits for something, as it
+ * does from its answer on. */
+static int show_life(struct comm_exchange *exchange, struct serving *serving, struct err *err)
 {
-    const double seconds = deadline_s / BEATS_DEADLINE;
+    const struct comm_wishes *const wishes = &serving->seen;
+    const bool waits = wishes->doing == COMM_WAITS || (serving->answered && !serving->through);
 
-    return seconds > 0 && seconds < BEAT_S_MAX ? seconds : BEAT_S_MAX;
-}
-
-/* A sign of life: for a micro-batch that is done, or while the computing thread waits for something
- * else. Not more often than it takes to be believed. */
-static int show_life(struct comm_exchange *exchange, const struct comm_wishes *wishes,
-                     uint64_t *computed, struct err *err)
-{
-    if (clock_now_s() - exchange->roll.beaten_s < beat_interval(wishes->deadline_s))
+    if (clock_now_s() - exchange->roll.beaten_s < BEAT_S ||
+        (!waits && wishes->computed == serving->computed))
         return 0;
-    if (wishes->doing == COMM_COMPUTES && wishes->computed == *computed)
-        return 0;
-    *computed = wishes->computed;
+    serving->computed = wishes->computed;
     return comm_roll_beat(&exchange->roll, err);
 }
 
@@ -234,13 +240,15 @@ static void tell_there(struct comm_exchange *exchange, bool *told)
     }
 }
 
-static bool is_settled(const struct comm_exchange *exchange, const bool *told)
+/* Nothing of the step is left to do for this rank. */
+static bool is_through(const struct comm_exchange *exchange, const struct serving *serving)
 {
+    if (!serving->heard || !comm_traffic_is_through(&exchange->traffic))
+        return false;
     for (int bucket = 0; bucket < exchange->buckets; bucket++)
-        if (!told[bucket])
+        if (!serving->told[bucket])
             return false;
-    return comm_traffic_is_through(&exchange->traffic) && comm_roll_is_through(&exchange->roll) &&
-           exchange->roll.beating == 0;
+    return true;
 }
 
 /* One look at everything. *moved: something happened. */
@@ -261,15 +269,18 @@ static int look_around(struct comm_exchange *exchange, struct serving *serving, 
     }
     if (comm_traffic_advance(&exchange->traffic, &travelled, err) < 0 ||
         comm_roll_listen(&exchange->roll, &listened, err) < 0 ||
-        show_life(exchange, wishes, &serving->computed, err) < 0 ||
-        check_silence(exchange, serving, err) < 0)
+        show_life(exchange, serving, err) < 0 || check_silence(exchange, serving, err) < 0)
         return -1;
     if (!serving->heard && comm_roll_is_complete(&exchange->roll)) {
         serving->heard = true;
-        serving->heard_s = clock_now_s();
         comm_queue_heard(&exchange->queue);
     }
     tell_there(exchange, serving->told);
+    if (!serving->through && is_through(exchange, serving)) {
+        serving->through = true;
+        if (comm_roll_through(&exchange->roll, err) < 0)
+            return -1;
+    }
     *moved = finished > 0 || travelled || listened;
     return 0;
 }
@@ -279,7 +290,8 @@ static int serve_step(struct comm_exchange *exchange, struct serving *serving, s
     double sleep_s = SLEEP_S_MIN;
 
     memset(serving->told, 0, (size_t)exchange->buckets * sizeof *serving->told);
-    serving->answered = serving->heard = false;
+    serving->answered = serving->heard = serving->through = false;
+    serving->looked_s = clock_now_s();
     if (comm_traffic_begin(&exchange->traffic, serving->seen.leaves, err) < 0 ||
         comm_roll_begin(&exchange->roll, err) < 0)
         return -1;
@@ -288,7 +300,7 @@ static int serve_step(struct comm_exchange *exchange, struct serving *serving, s
 
         if (look_around(exchange, serving, &moved, err) < 0)
             return -1;
-        if (is_settled(exchange, serving->told)) {
+        if (comm_roll_is_settled(&exchange->roll)) {
             comm_queue_settled(&exchange->queue);
             return 0;
         }
@@ -308,9 +320,9 @@ static int speak(struct comm_exchange *exchange, struct serving *serving, struct
 {
     int finished = 0;
 
-    if (show_life(exchange, &serving->seen, &serving->computed, err) < 0)
+    if (show_life(exchange, serving, err) < 0)
         return -1;
-    for (int tries = 0; tries < BEAT_TRIES && exchange->roll.beating > 0; tries++) {
+    for (int tries = 0; tries < BEAT_TRIES && comm_roll_is_beating(&exchange->roll); tries++) {
         if (comm_post_test(&exchange->post, &finished, err) < 0)
             return -1;
         clock_sleep_s(finished > 0 ? 0 : SLEEP_S_MAX);
@@ -504,6 +516,11 @@ int comm_exchange_gather(struct comm_exchange *exchange, const void *mine, size_
     return 0;
 }
 
+int comm_exchange_check(struct comm_exchange *exchange, struct err *err)
+{
+    return is_alone(exchange) ? 0 : comm_queue_check(&exchange->queue, err);
+}
+
 const float *comm_exchange_sum(const struct comm_exchange *exchange)
 {
     return exchange->sum;
@@ -536,4 +553,9 @@ double comm_exchange_cpu_s(const struct comm_exchange *exchange)
     if (exchange->running)
         clock_gettime(exchange->clock, &used);
     return (double)used.tv_sec + (double)used.tv_nsec * 1e-9;
+}
+
+bool comm_exchange_shares(const struct comm_exchange *exchange)
+{
+    return exchange->own_hosts == NULL;
 }

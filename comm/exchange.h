@@ -53,13 +53,13 @@ comm_exchange_new(struct comm *comm, const struct comm_exchange_options *options
 void comm_exchange_free(struct comm_exchange *exchange);
 
 /**
- * Begin a step of `leaves` present leaves (1 .. lanes), the same on every rank. The last step is
- * settled, or its sums were all waited for and are not read any more.
+ * Begin a step of `leaves` present leaves (1 .. lanes), the same on every rank. The last step's
+ * sums are not read any more.
  *
  * deadline_s  a rank that shows no progress for so long is given up: ERR_PEER, naming its host. 0:
  *             none.
  *
- * Blocks only until the last step's messages have left. ERR_PEER.
+ * Blocks until the last step is settled. ERR_PEER.
  */
 int comm_exchange_begin(struct comm_exchange *exchange, uint32_t leaves, double deadline_s,
                         struct err *err);
@@ -69,8 +69,8 @@ float *comm_exchange_leaf(struct comm_exchange *exchange);
 void comm_exchange_ready(struct comm_exchange *exchange, size_t floats);
 /** The whole leaf is. */
 void comm_exchange_written(struct comm_exchange *exchange);
-/** This rank's step came to nothing: where leaves are missing its partial sums travel as they are, so
- * that nobody waits for them, and the sums are worth nothing. The caller tells the others in its
+/** This rank's step came to nothing: where leaves are missing its partial sums travel as they are,
+ * so that nobody waits for them, and the sums are worth nothing. The caller tells the others in its
  * answer. */
 void comm_exchange_give_up(struct comm_exchange *exchange);
 
@@ -79,8 +79,12 @@ void comm_exchange_give_up(struct comm_exchange *exchange);
 int comm_exchange_gather(struct comm_exchange *exchange, const void *mine, size_t bytes, void *all,
                          struct err *err);
 
+/** -1 with the error where the communication thread has failed, which else shows when something is
+ * waited for: ERR_PEER. Does not block. */
+int comm_exchange_check(struct comm_exchange *exchange, struct err *err);
+
 /** The sum of all leaves, (count) floats, on every rank the same; of this host's ranks together, so
- * read only. What comm_exchange_wait() was called for may be read until the next step's first
+ * read only. What comm_exchange_wait() was called for may be read until the next step's
  * comm_exchange_begin(). */
 const float *comm_exchange_sum(const struct comm_exchange *exchange);
 /** Block until the sums [begin, end) are there. ERR_PEER. */
@@ -91,6 +95,10 @@ int comm_exchange_settle(struct comm_exchange *exchange, struct err *err);
 /** While this rank is at something that is no micro-batch (input, a save), the communication thread
  * says that it lives. Between steps too; then the caller must not call MPI meanwhile. */
 void comm_exchange_elsewhere(struct comm_exchange *exchange, bool elsewhere);
+
+/** Whether the ranks of a host share memory; where they cannot, each exchanges as if it were a host
+ * of its own. */
+bool comm_exchange_shares(const struct comm_exchange *exchange);
 
 /** Seconds of processor time that the communication thread has used. */
 double comm_exchange_cpu_s(const struct comm_exchange *exchange);

@@ -18,7 +18,9 @@ static void make_room(struct comm_post *post, int room)
     post->requests = realloc(post->requests, (size_t)room * sizeof *post->requests);
     post->letters = realloc(post->letters, (size_t)room * sizeof *post->letters);
     post->done = realloc(post->done, (size_t)room * sizeof *post->done);
-    if (post->requests == NULL || post->letters == NULL || post->done == NULL)
+    post->statuses = realloc(post->statuses, (size_t)room * sizeof *post->statuses);
+    if (post->requests == NULL || post->letters == NULL || post->done == NULL ||
+        post->statuses == NULL)
         abort();
     post->room = room;
 }
@@ -37,6 +39,7 @@ void comm_post_release(struct comm_post *post)
     free(post->requests);
     free(post->letters);
     free(post->done);
+    free(post->statuses);
     free(post->heard_s);
     *post = (struct comm_post){0};
 }
@@ -51,26 +54,36 @@ static MPI_Request *new_request(struct comm_post *post, int peer, bool incoming,
     return &post->requests[post->count++];
 }
 
+/* A call of MPI about the last letter. One that failed left no request. */
+static int posted(struct comm_post *post, int code, struct err *err)
+{
+    const int peer = post->letters[post->count - 1].peer;
+
+    if (code == MPI_SUCCESS)
+        return 0;
+    --*post->letters[--post->count].under_way;
+    comm_check(code, "send or receive", err);
+    return err_wrap(err, "host '%s' (rank %d)", comm_host_name(post->comm, peer), peer);
+}
+
 int comm_post_send(struct comm_post *post, const void *data, size_t bytes, int to, int tag,
                    int *under_way, struct err *err)
 {
     const struct comm_mpi *const mpi = post->comm->mpi;
+    MPI_Request *const request = new_request(post, to, false, under_way);
 
     assert(bytes <= INT_MAX && to != post->comm->rank);
-    return comm_check(MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, mpi->ranks,
-                                new_request(post, to, false, under_way)),
-                      "send to another rank", err);
+    return posted(post, MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, mpi->ranks, request), err);
 }
 
 int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                       int *under_way, struct err *err)
 {
     const struct comm_mpi *const mpi = post->comm->mpi;
+    MPI_Request *const request = new_request(post, from, true, under_way);
 
     assert(bytes <= INT_MAX && from != post->comm->rank);
-    return comm_check(MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, mpi->ranks,
-                                new_request(post, from, true, under_way)),
-                      "receive from another rank", err);
+    return posted(post, MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, mpi->ranks, request), err);
 }
 
 /* Close the gaps that finished messages left. */
@@ -87,16 +100,30 @@ static void compact(struct comm_post *post)
     post->count = kept;
 }
 
+/* MPI_Testsome found that some letter cannot be brought. */
+static int undeliverable(const struct comm_post *post, int count, struct err *err)
+{
+    for (int i = 0; i < count; i++) {
+        const int peer = post->letters[post->done[i]].peer;
+
+        if (comm_check(post->statuses[i].MPI_ERROR, "talk", err) < 0)
+            return err_wrap(err, "host '%s' (rank %d)", comm_host_name(post->comm, peer), peer);
+    }
+    return err_set(err, ERR_PEER, "cannot talk to another rank");
+}
+
 int comm_post_test(struct comm_post *post, int *finished, struct err *err)
 {
-    int count = 0;
+    const double now = clock_now_s();
+    int count = 0, code;
 
     *finished = 0;
     if (post->count == 0)
         return 0;
-    if (comm_check(
-            MPI_Testsome(post->count, post->requests, &count, post->done, MPI_STATUSES_IGNORE),
-            "talk to the other ranks", err) < 0)
+    code = MPI_Testsome(post->count, post->requests, &count, post->done, post->statuses);
+    if (code == MPI_ERR_IN_STATUS)
+        return undeliverable(post, count, err);
+    if (comm_check(code, "talk to the other ranks", err) < 0)
         return -1;
     assert(count != MPI_UNDEFINED);
     if (count == 0)
@@ -105,28 +132,10 @@ int comm_post_test(struct comm_post *post, int *finished, struct err *err)
         const struct comm_letter *const letter = &post->letters[post->done[i]];
 
         --*letter->under_way;
-        post->heard_s[letter->peer] = clock_now_s();
+        if (letter->incoming)
+            post->heard_s[letter->peer] = now;
     }
     compact(post);
     *finished = count;
     return 0;
-}
-
-int comm_post_stuck(const struct comm_post *post, double since_s, double *seconds)
-{
-    const double now = clock_now_s();
-    int stuck = -1;
-
-    *seconds = 0;
-    for (int i = 0; i < post->count; i++) {
-        const struct comm_letter *const letter = &post->letters[i];
-        const double heard = post->heard_s[letter->peer];
-        const double since = now - (heard > since_s ? heard : since_s);
-
-        if (!letter->incoming || since < *seconds)
-            continue;
-        stuck = letter->peer;
-        *seconds = since;
-    }
-    return stuck;
 }

@@ -26,8 +26,9 @@ struct comm_post {
     MPI_Request *requests;
     struct comm_letter *letters; /* of each request */
     int *done;                   /* scratch of the test */
+    MPI_Status *statuses;        /* the same */
     int count, room;
-    double *heard_s; /* (ranks): when a message to or from each was through, by clock_now_s() */
+    double *heard_s; /* (ranks): when a message from each was there, by clock_now_s() */
 };
 
 void comm_post_init(struct comm_post *post, struct comm *comm);
@@ -42,11 +43,8 @@ int comm_post_send(struct comm_post *post, const void *data, size_t bytes, int t
 int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                       int *under_way, struct err *err);
 
-/** Test all messages once. *finished: how many were through. Does not block. ERR_PEER. */
+/** Test all messages once. *finished: how many were through. Does not block. ERR_PEER, with the
+ * host to or from which one could not be brought. */
 int comm_post_test(struct comm_post *post, int *finished, struct err *err);
-
-/** The sender of the message that has been waited for longest while nothing came from its rank,
- * and for how many seconds, counted from since_s on; -1: none is waited for. */
-int comm_post_stuck(const struct comm_post *post, double since_s, double *seconds);
 
 #endif

@@ -144,24 +144,14 @@ int comm_queue_wait_settled(struct comm_queue *queue, struct err *err)
     return wait_for(queue, &queue->settled, err);
 }
 
-bool comm_queue_is_busy(struct comm_queue *queue)
+int comm_queue_check(struct comm_queue *queue, struct err *err)
 {
-    bool busy;
+    int rc;
 
     pthread_mutex_lock(&queue->mutex);
-    busy = !queue->settled;
+    rc = outcome(queue, err);
     pthread_mutex_unlock(&queue->mutex);
-    return busy;
-}
-
-struct comm_wishes comm_queue_look(struct comm_queue *queue)
-{
-    struct comm_wishes wishes;
-
-    pthread_mutex_lock(&queue->mutex);
-    wishes = queue->wishes;
-    pthread_mutex_unlock(&queue->mutex);
-    return wishes;
+    return rc;
 }
 
 /* Something that the communication thread should act on at once. */

@@ -65,14 +65,12 @@ void comm_queue_close(struct comm_queue *queue);
 int comm_queue_wait_sums(struct comm_queue *queue, int begin, int end, struct err *err);
 int comm_queue_wait_answers(struct comm_queue *queue, struct err *err);
 int comm_queue_wait_settled(struct comm_queue *queue, struct err *err);
-/** Whether a step is begun and not settled. */
-bool comm_queue_is_busy(struct comm_queue *queue);
+/** -1 with the communication thread's error where it has failed; does not wait. */
+int comm_queue_check(struct comm_queue *queue, struct err *err);
 
 /* --- the communication thread's side --- */
 
-/** The wishes as they are now. */
-struct comm_wishes comm_queue_look(struct comm_queue *queue);
-/** The same after at most `seconds`, or as soon as one changed since `seen`. */
+/** The wishes after at most `seconds`, or as soon as one changed since `seen`. */
 struct comm_wishes comm_queue_sleep(struct comm_queue *queue, const struct comm_wishes *seen,
                                     double seconds);
 /** Between two steps: may it say that this rank lives? Until comm_queue_spoken the computing thread

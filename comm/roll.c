@@ -13,50 +13,57 @@
 
 void comm_roll_init(struct comm_roll *roll, struct comm *comm, struct comm_post *post)
 {
-    const size_t ranks = (size_t)comm->size;
-
-    *roll = (struct comm_roll){.comm = comm, .post = post};
-    roll->in = calloc(ranks, sizeof *roll->in);
-    roll->incoming = calloc(ranks, sizeof *roll->incoming);
-    roll->there = calloc(ranks, sizeof *roll->there);
-    if (roll->in == NULL || roll->incoming == NULL || roll->there == NULL)
+    *roll = (struct comm_roll){.comm = comm,
+                               .post = post,
+                               .answer.kind = COMM_ROLL_ANSWER,
+                               .beat.kind = COMM_ROLL_BEAT,
+                               .through.kind = COMM_ROLL_THROUGH};
+    roll->peers = calloc((size_t)comm->size, sizeof *roll->peers);
+    if (roll->peers == NULL)
         abort();
 }
 
 void comm_roll_release(struct comm_roll *roll)
 {
-    free(roll->in);
-    free(roll->incoming);
-    free(roll->there);
+    free(roll->peers);
     *roll = (struct comm_roll){0};
 }
 
 static int listen_to(struct comm_roll *roll, int rank, struct err *err)
 {
-    return comm_post_receive(roll->post, &roll->in[rank], sizeof roll->in[rank], rank,
-                             COMM_TAG_ROLL, &roll->incoming[rank], err);
+    struct comm_roll_peer *const peer = &roll->peers[rank];
+
+    return comm_post_receive(roll->post, &peer->in, sizeof peer->in, rank, COMM_TAG_ROLL,
+                             &peer->incoming, err);
 }
 
 int comm_roll_begin(struct comm_roll *roll, struct err *err)
 {
-    assert(roll->missing == 0);
+    assert(roll->not_through == 0);
     roll->begun_s = clock_now_s();
-    memset(roll->there, 0, (size_t)roll->comm->size * sizeof *roll->there);
-    roll->missing = roll->comm->size - 1;
-    for (int rank = 0; rank < roll->comm->size; rank++)
+    roll->unanswered = roll->not_through = roll->comm->size - 1;
+    for (int rank = 0; rank < roll->comm->size; rank++) {
+        roll->peers[rank].answered = roll->peers[rank].through = false;
         if (rank != roll->comm->rank && listen_to(roll, rank, err) < 0)
             return -1;
+    }
     return 0;
 }
 
+static int tell(struct comm_roll *roll, const struct comm_roll_message *message, int rank,
+                int *under_way, struct err *err)
+{
+    return comm_post_send(roll->post, message, sizeof *message, rank, COMM_TAG_ROLL, under_way,
+                          err);
+}
+
 /* Beginning with the neighbour, so that nobody is flooded. */
-static int tell_all(struct comm_roll *roll, const struct comm_roll_message *message, int *under_way,
+static int tell_all(struct comm_roll *roll, const struct comm_roll_message *message,
                     struct err *err)
 {
     for (int step = 1; step < roll->comm->size; step++)
-        if (comm_post_send(roll->post, message, sizeof *message,
-                           (roll->comm->rank + step) % roll->comm->size, COMM_TAG_ROLL, under_way,
-                           err) < 0)
+        if (tell(roll, message, (roll->comm->rank + step) % roll->comm->size, &roll->under_way,
+                 err) < 0)
             return -1;
     roll->beaten_s = clock_now_s();
     return 0;
@@ -64,50 +71,82 @@ static int tell_all(struct comm_roll *roll, const struct comm_roll_message *mess
 
 int comm_roll_answer(struct comm_roll *roll, const void *answer, size_t bytes, struct err *err)
 {
-    assert(bytes <= COMM_ROLL_BYTES_MAX && roll->answering == 0);
-    roll->out.is_answer = 1;
-    memcpy(roll->out.answer, answer, bytes);
-    roll->in[roll->comm->rank] = roll->out;
-    roll->there[roll->comm->rank] = true;
-    return tell_all(roll, &roll->out, &roll->answering, err);
+    struct comm_roll_peer *const self = &roll->peers[roll->comm->rank];
+
+    assert(bytes <= COMM_ROLL_BYTES_MAX && !self->answered);
+    memcpy(roll->answer.answer, answer, bytes);
+    self->answer = roll->answer;
+    self->answered = true;
+    return tell_all(roll, &roll->answer, err);
 }
 
 int comm_roll_beat(struct comm_roll *roll, struct err *err)
 {
-    return roll->beating > 0 ? 0 : tell_all(roll, &roll->beat, &roll->beating, err);
+    for (int rank = 0; rank < roll->comm->size; rank++)
+        if (rank != roll->comm->rank && roll->peers[rank].beating == 0 &&
+            tell(roll, &roll->beat, rank, &roll->peers[rank].beating, err) < 0)
+            return -1;
+    roll->beaten_s = clock_now_s();
+    return 0;
+}
+
+int comm_roll_through(struct comm_roll *roll, struct err *err)
+{
+    struct comm_roll_peer *const self = &roll->peers[roll->comm->rank];
+
+    assert(self->answered && !self->through);
+    self->through = true;
+    return tell_all(roll, &roll->through, err);
 }
 
 int comm_roll_listen(struct comm_roll *roll, bool *moved, struct err *err)
 {
     *moved = false;
-    for (int rank = 0; rank < roll->comm->size && roll->missing > 0; rank++) {
-        if (rank == roll->comm->rank || roll->there[rank] || roll->incoming[rank] > 0)
+    for (int rank = 0; rank < roll->comm->size && roll->not_through > 0; rank++) {
+        struct comm_roll_peer *const peer = &roll->peers[rank];
+
+        if (rank == roll->comm->rank || peer->through || peer->incoming > 0)
             continue;
         *moved = true;
-        if (roll->in[rank].is_answer) {
-            roll->there[rank] = true;
-            roll->missing--;
-        } else if (listen_to(roll, rank, err) < 0) {
-            return -1;
+        if (peer->in.kind == COMM_ROLL_THROUGH) {
+            peer->through = true;
+            roll->not_through--;
+            continue;
         }
+        if (peer->in.kind == COMM_ROLL_ANSWER) {
+            peer->answer = peer->in;
+            peer->answered = true;
+            roll->unanswered--;
+        }
+        if (listen_to(roll, rank, err) < 0)
+            return -1;
     }
     return 0;
 }
 
 bool comm_roll_is_complete(const struct comm_roll *roll)
 {
-    return roll->missing == 0 && roll->there[roll->comm->rank];
+    return roll->unanswered == 0 && roll->peers[roll->comm->rank].answered;
 }
 
-bool comm_roll_is_through(const struct comm_roll *roll)
+bool comm_roll_is_beating(const struct comm_roll *roll)
 {
-    return comm_roll_is_complete(roll) && roll->answering == 0;
+    for (int rank = 0; rank < roll->comm->size; rank++)
+        if (roll->peers[rank].beating > 0)
+            return true;
+    return false;
+}
+
+bool comm_roll_is_settled(const struct comm_roll *roll)
+{
+    return roll->not_through == 0 && roll->peers[roll->comm->rank].through &&
+           roll->under_way == 0 && !comm_roll_is_beating(roll);
 }
 
 const void *comm_roll_answer_of(const struct comm_roll *roll, int rank)
 {
-    assert(roll->there[rank]);
-    return roll->in[rank].answer;
+    assert(roll->peers[rank].answered);
+    return roll->peers[rank].answer.answer;
 }
 
 int comm_roll_silent(const struct comm_roll *roll, double *seconds)
@@ -116,14 +155,19 @@ int comm_roll_silent(const struct comm_roll *roll, double *seconds)
     int silent = -1;
 
     *seconds = 0;
-    for (int rank = 0; rank < roll->comm->size && roll->missing > 0; rank++) {
+    for (int rank = 0; rank < roll->comm->size; rank++) {
         const double heard = roll->post->heard_s[rank];
         const double since = now - (heard > roll->begun_s ? heard : roll->begun_s);
 
-        if (rank == roll->comm->rank || roll->there[rank] || since < *seconds)
+        if (rank == roll->comm->rank || roll->peers[rank].through || since < *seconds)
             continue;
         silent = rank;
         *seconds = since;
     }
     return silent;
+}
+
+void comm_roll_forgive(struct comm_roll *roll)
+{
+    roll->begun_s = clock_now_s();
 }

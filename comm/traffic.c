@@ -12,7 +12,7 @@
 #include "comm/wait.h"
 
 #define BLOCK_FLOATS 2048 /* 8 KB of each part: a few dozen stay in the L2 cache while added up */
-#define TAGS_BUCKETS 1024 /* buckets with tags of their own: many more than are under way */
+#define TAGS_BUCKETS 256  /* buckets with tags of their own: many more than are under way */
 #define TAGS_BUCKET  (COMM_TREE_PIECES_MAX + 1) /* of a bucket: its parts', and its sum's */
 
 enum slot_state {
@@ -26,6 +26,7 @@ enum slot_state {
 struct comm_slot {
     enum slot_state state;
     int bucket, under_way;
+    int place;       /* in the order of the step: whose tags its messages have */
     double begun_s;  /* for a trace */
     float *received; /* of this rank's chunk: part p of another host is at p * chunk_max */
     float **part;    /* of this rank's chunk: where each part is */
@@ -163,9 +164,9 @@ static bool handles(const struct comm_traffic *traffic, int owner)
     return comm_layout_handler(&traffic->layout, my_host(traffic), owner) == traffic->comm->rank;
 }
 
-static int tag_of(int bucket, int number)
+static int tag_of(const struct comm_slot *slot, int number)
 {
-    return COMM_TAG_TRAFFIC + bucket % TAGS_BUCKETS * TAGS_BUCKET + number;
+    return COMM_TAG_TRAFFIC + slot->place % TAGS_BUCKETS * TAGS_BUCKET + number;
 }
 
 static int send(struct comm_traffic *traffic, struct comm_slot *slot, const float *x,
@@ -174,7 +175,7 @@ static int send(struct comm_traffic *traffic, struct comm_slot *slot, const floa
     if (run.count == 0)
         return 0;
     return comm_post_send(traffic->post, x + run.begin, run.count * sizeof *x, rank,
-                          tag_of(slot->bucket, number), &slot->under_way, err);
+                          tag_of(slot, number), &slot->under_way, err);
 }
 
 static int receive(struct comm_traffic *traffic, struct comm_slot *slot, float *x,
@@ -183,7 +184,7 @@ static int receive(struct comm_traffic *traffic, struct comm_slot *slot, float *
     if (run.count == 0)
         return 0;
     return comm_post_receive(traffic->post, x + run.begin, run.count * sizeof *x, rank,
-                             tag_of(slot->bucket, number), &slot->under_way, err);
+                             tag_of(slot, number), &slot->under_way, err);
 }
 
 /* The rest of a step is told by rank 0, bucket by bucket; where all are on one host no two wait for
@@ -291,6 +292,7 @@ static void take_slots(struct comm_traffic *traffic)
         if (slot->state != SLOT_FREE)
             continue;
         slot->state = SLOT_WAITS;
+        slot->place = traffic->begun;
         slot->bucket = traffic->order[traffic->begun++];
     }
 }

@@ -26,8 +26,15 @@ int comm_check(int code, const char *what, struct err *err)
 
 int comm_wait_all(MPI_Request *requests, int *done, int count, const char *what, struct err *err)
 {
+    return comm_wait_for(requests, done, count, 0, what, err);
+}
+
+int comm_wait_for(MPI_Request *requests, int *done, int count, double seconds, const char *what,
+                  struct err *err)
+{
+    const double begun = clock_now_s();
+    double since = begun, sleep_s = SLEEP_S_MIN;
     int left = count;
-    double since = clock_now_s(), sleep_s = SLEEP_S_MIN;
 
     while (left > 0) {
         int now = 0;
@@ -44,6 +51,8 @@ int comm_wait_all(MPI_Request *requests, int *done, int count, const char *what,
             sleep_s = SLEEP_S_MIN;
         } else if (clock_now_s() - since < AT_ONCE_S) {
             sched_yield(); /* to a rank on the same core, which may be the one we wait for */
+        } else if (seconds > 0 && clock_now_s() - begun > seconds) {
+            return 1;
         } else {
             clock_sleep_s(sleep_s);
             sleep_s = sleep_s * 2 < SLEEP_S_MAX ? sleep_s * 2 : SLEEP_S_MAX;

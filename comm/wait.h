@@ -26,12 +26,10 @@ struct comm_mpi {
 
 enum comm_tag {
     COMM_TAG_GATHER,
-    COMM_TAG_SUM,
     COMM_TAG_CLOCK,
     COMM_TAG_COLLECT,
     COMM_TAG_ORDER,
     COMM_TAG_ROLL,
-    COMM_TAG_PIECE,         /* + the piece's number on its rank */
     COMM_TAG_TRAFFIC = 1000 /* + a bucket's tag (traffic.c) */
 };
 
@@ -45,5 +43,9 @@ int comm_check(int code, const char *what, struct err *err);
 /** Wait for all requests; they become MPI_REQUEST_NULL. done: as many ints of scratch. Polls a few
  * times at once, then with growing sleeps. */
 int comm_wait_all(MPI_Request *requests, int *done, int count, const char *what, struct err *err);
+/** The same for at most so many seconds (0: no limit); 1 when they are over, and what has not come
+ * is still under way. */
+int comm_wait_for(MPI_Request *requests, int *done, int count, double seconds, const char *what,
+                  struct err *err);
 
 #endif

@@ -106,7 +106,7 @@ static void steps_pass_between_two_threads(void **state)
         wrong += compute_step(&queue, step);
     comm_queue_close(&queue);
     pthread_join(thread, NULL);
-    assert_false(comm_queue_is_busy(&queue));
+    assert_true(queue.settled);
     comm_queue_release(&queue);
     assert_int_equal(wrong, 0);
 }
@@ -130,12 +130,14 @@ static void a_failure_ends_every_wait(void **state)
     (void)state;
     comm_queue_init(&queue, BUCKETS);
     comm_queue_begin(&queue, 1, 0);
+    assert_int_equal(comm_queue_check(&queue, &err), 0);
     assert_int_equal(pthread_create(&thread, NULL, fail_late, &queue), 0);
     assert_int_equal(comm_queue_wait_sums(&queue, 0, BUCKETS, &err), -1);
     assert_int_equal(err.code, ERR_PEER);
     assert_string_equal(err.msg, "host 'b' is gone");
     assert_int_equal(comm_queue_wait_answers(&queue, &err), -1);
     assert_int_equal(comm_queue_wait_settled(&queue, NULL), -1);
+    assert_int_equal(comm_queue_check(&queue, NULL), -1);
     pthread_join(thread, NULL);
     comm_queue_release(&queue);
 }
@@ -143,19 +145,19 @@ static void a_failure_ends_every_wait(void **state)
 static void a_sleep_ends_by_itself_and_not_for_a_micro_batch(void **state)
 {
     struct comm_queue queue;
-    struct comm_wishes seen;
+    struct comm_wishes seen = {0};
 
     (void)state;
     comm_queue_init(&queue, BUCKETS);
     comm_queue_begin(&queue, 3, 7.5);
-    seen = comm_queue_look(&queue);
+    seen = comm_queue_sleep(&queue, &seen, 10);
     assert_int_equal(seen.step, 1);
     assert_int_equal(seen.leaves, 3);
     assert_true(seen.deadline_s == 7.5);
     comm_queue_computed(&queue);
     seen = comm_queue_sleep(&queue, &seen, 1e-3);
     assert_int_equal(seen.computed, 1);
-    assert_true(comm_queue_is_busy(&queue));
+    assert_false(queue.settled);
     comm_queue_release(&queue);
 }
 

@@ -1,0 +1,33 @@
+#!/bin/sh
+# silence.sh MPIRUN PROGRAM: the last of three ranks freezes at various moments of a step. The others have a deadline of 1.5 s;
+# a line names the frozen rank, within a second more (two on a busy machine), and the job ends with status 3.
+failed=0
+
+run() { # WHEN RANKS_OF_HOST
+    timeout 60 "$mpirun" --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -n 3 "$program" "$1" "$2" 1.5 2>&1
+}
+
+expect() { # CONDITION... of the test command
+    [ "$@" ] && return
+    echo "$when, $hosts ranks of a host: [ $* ] does not hold; it printed:" >&2
+    echo "$said" >&2
+    failed=1
+}
+
+mpirun=$1
+program=$2
+for when in computing backward answered; do
+    for hosts in 1 2 3; do
+        said=$(run $when $hosts)
+        expect $? -eq 3
+        lines=$(echo "$said" | grep -c "^after [123]\.[0-9] s: .*no sign of progress from host '.*' (rank 2) for [12] s (--step-timeout)")
+        expect "$lines" -ge 1
+        expect "$(echo "$said" | grep -c '^after ')" -eq "$lines"
+    done
+done
+when=all
+for hosts in 1 3; do
+    said=$(run all $hosts)
+    expect $? -eq 0
+done
+exit $failed

@@ -1,0 +1,85 @@
+/* tests/comm/test_silence.c -- WHEN RANKS_OF_HOST DEADLINE: the last rank freezes in the middle of
+ * an exchange; the others name it and leave with status 3. "all": every rank freezes, for longer
+ * than the deadline, and nobody is given up. See silence.sh. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "comm/comm.h"
+#include "comm/exchange.h"
+
+#define COUNT  (8u << 20)
+#define STEPS  3
+#define WAKE_S 4
+
+static struct comm comm;
+
+/* A process that is stopped cannot wake itself. */
+static void stand_still_for_a_while(void)
+{
+    const pid_t sleeper = getpid();
+
+    if (fork() == 0) {
+        clock_sleep_s(WAKE_S);
+        kill(sleeper, SIGCONT);
+        _exit(0);
+    }
+    raise(SIGSTOP);
+}
+
+static int run_step(struct comm_exchange *exchange, const char *when, double deadline_s,
+                    struct err *err)
+{
+    const int last = comm.rank == comm.size - 1;
+    int mine = 1, answers[16];
+    float *x;
+
+    if (comm_exchange_begin(exchange, (uint32_t)comm.size, deadline_s, err) < 0)
+        return -1;
+    if (last && strcmp(when, "computing") == 0)
+        raise(SIGSTOP);
+    if (strcmp(when, "all") == 0)
+        stand_still_for_a_while();
+    x = comm_exchange_leaf(exchange);
+    memset(x, 0, COUNT * sizeof *x);
+    if (last && strcmp(when, "backward") == 0) {
+        comm_exchange_ready(exchange, COUNT / 2);
+        clock_sleep_s(0.05);
+        raise(SIGSTOP);
+    }
+    comm_exchange_written(exchange);
+    if (comm_exchange_gather(exchange, &mine, sizeof mine, answers, err) < 0)
+        return -1;
+    if (last && strcmp(when, "answered") == 0)
+        raise(SIGSTOP);
+    return comm_exchange_settle(exchange, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct comm_exchange_options options = {.count = COUNT, .bucket_bytes = 4u << 20};
+    struct comm_exchange *exchange;
+    struct err err = {0};
+
+    if (argc != 4 || comm_open(&comm, &err) < 0)
+        return 1;
+    for (int rank = 0; rank < comm.size; rank++)
+        comm.host_of[rank] = rank / atoi(argv[2]);
+    options.lanes = (uint32_t)comm.size;
+    exchange = comm_exchange_new(&comm, &options, &err);
+    for (int step = 0; step < STEPS && exchange != NULL; step++) {
+        const double begun = clock_now_s();
+
+        if (run_step(exchange, step == 1 ? argv[1] : "", atof(argv[3]), &err) < 0) {
+            fprintf(stderr, "after %.1f s: %s\n", clock_now_s() - begun, err.msg);
+            comm_abort(&comm, 3);
+        }
+    }
+    comm_exchange_free(exchange);
+    comm_close(&comm);
+    return 0;
+}
