@@ -113,6 +113,8 @@ static int take_steps(struct train_run *run, int steps, struct err *err)
         if (train_step(run, &dropped, &stop, err) < 0)
             return -1;
         if (dropped || stop) {
+            if (train_update_settle(run, err) < 0)
+                return -1;
             run->agreed = true;
             return err_set(err, ERR_STOPPED, "stopped while measuring");
         }

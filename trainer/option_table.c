@@ -382,6 +382,12 @@ const struct option_spec train_option_table[] = {
      .metavar = "30m|8h",
      .shown = "no limit",
      .help = "stop after this time as if asked to: commit a checkpoint, exit 75"},
+    {.name = "step-timeout",
+     .kind = OPTION_TEXT,
+     .metavar = "90s|5m",
+     .shown = "10 micro-batches' time, at least 60s",
+     .help = "a rank that shows no progress for so long is given up, and the job ends (or begins "
+             "again,\nwith --max-restarts) with the name of its host"},
     /* the machine */
     {.name = "threads",
      .kind = OPTION_INTEGER,
@@ -425,7 +431,7 @@ const struct option_spec train_option_table[] = {
     {.name = "bucket-bytes",
      .kind = OPTION_INTEGER,
      .metavar = "BYTES",
-     .min = 4,
+     .min = 4096,
      .max = 1 << 30,
      .fallback = "4194304",
      .help = "gradients are exchanged in runs of this size"},

@@ -80,14 +80,27 @@ static int fill_checkpoint_every(struct train_options *o, struct err *err)
     return 0;
 }
 
-static int fill_max_run(struct train_options *o, struct err *err)
+/* A time that an option may give; else 0. word: "--max-run". */
+static int fill_duration(const struct train_options *o, const char *word, double *seconds,
+                         struct err *err)
 {
-    const char *const text = option_text(&o->set, "max-run");
+    const char *const text = option_text(&o->set, word + 2);
 
-    o->max_run_s = 0;
-    if (text != NULL && !parse_duration(text, &o->max_run_s))
-        return err_set(err, ERR_USAGE, "%s: '%s' is no time like 90s, 30m or 8h",
-                       called(o, "--max-run"), text);
+    *seconds = 0;
+    if (text != NULL && !parse_duration(text, seconds))
+        return err_set(err, ERR_USAGE, "%s: '%s' is no time like 90s, 30m or 8h", called(o, word),
+                       text);
+    return 0;
+}
+
+static int fill_durations(struct train_options *o, struct err *err)
+{
+    if (fill_checkpoint_every(o, err) < 0 ||
+        fill_duration(o, "--max-run", &o->max_run_s, err) < 0 ||
+        fill_duration(o, "--step-timeout", &o->step_timeout_s, err) < 0)
+        return -1;
+    if (o->step_timeout_s > 0 && o->step_timeout_s < 1)
+        return err_set(err, ERR_USAGE, "%s: at least 1s", called(o, "--step-timeout"));
     return 0;
 }
 
@@ -375,7 +388,7 @@ int train_options_fill(struct train_options *o, struct err *err)
         fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
         fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
-    return fill_checkpoint_every(o, err) < 0 ? -1 : fill_max_run(o, err);
+    return fill_durations(o, err);
 }
 
 /* A hyperparameter that nothing takes is most often a mistake in its name. */

@@ -62,7 +62,8 @@ struct train_options {
     bool keep_best;     /* in model_dir; else the last */
     uint64_t max_steps; /* 0: no limit */
     struct train_early_stopping early_stopping;
-    double max_run_s; /* 0: no limit */
+    double max_run_s;      /* 0: no limit */
+    double step_timeout_s; /* 0: by what a micro-batch takes */
 
     int threads, decode_threads;                  /* 0: to be chosen */
     uint64_t prefetch_bytes, feature_cache_bytes; /* the latter 0: none */

@@ -136,7 +136,7 @@ static int save_and_stop(struct train_run *run, struct err *err)
     return err_set(err, ERR_STOPPED, "stopped at step %" PRIu64, run->position.step);
 }
 
-/* Rank 0 only: the others are in the next step, and are told that this one lives. */
+/* Rank 0 saves; the others go on to what comes next, and are told that it lives. */
 static int save_between(struct train_run *run, struct err *err)
 {
     int rc;
@@ -184,10 +184,11 @@ static void tell_epoch(struct train_run *run)
     if (run->comm->rank == 0)
         report_line_train(run->comm->host, (int)p->epoch, &sum, p->epoch_s);
     report_metrics_write(&run->metrics, "epoch",
-                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f}", "epoch", (int)p->epoch, "step",
-                                   (json_int_t)p->step, "loss", sum.loss, "accuracy",
+                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f, s:o*}", "epoch", (int)p->epoch,
+                                   "step", (json_int_t)p->step, "loss", sum.loss, "accuracy",
                                    report_accuracy(&sum), "images", (json_int_t)sum.images,
-                                   "seconds", p->epoch_s));
+                                   "seconds", p->epoch_s, "slowest",
+                                   train_straggler_json(run, run->epoch_busy_s)));
 }
 
 static int evaluate(struct train_run *run, const struct data_index *index, const char *what,
@@ -268,6 +269,7 @@ static void next_epoch(struct train_run *run)
     p->epoch_step = 0;
     p->epoch_s = 0;
     p->epoch_weight = 0;
+    memset(run->epoch_busy_s, 0, (size_t)run->comm->size * sizeof *run->epoch_busy_s);
     memset(&p->epoch_score, 0, sizeof p->epoch_score);
 }
 
@@ -306,7 +308,7 @@ static int train_epochs(struct train_run *run, struct err *err)
         }
         if (run->position.step > begun) /* else it was told before the run was resumed */
             tell_epoch(run);
-        if (save_if(run, true, false, err) < 0)
+        if (save_between(run, err) < 0)
             return -1;
         if (validate(run, err) < 0)
             return stopped_evaluating(run, err);
@@ -431,6 +433,8 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     int rc = run_all(&run, err);
 
     report_progress_end(&run.progress);
+    if (rc < 0 && err->code == ERR_PEER && !run.agreed)
+        return rc; /* to be told at once: a release may wait for threads, and for S3 */
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run.position.epoch, options->epochs);

@@ -23,6 +23,7 @@
 #include "trainer/noted.h"
 #include "trainer/optim/schedule.h"
 #include "trainer/options.h"
+#include "trainer/pace.h"
 #include "trainer/report/lines.h"
 #include "trainer/report/metrics.h"
 #include "trainer/report/progress.h"
@@ -33,6 +34,7 @@ struct data_batch;
 struct data_stream;
 struct err;
 struct lease;
+struct train_agreement;
 struct train_tally;
 
 /* Where a run stands: what a checkpoint holds besides tensors. */
@@ -93,13 +95,15 @@ struct train_run {
                                             and there is no stream */
     uint64_t memory_left;                /* of this host, by the plan of its ranks */
     struct train_times times;            /* of all steps of this rank */
+    struct train_pace pace;              /* of the slowest rank's micro-batches */
+    double *step_busy_s, *epoch_busy_s;  /* (ranks) each rank's input and compute */
     struct comm_exchange *exchange;
     struct train_update update;
-    struct comm_leaves lanes;     /* this rank's */
-    float *statistics;            /* (measured) of the micro-batch in work */
-    int64_t *answers;             /* of all ranks, as step.c lays them out */
-    struct train_noted truncated; /* this rank's: data ended early, decoded as far as they go */
-    struct train_noted left_out;  /* this rank's: could not be decoded at all */
+    struct comm_leaves lanes;        /* this rank's */
+    float *statistics;               /* (measured) of the micro-batch in work */
+    struct train_agreement *answers; /* (ranks) what step.c's ranks told each other last */
+    struct train_noted truncated;    /* this rank's: data ended early, decoded as far as they go */
+    struct train_noted left_out;     /* this rank's: could not be decoded at all */
     struct lease *lease; /* rank 0's, of a checkpoint prefix in S3; NULL: a folder, or none */
     struct report_metrics metrics;
     struct report_progress progress;
@@ -258,6 +262,10 @@ int train_evaluate(struct train_run *run, const struct data_index *index, const 
  * failure is warned about); the classes known least go to run->worst. Collective. */
 int train_tell_classes(struct train_run *run, struct train_tally *tally, const char *split,
                        struct err *err);
+/** tell.c: the slowest rank, for the report, and by how much; NULL where there is only one. busy_s:
+ * (ranks). Not collective. */
+json_t *train_straggler_json(const struct train_run *run, const double *busy_s);
+
 /** tell.c: log run->worst under a heading, and empty it. */
 void train_tell_worst(struct train_run *run, const char *heading);
 #define TRAIN_WORST_LINES 5

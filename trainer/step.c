@@ -14,7 +14,15 @@
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"
 
-#define DEADLINE_S 0 /* none: a dead rank is mpirun's to notice */
+#define FORWARDS 3 /* that a micro-batch takes the time of, for want of a better guess */
+
+/* What the ranks tell each other in a step; and the sum of it. */
+struct train_agreement {
+    int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
+    int64_t empty;    /* micro-batches of which no picture could be decoded: leaves of zeros */
+    int64_t busy_us;  /* waited for pictures and computed */
+    int64_t batch_us; /* computed per micro-batch */
+};
 
 /* A leaf's vector: batch-norm statistics first (they are ready when forward ends), then the
  * gradient. */
@@ -61,13 +69,21 @@ int train_step_init(struct train_run *run, struct err *err)
     run->lanes = comm_tree_share(options.lanes, run->comm->rank, run->comm->size);
     warn_of_buffers(run, count);
     run->statistics = calloc(nn_model_measured_count(run->model) + 1, sizeof(float));
-    run->answers = calloc((size_t)run->comm->size, COMM_EXCHANGE_ANSWER_MAX);
-    if (run->statistics == NULL || run->answers == NULL)
+    run->answers = calloc((size_t)run->comm->size, sizeof *run->answers);
+    run->step_busy_s = calloc((size_t)run->comm->size, sizeof *run->step_busy_s);
+    run->epoch_busy_s = calloc((size_t)run->comm->size, sizeof *run->epoch_busy_s);
+    if (run->statistics == NULL || run->answers == NULL || run->step_busy_s == NULL ||
+        run->epoch_busy_s == NULL)
         abort();
     if (train_update_init(run, err) < 0)
         return -1;
     run->exchange = comm_exchange_new(run->comm, &options, err);
-    return run->exchange == NULL ? -1 : 0;
+    if (run->exchange == NULL)
+        return -1;
+    if (run->comm->rank == 0 && !comm_exchange_shares(run->exchange))
+        log_warn("the ranks of a host cannot share memory (System V): each exchanges gradients by "
+                 "itself, which takes longer and more memory");
+    return 0;
 }
 
 void train_step_release(struct train_run *run)
@@ -76,9 +92,12 @@ void train_step_release(struct train_run *run)
     train_update_release(run);
     free(run->statistics);
     free(run->answers);
+    free(run->step_busy_s);
+    free(run->epoch_busy_s);
     run->exchange = NULL;
     run->statistics = NULL;
     run->answers = NULL;
+    run->step_busy_s = run->epoch_busy_s = NULL;
 }
 
 uint64_t train_epoch_images(const struct data_order *order)
@@ -95,12 +114,6 @@ static uint64_t images_before(const struct train_run *run)
     return p->epoch * train_epoch_images(&run->order) + p->epoch_step * run->order.batch;
 }
 
-/* What the ranks tell each other before they exchange gradients. */
-struct agreement {
-    int64_t images, correct, correct5, loss, nonfinite, stop, dropped, failed;
-    int64_t empty; /* micro-batches of which no picture could be decoded: leaves of zeros */
-};
-
 /* A step as this rank works on it. */
 struct work {
     uint32_t images, leaves; /* as planned */
@@ -108,9 +121,10 @@ struct work {
     double lr;
     struct nn_score score;
     int64_t empty;
+    uint32_t batches; /* that this rank has computed */
     struct train_times times;
     bool begun;  /* the exchange of this step */
-    bool failed; /* err is of a callback, in the middle of the network */
+    bool failed; /* the exchange, in the middle of micro-batches; err is its error */
     struct err err;
     double begun_s, waited_s,
         seconds; /* waited_s: by run->update then; seconds: of the whole step */
@@ -191,10 +205,18 @@ static int begin_exchange(struct train_run *run, struct work *work, struct err *
     if (work->begun)
         return 0;
     if (train_update_settle(run, err) < 0 ||
-        comm_exchange_begin(run->exchange, work->leaves, DEADLINE_S, err) < 0)
+        comm_exchange_begin(run->exchange, work->leaves,
+                            train_pace_deadline(&run->pace, run->options->step_timeout_s), err) < 0)
         return -1;
     work->begun = true;
     return 0;
+}
+
+/* The exchange has failed: there is nobody to tell. */
+static int fail(const struct work *work, struct err *err)
+{
+    *err = work->err;
+    return -1;
 }
 
 /* Pictures through the network and back, into the next leaf. Returns 1 when given up. */
@@ -203,17 +225,17 @@ static int learn_pictures(struct train_run *run, struct nn_step *step, struct wo
 {
     const size_t measured = nn_model_measured_count(run->model);
     struct call call = {run, work};
+    const double begun = clock_now_s();
     float *leaf;
 
     step->need = need_weights;
     step->ready = gradient_is_ready;
     step->context = &call;
     if (nn_model_forward(run->model, step, &work->score) != 0) {
-        if (!work->failed)
-            return 1;
-        *err = work->err;
-        return -1;
+        return work->failed ? fail(work, err) : 1;
     }
+    if (run->pace.count == 0)
+        train_pace_add(&run->pace, FORWARDS * (clock_now_s() - begun));
     if (begin_exchange(run, work, err) < 0)
         return -1;
     leaf = comm_exchange_leaf(run->exchange);
@@ -262,6 +284,7 @@ static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *
     if (rc != 0)
         return rc;
     comm_exchange_written(run->exchange);
+    work->batches++;
     work->times.compute_s += clock_now_s() - read - (run->update.waited_s - waited);
     trace_put(&(struct trace_span){.category = "step",
                                    .name = "micro-batch",
@@ -276,49 +299,68 @@ static int train_lanes(struct train_run *run, struct work *work, struct err *err
 {
     int rc = 0;
 
-    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++)
-        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) > 0)
-            rc = train_micro_batch(run, lane, work, err);
+    for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
+        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) == 0)
+            continue;
+        work->failed = comm_exchange_check(run->exchange, &work->err) < 0;
+        rc = work->failed ? fail(work, err) : train_micro_batch(run, lane, work, err);
+    }
     if (rc == 0 && lease_lost(run->lease, err))
         rc = -1;
     return rc;
 }
 
-/* Whatever became of the lanes, the others wait for this rank's part and for its answer. */
-static int answer(struct train_run *run, struct work *work, const struct agreement *mine,
-                  struct agreement *all, struct err *err)
+static struct train_agreement sum_of(const struct train_agreement *answers, int ranks)
 {
-    const int count = sizeof *mine / sizeof(int64_t);
+    struct train_agreement all = {0};
+    int64_t *const sum = &all.images;
+
+    for (int rank = 0; rank < ranks; rank++)
+        for (size_t i = 0; i < sizeof all / sizeof *sum; i++)
+            sum[i] += (&answers[rank].images)[i];
+    return all;
+}
+
+/* Whatever became of the lanes, the others wait for this rank's part and for its answer. */
+static int answer(struct train_run *run, struct work *work, const struct train_agreement *mine,
+                  struct train_agreement *all, struct err *err)
+{
     const double begun = clock_now_s();
-    int64_t *const answers = run->answers, *const sum = &all->images;
 
     if (begin_exchange(run, work, err) < 0)
         return -1;
     comm_exchange_give_up(run->exchange);
-    if (comm_exchange_gather(run->exchange, mine, sizeof *mine, answers, err) < 0)
+    if (comm_exchange_gather(run->exchange, mine, sizeof *mine, run->answers, err) < 0)
         return -1;
     run->update.waited_s += clock_now_s() - begun;
     trace_end("wait", "agreement", begun);
-    *all = (struct agreement){0};
-    for (int rank = 0; rank < run->comm->size; rank++)
-        for (int i = 0; i < count; i++)
-            sum[i] += answers[rank * count + i];
+    *all = sum_of(run->answers, run->comm->size);
     return 0;
 }
 
+static int64_t microseconds(double seconds)
+{
+    return (int64_t)(seconds * 1e6);
+}
+
 /* What this rank's lanes came to (rc), made known to all. */
-static int agree(struct train_run *run, struct work *work, int rc, struct agreement *all,
+static int agree(struct train_run *run, struct work *work, int rc, struct train_agreement *all,
                  struct err *err)
 {
-    const struct agreement mine = {.images = work->score.images,
-                                   .correct = work->score.correct,
-                                   .correct5 = work->score.correct5,
-                                   .loss = work->score.loss,
-                                   .nonfinite = work->score.nonfinite,
-                                   .stop = train_stop_asked != 0,
-                                   .dropped = rc == 1,
-                                   .failed = rc < 0,
-                                   .empty = work->empty};
+    const struct train_times *const times = &work->times;
+    const struct train_agreement mine = {
+        .images = work->score.images,
+        .correct = work->score.correct,
+        .correct5 = work->score.correct5,
+        .loss = work->score.loss,
+        .nonfinite = work->score.nonfinite,
+        .stop = train_stop_asked != 0,
+        .dropped = rc == 1,
+        .failed =
+            rc<0, .empty = work->empty, .busy_us = microseconds(times->input_s + times->compute_s),
+               .batch_us = work->batches> 0
+                ? microseconds(times->compute_s / work->batches)
+                : 0};
     struct err other = {0};
 
     if (work->failed) /* the exchange itself: there is nobody to tell */
@@ -340,7 +382,8 @@ static int agree(struct train_run *run, struct work *work, int rc, struct agreem
                    (unsigned long long)run->position.step + 1, run->position.epoch);
 }
 
-static void advance(struct train_run *run, const struct work *work, const struct agreement *all)
+static void advance(struct train_run *run, const struct work *work,
+                    const struct train_agreement *all)
 {
     struct train_position *const p = &run->position;
     const struct nn_score score = {.images = all->images,
@@ -356,19 +399,36 @@ static void advance(struct train_run *run, const struct work *work, const struct
     p->epoch_weight += work->weight;
 }
 
-static void report(struct train_run *run, const struct work *work, const struct agreement *all)
+/* How the ranks went along, from what each told. */
+static void note_pace(struct train_run *run)
+{
+    int64_t batch_us = 0;
+
+    for (int rank = 0; rank < run->comm->size; rank++) {
+        const struct train_agreement *const a = &run->answers[rank];
+
+        run->step_busy_s[rank] = (double)a->busy_us / 1e6;
+        run->epoch_busy_s[rank] += run->step_busy_s[rank];
+        batch_us = a->batch_us > batch_us ? a->batch_us : batch_us;
+    }
+    train_pace_add(&run->pace, (double)batch_us / 1e6);
+}
+
+static void report(struct train_run *run, const struct work *work,
+                   const struct train_agreement *all)
 {
     const struct train_position *const p = &run->position;
     const struct train_times *const times = &work->times;
 
     report_metrics_write(&run->metrics, "step",
-                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f}", "epoch",
-                                   (int)p->epoch, "step", (json_int_t)p->step, "loss",
+                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:o*}",
+                                   "epoch", (int)p->epoch, "step", (json_int_t)p->step, "loss",
                                    (double)all->loss / NN_LOSS_UNIT / work->weight, "accuracy",
                                    (double)all->correct / (double)all->images, "lr", work->lr,
                                    "images", (json_int_t)all->images, "seconds", work->seconds,
                                    "compute_s", times->compute_s, "exchange_s", times->exchange_s,
-                                   "input_s", times->input_s));
+                                   "input_s", times->input_s, "slowest",
+                                   train_straggler_json(run, run->step_busy_s)));
 }
 
 static void count_times(struct train_run *run, const struct train_times *times)
@@ -379,7 +439,7 @@ static void count_times(struct train_run *run, const struct train_times *times)
 }
 
 /* Every rank has done its lanes: what is said of the step, and its new weights to come. */
-static int learn(struct train_run *run, struct work *work, const struct agreement *all,
+static int learn(struct train_run *run, struct work *work, const struct train_agreement *all,
                  struct err *err)
 {
     if (all->images < work->images &&
@@ -392,12 +452,13 @@ static int learn(struct train_run *run, struct work *work, const struct agreemen
     train_update_plan(run, work->leaves - (uint32_t)all->empty, work->lr);
     work->seconds = clock_now_s() - work->begun_s;
     advance(run, work, all);
+    note_pace(run);
     report(run, work, all);
     return 0;
 }
 
 /* Not one picture of the step could be decoded: there is nothing to learn. */
-static void skip(struct train_run *run, struct work *work, const struct agreement *all)
+static void skip(struct train_run *run, struct work *work, const struct train_agreement *all)
 {
     work->weight = 0;
     work->seconds = clock_now_s() - work->begun_s;
@@ -407,7 +468,7 @@ static void skip(struct train_run *run, struct work *work, const struct agreemen
 static int take_step(struct train_run *run, bool *dropped, bool *stop, struct err *err)
 {
     struct work work = begin_work(run);
-    struct agreement all = {0};
+    struct train_agreement all = {0};
     const int rc = train_lanes(run, &work, err);
 
     if (agree(run, &work, rc, &all, err) < 0)

@@ -1,5 +1,5 @@
 /* trainer/tell.c -- what an evaluation found, class by class: tables in the report's folder, and
- * the classes known least on stderr. */
+ * the classes known least on stderr; and which rank is slow. */
 #include "trainer/run.h"
 
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "trainer/report/tables.h"
+#include "trainer/straggler.h"
 #include "trainer/tally.h"
 
 int train_tell_classes(struct train_run *run, struct train_tally *tally, const char *split,
@@ -40,4 +41,15 @@ void train_tell_worst(struct train_run *run, const char *heading)
          line = strtok_r(NULL, "\n", &rest))
         log_info("  %s", line);
     buf_release(&run->worst);
+}
+
+json_t *train_straggler_json(const struct train_run *run, const double *busy_s)
+{
+    struct train_straggler slowest;
+
+    if (run->comm->size == 1)
+        return NULL;
+    slowest = train_straggler_of(busy_s, run->comm->size);
+    return json_pack("{s:s, s:i, s:f, s:f}", "host", comm_host_name(run->comm, slowest.rank),
+                     "rank", slowest.rank, "busy_s", slowest.busy_s, "over_s", slowest.over_s);
 }

@@ -27,8 +27,8 @@ struct train_trace {
 #define TRAIN_TRACE_SPANS 65536
 
 /** What the rings of a rank take at most: those of its main thread, of the communication thread and
- * of the decode threads of training and of an evaluation. Threads that fetch record a span for megabytes, so theirs stay
- * nearly empty. */
+ * of the decode threads of training and of an evaluation. Threads that fetch record a span for
+ * megabytes, so theirs stay nearly empty. */
 size_t train_trace_bytes(int decode_threads);
 
 /** Begin to record, if --trace asks for it. ERR_USAGE, agreed, where the file could not be made.

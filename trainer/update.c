@@ -14,7 +14,9 @@ int train_update_init(struct train_run *run, struct err *err)
 
     update->averages = calloc(nn_model_measured_count(run->model) + 1, sizeof(float));
     update->clipped = clipped > 0 ? malloc(clipped * sizeof(float)) : NULL;
-    if (update->averages == NULL || (clipped > 0 && update->clipped == NULL))
+    if (update->averages == NULL)
+        abort();
+    if (clipped > 0 && update->clipped == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a gradient of %zu bytes (--clip-norm)",
                        clipped * sizeof(float));
     return 0;

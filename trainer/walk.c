@@ -5,6 +5,9 @@
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
 
+#define WAITS                                                                                      \
+    10 /* a round's deadline, in those of a step: pictures may take their time, and a save */
+
 static struct data_stream *open_stream(const struct train_run *run, const struct train_walk *walk,
                                        uint64_t begin, uint64_t end, struct err *err)
 {
@@ -49,8 +52,10 @@ static int agree(struct train_run *run, const char *what, int rc, struct err *er
     int64_t asked[2] = {rc == 1 || train_stop_asked != 0, rc < 0}; /* to stop; to give up */
     const double begun = trace_begin();
 
+    run->comm->deadline_s = WAITS * train_pace_deadline(&run->pace, run->options->step_timeout_s);
     if (comm_sum_integers(run->comm, asked, 2, err) < 0)
         return -1;
+    run->comm->deadline_s = 0;
     trace_end("wait", "agreement", begun);
     if (asked[1] > 0)
         return train_share_failure(run, rc, err);

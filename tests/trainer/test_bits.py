@@ -49,7 +49,7 @@ class Draw:
         ranks = [1, 1] + list(range(2, min(RANKS_MAX, self.lanes) + 1))
         threads = [1, 2] + [rng.randint(1, 2) for _ in ranks[2:]]
         return [dict(ranks_per_host=p, threads=t, decode_threads=rng.randint(1, 2),
-                     bucket_bytes=int(4000 * 2000 ** rng.random())) for p, t in zip(ranks, threads)]
+                     bucket_bytes=int(4096 * 2000 ** rng.random())) for p, t in zip(ranks, threads)]
 
 
 def run(runs, name, draw, data, way):
