@@ -36,7 +36,7 @@ struct comm_exchange {
     struct comm *comm;
     struct comm_exchange_options options;
     int buckets;
-    size_t bucket_floats;
+    struct comm_buckets cut;
     int *own_hosts; /* where ranks cannot share memory: every rank is a host; else NULL */
     int *host_of;   /* comm's own list meanwhile */
     struct comm_shared shared;
@@ -59,6 +59,13 @@ struct comm_exchange {
 
 /* --- memory --- */
 
+static struct comm_buckets cut_of(const struct comm_exchange_options *options)
+{
+    return (struct comm_buckets){.floats = options->count,
+                                 .prefix = options->wire == COMM_WIRE_BF16 ? options->exact : 0,
+                                 .most = options->bucket_bytes / sizeof(float)};
+}
+
 static size_t board_room(int buckets)
 {
     return (comm_board_bytes(buckets) + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
@@ -76,15 +83,17 @@ static size_t vectors_of(uint32_t lanes, int rank, int ranks, bool first, bool a
 static size_t part_bytes(const struct comm_exchange_options *options, int rank, int ranks,
                          bool first, bool alone)
 {
-    const int buckets = comm_traffic_buckets(options->count, options->bucket_bytes / sizeof(float));
+    const struct comm_buckets cut = cut_of(options);
 
-    return board_room(buckets) + vectors_of(options->lanes, rank, ranks, first, alone) *
-                                     comm_tree_stride(options->count) * sizeof(float);
+    return board_room(comm_buckets_count(&cut)) +
+           vectors_of(options->lanes, rank, ranks, first, alone) *
+               comm_tree_stride(options->count) * sizeof(float);
 }
 
 struct comm_exchange_memory comm_exchange_memory(const struct comm_exchange_options *options,
                                                  int ranks, int ranks_of_host)
 {
+    const struct comm_buckets cut = cut_of(options);
     struct comm_exchange_memory memory = {0};
     struct comm_layout layout;
     int *const host_of = calloc((size_t)ranks, sizeof *host_of);
@@ -99,8 +108,7 @@ struct comm_exchange_memory comm_exchange_memory(const struct comm_exchange_opti
         memory.vectors = bytes > memory.vectors ? bytes : memory.vectors;
     }
     comm_layout_init(&layout, ranks, host_of);
-    memory.buffers = comm_traffic_memory(&layout, options->lanes, options->count,
-                                         options->bucket_bytes / sizeof(float));
+    memory.buffers = comm_traffic_memory(&layout, options->lanes, &cut, options->wire);
     comm_layout_release(&layout);
     free(host_of);
     return memory;
@@ -381,8 +389,8 @@ static int start(struct comm_exchange *exchange, struct err *err)
 {
     const struct comm_traffic_options options = {
         .lanes = exchange->options.lanes,
-        .count = exchange->options.count,
-        .bucket_floats = exchange->bucket_floats,
+        .buckets = exchange->cut,
+        .wire = exchange->options.wire,
         .boards = exchange->boards,
         .vectors = (float *const *const *)exchange->vectors,
         .sum = exchange->sum,
@@ -412,8 +420,8 @@ comm_exchange_new(struct comm *comm, const struct comm_exchange_options *options
         abort();
     exchange->comm = comm;
     exchange->options = *options;
-    exchange->bucket_floats = options->bucket_bytes / sizeof(float);
-    exchange->buckets = comm_traffic_buckets(options->count, exchange->bucket_floats);
+    exchange->cut = cut_of(options);
+    exchange->buckets = comm_buckets_count(&exchange->cut);
     if (open_memory(exchange, err) < 0 || (comm->size > 1 && start(exchange, err) < 0)) {
         comm_exchange_free(exchange);
         return NULL;
@@ -531,8 +539,8 @@ int comm_exchange_wait(struct comm_exchange *exchange, size_t begin, size_t end,
     assert(begin <= end && end <= exchange->options.count);
     if (is_alone(exchange) || begin == end)
         return 0;
-    return comm_queue_wait_sums(&exchange->queue, (int)(begin / exchange->bucket_floats),
-                                (int)((end - 1) / exchange->bucket_floats) + 1, err);
+    return comm_queue_wait_sums(&exchange->queue, comm_buckets_at(&exchange->cut, begin),
+                                comm_buckets_at(&exchange->cut, end - 1) + 1, err);
 }
 
 int comm_exchange_settle(struct comm_exchange *exchange, struct err *err)

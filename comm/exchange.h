@@ -21,6 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "comm/wire.h"
+
 struct comm;
 struct err;
 
@@ -35,6 +37,8 @@ struct comm_exchange_options {
     uint32_t lanes;
     size_t count;        /* floats of a vector */
     size_t bucket_bytes; /* a multiple of 4 */
+    enum comm_wire wire;
+    size_t exact; /* with COMM_WIRE_BF16: the first floats of a vector, which are not rounded */
 };
 
 /** What the exchange takes on the rank of `ranks_of_host` on each host that takes the most: partial

@@ -14,9 +14,7 @@
 
 #include <stddef.h>
 
-struct comm_run {
-    size_t begin, count; /* floats of a vector */
-};
+#include "comm/buckets.h"
 
 /* Ranks are numbered host by host. */
 struct comm_layout {

@@ -26,10 +26,11 @@ enum slot_state {
 struct comm_slot {
     enum slot_state state;
     int bucket, under_way;
-    int place;       /* in the order of the step: whose tags its messages have */
-    double begun_s;  /* for a trace */
-    float *received; /* of this rank's chunk: part p of another host is at p * chunk_max */
-    float **part;    /* of this rank's chunk: where each part is */
+    int place;        /* in the order of the step: whose tags its messages have */
+    double begun_s;   /* for a trace */
+    float *received;  /* of this rank's chunk: part p of another host is at p * chunk_max */
+    uint16_t *halves; /* with COMM_WIRE_BF16: the same, and behind them the bucket as it is sent */
+    float **part;     /* of this rank's chunk: where each part is */
 };
 
 size_t comm_board_bytes(int buckets)
@@ -37,30 +38,44 @@ size_t comm_board_bytes(int buckets)
     return sizeof(struct comm_board) + (size_t)buckets * sizeof(uint32_t);
 }
 
-int comm_traffic_buckets(size_t count, size_t bucket_floats)
-{
-    return (int)((count + bucket_floats - 1) / bucket_floats);
-}
-
 /* --- making --- */
 
-static size_t received_floats(const struct comm_layout *layout, uint32_t lanes, size_t chunk_max)
+/* What a slot needs of memory between hosts. */
+struct room {
+    size_t received; /* floats of parts */
+    size_t halves;   /* bf16s of parts, and of the bucket */
+    size_t lost;     /* floats, of all slots */
+};
+
+static size_t chunk_max_of(const struct comm_layout *layout, const struct comm_buckets *buckets)
 {
-    return layout->hosts == 1 ? 0 : (size_t)comm_pieces_parts_max(layout, lanes, false) * chunk_max;
+    return comm_tree_stride(comm_layout_chunk_max(layout, comm_buckets_largest(buckets)));
 }
 
-static size_t chunk_max_of(const struct comm_layout *layout, size_t count, size_t bucket_floats)
+static struct room room_of(const struct comm_layout *layout, uint32_t lanes,
+                           const struct comm_buckets *buckets, enum comm_wire wire)
 {
-    return comm_tree_stride(
-        comm_layout_chunk_max(layout, bucket_floats < count ? bucket_floats : count));
+    const bool bf16 = wire == COMM_WIRE_BF16;
+    struct room room = {0};
+
+    if (layout->hosts == 1)
+        return room;
+    room.received =
+        (size_t)comm_pieces_parts_max(layout, lanes, bf16) * chunk_max_of(layout, buckets);
+    if (bf16) {
+        room.halves = room.received + comm_tree_stride(comm_buckets_largest(buckets));
+        room.lost = buckets->floats;
+    }
+    return room;
 }
 
-size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes, size_t count,
-                           size_t bucket_floats)
+size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes,
+                           const struct comm_buckets *buckets, enum comm_wire wire)
 {
-    const size_t chunk = chunk_max_of(layout, count, bucket_floats);
+    const struct room room = room_of(layout, lanes, buckets, wire);
 
-    return COMM_TRAFFIC_SLOTS * received_floats(layout, lanes, chunk) * sizeof(float);
+    return COMM_TRAFFIC_SLOTS * (room.received * sizeof(float) + room.halves * sizeof(uint16_t)) +
+           room.lost * sizeof(float);
 }
 
 static void *new_list(size_t count, size_t bytes)
@@ -72,48 +87,61 @@ static void *new_list(size_t count, size_t bytes)
     return list;
 }
 
-static int make_slots(struct comm_traffic *traffic, struct err *err)
+/* Room for so many things of which there may be none. */
+static int take_room(void **memory, size_t bytes, struct err *err)
 {
-    const size_t bytes =
-        received_floats(&traffic->layout, traffic->pieces.lanes, traffic->chunk_max) *
-        sizeof(float);
+    *memory = NULL;
+    if (bytes == 0 || (*memory = aligned_alloc(64, (bytes + 63) / 64 * 64)) != NULL)
+        return 0;
+    return err_set(err, ERR_MEMORY,
+                   "cannot allocate %zu bytes for the exchange of gradients; smaller "
+                   "--bucket-bytes need less",
+                   bytes);
+}
 
+static int make_slots(struct comm_traffic *traffic, const struct room *room, struct err *err)
+{
     traffic->slots = new_list(COMM_TRAFFIC_SLOTS, sizeof *traffic->slots);
     for (int i = 0; i < COMM_TRAFFIC_SLOTS; i++) {
         struct comm_slot *const slot = &traffic->slots[i];
 
         slot->part = new_list(traffic->pieces.lanes, sizeof *slot->part);
-        if (bytes > 0 && (slot->received = aligned_alloc(64, bytes)) == NULL)
-            return err_set(err, ERR_MEMORY,
-                           "cannot allocate %zu bytes for the exchange of gradients; smaller "
-                           "--bucket-bytes need less",
-                           bytes);
+        if (take_room((void **)&slot->received, room->received * sizeof(float), err) < 0 ||
+            take_room((void **)&slot->halves, room->halves * sizeof(uint16_t), err) < 0)
+            return -1;
     }
+    if (room->lost > 0 && (traffic->lost = calloc(room->lost, sizeof(float))) == NULL)
+        return err_set(err, ERR_MEMORY, "cannot allocate %zu bytes for --wire-dtype bf16",
+                       room->lost * sizeof(float));
     return 0;
 }
 
 int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
                       const struct comm_traffic_options *options, struct err *err)
 {
+    struct room room;
+
     *traffic = (struct comm_traffic){.comm = comm,
                                      .post = post,
-                                     .count = options->count,
-                                     .bucket_floats = options->bucket_floats,
+                                     .cut = options->buckets,
                                      .boards = options->boards,
                                      .vectors = options->vectors,
                                      .sum = options->sum};
-    assert(options->bucket_floats > 0 && options->lanes > 0);
+    assert(options->lanes > 0);
     comm_layout_init(&traffic->layout, comm->size, comm->host_of);
-    comm_pieces_init(&traffic->pieces, &traffic->layout, options->lanes, false);
+    comm_pieces_init(&traffic->pieces, &traffic->layout, options->lanes,
+                     options->wire == COMM_WIRE_BF16 && traffic->layout.hosts > 1);
     traffic->local_first = traffic->layout.first_of[comm->host_of[comm->rank]];
     traffic->local_count =
         traffic->layout.first_of[comm->host_of[comm->rank] + 1] - traffic->local_first;
-    traffic->chunk_max = chunk_max_of(&traffic->layout, options->count, options->bucket_floats);
-    traffic->buckets = comm_traffic_buckets(options->count, options->bucket_floats);
+    traffic->chunk_max = chunk_max_of(&traffic->layout, &options->buckets);
+    traffic->buckets = comm_buckets_count(&options->buckets);
     traffic->order = new_list((size_t)traffic->buckets, sizeof *traffic->order);
     traffic->named = new_list((size_t)traffic->buckets, sizeof *traffic->named);
     traffic->through = traffic->buckets;
-    if (make_slots(traffic, err) < 0) {
+    room = room_of(&traffic->layout, options->lanes, &options->buckets, options->wire);
+    traffic->received = room.received;
+    if (make_slots(traffic, &room, err) < 0) {
         comm_traffic_release(traffic);
         return -1;
     }
@@ -124,9 +152,11 @@ void comm_traffic_release(struct comm_traffic *traffic)
 {
     for (int i = 0; traffic->slots != NULL && i < COMM_TRAFFIC_SLOTS; i++) {
         free(traffic->slots[i].received);
+        free(traffic->slots[i].halves);
         free(traffic->slots[i].part);
     }
     free(traffic->slots);
+    free(traffic->lost);
     free(traffic->order);
     free(traffic->named);
     comm_pieces_release(&traffic->pieces);
@@ -146,16 +176,9 @@ static int my_host(const struct comm_traffic *traffic)
     return traffic->layout.host_of[traffic->comm->rank];
 }
 
-static struct comm_run bucket_at(const struct comm_traffic *traffic, int number)
-{
-    const size_t begin = (size_t)number * traffic->bucket_floats, left = traffic->count - begin;
-
-    return (struct comm_run){begin, left < traffic->bucket_floats ? left : traffic->bucket_floats};
-}
-
 static struct comm_run chunk_of(const struct comm_traffic *traffic, int bucket, int owner)
 {
-    return comm_layout_chunk(&traffic->layout, bucket_at(traffic, bucket), owner);
+    return comm_layout_chunk(&traffic->layout, comm_buckets_run(&traffic->cut, bucket), owner);
 }
 
 /* Does this rank put the sums of that owner's chunks where its host sees them? */
@@ -169,22 +192,101 @@ static int tag_of(const struct comm_slot *slot, int number)
     return COMM_TAG_TRAFFIC + slot->place % TAGS_BUCKETS * TAGS_BUCKET + number;
 }
 
-static int send(struct comm_traffic *traffic, struct comm_slot *slot, const float *x,
-                struct comm_run run, int rank, int number, struct err *err)
+/* Where something of a bucket lies that travels. */
+struct parcel {
+    void *data;
+    size_t bytes;
+};
+
+static int send(struct comm_traffic *traffic, struct comm_slot *slot, struct parcel parcel,
+                int rank, int number, struct err *err)
 {
-    if (run.count == 0)
+    if (parcel.bytes == 0)
         return 0;
-    return comm_post_send(traffic->post, x + run.begin, run.count * sizeof *x, rank,
-                          tag_of(slot, number), &slot->under_way, err);
+    return comm_post_send(traffic->post, parcel.data, parcel.bytes, rank, tag_of(slot, number),
+                          &slot->under_way, err);
 }
 
-static int receive(struct comm_traffic *traffic, struct comm_slot *slot, float *x,
-                   struct comm_run run, int rank, int number, struct err *err)
+static int receive(struct comm_traffic *traffic, struct comm_slot *slot, struct parcel parcel,
+                   int rank, int number, struct err *err)
 {
-    if (run.count == 0)
+    if (parcel.bytes == 0)
         return 0;
-    return comm_post_receive(traffic->post, x + run.begin, run.count * sizeof *x, rank,
-                             tag_of(slot, number), &slot->under_way, err);
+    return comm_post_receive(traffic->post, parcel.data, parcel.bytes, rank, tag_of(slot, number),
+                             &slot->under_way, err);
+}
+
+/* --- rounding --- */
+
+static bool is_rounded(const struct comm_traffic *traffic, const struct comm_slot *slot)
+{
+    return traffic->lost != NULL && !comm_buckets_is_prefix(&traffic->cut, slot->bucket);
+}
+
+/* A chunk's bf16s, as they are sent or come back. */
+static uint16_t *halves_of(const struct comm_traffic *traffic, const struct comm_slot *slot,
+                           struct comm_run chunk)
+{
+    return slot->halves + traffic->received + chunk.begin -
+           comm_buckets_run(&traffic->cut, slot->bucket).begin;
+}
+
+/* Part p of this rank's chunk, as it comes. */
+static struct parcel incoming_part(const struct comm_traffic *traffic, const struct comm_slot *slot,
+                                   int p, size_t count)
+{
+    const size_t at = (size_t)p * traffic->chunk_max;
+
+    return is_rounded(traffic, slot) ? (struct parcel){slot->halves + at, count * sizeof(uint16_t)}
+                                     : (struct parcel){slot->received + at, count * sizeof(float)};
+}
+
+/* A chunk of a vector, as it is sent. */
+static struct parcel outgoing(const struct comm_traffic *traffic, const struct comm_slot *slot,
+                              float *x, struct comm_run chunk)
+{
+    uint16_t *halves;
+
+    if (!is_rounded(traffic, slot))
+        return (struct parcel){x + chunk.begin, chunk.count * sizeof *x};
+    halves = halves_of(traffic, slot, chunk);
+    comm_wire_round(halves, x + chunk.begin, traffic->lost + chunk.begin, chunk.count);
+    return (struct parcel){halves, chunk.count * sizeof *halves};
+}
+
+/* The sum of a chunk, as it comes. */
+static struct parcel incoming_sum(const struct comm_traffic *traffic, const struct comm_slot *slot,
+                                  struct comm_run chunk)
+{
+    return is_rounded(traffic, slot)
+               ? (struct parcel){halves_of(traffic, slot, chunk), chunk.count * sizeof(uint16_t)}
+               : (struct parcel){traffic->sum + chunk.begin, chunk.count * sizeof(float)};
+}
+
+static void widen_parts(const struct comm_traffic *traffic, const struct comm_slot *slot)
+{
+    const struct comm_run chunk = chunk_of(traffic, slot->bucket, traffic->comm->rank);
+
+    if (!is_rounded(traffic, slot))
+        return;
+    for (int p = 0; p < traffic->pieces.part_count; p++)
+        if (traffic->pieces.parts[p].of != my_host(traffic))
+            comm_wire_widen(slot->part[p], incoming_part(traffic, slot, p, 0).data, chunk.count);
+}
+
+/* The sums that this rank puts where its host sees them, its own chunk's too: what all others have
+ * is what it has. */
+static void widen_sums(const struct comm_traffic *traffic, const struct comm_slot *slot)
+{
+    if (!is_rounded(traffic, slot))
+        return;
+    for (int owner = 0; owner < traffic->comm->size; owner++) {
+        const struct comm_run chunk = chunk_of(traffic, slot->bucket, owner);
+
+        if (handles(traffic, owner))
+            comm_wire_widen(traffic->sum + chunk.begin, halves_of(traffic, slot, chunk),
+                            chunk.count);
+    }
 }
 
 /* The rest of a step is told by rank 0, bucket by bucket; where all are on one host no two wait for
@@ -216,19 +318,19 @@ int comm_traffic_begin(struct comm_traffic *traffic, uint32_t leaves, struct err
 
 static uint64_t readiness(const struct comm_traffic *traffic, size_t floats)
 {
-    return traffic->step * ((uint64_t)traffic->count + 1) + floats;
+    return traffic->step * ((uint64_t)traffic->cut.floats + 1) + floats;
 }
 
 void comm_traffic_ready(struct comm_traffic *traffic, size_t floats)
 {
-    assert(floats <= traffic->count);
+    assert(floats <= traffic->cut.floats);
     atomic_store_explicit(&board_of(traffic, traffic->comm->rank)->ready,
                           readiness(traffic, floats), memory_order_release);
 }
 
 static bool is_ready_on(const struct comm_traffic *traffic, int rank, int bucket)
 {
-    const struct comm_run run = bucket_at(traffic, bucket);
+    const struct comm_run run = comm_buckets_run(&traffic->cut, bucket);
 
     return atomic_load_explicit(&board_of(traffic, rank)->ready, memory_order_acquire) >=
            readiness(traffic, run.begin + run.count);
@@ -346,10 +448,12 @@ static int send_parts(struct comm_traffic *traffic, struct comm_slot *slot, stru
         if (!handles(traffic, owner))
             continue;
         add_local(traffic, chunk);
-        for (int i = 0; i < traffic->pieces.local_part_count && owner != me; i++)
-            if (send(traffic, slot, local_piece(traffic, traffic->pieces.local_parts[i]), chunk,
-                     owner, i, err) < 0)
+        for (int i = 0; i < traffic->pieces.local_part_count && owner != me; i++) {
+            float *const part = local_piece(traffic, traffic->pieces.local_parts[i]);
+
+            if (send(traffic, slot, outgoing(traffic, slot, part, chunk), owner, i, err) < 0)
                 return -1;
+        }
     }
     return 0;
 }
@@ -369,7 +473,7 @@ static int receive_parts(struct comm_traffic *traffic, struct comm_slot *slot, s
             continue;
         }
         slot->part[p] = slot->received + (size_t)p * traffic->chunk_max;
-        if (receive(traffic, slot, slot->part[p], (struct comm_run){0, chunk.count},
+        if (receive(traffic, slot, incoming_part(traffic, slot, p, chunk.count),
                     comm_layout_handler(&traffic->layout, part->of, me), part->number, err) < 0)
             return -1;
     }
@@ -397,17 +501,20 @@ static void add_parts(const struct comm_traffic *traffic, const struct comm_slot
 static int pass_sums(struct comm_traffic *traffic, struct comm_slot *slot, struct err *err)
 {
     const int ranks = traffic->comm->size, me = traffic->comm->rank, host = my_host(traffic);
+    const struct parcel mine =
+        outgoing(traffic, slot, traffic->sum, chunk_of(traffic, slot->bucket, me));
 
     for (int step = 1; step < traffic->layout.hosts; step++) {
         const int other = (host + step) % traffic->layout.hosts;
 
-        if (send(traffic, slot, traffic->sum, chunk_of(traffic, slot->bucket, me),
-                 comm_layout_handler(&traffic->layout, other, me), COMM_TREE_PIECES_MAX, err) < 0)
+        if (send(traffic, slot, mine, comm_layout_handler(&traffic->layout, other, me),
+                 COMM_TREE_PIECES_MAX, err) < 0)
             return -1;
     }
     for (int owner = 0; owner < ranks; owner++)
         if (owner != me && handles(traffic, owner) &&
-            receive(traffic, slot, traffic->sum, chunk_of(traffic, slot->bucket, owner), owner,
+            receive(traffic, slot,
+                    incoming_sum(traffic, slot, chunk_of(traffic, slot->bucket, owner)), owner,
                     COMM_TREE_PIECES_MAX, err) < 0)
             return -1;
     return 0;
@@ -451,12 +558,14 @@ static int advance(struct comm_traffic *traffic, struct comm_slot *slot, bool *m
         break;
     case SLOT_PARTS:
         slot->state = SLOT_SUMS;
+        widen_parts(traffic, slot);
         add_parts(traffic, slot);
         if (pass_sums(traffic, slot, err) < 0)
             return -1;
         trace_end("exchange", "add up, send sums", begun);
         break;
     case SLOT_SUMS:
+        widen_sums(traffic, slot);
         finish(traffic, slot);
         break;
     }

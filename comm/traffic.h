@@ -9,6 +9,11 @@
  * part, as with a ring, in two rounds, and the order of additions is free: element by element it is
  * the tree's, so neither buckets, ranks, hosts nor arrival change a bit.
  *
+ * With COMM_WIRE_BF16 what travels between hosts is rounded (comm/wire.h), but for the vector's
+ * prefix: a host's parts become one, which is rounded where it is sent, and the sum is rounded once
+ * more, for all. Sums are taken of floats. An owner's host rounds nothing that it does not send, so
+ * the bits depend on the hosts and on the buckets, and on nothing else.
+ *
  * Several buckets are under way at a time. Rank 0 says in which order they set out: of those that
  * are final there the last one, whose sums the next forward needs first. A rank begins them in that
  * order, so that no two wait for each other.
@@ -23,8 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "comm/buckets.h"
 #include "comm/layout.h"
 #include "comm/pieces.h"
+#include "comm/wire.h"
 
 struct comm;
 struct comm_post;
@@ -48,8 +55,10 @@ struct comm_traffic {
     struct comm_post *post;
     struct comm_layout layout;
     struct comm_pieces pieces;
-    size_t count, bucket_floats, chunk_max;
+    struct comm_buckets cut;
+    size_t chunk_max, received; /* floats of a chunk, and of all parts of one */
     int buckets;
+    float *lost; /* (floats) with COMM_WIRE_BF16: what rounding left out of what this rank sent */
     int local_first, local_count;
     struct comm_board **boards;   /* (local ranks) the caller's */
     float *const *const *vectors; /* (local ranks)(partial sums): the caller's */
@@ -66,14 +75,12 @@ struct comm_traffic {
 /* What a traffic is made of; all of it stays the caller's. */
 struct comm_traffic_options {
     uint32_t lanes;
-    size_t count, bucket_floats;
+    struct comm_buckets buckets;
+    enum comm_wire wire;
     struct comm_board **boards;
     float *const *const *vectors;
     float *sum;
 };
-
-/** Buckets of a vector. */
-int comm_traffic_buckets(size_t count, size_t bucket_floats);
 
 /** ERR_MEMORY, naming the bytes. Release accepts all-zero; what is under way is given up. */
 int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
@@ -81,8 +88,8 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
 void comm_traffic_release(struct comm_traffic *traffic);
 
 /** What comm_traffic_init takes, in bytes. */
-size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes, size_t count,
-                           size_t bucket_floats);
+size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes,
+                           const struct comm_buckets *buckets, enum comm_wire wire);
 
 /** Begin a step of `leaves` leaves; the last one is through. */
 int comm_traffic_begin(struct comm_traffic *traffic, uint32_t leaves, struct err *err);

@@ -91,7 +91,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
     exchange = comm_exchange_memory(
         &(struct comm_exchange_options){.lanes = lanes_of(job),
                                         .count = model.gradient / sizeof(float),
-                                        .bucket_bytes = o->bucket_bytes},
+                                        .bucket_bytes = o->bucket_bytes,
+                                        .wire = o->wire},
         job->ranks, job->ranks_of_host);
     *memory = (struct train_memory){
         .weights = model.weights,

@@ -435,6 +435,16 @@ const struct option_spec train_option_table[] = {
      .max = 1 << 30,
      .fallback = "4194304",
      .help = "gradients are exchanged in runs of this size"},
+    {.name = "wire-dtype",
+     .kind = OPTION_CHOICE,
+     .metavar = "fp32|bf16",
+     .choices = "fp32|bf16",
+     .fallback = "fp32",
+     .help =
+         "gradients between hosts: bf16 halves the bytes, and what rounding loses is sent a step "
+         "later;\nweights then depend on the number of hosts, on --bucket-bytes, and on where a "
+         "run was "
+         "resumed"},
     {.name = "strict",
      .kind = OPTION_FLAG,
      .fallback = "false",

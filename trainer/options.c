@@ -377,6 +377,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
     o->feature_cache_bytes = (uint64_t)option_integer(set, "feature-cache");
     o->fetch_threads = (int)option_integer(set, "fetch-threads");
+    o->wire = strcmp(option_text(set, "wire-dtype"), "bf16") == 0 ? COMM_WIRE_BF16 : COMM_WIRE_FP32;
     o->bucket_bytes = (size_t)option_integer(set, "bucket-bytes") & ~(size_t)3; /* whole floats */
     o->memory = option_flag(set, "memory");
     o->check_options = option_flag(set, "check-options");

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "base/option.h"
+#include "comm/wire.h"
 #include "trainer/data/transform.h"
 #include "trainer/early_stopping.h"
 #include "trainer/hyperparameters.h"
@@ -69,6 +70,7 @@ struct train_options {
     uint64_t prefetch_bytes, feature_cache_bytes; /* the latter 0: none */
     int fetch_threads;
     size_t bucket_bytes;
+    enum comm_wire wire;
     bool memory; /* print the plan and end */
     bool check_options;
     int bench_steps;                /* 0: train */

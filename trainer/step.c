@@ -59,12 +59,26 @@ static void warn_of_buffers(const struct train_run *run, size_t count)
             run->options->lanes, run->comm->size, extra * (double)count * sizeof(float) / 1e6);
 }
 
+static void tell_of_rounding(const struct train_run *run)
+{
+    const bool wire = run->comm->hosts > 1 || !comm_exchange_shares(run->exchange);
+
+    if (run->comm->rank != 0 || run->options->wire != COMM_WIRE_BF16)
+        return;
+    log_info(
+        wire ? "gradients travel as bf16 (--wire-dtype): the weights will not be those of another "
+               "number of hosts, nor of a run that was not resumed where this is"
+             : "--wire-dtype bf16 is for gradients between hosts: on one nothing is rounded");
+}
+
 int train_step_init(struct train_run *run, struct err *err)
 {
     const size_t count = leaf_floats(run);
     const struct comm_exchange_options options = {.lanes = (uint32_t)run->options->lanes,
                                                   .count = count,
-                                                  .bucket_bytes = run->options->bucket_bytes};
+                                                  .bucket_bytes = run->options->bucket_bytes,
+                                                  .wire = run->options->wire,
+                                                  .exact = nn_model_measured_count(run->model)};
 
     run->lanes = comm_tree_share(options.lanes, run->comm->rank, run->comm->size);
     warn_of_buffers(run, count);
@@ -83,6 +97,7 @@ int train_step_init(struct train_run *run, struct err *err)
     if (run->comm->rank == 0 && !comm_exchange_shares(run->exchange))
         log_warn("the ranks of a host cannot share memory (System V): each exchanges gradients by "
                  "itself, which takes longer and more memory");
+    tell_of_rounding(run);
     return 0;
 }
 

@@ -167,6 +167,94 @@ static void sums_have_the_references_bits_for_every_bucket_size(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* --- bf16 --- */
+
+#define BF16_COUNT 1000
+#define BF16_EXACT 37
+#define BF16_STEPS 40
+
+/* Gradients of many steps, the same in each, so that what rounding loses would add up. */
+static float gradient_at(uint32_t leaf, size_t i)
+{
+    return (float)(1 + leaf) * (1.0f + (float)i / 977.0f);
+}
+
+/* Adds up the sums of all steps, and says whether they are those of the first rank. */
+static size_t add_steps(struct comm_exchange *exchange, uint32_t lanes, double *total)
+{
+    static float firsts[BF16_COUNT];
+    const struct comm_leaves own = comm_tree_share(lanes, comm.rank, comm.size);
+    int answers[RANKS_MAX], mine = 0;
+    struct err err = {0};
+    size_t wrong = 0;
+    float *x;
+
+    for (int step = 0; step < BF16_STEPS; step++) {
+        wrong += comm_exchange_begin(exchange, lanes, 30, &err) != 0;
+        for (uint32_t leaf = own.begin; (x = comm_exchange_leaf(exchange)) != NULL; leaf++) {
+            for (size_t i = 0; i < BF16_COUNT; i++)
+                x[i] = gradient_at(leaf, i);
+            comm_exchange_written(exchange);
+        }
+        wrong += comm_exchange_gather(exchange, &mine, sizeof mine, answers, &err) != 0 ||
+                 comm_exchange_settle(exchange, &err) != 0;
+        for (size_t i = 0; i < BF16_COUNT; i++)
+            total[i] += comm_exchange_sum(exchange)[i];
+        memcpy(firsts, comm_exchange_sum(exchange), sizeof firsts);
+        wrong += comm_broadcast(&comm, firsts, sizeof firsts, 0, &err) != 0;
+        wrong += memcmp(firsts, comm_exchange_sum(exchange), sizeof firsts) != 0;
+    }
+    return wrong;
+}
+
+/* What is true of the sums of all steps: the prefix is as of floats, and the rest is right to what
+ * one rounding loses, though each step loses as much. */
+static size_t check_totals(uint32_t lanes, bool rounded, const double *total)
+{
+    size_t wrong = 0, inexact = 0;
+
+    for (size_t i = 0; i < BF16_COUNT; i++) {
+        double want = 0;
+
+        for (uint32_t leaf = 0; leaf < lanes; leaf++)
+            want += gradient_at(leaf, i);
+        inexact += fabs(total[i] - BF16_STEPS * want) > 1e-6 * BF16_STEPS * want;
+        wrong += fabs(total[i] - BF16_STEPS * want) >
+                 (i >= BF16_EXACT && rounded ? 0x1p-6 : 1e-6 * BF16_STEPS) * want;
+    }
+    return wrong + (rounded ? inexact < BF16_COUNT / 2 : inexact > 0);
+}
+
+static void bf16_sums_are_alike_on_all_ranks_and_lose_nothing_over_time(void **state)
+{
+    size_t wrong = 0;
+
+    (void)state;
+    for (int ranks_of_host = 1; ranks_of_host <= comm.size; ranks_of_host++) {
+        const uint32_t lanes = (uint32_t)comm.size + 2;
+        const struct comm_exchange_options options = {.lanes = lanes,
+                                                      .count = BF16_COUNT,
+                                                      .bucket_bytes = 400,
+                                                      .wire = COMM_WIRE_BF16,
+                                                      .exact = BF16_EXACT};
+        double totals[2][BF16_COUNT] = {{0}};
+        struct err err = {0};
+
+        pretend_hosts(ranks_of_host);
+        for (int run = 0; run < 2; run++) { /* the second has the bits of the first */
+            struct comm_exchange *const exchange = comm_exchange_new(&comm, &options, &err);
+
+            if (exchange == NULL)
+                comm_abort(&comm, 1);
+            wrong += add_steps(exchange, lanes, totals[run]);
+            comm_exchange_free(exchange);
+        }
+        wrong += check_totals(lanes, ranks_of_host < comm.size, totals[0]);
+        wrong += memcmp(totals[0], totals[1], sizeof totals[0]) != 0;
+    }
+    assert_int_equal(wrong, 0);
+}
+
 /* A rank that is at something else for longer than the deadline lives all the same. */
 static void a_rank_that_is_elsewhere_is_not_given_up(void **state)
 {
@@ -209,6 +297,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_references_bits_for_every_step),
         cmocka_unit_test(sums_have_the_references_bits_for_every_bucket_size),
+        cmocka_unit_test(bf16_sums_are_alike_on_all_ranks_and_lose_nothing_over_time),
         cmocka_unit_test(a_rank_that_is_elsewhere_is_not_given_up),
         cmocka_unit_test(free_accepts_null),
     };

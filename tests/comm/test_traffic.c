@@ -80,7 +80,8 @@ static size_t part_bytes(uint32_t lanes, size_t count, int buckets)
 
 static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t bucket_floats)
 {
-    const int buckets = comm_traffic_buckets(count, bucket_floats);
+    const struct comm_buckets cut = {.floats = count, .most = bucket_floats};
+    const int buckets = comm_buckets_count(&cut);
     const size_t stride = comm_tree_stride(count);
     bool together = false;
     struct err err = {0};
@@ -110,8 +111,7 @@ static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t b
     return comm_traffic_init(
         &stage->traffic, &comm, &stage->post,
         &(struct comm_traffic_options){.lanes = lanes,
-                                       .count = count,
-                                       .bucket_floats = bucket_floats,
+                                       .buckets = cut,
                                        .boards = stage->boards,
                                        .vectors = (float *const *const *)stage->vectors,
                                        .sum = stage->sum},

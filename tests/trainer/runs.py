@@ -55,9 +55,16 @@ class Runs:
             self.call("synth", name, *as_words(options))
         return name
 
-    def train(self, name, **options):
-        """Train to the end; what is left has `name`. Returns the weights' sha256."""
-        out = self.call("train", *as_words(options), "--model-dir", name, "--report", name + "-report")
+    def train(self, name, apart=False, **options):
+        """Train to the end; what is left has `name`. Returns the weights' sha256. apart: as hosts to each other, the ranks
+        exchange gradients by MPI alone."""
+        if apart:
+            self.env.update(LD_PRELOAD=os.path.join(os.path.dirname(self.convoy), "libapart.so"),
+                            ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0")
+        try:
+            out = self.call("train", *as_words(options), "--model-dir", name, "--report", name + "-report")
+        finally:
+            self.env.pop("LD_PRELOAD", None)
         return sha256_of(out)
 
     def model(self, name):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Same bits: within a draw of data, model, batch sizes and seed, every number of ranks and threads, every bucket size,
-and the shards packed from the folder leave the same model file.
+"""Same bits: within a draw of data, model, batch sizes and seed, every number of ranks and threads, ranks of one host and
+of several (apart.c), every bucket size, and the shards packed from the folder leave the same model file.
 
     test_bits.py [--draws N] [--seed N]
 """
@@ -49,7 +49,8 @@ class Draw:
         ranks = [1, 1] + list(range(2, min(RANKS_MAX, self.lanes) + 1))
         threads = [1, 2] + [rng.randint(1, 2) for _ in ranks[2:]]
         return [dict(ranks_per_host=p, threads=t, decode_threads=rng.randint(1, 2),
-                     bucket_bytes=int(4096 * 2000 ** rng.random())) for p, t in zip(ranks, threads)]
+                     bucket_bytes=int(4096 * 2000 ** rng.random()), apart=p > 1 and rng.random() < 0.5)
+                for p, t in zip(ranks, threads)]
 
 
 def run(runs, name, draw, data, way):
