@@ -14,6 +14,7 @@
 #include "s3io/client.h"
 #include "trainer/bench.h"
 #include "trainer/bench/bench.h"
+#include "trainer/bench_comm.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/synth.h"
 #include "trainer/eval.h"
@@ -74,7 +75,7 @@ static int check_only(const struct train_options *options, struct err *err)
     const char *const ranks = getenv("CONVOY_RANKS");
 
     /* A job that resumes may have more ranks than micro-batches; only a first start may not. */
-    if (ranks != NULL && options->checkpoint == NULL &&
+    if (ranks != NULL && options->checkpoint == NULL && options->bench_comm == NULL &&
         train_options_check_ranks(options, atoi(ranks), err) < 0)
         return fail(err);
     return 0;
@@ -168,6 +169,8 @@ static int train_ranks(void *options, struct comm *comm, bool *agreed, struct er
 {
     struct train_options *const o = options;
 
+    if (o->bench_comm != NULL)
+        return train_bench_comm(o, comm, agreed, err);
     return (o->bench_steps > 0 ? train_bench : train_run)(o, comm, agreed, err);
 }
 
@@ -192,6 +195,8 @@ static int train(int argc, char *const *argv)
     } else if (options.check_options) {
         status = check_only(&options, &err);
     } else {
+        if (options.bench_comm != NULL)
+            train_bench_comm_prepare();
         status = on_ranks(train_ranks, &options);
     }
     train_options_release(&options);

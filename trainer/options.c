@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/uri.h"
+#include "trainer/bench_comm.h"
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/transform_text.h"
@@ -385,6 +386,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->bench_data = o->bench_steps > 0 && (option_source(set, "data") == OPTION_COMMAND_LINE ||
                                            option_source(set, "train") == OPTION_COMMAND_LINE);
     o->no_exchange = option_flag(set, "no-exchange");
+    o->bench_comm = option_text(set, "bench-comm");
+    o->bench_rounds = (int)option_integer(set, "bench-rounds");
     if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_transforms(o, err) < 0 ||
         fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
         fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
@@ -418,7 +421,8 @@ static int check_data_given(const struct train_options *o, struct err *err)
 {
     struct buf channels = {0};
 
-    if (o->data != NULL || o->train != NULL || o->bench_steps > 0 || o->memory)
+    if (o->data != NULL || o->train != NULL || o->bench_steps > 0 || o->bench_comm != NULL ||
+        o->memory)
         return 0;
     train_channels_names(&channels);
     err_set(err, ERR_USAGE,
@@ -440,6 +444,20 @@ static int check_exchange(const struct train_options *o, struct err *err)
                    called(o, "--no-exchange"));
 }
 
+static int check_bench_comm(const struct train_options *o, struct err *err)
+{
+    struct train_bench_comm_sizes sizes;
+
+    if (o->bench_comm == NULL)
+        return 0;
+    if (o->bench_steps > 0)
+        return err_set(err, ERR_USAGE, "%s and %s measure different things: give one of them",
+                       called(o, "--bench-comm"), called(o, "--bench-steps"));
+    if (train_bench_comm_read_sizes(o->bench_comm, &sizes, err) < 0)
+        return err_wrap(err, "%s", called(o, "--bench-comm"));
+    return 0;
+}
+
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
@@ -448,7 +466,8 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         train_channels_assign(&o->set, err) < 0)
         return -1;
     if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
-        check_exchange(o, err) < 0 || check_resize(o, err) < 0 || check_data_given(o, err) < 0)
+        check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 || check_resize(o, err) < 0 ||
+        check_data_given(o, err) < 0)
         return -1;
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");

@@ -76,6 +76,8 @@ struct train_options {
     int bench_steps;                /* 0: train */
     bool bench_data;                /* with it: the pictures of data or train; else made up */
     bool no_exchange;               /* with it: the ranks side by side, each alone */
+    const char *bench_comm;         /* sizes of sums to measure; NULL: train */
+    int bench_rounds;               /* with it */
     struct train_expected expected; /* what hyperparameters say of the data */
 };
 

@@ -96,6 +96,59 @@ class Bench(Job):
         self.assertEqual(self.wait(process), 75, self.err)
         self.assertEqual(self.out, "")
 
+    def sums(self, ranks, sizes, *words):
+        self.assertEqual(self.convoy(ranks, f"--bench-comm={sizes}", "--threads=1", *words), 0, self.err)
+        setting, *lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual(sorted(os.listdir(self.folder)), ["stderr", "stdout"])
+        return setting, lines
+
+    def test_every_size_is_summed_in_every_way_in_turn(self):
+        for ranks in (2, 3):
+            setting, lines = self.sums(ranks, "4,64kB,1MiB", "--bench-rounds=3", "--bucket-bytes=4096")
+            ways, sizes = setting["algorithms"], [4, 64000, 1 << 20]
+            self.assertEqual((setting["event"], setting["ranks"], setting["hosts"], setting["threads"], setting["rounds"],
+                              setting["bytes"], setting["bucket_bytes"], setting["yield_when_idle"]),
+                             ("comm", ranks, 1, 1, 3, sizes, 4096, True))
+            self.assertEqual(ways[:2], ["convoy", "mpi-default"])
+            self.assertIn("mpi-ring", ways)
+            order = [(0, size, way) for size in sizes for way in ways]
+            order += [(r, size, way) for r in (1, 2, 3) for size in sizes
+                      for way in ways[r % len(ways):] + ways[:r % len(ways)]]
+            self.assertEqual([(line["round"], line["bytes"], line["algorithm"]) for line in lines], order)
+            for line in lines:
+                self.assertEqual(line["event"], "comm-sum")
+                self.assertGreater(line["seconds"], 0)
+                self.assertGreater(line["cpu_s"], 0)
+                self.assertEqual("exchange_cpu_s" in line, line["algorithm"] == "convoy")
+                self.assertTrue(line["sums"] == 1 if line["round"] == 0 else 1 <= line["sums"] <= 1000)
+
+    def test_sums_on_more_ranks_than_a_step_has_micro_batches(self):
+        self.assertEqual(self.sums(3, "1kB", "--global-batch=2", "--bench-rounds=1")[0]["ranks"], 3)
+
+    def test_sums_can_be_traced(self):
+        self.assertEqual(self.convoy(2, "--bench-comm=1MB", "--bench-rounds=1", f"--trace={self.path('trace.json')}"), 0,
+                         self.err)
+        self.assertTrue(json.loads(self.text("trace.json")))
+
+    def test_sizes_that_are_none_are_refused_before_anything_runs(self):
+        for sizes in ("x", "1,", ",1MB", "-4", "3", "1MB;2MB", "1.0000001kB", "1TB", "5GB", "nan", "inf", "0", "1 MB", "1MBx",
+                      "1MB,4,1000kB", ",".join(str(4 * i) for i in range(1, 18))):
+            self.assertEqual(self.convoy(2, f"--bench-comm={sizes}"), 2, sizes)
+            self.assert_one_error("--bench-comm: ")
+        self.assertEqual(self.convoy(2, "--bench-comm=1MB", "--bench-steps=3"), 2)
+        self.assert_one_error("--bench-comm and --bench-steps")
+        self.assertEqual(self.convoy(1, "--bench-comm=1MB"), 2)
+        self.assert_one_error("one rank has nobody to exchange with")
+        self.env["CONVOY_HOST_MEMORY"] = "20000000"
+        self.assertEqual(self.convoy(2, "--bench-comm=1MB,100MB"), 2)
+        self.assert_one_error("it has 0.0 GB left")
+
+    def test_a_signal_ends_sums(self):
+        process = self.start(CONVOY, "train", "--ranks-per-host=2", "--bench-comm=1MB", "--bench-rounds=1000")
+        wait_until(lambda: '"round":1,' in self.text("stdout"))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(self.wait(process), 75, self.err)
+
 
 if __name__ == "__main__":
     main(Bench)
