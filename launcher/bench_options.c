@@ -258,10 +258,6 @@ static int take_batches(struct launch_bench_options *o, struct err *err)
 
 static int take_files(struct launch_bench_options *o, struct err *err)
 {
-    if (o->results_only && o->json != NULL)
-        return err_set(err, ERR_USAGE, "--json and --json %s: give one of them", o->json);
-    if (o->results_only)
-        o->json = "-";
     if (o->svg != NULL && strcmp(o->svg, "-") == 0)
         return err_set(err, ERR_USAGE, "--svg needs a file: stdout has the table");
     if (o->svg != NULL && o->json != NULL && strcmp(o->svg, o->json) == 0)
@@ -277,7 +273,6 @@ static int take(struct launch_bench_options *o, struct err *err)
     o->strong = strcmp(mode, "weak") != 0;
     o->model = option_text(&o->set, "model");
     o->data = option_text(&o->set, "data");
-    o->json = option_text(&o->set, "json");
     o->svg = option_text(&o->set, "svg");
     o->steps = (int)option_integer(&o->set, "steps");
     o->rounds = (int)option_integer(&o->set, "repeats");
@@ -296,19 +291,28 @@ static bool is_json_alone(int argc, char *const *argv, int i)
     return strcmp(argv[i], "--json") == 0 && (i + 1 == argc || strncmp(argv[i + 1], "--", 2) == 0);
 }
 
-static int parse(struct launch_bench_options *o, int argc, char *const *argv, struct err *err)
+int launch_bench_options_parse(struct option_set *set, int argc, char *const *argv,
+                               const char **json, bool *results_only, struct err *err)
 {
     struct launch_words words = {0};
     int rc;
 
+    *results_only = false;
     for (int i = 0; i < argc; i++)
         if (is_json_alone(argc, argv, i))
-            o->results_only = true;
+            *results_only = true;
         else
             launch_words_push(&words, argv[i]);
-    rc = option_set_parse(&o->set, (int)words.count, words.at, err);
+    rc = option_set_parse(set, (int)words.count, words.at, err);
     launch_words_release(&words);
-    return rc;
+    if (rc < 0)
+        return -1;
+    *json = option_text(set, "json");
+    if (*results_only && *json != NULL)
+        return err_set(err, ERR_USAGE, "--json and --json %s: give one of them", *json);
+    if (*results_only)
+        *json = "-";
+    return 0;
 }
 
 int launch_bench_options_read(struct launch_bench_options *options, int argc, char *const *argv,
@@ -325,7 +329,8 @@ int launch_bench_options_read(struct launch_bench_options *options, int argc, ch
         launch_words_push(&options->more, argv[i]);
     if (options->help)
         return 0;
-    if (parse(options, ours, argv, err) < 0)
+    if (launch_bench_options_parse(&options->set, ours, argv, &options->json,
+                                   &options->results_only, err) < 0)
         return -1;
     return take(options, err);
 }
@@ -359,15 +364,6 @@ struct launch_bench_point *launch_bench_points(const struct launch_bench_options
     return points;
 }
 
-static void push_integer(struct launch_words *words, const char *name, int value)
-{
-    char text[32];
-
-    snprintf(text, sizeof text, "%d", value);
-    launch_words_push(words, name);
-    launch_words_push(words, text);
-}
-
 /* Without --hosts it is localhost by name: a SageMaker job's hosts are not meant. */
 static void push_hosts(const struct launch_bench_options *o, const struct launch_bench_point *point,
                        struct launch_words *words)
@@ -386,20 +382,20 @@ void launch_bench_words(const struct launch_bench_options *options,
                         struct launch_words *words)
 {
     push_hosts(options, point, words);
-    push_integer(words, "--ranks-per-host", point->ranks / point->hosts);
+    launch_words_push_integer(words, "--ranks-per-host", point->ranks / point->hosts);
     if (options->threads > 0)
-        push_integer(words, "--threads", options->threads);
+        launch_words_push_integer(words, "--threads", options->threads);
     launch_words_push(words, "--model");
     launch_words_push(words, options->model);
     if (options->image_size > 0)
-        push_integer(words, "--image-size", options->image_size);
-    push_integer(words, "--global-batch", point->global_batch);
-    push_integer(words, "--micro-batch", point->micro_batch);
+        launch_words_push_integer(words, "--image-size", options->image_size);
+    launch_words_push_integer(words, "--global-batch", point->global_batch);
+    launch_words_push_integer(words, "--micro-batch", point->micro_batch);
     if (options->data != NULL) {
         launch_words_push(words, "--data");
         launch_words_push(words, options->data);
     }
-    push_integer(words, "--bench-steps", options->steps);
+    launch_words_push_integer(words, "--bench-steps", options->steps);
     if (way == LAUNCH_BENCH_SIDE_BY_SIDE)
         launch_words_push(words, "--no-exchange");
     launch_words_push_all(words, &options->more);

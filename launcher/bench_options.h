@@ -45,6 +45,11 @@ void launch_bench_options_release(struct launch_bench_options *options);
 
 void launch_bench_options_help(FILE *out);
 
+/** Parse a benchmark's words: its table has "json", which may be given without a file. *json is the
+ * file, "-" for stdout, NULL for none; *results_only: it was given alone. ERR_USAGE. */
+int launch_bench_options_parse(struct option_set *set, int argc, char *const *argv,
+                               const char **json, bool *results_only, struct err *err);
+
 /** The points in the order of a round: weak before strong, few ranks before many. samples are
  * NULL. Returns a heap array of *count. */
 struct launch_bench_point *launch_bench_points(const struct launch_bench_options *options,

@@ -6,12 +6,10 @@
 #include "base/err.h"
 #include "launcher/machine.h"
 
-int launch_bench_record_open(struct launch_bench_record *record,
-                             const struct launch_bench_options *options, struct err *err)
+int launch_bench_record_open(struct launch_bench_record *record, const char *path,
+                             bool results_only, struct err *err)
 {
-    const char *const path = options->json;
-
-    *record = (struct launch_bench_record){.results_only = options->results_only};
+    *record = (struct launch_bench_record){.results_only = results_only};
     if (path == NULL)
         return 0;
     record->path = path;
@@ -28,8 +26,7 @@ void launch_bench_record_close(struct launch_bench_record *record)
     *record = (struct launch_bench_record){0};
 }
 
-/* Takes the object. */
-static int write_line(struct launch_bench_record *record, json_t *object, struct err *err)
+int launch_bench_record_line(struct launch_bench_record *record, json_t *object, struct err *err)
 {
     int rc = 0;
 
@@ -52,7 +49,7 @@ static void set(json_t *object, const char *key, json_t *value)
     json_object_set_new(object, key, value == NULL ? json_null() : value);
 }
 
-static void set_machine(json_t *object, const struct launch_machine *machine)
+void launch_bench_record_machine(json_t *object, const struct launch_machine *machine)
 {
     set(object, "host", json_string(machine->host));
     set(object, "cpu", json_string(machine->cpu));
@@ -78,14 +75,14 @@ int launch_bench_record_setting(struct launch_bench_record *record,
     set(object, "time", json_string(report->time));
     set(object, "command", json_string(command));
     set(object, "convoy", json_string(report->version));
-    set_machine(object, report->machine);
+    launch_bench_record_machine(object, report->machine);
     set(object, "hosts", hosts);
     set(object, "model", json_string(o->model));
     if (o->data != NULL)
         set(object, "data", json_string(o->data));
     set(object, "steps", json_integer(o->steps));
     set(object, "rounds", json_integer(o->rounds));
-    return write_line(record, object, err);
+    return launch_bench_record_line(record, object, err);
 }
 
 int launch_bench_record_run(struct launch_bench_record *record,
@@ -106,7 +103,7 @@ int launch_bench_record_run(struct launch_bench_record *record,
     json_object_update(object, copy);
     json_decref(copy);
     set(object, "command", json_string(command));
-    return write_line(record, object, err);
+    return launch_bench_record_line(record, object, err);
 }
 
 /* NAME, NAME_min, NAME_max. */
@@ -156,7 +153,7 @@ int launch_bench_record_results(struct launch_bench_record *record,
                                 const struct launch_bench_report *report, struct err *err)
 {
     for (size_t i = 0; i < report->count; i++)
-        if (write_line(record, result(report, &report->points[i]), err) < 0)
+        if (launch_bench_record_line(record, result(report, &report->points[i]), err) < 0)
             return -1;
     return 0;
 }

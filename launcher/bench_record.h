@@ -32,11 +32,17 @@ struct launch_bench_record {
     bool results_only;
 };
 
-/** Open options->json. ERR_USAGE where it cannot be written. An existing file is replaced. */
-int launch_bench_record_open(struct launch_bench_record *record,
-                             const struct launch_bench_options *options, struct err *err);
+/** Open the file that --json names; NULL: none. ERR_USAGE where it cannot be written. An existing
+ * file is replaced. */
+int launch_bench_record_open(struct launch_bench_record *record, const char *path,
+                             bool results_only, struct err *err);
 /** Accepts all-zero. */
 void launch_bench_record_close(struct launch_bench_record *record);
+
+/** Write a line of one's own, and let go of the object. ERR_IO. */
+int launch_bench_record_line(struct launch_bench_record *record, json_t *object, struct err *err);
+/** Add what a setting says of the machine. */
+void launch_bench_record_machine(json_t *object, const struct launch_machine *machine);
 
 /** Each writes its lines at once, so that they are there whatever comes later; ERR_IO. figures
  * stay the caller's. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -16,12 +17,14 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "launcher/machine.h"
 #include "launcher/options.h"
 #include "launcher/outcome.h"
 #include "launcher/words.h"
 
-#define OUTPUT_BYTES_MAX ((size_t)1 << 20)
+#define OUTPUT_BYTES_MAX ((size_t)16 << 20)
 #define SHOWN_BYTES      60
+#define BUSY             0.5 /* processes: a benchmark alone on its host finds about 0.1 */
 /* There is nothing to save: the second interrupt ends the ranks (stop.h; two at once would be one).
  * A third kills them, and what mpirun leaves behind then stays: it comes late, or from the user. */
 #define INTERRUPT_S      0.3
@@ -29,9 +32,15 @@
 
 int launch_bench_runner_open(struct launch_bench_runner *runner, struct err *err)
 {
+    const time_t now = time(NULL);
+    struct tm tm;
+
     *runner = (struct launch_bench_runner){.signal_fd = -1};
+    if (readlink("/proc/self/exe", runner->self, sizeof runner->self - 1) < 0)
+        return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
+    gmtime_r(&now, &tm);
+    strftime(runner->time, sizeof runner->time, "%Y-%m-%dT%H:%M:%SZ", &tm);
     launch_signals_init(&runner->signals);
-    setenv("CONVOY_LOG", "warn", 0);
     runner->signal_fd = signalfd(-1, &runner->signals.waited, SFD_CLOEXEC | SFD_NONBLOCK);
     if (runner->signal_fd < 0)
         return err_set_errno(err, ERR_INTERNAL, errno, "cannot wait for signals");
@@ -43,6 +52,20 @@ void launch_bench_runner_close(struct launch_bench_runner *runner)
     if (runner->signal_fd > 0)
         close(runner->signal_fd);
     runner->signal_fd = -1;
+}
+
+void launch_bench_runner_quiet(void)
+{
+    setenv("CONVOY_LOG", "warn", 0);
+}
+
+void launch_bench_warn_of_load(const struct launch_machine *machine)
+{
+    if (machine->load > BUSY)
+        log_warn(
+            "this host is busy already (load %.1f on %d core%s): what else runs here is measured "
+            "too",
+            machine->load, machine->cores, machine->cores == 1 ? "" : "s");
 }
 
 int launch_bench_check(struct launch_bench_runner *runner, const char *program,
@@ -81,7 +104,7 @@ struct running {
     pid_t child; /* 0: ended */
     int status;
     int out; /* the end of its stdout's pipe; -1: closed */
-    struct buf output;
+    struct buf *output;
     double interrupt_s; /* when it is to be interrupted (again) */
     int interrupts;
 };
@@ -93,8 +116,8 @@ static void take_output(struct running *r)
     ssize_t got = 0;
 
     while (r->out >= 0 && (got = read(r->out, bytes, sizeof bytes)) > 0)
-        if (r->output.bytes < OUTPUT_BYTES_MAX)
-            buf_append(&r->output, bytes, (size_t)got);
+        if (r->output->bytes < OUTPUT_BYTES_MAX)
+            buf_append(r->output, bytes, (size_t)got);
     if (r->out >= 0 && (got == 0 || errno != EAGAIN)) {
         close(r->out);
         r->out = -1;
@@ -204,12 +227,11 @@ static int fail(int status, struct err *err)
     return err_set(err, code, "it ended with exit status %d", status);
 }
 
-int launch_bench_run(struct launch_bench_runner *runner, const struct launch_words *command,
-                     int ranks, struct launch_bench_sample *sample, json_t **figures,
-                     struct err *err)
+int launch_bench_run_command(struct launch_bench_runner *runner, const struct launch_words *command,
+                             struct buf *output, struct err *err)
 {
-    struct running r = {.out = -1};
-    int rc = -1, status;
+    struct running r = {.out = -1, .output = output};
+    int status;
 
     r.child = launch_child_start_captured(command->at, &runner->signals, &r.out);
     if (r.child < 0)
@@ -217,11 +239,19 @@ int launch_bench_run(struct launch_bench_runner *runner, const struct launch_wor
     wait_for_end(runner, &r);
     status = launch_child_exit_code(r.status);
     if (runner->stopped_by != 0)
-        err_set(err, ERR_STOPPED, "stopped (%s)", strsignal(runner->stopped_by));
-    else if (status != 0)
-        fail(status, err);
-    else
-        rc = read_figures(&r.output, ranks, sample, figures, err);
-    buf_release(&r.output);
+        return err_set(err, ERR_STOPPED, "stopped (%s)", strsignal(runner->stopped_by));
+    return status == 0 ? 0 : fail(status, err);
+}
+
+int launch_bench_run(struct launch_bench_runner *runner, const struct launch_words *command,
+                     int ranks, struct launch_bench_sample *sample, json_t **figures,
+                     struct err *err)
+{
+    struct buf output = {0};
+    int rc = launch_bench_run_command(runner, command, &output, err);
+
+    if (rc == 0)
+        rc = read_figures(&output, ranks, sample, figures, err);
+    buf_release(&output);
     return rc;
 }

@@ -1,5 +1,5 @@
 /*
- * launcher/bench_run.h -- one run of a benchmark: `convoy train --bench-steps` as a person would
+ * launcher/bench_run.h -- one run of a benchmark: `convoy train --bench-...` as a person would
  * type it, so that what is measured is what trains, over ssh too.
  */
 #ifndef LAUNCH_BENCH_RUN_H
@@ -10,18 +10,21 @@
 #include "launcher/bench_point.h"
 #include "launcher/child.h"
 
+struct buf;
 struct err;
+struct launch_machine;
 struct launch_words;
 
 /* What all runs share. */
 struct launch_bench_runner {
     struct launch_signals signals;
     int signal_fd;
-    int stopped_by; /* the signal that asked us to end; 0: none */
+    int stopped_by;  /* the signal that asked us to end; 0: none */
+    char self[4096]; /* our own path */
+    char time[32];   /* when it was opened: "2026-11-22T04:00:00Z" */
 };
 
-/** Takes over the signals of the process (child.h) and makes its children quiet: they print
- * warnings and errors only, unless CONVOY_LOG says otherwise. ERR_INTERNAL. */
+/** Takes over the signals of the process (child.h). ERR_INTERNAL. */
 int launch_bench_runner_open(struct launch_bench_runner *runner, struct err *err);
 void launch_bench_runner_close(struct launch_bench_runner *runner);
 
@@ -30,16 +33,31 @@ void launch_bench_runner_close(struct launch_bench_runner *runner);
 int launch_bench_check(struct launch_bench_runner *runner, const char *program,
                        const struct launch_words *words, int ranks, struct err *err);
 
+/** Children print warnings and errors only, unless CONVOY_LOG says otherwise. */
+void launch_bench_runner_quiet(void);
+
+/** Warn where other processes keep this host busy: they are measured too. */
+void launch_bench_warn_of_load(const struct launch_machine *machine);
+
 /**
- * Run a command to its end and take its line of figures (trainer/bench.h).
+ * Run a command to its end; append what it writes to stdout, at most 16 MiB, to `output`.
  *
  * command  the whole line, beginning with a program's path.
+ *
+ * Blocks. Where a signal asks us to end, the command is interrupted until it is gone, and
+ * runner->stopped_by is set: ERR_STOPPED. Else -1 says how it ended instead; the code is the one of
+ * its exit status.
+ */
+int launch_bench_run_command(struct launch_bench_runner *runner, const struct launch_words *command,
+                             struct buf *output, struct err *err);
+
+/**
+ * launch_bench_run_command(), whose last line are figures (trainer/bench.h).
+ *
  * figures  the object of that line, the caller's to json_decref.
  * sample   its numbers, checked: finite, above 0, and of as many ranks as were asked for.
  *
- * Blocks. Where a signal asks us to end, the command is interrupted until it is gone, and
- * runner->stopped_by is set: ERR_STOPPED. Else -1 says what it did instead; the code is the one of
- * its exit status.
+ * ERR_INTERNAL where they are something else.
  */
 int launch_bench_run(struct launch_bench_runner *runner, const struct launch_words *command,
                      int ranks, struct launch_bench_sample *sample, json_t **figures,

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -20,8 +18,6 @@
 #include "launcher/job.h"
 #include "launcher/machine.h"
 
-#define BUSY 0.5 /* processes: a benchmark alone on its host finds about 0.1 */
-
 struct scaling {
     struct launch_bench_options options;
     struct launch_machine machine;
@@ -32,19 +28,9 @@ struct scaling {
     struct launch_bench_runner runner;
     struct launch_bench_report report;
     struct launch_bench_record record;
-    char self[4096], time[32];
     int done; /* runs */
     double began_s;
 };
-
-static void now_text(char text[32])
-{
-    const time_t now = time(NULL);
-    struct tm tm;
-
-    gmtime_r(&now, &tm);
-    strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
-}
 
 static void make_points(struct scaling *s)
 {
@@ -66,19 +52,15 @@ static int runs_of(const struct scaling *s)
 
 static int prepare(struct scaling *s, struct err *err)
 {
-    const ssize_t bytes = readlink("/proc/self/exe", s->self, sizeof s->self - 1);
-
-    if (bytes < 0)
-        return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
     launch_machine_read(&s->machine);
-    now_text(s->time);
     make_points(s);
     s->report = (struct launch_bench_report){.options = &s->options,
                                              .machine = &s->machine,
                                              .points = s->points,
                                              .count = s->count,
                                              .version = CONVOY_VERSION,
-                                             .time = s->time};
+                                             .time = s->runner.time};
+    launch_bench_runner_quiet();
     return launch_bench_runner_open(&s->runner, err);
 }
 
@@ -89,15 +71,6 @@ static void release(struct scaling *s)
     free(s->points);
     free(s->samples);
     launch_bench_options_release(&s->options);
-}
-
-static void warn_of_load(const struct launch_machine *machine)
-{
-    if (machine->load > BUSY)
-        log_warn(
-            "this host is busy already (load %.1f on %d core%s): what else runs here is measured "
-            "too",
-            machine->load, machine->cores, machine->cores == 1 ? "" : "s");
 }
 
 /* Before anything is measured: a mistake in the last point must not show after an hour. */
@@ -172,7 +145,7 @@ static int run_point(struct scaling *s, struct launch_bench_point *point, enum l
     int rc = -1;
 
     name_run(point, way, name);
-    launch_words_push(&command, s->self);
+    launch_words_push(&command, s->runner.self);
     launch_words_push(&command, "train");
     launch_bench_words(&s->options, point, way, &command);
     launch_words_show(&command, &shown);
@@ -227,7 +200,7 @@ static int measure(struct scaling *s, int argc, char *const *argv, struct err *e
     for (int i = 0; i < argc; i++)
         launch_words_push(&command, argv[i]);
     launch_words_show(&command, &shown);
-    warn_of_load(&s->machine);
+    launch_bench_warn_of_load(&s->machine);
     rc = launch_bench_record_setting(&s->record, &s->report, buf_text(&shown), err);
     if (rc == 0)
         rc = run_rounds(s, err);
@@ -279,7 +252,7 @@ int launch_bench_scaling(int argc, char *const *argv, const char *program, int *
         goto out;
     }
     if (rc == 0)
-        rc = launch_bench_record_open(&s.record, &s.options, err);
+        rc = launch_bench_record_open(&s.record, s.options.json, s.options.results_only, err);
     if (rc == 0)
         rc = measure(&s, argc, argv, err);
     if (s.runner.stopped_by != 0) {

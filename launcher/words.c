@@ -1,7 +1,9 @@
 #include "launcher/words.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +31,15 @@ void launch_words_push(struct launch_words *words, const char *word)
     if (at[words->count] == NULL)
         abort();
     at[++words->count] = NULL;
+}
+
+void launch_words_push_integer(struct launch_words *words, const char *option, int64_t value)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%" PRId64, value);
+    launch_words_push(words, option);
+    launch_words_push(words, text);
 }
 
 void launch_words_push_all(struct launch_words *words, const struct launch_words *more)

@@ -7,6 +7,7 @@
 #define LAUNCH_WORDS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct buf;
 struct err;
@@ -22,6 +23,9 @@ void launch_words_release(struct launch_words *words);
 /** Copies the word. */
 void launch_words_push(struct launch_words *words, const char *word);
 void launch_words_push_all(struct launch_words *words, const struct launch_words *more);
+
+/** An option and its number: two words. */
+void launch_words_push_integer(struct launch_words *words, const char *option, int64_t value);
 
 /** Push the words of one line: cut at blanks; '...' and "..." keep blanks, and \ keeps the next
  * character outside of '...'. Nothing is expanded. ERR_USAGE, and nothing pushed, when a quote is
