@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "launcher/bench_comm.h"
 #include "launcher/bench_scaling.h"
 #include "launcher/child.h"
 #include "launcher/job.h"
@@ -20,6 +21,7 @@ static const struct {
     {"layers", "its convolutions one by one, beside the processor's peak", NULL},
     {"scaling", "how the rate of training grows with hosts or ranks, weak and strong",
      launch_bench_scaling},
+    {"comm", "how fast the exchange of gradients is, beside MPI_Allreduce", launch_bench_comm},
 };
 #define BENCH_COUNT (sizeof benches / sizeof benches[0])
 

@@ -4,21 +4,14 @@ real one on one and two ranks, whose figures need only be there."""
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 import xml.etree.ElementTree
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-WAIT_S = 120
-# One process in place of mpirun's many: the stand-in's rank 0 is all that speaks.
-MPIRUN = """#!/bin/sh
-while :; do case $1 in -np) size=$2 ;; */convoy-train) break ;; esac; shift; done
-OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=$size exec "$@"
-"""
+from bench_case import WAIT_S, BenchCase, alive
+
 TABLE = """\
 resnet20, 32 x 32 pixels, 1 thread a rank; 10 steps a run, 3 rounds
 HOST
@@ -50,57 +43,7 @@ def figures(ranks, images_per_s, exchange_s=0.0, **more):
                        "imbalance": 0.0, **more})
 
 
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-class Bench(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp(prefix="convoy-bench-")
-        self.addCleanup(shutil.rmtree, self.folder)
-        self.convoy = shutil.copy(os.path.join(os.environ["CONVOY_BIN"], "convoy"), self.folder)
-        shutil.copy(os.path.join(HERE, "fake-bench"), os.path.join(self.folder, "convoy-train"))
-        self.write("mpirun", MPIRUN)
-        os.chmod(self.path("mpirun"), 0o755)
-        ours = ("OMPI_", "CONVOY_", "SM_", "PMI", "SLURM_")
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        self.env.update(FAKE_DIR=self.folder, PATH=f"{self.folder}:{os.environ['PATH']}")
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def write(self, name, text):
-        with open(self.path(name), "w") as file:
-            file.write(text)
-
-    def read(self, name):
-        with open(self.path(name)) as file:
-            return file.read()
-
-    def start(self, *words, lines=(), **env):
-        self.write("figures", "".join(line + "\n" for line in lines))
-        process = subprocess.Popen([self.convoy, "bench", *words], env={**self.env, **env}, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.addCleanup(process.kill)
-        self.addCleanup(process.stdout.close)
-        self.addCleanup(process.stderr.close)
-        return process
-
-    def run_bench(self, *words, **more):
-        process = self.start(*words, **more)
-        self.out, self.err = process.communicate(timeout=WAIT_S)
-        return process.returncode
-
-    def messages(self):
-        return [line for line in self.err.splitlines() if "is busy already" not in line]
-
-    def runs(self):
-        return self.read("runs").splitlines() if os.path.exists(self.path("runs")) else []
-
+class Bench(BenchCase):
     # words
 
     def test_help_lists_what_there_is(self):
@@ -307,11 +250,6 @@ class Bench(unittest.TestCase):
             os.remove(self.path("deaf"))
 
     # the real one
-
-    def use_real(self):
-        os.remove(self.path("convoy-train"))
-        os.remove(self.path("mpirun"))
-        os.symlink(os.path.abspath(os.path.join(os.environ["CONVOY_BIN"], "convoy-train")), self.path("convoy-train"))
 
     def real(self, *words):
         self.use_real()
