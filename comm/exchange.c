@@ -195,25 +195,19 @@ struct serving {
     double looked_s;   /* the last time */
 };
 
-/* Who was stopped for a while has not heard what came meanwhile: silence counts from now on. */
-static void mind_standstill(struct comm_exchange *exchange, struct serving *serving)
-{
-    const double now = clock_now_s();
-
-    if (now - serving->looked_s > serving->seen.deadline_s / STANDSTILL)
-        comm_roll_forgive(&exchange->roll);
-    serving->looked_s = now;
-}
-
-/* Another rank's silence: it does not even say that it waits. */
+/* Another rank's silence: it does not even say that it waits. Who was stopped for a while itself
+ * has not heard what came meanwhile, and counts silence from now on; it may be stopped at any line.
+ */
 static int check_silence(struct comm_exchange *exchange, struct serving *serving, struct err *err)
 {
-    const double deadline_s = serving->seen.deadline_s;
+    const double deadline_s = serving->seen.deadline_s, now = clock_now_s();
     double seconds = 0;
     int rank;
 
-    mind_standstill(exchange, serving);
-    rank = comm_roll_silent(&exchange->roll, &seconds);
+    if (now - serving->looked_s > deadline_s / STANDSTILL)
+        comm_roll_forgive(&exchange->roll, now);
+    serving->looked_s = now;
+    rank = comm_roll_silent(&exchange->roll, now, &seconds);
     if (deadline_s <= 0 || rank < 0 || seconds <= deadline_s)
         return 0;
     return err_set(

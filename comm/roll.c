@@ -61,10 +61,12 @@ static int tell(struct comm_roll *roll, const struct comm_roll_message *message,
 static int tell_all(struct comm_roll *roll, const struct comm_roll_message *message,
                     struct err *err)
 {
-    for (int step = 1; step < roll->comm->size; step++)
-        if (tell(roll, message, (roll->comm->rank + step) % roll->comm->size, &roll->under_way,
-                 err) < 0)
+    for (int step = 1; step < roll->comm->size; step++) {
+        const int rank = (roll->comm->rank + step) % roll->comm->size;
+
+        if (tell(roll, message, rank, &roll->peers[rank].leaving, err) < 0)
             return -1;
+    }
     roll->beaten_s = clock_now_s();
     return 0;
 }
@@ -137,10 +139,18 @@ bool comm_roll_is_beating(const struct comm_roll *roll)
     return false;
 }
 
+/* Whether nothing is left between this rank and another. */
+static bool is_done(const struct comm_roll_peer *peer)
+{
+    return peer->through && peer->leaving == 0 && peer->beating == 0;
+}
+
 bool comm_roll_is_settled(const struct comm_roll *roll)
 {
-    return roll->not_through == 0 && roll->peers[roll->comm->rank].through &&
-           roll->under_way == 0 && !comm_roll_is_beating(roll);
+    for (int rank = 0; rank < roll->comm->size; rank++)
+        if (!is_done(&roll->peers[rank]))
+            return false;
+    return true;
 }
 
 const void *comm_roll_answer_of(const struct comm_roll *roll, int rank)
@@ -149,17 +159,16 @@ const void *comm_roll_answer_of(const struct comm_roll *roll, int rank)
     return roll->peers[rank].answer.answer;
 }
 
-int comm_roll_silent(const struct comm_roll *roll, double *seconds)
+int comm_roll_silent(const struct comm_roll *roll, double now_s, double *seconds)
 {
-    const double now = clock_now_s();
     int silent = -1;
 
     *seconds = 0;
     for (int rank = 0; rank < roll->comm->size; rank++) {
         const double heard = roll->post->heard_s[rank];
-        const double since = now - (heard > roll->begun_s ? heard : roll->begun_s);
+        const double since = now_s - (heard > roll->begun_s ? heard : roll->begun_s);
 
-        if (rank == roll->comm->rank || roll->peers[rank].through || since < *seconds)
+        if (rank == roll->comm->rank || is_done(&roll->peers[rank]) || since < *seconds)
             continue;
         silent = rank;
         *seconds = since;
@@ -167,7 +176,7 @@ int comm_roll_silent(const struct comm_roll *roll, double *seconds)
     return silent;
 }
 
-void comm_roll_forgive(struct comm_roll *roll)
+void comm_roll_forgive(struct comm_roll *roll, double now_s)
 {
-    roll->begun_s = clock_now_s();
+    roll->begun_s = now_s;
 }

@@ -39,6 +39,7 @@ struct comm_roll_peer {
     struct comm_roll_message answer;
     int incoming;  /* messages under way from it */
     int beating;   /* beats under way to it */
+    int leaving;   /* an answer and a last word */
     bool answered; /* its answer is there */
     bool through;
 };
@@ -49,7 +50,6 @@ struct comm_roll {
     struct comm_roll_peer *peers; /* (ranks) */
     struct comm_roll_message answer, beat, through;
     int unanswered, not_through; /* others */
-    int under_way;               /* answers and the last words to others */
     double begun_s, beaten_s;
 };
 
@@ -76,10 +76,10 @@ bool comm_roll_is_beating(const struct comm_roll *roll);
 /** Rank `rank`'s answer, when it is there. */
 const void *comm_roll_answer_of(const struct comm_roll *roll, int rank);
 
-/** The rank that is not through and from which nothing came for longest, and for how many seconds;
- * -1: all are through. */
-int comm_roll_silent(const struct comm_roll *roll, double *seconds);
-/** Whoever was silent up to now may have been unheard: count from now on. */
-void comm_roll_forgive(struct comm_roll *roll);
+/** The rank from which nothing came for longest, of those that are not through or did not take what
+ * was sent to them, and for how many seconds up to now_s; -1: there is none. */
+int comm_roll_silent(const struct comm_roll *roll, double now_s, double *seconds);
+/** Whoever was silent up to now_s may have been unheard: count from then on. */
+void comm_roll_forgive(struct comm_roll *roll, double now_s);
 
 #endif

@@ -302,6 +302,17 @@ class SageMaker(Job):
         self.assertIsNotNone(self.model())
         self.assertIsNone(self.left("output", "failure"))
 
+    def test_job_may_be_a_benchmark(self):
+        """One point of `convoy bench scaling`, whose hosts are another job's each time."""
+        self.job(hyperparameters={"model": "resnet20", "bench_steps": "2", "global_batch": "16", "micro_batch": "8"},
+                 channels=())
+        self.assertEqual(self.container("train"), 0, self.err)
+        line = json.loads(self.out.splitlines()[-1])
+        self.assertEqual((line["event"], line["ranks"], line["images"]), ("bench", 1, 32))
+        self.assertGreater(line["images_per_s"], 0)
+        self.assertIsNone(self.left("output", "failure"))
+        self.assertIsNone(self.model())
+
     # --- metrics ---
 
     def test_examples_ask_for_metrics_by_the_tested_definitions(self):
