@@ -21,14 +21,16 @@
 /* With messages under way the thread looks again after a sleep that grows while nothing happens: a
  * core that computing uses is only borrowed. Without any it waits for the computing thread, and
  * looks now and then whether another rank gave a sign of life. */
-#define SLEEP_S_MIN  20e-6
-#define SLEEP_S_MAX  250e-6
-#define SLEEP_S_IDLE 10e-3
-#define SLEEP_S_REST 0.1
-#define BEAT_TRIES   100 /* of SLEEP_S_MAX */
-#define BEAT_S       0.25
-#define STANDSTILL   4 /* a deadline's part between two looks: this process was stopped */
-#define PART_ALIGN   64
+#define SLEEP_S_MIN       20e-6
+#define SLEEP_S_MAX       250e-6
+#define SLEEP_S_IDLE      10e-3
+#define SLEEP_S_REST      0.1
+#define BEAT_TRIES        100 /* of SLEEP_S_MAX */
+#define BEAT_S            0.25
+#define STANDSTILL        4 /* a deadline's part between two looks: this process was stopped */
+#define BUCKETS_MIN       32
+#define BUCKET_FLOATS_MIN 16384
+#define PART_ALIGN        64
 
 _Static_assert(COMM_EXCHANGE_ANSWER_MAX <= COMM_ROLL_BYTES_MAX, "an answer fits");
 
@@ -59,11 +61,17 @@ struct comm_exchange {
 
 /* --- memory --- */
 
+/* So many buckets at least, where they would not be tiny, that the wire is busy both ways while the
+ * first parts and the last sums are under way. */
 static struct comm_buckets cut_of(const struct comm_exchange_options *options)
 {
+    const size_t asked = options->bucket_bytes / sizeof(float),
+                 even = (options->count + BUCKETS_MIN - 1) / BUCKETS_MIN,
+                 most = even > BUCKET_FLOATS_MIN ? even : BUCKET_FLOATS_MIN;
+
     return (struct comm_buckets){.floats = options->count,
                                  .prefix = options->wire == COMM_WIRE_BF16 ? options->exact : 0,
-                                 .most = options->bucket_bytes / sizeof(float)};
+                                 .most = asked < most ? asked : most};
 }
 
 static size_t board_room(int buckets)

@@ -36,7 +36,7 @@ struct comm_exchange;
 struct comm_exchange_options {
     uint32_t lanes;
     size_t count;        /* floats of a vector */
-    size_t bucket_bytes; /* a multiple of 4 */
+    size_t bucket_bytes; /* a multiple of 4; smaller where a vector would have few buckets */
     enum comm_wire wire;
     size_t exact; /* with COMM_WIRE_BF16: the first floats of a vector, which are not rounded */
 };

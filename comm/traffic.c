@@ -12,7 +12,8 @@
 #include "comm/wait.h"
 
 #define BLOCK_FLOATS 2048 /* 8 KB of each part: a few dozen stay in the L2 cache while added up */
-#define TAGS_BUCKETS 256  /* buckets with tags of their own: many more than are under way */
+#define AHEAD        8 /* buckets that the order is told ahead of: who is quicker need not wait for it */
+#define TAGS_BUCKETS 256 /* buckets with tags of their own: many more than are under way */
 #define TAGS_BUCKET  (COMM_TREE_PIECES_MAX + 1) /* of a bucket: its parts', and its sum's */
 
 enum slot_state {
@@ -372,7 +373,7 @@ static int extend_order(struct comm_traffic *traffic, bool *moved, struct err *e
         *moved = true;
         return listen(traffic, err);
     }
-    while (traffic->ordered - traffic->through < COMM_TRAFFIC_SLOTS) {
+    while (traffic->ordered - traffic->through < COMM_TRAFFIC_SLOTS + AHEAD) {
         const int bucket = choose(traffic);
 
         if (bucket < 0)

@@ -37,7 +37,7 @@ struct comm;
 struct comm_post;
 struct err;
 
-#define COMM_TRAFFIC_SLOTS 4 /* buckets under way */
+#define COMM_TRAFFIC_SLOTS 16 /* buckets under way */
 
 /* What a rank shows the others of its host. */
 struct comm_board {

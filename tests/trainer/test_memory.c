@@ -195,7 +195,7 @@ static void several_ranks_exchange_gradients(void **state)
     assert_int_equal(memory.exchange, 0);
     job.ranks = 2;
     assert_int_equal(train_memory_plan(&job, &memory, &err), 0);
-    assert_in_range(memory.exchange, 4 << 16, (4 << 16) + 4096);
+    assert_in_range(memory.exchange, 16 << 16, (16 << 16) + 4096);
 }
 
 /* Of resnet20 at 32 pixels layer2 gives 32 channels of 16 x 16. */
