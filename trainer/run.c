@@ -428,21 +428,27 @@ static int run_all(struct train_run *run, struct err *err)
 
 int train_run(struct train_options *options, struct comm *comm, bool *agreed, struct err *err)
 {
-    struct train_run run = {
-        .options = options, .comm = comm, .metrics.fd = -1, .began_s = clock_now_s()};
-    int rc = run_all(&run, err);
+    struct train_run *const run = calloc(1, sizeof *run);
+    int rc;
 
-    report_progress_end(&run.progress);
-    if (rc < 0 && err->code == ERR_PEER && !run.agreed)
-        return rc; /* to be told at once: a release may wait for threads, and for S3 */
+    if (run == NULL)
+        abort();
+    *run = (struct train_run){
+        .options = options, .comm = comm, .metrics.fd = -1, .began_s = clock_now_s()};
+    rc = run_all(run, err);
+    report_progress_end(&run->progress);
+    if (rc < 0 && err->code == ERR_PEER && !run->agreed)
+        return rc; /* to be told at once, while threads still use the run: a release waits for them
+                    */
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
-            report_line_stopped((int)run.position.epoch, options->epochs);
-        if (run.prepared)
-            (void)tell_end(&run, "stopped", NULL, NULL);
+            report_line_stopped((int)run->position.epoch, options->epochs);
+        if (run->prepared)
+            (void)tell_end(run, "stopped", NULL, NULL);
     }
-    release(&run);
-    rc = train_trace_end(&run, rc, err);
-    *agreed = run.agreed;
+    release(run);
+    rc = train_trace_end(run, rc, err);
+    *agreed = run->agreed;
+    free(run);
     return rc;
 }
