@@ -22,13 +22,13 @@
  * core that computing uses is only borrowed. Without any it waits for the computing thread, and
  * looks now and then whether another rank gave a sign of life. */
 #define SLEEP_S_MIN       20e-6
-#define SLEEP_S_MAX       250e-6
+#define SLEEP_S_MAX       500e-6
 #define SLEEP_S_IDLE      10e-3
 #define SLEEP_S_REST      0.1
 #define BEAT_TRIES        100 /* of SLEEP_S_MAX */
 #define BEAT_S            0.25
 #define STANDSTILL        4 /* a deadline's part between two looks: this process was stopped */
-#define BUCKETS_MIN       32
+#define BUCKETS_MIN       16
 #define BUCKET_FLOATS_MIN 16384
 #define PART_ALIGN        64
 
