@@ -125,6 +125,14 @@ static void spare_a_lone_process(void)
     setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
 }
 
+static void narrow_flows(void)
+{
+    char bytes[16];
+
+    snprintf(bytes, sizeof bytes, "%d", COMM_WINDOW_BYTES);
+    setenv("OMPI_MCA_btl_tcp_rcvbuf", bytes, 0);
+}
+
 int comm_open(struct comm *comm, struct err *err)
 {
     struct comm_mpi *mpi = calloc(1, sizeof *mpi);
@@ -133,6 +141,7 @@ int comm_open(struct comm *comm, struct err *err)
     if (mpi == NULL)
         abort();
     spare_a_lone_process();
+    narrow_flows();
     *comm = (struct comm){.mpi = mpi};
     mpi->ranks = MPI_COMM_NULL;
     if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level), "start MPI", err) <

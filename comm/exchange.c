@@ -2,6 +2,7 @@
 #include "comm/exchange.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +18,14 @@
 #include "comm/roll.h"
 #include "comm/shared.h"
 #include "comm/traffic.h"
+#include "comm/wait.h"
 
 /* With messages under way the thread looks again after a sleep that grows while nothing happens: a
  * core that computing uses is only borrowed. Without any it waits for the computing thread, and
  * looks now and then whether another rank gave a sign of life. */
 #define SLEEP_S_MIN       20e-6
 #define SLEEP_S_MAX       500e-6
+#define RATE_S            20e-3 /* over which bytes per second are looked at */
 #define SLEEP_S_IDLE      10e-3
 #define SLEEP_S_REST      0.1
 #define BEAT_TRIES        100 /* of SLEEP_S_MAX */
@@ -201,6 +204,8 @@ struct serving {
     bool answered, heard, through;
     uint64_t computed; /* micro-batches that the last sign of life told of */
     double looked_s;   /* the last time */
+    uint64_t arrived;  /* bytes, when looked at the last time */
+    double rate;       /* of late, bytes/s */
 };
 
 /* Another rank's silence: it does not even say that it waits. Who was stopped for a while itself
@@ -223,6 +228,25 @@ static int check_silence(struct comm_exchange *exchange, struct serving *serving
         "no sign of progress from host '%s' (rank %d) for %.0f s (--step-timeout): it is "
         "dead, frozen or cut off",
         comm_host_name(exchange->comm, rank), rank, seconds);
+}
+
+/* Bytes per second of late: a mean whose memory fades. */
+static void measure_rate(const struct comm_exchange *exchange, struct serving *serving)
+{
+    const double passed = clock_now_s() - serving->looked_s,
+                 kept = passed < RATE_S ? 1 - passed / RATE_S : 0;
+
+    serving->rate =
+        serving->rate * kept + (double)(exchange->post.arrived - serving->arrived) / RATE_S;
+    serving->arrived = exchange->post.arrived;
+}
+
+/* As long as half a flow's window takes to come: who sends would have to wait for a longer one. */
+static double sleep_most_s(const struct serving *serving)
+{
+    const double half_s = serving->rate > 0 ? COMM_WINDOW_BYTES / 2 / serving->rate : SLEEP_S_MAX;
+
+    return half_s < SLEEP_S_MIN ? SLEEP_S_MIN : half_s < SLEEP_S_MAX ? half_s : SLEEP_S_MAX;
 }
 
 /* A sign of life: for a micro-batch that is done, or while this rank waits for something, as it
@@ -271,6 +295,7 @@ static int look_around(struct comm_exchange *exchange, struct serving *serving, 
 
     if (comm_post_test(&exchange->post, &finished, err) < 0)
         return -1;
+    measure_rate(exchange, serving);
     comm_traffic_ready(&exchange->traffic, wishes->ready);
     if (wishes->answered && !serving->answered) {
         serving->answered = true;
@@ -319,7 +344,7 @@ static int serve_step(struct comm_exchange *exchange, struct serving *serving, s
         serving->seen = comm_queue_sleep(
             &exchange->queue, &serving->seen,
             comm_traffic_is_busy(&exchange->traffic) || serving->answered ? sleep_s : SLEEP_S_IDLE);
-        sleep_s = 2 * sleep_s < SLEEP_S_MAX ? 2 * sleep_s : SLEEP_S_MAX;
+        sleep_s = fmin(2 * sleep_s, sleep_most_s(serving));
     }
     return 0;
 }

@@ -44,12 +44,13 @@ void comm_post_release(struct comm_post *post)
     *post = (struct comm_post){0};
 }
 
-static MPI_Request *new_request(struct comm_post *post, int peer, bool incoming, int *under_way)
+static MPI_Request *new_request(struct comm_post *post, size_t bytes, int peer, bool incoming,
+                                int *under_way)
 {
     if (post->count == post->room)
         make_room(post, 2 * post->room);
-    post->letters[post->count] =
-        (struct comm_letter){.under_way = under_way, .peer = peer, .incoming = incoming};
+    post->letters[post->count] = (struct comm_letter){
+        .under_way = under_way, .bytes = bytes, .peer = peer, .incoming = incoming};
     ++*under_way;
     return &post->requests[post->count++];
 }
@@ -70,7 +71,7 @@ int comm_post_send(struct comm_post *post, const void *data, size_t bytes, int t
                    int *under_way, struct err *err)
 {
     const struct comm_mpi *const mpi = post->comm->mpi;
-    MPI_Request *const request = new_request(post, to, false, under_way);
+    MPI_Request *const request = new_request(post, bytes, to, false, under_way);
 
     assert(bytes <= INT_MAX && to != post->comm->rank);
     return posted(post, MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, mpi->ranks, request), err);
@@ -80,7 +81,7 @@ int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from
                       int *under_way, struct err *err)
 {
     const struct comm_mpi *const mpi = post->comm->mpi;
-    MPI_Request *const request = new_request(post, from, true, under_way);
+    MPI_Request *const request = new_request(post, bytes, from, true, under_way);
 
     assert(bytes <= INT_MAX && from != post->comm->rank);
     return posted(post, MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, mpi->ranks, request), err);
@@ -132,8 +133,10 @@ int comm_post_test(struct comm_post *post, int *finished, struct err *err)
         const struct comm_letter *const letter = &post->letters[post->done[i]];
 
         --*letter->under_way;
-        if (letter->incoming)
-            post->heard_s[letter->peer] = now;
+        if (!letter->incoming)
+            continue;
+        post->heard_s[letter->peer] = now;
+        post->arrived += letter->bytes;
     }
     compact(post);
     *finished = count;

@@ -10,6 +10,7 @@
 #include <mpi.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct comm;
 struct err;
@@ -17,6 +18,7 @@ struct err;
 /* A message under way. */
 struct comm_letter {
     int *under_way; /* the poster's counter */
+    size_t bytes;
     int peer;
     bool incoming;
 };
@@ -28,7 +30,8 @@ struct comm_post {
     int *done;                   /* scratch of the test */
     MPI_Status *statuses;        /* the same */
     int count, room;
-    double *heard_s; /* (ranks): when a message from each was there, by clock_now_s() */
+    double *heard_s;  /* (ranks): when a message from each was there, by clock_now_s() */
+    uint64_t arrived; /* bytes */
 };
 
 void comm_post_init(struct comm_post *post, struct comm *comm);

@@ -27,6 +27,28 @@ static void ranks_of_one_host_are_numbered_in_its_order(void **state)
     assert_true(comm.host[0] != '\0');
 }
 
+/* What Open MPI says that it will ask the kernel for. */
+static void receive_buffers_are_the_window(void **state)
+{
+    int level = 0, index = -1, count = 0, bytes = 0;
+    MPI_T_cvar_handle handle = NULL;
+    bool known;
+
+    (void)state;
+    MPI_T_init_thread(MPI_THREAD_SERIALIZED, &level);
+    known = MPI_T_cvar_get_index("btl_tcp_rcvbuf", &index) == MPI_SUCCESS &&
+            MPI_T_cvar_handle_alloc(index, NULL, &handle, &count) == MPI_SUCCESS;
+    if (known) {
+        MPI_T_cvar_read(handle, &bytes);
+        MPI_T_cvar_handle_free(&handle);
+    }
+    MPI_T_finalize();
+    if (comm.size > 1 || known) { /* a lone rank need not load what speaks TCP */
+        assert_true(known);
+        assert_int_equal(bytes, COMM_WINDOW_BYTES);
+    }
+}
+
 static void place_takes_hosts_one_after_the_other(void **state)
 {
     static const struct {
@@ -166,6 +188,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_of_one_host_are_numbered_in_its_order),
+        cmocka_unit_test(receive_buffers_are_the_window),
         cmocka_unit_test(place_takes_hosts_one_after_the_other),
         cmocka_unit_test(broadcast_copies_every_byte_for_odd_sizes_and_all_roots),
         cmocka_unit_test(sum_of_integers_is_exact_beyond_doubles),
