@@ -33,14 +33,14 @@ static int answer(struct comm *comm, int rank, struct err *err)
     if (comm_check(
             MPI_Irecv(&question, 1, MPI_BYTE, rank, COMM_TAG_CLOCK, mpi->ranks, &mpi->requests[0]),
             what, err) < 0 ||
-        comm_wait_all(mpi->requests, mpi->done, 1, what, err) < 0)
+        comm_wait_all(comm, 1, what, err) < 0)
         return -1;
     now_s = clock_now_s();
     if (comm_check(
             MPI_Isend(&now_s, 1, MPI_DOUBLE, rank, COMM_TAG_CLOCK, mpi->ranks, &mpi->requests[0]),
             what, err) < 0)
         return -1;
-    return comm_wait_all(mpi->requests, mpi->done, 1, what, err);
+    return comm_wait_all(comm, 1, what, err);
 }
 
 static int ask(struct comm *comm, struct comm_clock_round *round, struct err *err)
@@ -57,7 +57,7 @@ static int ask(struct comm *comm, struct comm_clock_round *round, struct err *er
     if (comm_check(
             MPI_Isend(&question, 1, MPI_BYTE, 0, COMM_TAG_CLOCK, mpi->ranks, &mpi->requests[1]),
             what, err) < 0 ||
-        comm_wait_all(mpi->requests, mpi->done, 2, what, err) < 0)
+        comm_wait_all(comm, 2, what, err) < 0)
         return -1;
     round->received_s = clock_now_s();
     return 0;

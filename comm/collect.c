@@ -20,7 +20,7 @@ static int send(struct comm *comm, int to, const void *data, size_t bytes, struc
                              &mpi->requests[0]),
                    "send bytes", err) < 0)
         return -1;
-    return comm_wait_all(mpi->requests, mpi->done, 1, "send bytes", err);
+    return comm_wait_all(comm, 1, "send bytes", err);
 }
 
 static int receive(struct comm *comm, int from, void *data, size_t bytes, struct err *err)
@@ -31,7 +31,7 @@ static int receive(struct comm *comm, int from, void *data, size_t bytes, struct
                              &mpi->requests[0]),
                    "receive bytes", err) < 0)
         return -1;
-    return comm_wait_all(mpi->requests, mpi->done, 1, "receive bytes", err);
+    return comm_wait_all(comm, 1, "receive bytes", err);
 }
 
 static size_t chunk_of(uint64_t left)

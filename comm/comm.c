@@ -127,8 +127,12 @@ static void spare_a_lone_process(void)
 
 static void narrow_flows(void)
 {
+    const char *const ranks = getenv("OMPI_COMM_WORLD_SIZE"), *const of_host = getenv(
+                                                                  "OMPI_COMM_WORLD_LOCAL_SIZE");
     char bytes[16];
 
+    if (ranks == NULL || of_host == NULL || atoi(ranks) <= 2 * atoi(of_host))
+        return; /* a port has one sender */
     snprintf(bytes, sizeof bytes, "%d", COMM_WINDOW_BYTES);
     setenv("OMPI_MCA_btl_tcp_rcvbuf", bytes, 0);
 }
@@ -151,6 +155,12 @@ int comm_open(struct comm *comm, struct err *err)
         return -1;
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    if (level < MPI_THREAD_SERIALIZED) {
+        comm_close(comm);
+        return err_set(err, ERR_PEER,
+                       "this MPI cannot be called by one thread after another "
+                       "(MPI_THREAD_SERIALIZED), as the exchange does");
+    }
     name_library(comm);
     /* Linux lengthens every sleep by up to 50 us unless told not to: too much beside SLEEP_S_MIN.
      */
@@ -165,11 +175,20 @@ int comm_open(struct comm *comm, struct err *err)
     mpi->names = calloc((size_t)comm->size, sizeof *mpi->names);
     if (mpi->requests == NULL || mpi->done == NULL || mpi->integers == NULL || mpi->names == NULL)
         abort();
-    if (comm_gather(comm, comm->host, sizeof *mpi->names, mpi->names, err) < 0) {
+    if (comm_call_host(comm, NULL, err) < 0) {
         comm_close(comm);
         return -1;
     }
     return 0;
+}
+
+int comm_call_host(struct comm *comm, const char *name, struct err *err)
+{
+    struct comm_mpi *const mpi = comm->mpi;
+
+    if (name != NULL && name[0] != '\0')
+        snprintf(comm->host, sizeof comm->host, "%s", name);
+    return comm_gather(comm, comm->host, sizeof *mpi->names, mpi->names, err);
 }
 
 const char *comm_host_name(const struct comm *comm, int rank)
@@ -230,7 +249,7 @@ int comm_barrier(struct comm *comm, struct err *err)
         return 0;
     if (comm_check(MPI_Ibarrier(mpi->ranks, &mpi->requests[0]), "wait for all ranks", err) < 0)
         return -1;
-    return comm_wait_all(mpi->requests, mpi->done, 1, "wait for all ranks", err);
+    return comm_wait_all(comm, 1, "wait for all ranks", err);
 }
 
 int comm_broadcast(struct comm *comm, void *data, size_t bytes, int root, struct err *err)
@@ -247,7 +266,7 @@ int comm_broadcast(struct comm *comm, void *data, size_t bytes, int root, struct
         if (comm_check(MPI_Ibcast(next, (int)chunk, MPI_BYTE, root, mpi->ranks, &mpi->requests[0]),
                        "broadcast", err) < 0)
             return -1;
-        if (comm_wait_all(mpi->requests, mpi->done, 1, "broadcast", err) < 0)
+        if (comm_wait_all(comm, 1, "broadcast", err) < 0)
             return -1;
         next += chunk;
         bytes -= chunk;
@@ -268,7 +287,7 @@ static int gave_up(const struct comm *comm, int count, struct err *err)
     rank = (comm->rank + (at % 2 == 0 ? comm->size - step : step)) % comm->size;
     return err_set(err, ERR_PEER,
                    "no word from host '%s' (rank %d) for %.0f s: it is dead, frozen or cut off",
-                   comm_host_name(comm, rank), rank, comm->deadline_s);
+                   comm_host_name(comm, rank), rank, comm_patience_s(comm));
 }
 
 int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, struct err *err)
@@ -295,7 +314,7 @@ int comm_gather(struct comm *comm, const void *mine, size_t bytes, void *all, st
                        "gather", err) < 0)
             return -1;
     }
-    rc = comm_wait_for(mpi->requests, mpi->done, count, comm->deadline_s, "gather", err);
+    rc = comm_wait_a_while(comm, count, "gather", err);
     return rc == 1 ? gave_up(comm, count, err) : rc;
 }
 

@@ -14,14 +14,17 @@
 
 struct err;
 
+#define COMM_PATIENCE_S 1800 /* a rank may read an index, or save to a slow S3, meanwhile */
+
 struct comm {
     int rank, size;             /* 0 .. size - 1; the leader is rank 0 */
     int local_rank, local_size; /* among the ranks of this host */
     int hosts;                  /* that there are */
     int *host_of;               /* (size), ascending: the number of each rank's host */
     char host[256];             /* this host's name, as MPI knows it */
-    double deadline_s;          /* the caller's to set: comm_gather and comm_sum_integers give up on
-                                   a rank that lets them wait for longer; 0: never */
+    double deadline_s;          /* the caller's to set: who lets others wait for longer is given up
+                                   (ERR_PEER, where it can be known with its host's name); 0:
+                                   COMM_PATIENCE_S */
     char library[64];           /* "Open MPI v4.1.4" */
     void *mpi;                  /* comm's own */
 };
@@ -31,6 +34,9 @@ struct comm {
  * comm_abort. */
 int comm_open(struct comm *comm, struct err *err);
 
+/** Call this host by a platform's own name; NULL and "" leave it what the kernel says. Collective:
+ * all ranks learn it. ERR_PEER. */
+int comm_call_host(struct comm *comm, const char *name, struct err *err);
 /** The name of a rank's host, for messages; comm's own. */
 const char *comm_host_name(const struct comm *comm, int rank);
 

@@ -45,12 +45,12 @@ int comm_place(const int *host_first, int ranks, int rank);
 /** -1 with err set (ERR_PEER) if `code` is no MPI_SUCCESS; `what` is what was tried. */
 int comm_check(int code, const char *what, struct err *err);
 
-/** Wait for all requests; they become MPI_REQUEST_NULL. done: as many ints of scratch. Polls a few
- * times at once, then with growing sleeps. */
-int comm_wait_all(MPI_Request *requests, int *done, int count, const char *what, struct err *err);
-/** The same for at most so many seconds (0: no limit); 1 when they are over, and what has not come
- * is still under way. */
-int comm_wait_for(MPI_Request *requests, int *done, int count, double seconds, const char *what,
-                  struct err *err);
+/** Wait for the first `count` of comm's requests; they become MPI_REQUEST_NULL. Polls a few times
+ * at once, then with growing sleeps. ERR_PEER, also when nothing came for comm->deadline_s. */
+int comm_wait_all(struct comm *comm, int count, const char *what, struct err *err);
+/** The same, but 1 when nothing came for so long; it is still under way. */
+int comm_wait_a_while(struct comm *comm, int count, const char *what, struct err *err);
+/** How long that is. */
+double comm_patience_s(const struct comm *comm);
 
 #endif

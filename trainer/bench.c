@@ -104,6 +104,16 @@ static void begin_epoch_where_one_ended(struct train_run *run)
     run->position.epoch_step = 0;
 }
 
+/* The last step's sums are waited for as well. */
+static int settle(struct train_run *run, struct err *err)
+{
+    const double waited = run->update.waited_s;
+    const int rc = train_update_settle(run, err);
+
+    run->times.exchange_s += run->update.waited_s - waited;
+    return rc;
+}
+
 static int take_steps(struct train_run *run, int steps, struct err *err)
 {
     for (int i = 0; i < steps; i++) {
@@ -119,7 +129,7 @@ static int take_steps(struct train_run *run, int steps, struct err *err)
             return err_set(err, ERR_STOPPED, "stopped while measuring");
         }
     }
-    return train_update_settle(run, err);
+    return settle(run, err);
 }
 
 /* All ranks have taken their steps (rc). Side by side no rank has heard of another's end before. */

@@ -25,7 +25,8 @@ struct train_options;
  *
  * data is there only where pictures are read. seconds is the wall clock of all ranks together;
  * compute_s, exchange_s and input_s (waiting for pictures) are a rank's, the mean over ranks.
- * exchange_s includes waiting for the slowest; what is left of seconds is the optimizer.
+ * compute_s is the network's and the optimizer's, which works layer by layer in the next forward;
+ * exchange_s includes waiting for the slowest.
  * compute_s_max is that of the rank that computed longest, imbalance how much longer than the mean:
  * 0.1 is a tenth. numerics is what was measured (nn/threads.h).
  *

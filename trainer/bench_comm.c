@@ -21,6 +21,8 @@
 
 #define BYTES_MAX    4e9 /* MPI counts floats in int, and two of such vectors fit few hosts */
 #define NAME_CHARS   80
+#define BF16_OFF     0x1p-6f /* two roundings to 8 bits */
+#define DEADLINE_S   60
 #define IN_A_ROW_S   0.1 /* ranks leave a barrier up to 0.3 ms apart: little beside this */
 #define SUMS_MAX     1000
 #define HOPELESS_S   0.5
@@ -137,7 +139,7 @@ static int sum_by_exchange(struct bench *b, int size, enum filling filling, stru
     const size_t count = floats_of(b, size);
     const unsigned char answer = 0;
 
-    if (comm_exchange_begin(exchange, (uint32_t)b->comm->size, 0, err) < 0)
+    if (comm_exchange_begin(exchange, (uint32_t)b->comm->size, DEADLINE_S, err) < 0)
         return -1;
     fill(comm_exchange_leaf(exchange), count, filling, b->comm->rank);
     comm_exchange_written(exchange);
@@ -162,13 +164,14 @@ static int64_t count_wrong(const struct bench *b, int size, int way)
 {
     const float *const x = way == EXCHANGE ? comm_exchange_sum(b->exchange[size]) : b->x;
     const size_t count = floats_of(b, size);
+    const float off = way == EXCHANGE && b->run.options->wire == COMM_WIRE_BF16 ? BF16_OFF : 0;
     int64_t wrong = 0;
     float ranks_sum = 0;
 
     for (int rank = 0; rank < b->comm->size; rank++)
         ranks_sum += addend(rank, 0);
     for (size_t i = 0; i < count; i++)
-        wrong += x[i] != ranks_sum * addend(0, i);
+        wrong += fabsf(x[i] - ranks_sum * addend(0, i)) > off * x[i];
     return wrong;
 }
 
@@ -368,7 +371,8 @@ static struct comm_exchange_options exchange_of(const struct bench *b, int size)
 {
     return (struct comm_exchange_options){.lanes = (uint32_t)b->comm->size,
                                           .count = floats_of(b, size),
-                                          .bucket_bytes = b->run.options->bucket_bytes};
+                                          .bucket_bytes = b->run.options->bucket_bytes,
+                                          .wire = b->run.options->wire};
 }
 
 static size_t largest(const struct bench *b)

@@ -112,15 +112,6 @@ static int show_memory(const struct train_options *options, struct err *err)
     return 0;
 }
 
-/* A platform's own name for this host says more than what MPI was told by the kernel. */
-static void take_host_name(struct comm *comm)
-{
-    const char *const host = getenv("CONVOY_HOST");
-
-    if (host != NULL && host[0] != '\0')
-        snprintf(comm->host, sizeof comm->host, "%s", host);
-}
-
 static void name_rank(const struct comm *comm)
 {
     snprintf(log_prefix, sizeof log_prefix, "[%d/%d %s]", comm->rank, comm->size, comm->host);
@@ -150,7 +141,11 @@ static int on_ranks(ranks_run *run, void *options)
         tell(err.msg);
         return err_exit_code(err.code);
     }
-    take_host_name(&comm);
+    /* A platform's own name for this host says more than what MPI was told by the kernel. */
+    if (comm_call_host(&comm, getenv("CONVOY_HOST"), &err) < 0) {
+        tell(err.msg);
+        comm_abort(&comm, err_exit_code(err.code));
+    }
     name_rank(&comm);
     if (run(options, &comm, &agreed, &err) < 0) {
         status = err_exit_code(err.code);

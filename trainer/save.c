@@ -173,7 +173,8 @@ bool train_save_is_due(const struct train_run *run)
     const struct train_options *const o = run->options;
     const double since = clock_now_s() - run->saved_s;
 
-    if (o->checkpoint == NULL || (run->saved && run->saved_step == run->position.step))
+    if (run->comm->rank != 0 || o->checkpoint == NULL ||
+        (run->saved && run->saved_step == run->position.step))
         return false;
     if (o->checkpoint_steps > 0)
         return run->position.step >= run->saved_step + o->checkpoint_steps &&

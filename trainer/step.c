@@ -340,10 +340,11 @@ static struct train_agreement sum_of(const struct train_agreement *answers, int 
 static int answer(struct train_run *run, struct work *work, const struct train_agreement *mine,
                   struct train_agreement *all, struct err *err)
 {
-    const double begun = clock_now_s();
+    double begun;
 
     if (begin_exchange(run, work, err) < 0)
         return -1;
+    begun = clock_now_s();
     comm_exchange_give_up(run->exchange);
     if (comm_exchange_gather(run->exchange, mine, sizeof *mine, run->answers, err) < 0)
         return -1;
@@ -371,11 +372,11 @@ static int agree(struct train_run *run, struct work *work, int rc, struct train_
         .nonfinite = work->score.nonfinite,
         .stop = train_stop_asked != 0,
         .dropped = rc == 1,
-        .failed =
-            rc<0, .empty = work->empty, .busy_us = microseconds(times->input_s + times->compute_s),
-               .batch_us = work->batches> 0
-                ? microseconds(times->compute_s / work->batches)
-                : 0};
+        .failed = (rc < 0),
+        .empty = work->empty,
+        .busy_us = microseconds(times->input_s + times->compute_s),
+        .batch_us = (work->batches > 0) ? microseconds(times->compute_s / work->batches) : 0,
+    };
     struct err other = {0};
 
     if (work->failed) /* the exchange itself: there is nobody to tell */

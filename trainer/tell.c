@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "comm/exchange.h"
 #include "trainer/report/tables.h"
 #include "trainer/straggler.h"
 #include "trainer/tally.h"
@@ -23,8 +24,10 @@ int train_tell_classes(struct train_run *run, struct train_tally *tally, const c
         return 0;
     tables = train_tally_tables(tally, run->dataset.train.class_names);
     buf_printf(&folder, "%s/%s", run->options->report, split);
+    comm_exchange_elsewhere(run->exchange, true);
     if (report_tables_write(&tables, buf_text(&folder), &failure) < 0)
         log_warn("%s", failure.msg);
+    comm_exchange_elsewhere(run->exchange, false);
     buf_release(&folder);
     buf_release(&run->worst);
     report_tables_worst(&tables, TRAIN_WORST_LINES, &run->worst);

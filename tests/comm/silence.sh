@@ -30,4 +30,17 @@ for hosts in 1 3; do
     said=$(run all $hosts)
     expect $? -eq 0
 done
+when="all in a gather"
+said=$(run "$when" 1)
+expect $? -eq 0
+for when in barrier broadcast gather; do
+    case $when in
+    barrier) line="cannot wait for all ranks: no word from another rank" ;;
+    broadcast) line="cannot broadcast: no word from another rank" ;;
+    gather) line="cannot sum 1 integers: no word from host '.*' (rank 2)" ;;
+    esac
+    said=$(run $when 1)
+    expect $? -eq 3
+    expect "$(echo "$said" | grep -c "^after [123]\.[0-9] s: $line for 2 s: it is dead, frozen or cut off")" -ge 1
+done
 exit $failed

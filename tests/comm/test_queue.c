@@ -20,6 +20,7 @@
 /* A vector that the computing thread fills and the other one doubles, bucket by bucket, the last
  * first: who touches it when is the queue's business alone. */
 static float vector[FLOATS];
+static int spoken;
 static float word; /* what the ranks tell each other */
 
 static int end_of(int bucket)
@@ -111,6 +112,46 @@ static void steps_pass_between_two_threads(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* Speaks whenever it may, and then alone uses what is the computing thread's otherwise. */
+static void *speak(void *context)
+{
+    struct comm_queue *const queue = context;
+    struct comm_wishes seen = {0};
+
+    while (!seen.closing) {
+        seen = comm_queue_sleep(queue, &seen, 1e-5);
+        if (!comm_queue_speak(queue))
+            continue;
+        word += 1;
+        spoken++;
+        comm_queue_spoken(queue);
+    }
+    return NULL;
+}
+
+static void one_thread_at_a_time_speaks_between_steps(void **state)
+{
+    struct comm_queue queue;
+    pthread_t thread;
+    int turns = 0, said;
+
+    (void)state;
+    comm_queue_init(&queue, BUCKETS);
+    word = 0;
+    assert_int_equal(pthread_create(&thread, NULL, speak, &queue), 0);
+    do {
+        comm_queue_doing(&queue, COMM_WAITS);
+        clock_sleep_s(turns % 3 * 1e-5);
+        comm_queue_doing(&queue, COMM_COMPUTES);
+        word += 1;
+        said = spoken;
+    } while (++turns < STEPS || said == 0);
+    comm_queue_close(&queue);
+    pthread_join(thread, NULL);
+    comm_queue_release(&queue);
+    assert_true(word == (float)(turns + said));
+}
+
 static void *fail_late(void *context)
 {
     struct err err = {0};
@@ -165,6 +206,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_pass_between_two_threads),
+        cmocka_unit_test(one_thread_at_a_time_speaks_between_steps),
         cmocka_unit_test(a_failure_ends_every_wait),
         cmocka_unit_test(a_sleep_ends_by_itself_and_not_for_a_micro_batch),
     };

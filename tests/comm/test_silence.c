@@ -1,7 +1,8 @@
 /* tests/comm/test_silence.c -- WHEN RANKS_OF_HOST DEADLINE: the last rank freezes in the middle of
  * an exchange; the others name it and leave with status 3. "any": at a moment of many small steps
  * that is a matter of chance. "all": every rank freezes, for longer than the deadline, and nobody
- * is given up. See silence.sh. */
+ * is given up. "barrier", "broadcast", "gather", "all in a gather": the same without an exchange.
+ * See silence.sh. */
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -79,15 +80,63 @@ static int run_step(struct comm_exchange *exchange, const char *when, double dea
     return comm_exchange_settle(exchange, err);
 }
 
+/* Somebody else stops this process when some of the deadline is over. */
+static void be_stopped_meanwhile(void)
+{
+    const pid_t sleeper = getpid();
+
+    if (fork() != 0)
+        return;
+    clock_sleep_s(0.3);
+    kill(sleeper, SIGSTOP);
+    clock_sleep_s(WAKE_S);
+    kill(sleeper, SIGCONT);
+    _exit(0);
+}
+
+/* Without an exchange. 1: not one of these. */
+static int meet(const char *how, double deadline_s, struct err *err)
+{
+    const bool last = comm.rank == comm.size - 1, all = strcmp(how, "all in a gather") == 0;
+    int64_t one = 1;
+
+    if (!all && strcmp(how, "barrier") != 0 && strcmp(how, "broadcast") != 0 &&
+        strcmp(how, "gather") != 0)
+        return 1;
+    comm.deadline_s = deadline_s;
+    if (all)
+        be_stopped_meanwhile();
+    if (last && all)
+        clock_sleep_s(WAKE_S + 0.6 * deadline_s);
+    else if (last)
+        raise(SIGSTOP);
+    if (strcmp(how, "barrier") == 0)
+        return comm_barrier(&comm, err);
+    if (strcmp(how, "broadcast") == 0)
+        return comm_broadcast(&comm, &one, sizeof one, comm.size - 1, err);
+    return comm_sum_integers(&comm, &one, 1, err);
+}
+
 int main(int argc, char **argv)
 {
+    const double begun_s = clock_now_s();
     struct comm_exchange_options options = {.bucket_bytes = 4u << 20};
     struct comm_exchange *exchange;
     struct err err = {0};
     bool any;
+    int rc;
 
     if (argc != 4 || comm_open(&comm, &err) < 0)
         return 1;
+    rc = meet(argv[1], atof(argv[3]), &err);
+    if (rc < 0) {
+        fprintf(stderr, "after %.1f s: %s\n", clock_now_s() - begun_s, err.msg);
+        comm_abort(&comm, 3);
+    }
+    if (rc == 0) {
+        comm_close(&comm);
+        return 0;
+    }
     any = strcmp(argv[1], "any") == 0;
     options.count = count = any ? COUNT_SMALL : COUNT;
     if (any && comm.rank == comm.size - 1)

@@ -60,12 +60,14 @@ class Deadline(Job):
                 os.remove(self.path("report", "metrics.jsonl"))
 
     def test_frozen_rank_under_a_foreign_mpirun(self):
+        """It is called what the platform calls its host."""
+        self.env = dict(self.env, CONVOY_HOST="algo-7")
         process = self.start(*self.foreign(2, *self.long()))
         self.stepped()
         begun = self.frozen(process, 2, 1)
         self.assertEqual(self.wait(process), 3, self.err)
         self.assertLess(time.monotonic() - begun, TIMEOUT_S + LEAVE_S)
-        self.assertIn("(rank 1)", self.err)
+        self.assertIn("from host 'algo-7' (rank 1)", self.err)
 
     def test_job_goes_on_where_restarts_are_allowed(self):
         words = self.options(data=self.large, val=os.path.join(self.data, "val"), train=os.path.join(self.large, "train"),

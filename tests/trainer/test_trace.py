@@ -59,6 +59,14 @@ class Trace(Job):
         if trace is not None:
             self.read(trace)
 
+    def test_only_the_rank_that_saves_waits_for_a_saved_steps_sums(self):
+        """The others wait layer by layer, in the next forward: so on rank 1 a forward comes before each step settles."""
+        self.trained(checkpoint_every=1, epochs=1, global_batch=8, micro_batch=4)
+        self.assertGreater(len(self.spans(0, name="checkpoint")), 2)
+        spans = sorted(self.spans(1, name="agreement") + self.spans(1, name="settle") + self.spans(1, name="fc"), key=lambda s: s["begin"])
+        order = "".join({"agreement": "a", "settle": "s", "fc": "f"}[s["name"]] for s in spans)
+        self.assertRegex(order, r"^(fsfa){4}ss?")  # the fourth is the epoch's last; what follows is the evaluation's
+
     # --- what is in it ---
 
     def test_every_layer_of_every_micro_batch_on_one_clock(self):
