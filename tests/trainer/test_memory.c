@@ -182,7 +182,7 @@ static void a_benchmark_neither_saves_nor_reads_ahead(void **state)
     options.train = NULL;
 }
 
-/* Two hosts with a micro-batch each: of four buckets under way two parts of half a bucket. */
+/* Two hosts with a micro-batch each: each of 16 buckets under way has room for two parts of half a bucket. */
 static void several_ranks_exchange_gradients(void **state)
 {
     struct train_memory_job job = job_of("resnet20", 32, BATCH / 2);
