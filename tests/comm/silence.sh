@@ -3,6 +3,14 @@
 # a line names the frozen rank, within a second more (two on a busy machine), and the job ends with status 3.
 failed=0
 
+# Open MPI 4.1.4's mpirun may itself crash at its very end, in PMIx_server_finalize, when several ranks abort at once.
+status() {
+    case "$2" in
+    *PMIx_server_finalize*) echo 3 ;;
+    *) echo "$1" ;;
+    esac
+}
+
 run() { # WHEN RANKS_OF_HOST
     timeout 60 "$mpirun" --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 -n 3 "$program" "$1" "$2" 1.5 2>&1
 }
@@ -19,7 +27,7 @@ program=$2
 for when in computing backward answered any any; do
     for hosts in 1 2 3; do
         said=$(run $when $hosts)
-        expect $? -eq 3
+        expect "$(status $? "$said")" -eq 3
         lines=$(echo "$said" | grep -c "^after [123]\.[0-9] s: .*no sign of progress from host '.*' (rank 2) for [12] s (--step-timeout)")
         expect "$lines" -ge 1
         expect "$(echo "$said" | grep -c '^after ')" -eq "$lines"
@@ -40,7 +48,7 @@ for when in barrier broadcast gather; do
     gather) line="cannot sum 1 integers: no word from host '.*' (rank 2)" ;;
     esac
     said=$(run $when 1)
-    expect $? -eq 3
+    expect "$(status $? "$said")" -eq 3
     expect "$(echo "$said" | grep -c "^after [123]\.[0-9] s: $line for 2 s: it is dead, frozen or cut off")" -ge 1
 done
 exit $failed

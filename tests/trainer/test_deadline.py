@@ -53,8 +53,10 @@ class Deadline(Job):
                 begun = self.frozen(process, ranks, victim)
                 self.assertEqual(self.wait(process), 3, self.err)
                 self.assertLess(time.monotonic() - begun, TIMEOUT_S + LEAVE_S)
-                errors = {line.split("error: ", 1)[1] for line in self.err.splitlines() if "error: " in line}
-                self.assertEqual(len(errors), 1, self.err)  # several ranks may come to say it before the job ends
+                # Several ranks may come to say it; the frozen one, which mpirun wakes to end it, may miss the others by then.
+                errors = {line.split("error: ", 1)[1] for line in self.err.splitlines()
+                          if "error: " in line and not line.startswith(f"[{victim}/")}
+                self.assertEqual(len(errors), 1, self.err)
                 self.assertRegex(errors.pop(), rf"no sign of progress from host '{os.uname().nodename}' \(rank {victim}\) "
                                  r"for [23] s \(--step-timeout\): it is dead, frozen or cut off$")
                 os.remove(self.path("report", "metrics.jsonl"))
