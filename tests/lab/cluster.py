@@ -88,13 +88,14 @@ class Container:
 
 
 class Cluster:
-    """algo-1 .. algo-N of a lab of their own. share: folders that every host has to see, though they lie in /tmp."""
+    """algo-1 .. algo-N of a lab of their own. share: folders that every host has to see, though they lie in /tmp.
+    link: options of `hosts up` for the links."""
 
-    def __init__(self, count, sshd=True, share=(), lab=None, net=None, cpus="pin"):
+    def __init__(self, count, sshd=True, share=(), lab=None, net=None, cpus="pin", link=()):
         self.names = [f"algo-{i + 1}" for i in range(count)]
         self._env = {**os.environ, "HOSTS_LAB": lab or f"cluster-{os.getpid()}",
                      "HOSTS_NET": net or f"10.{100 + os.getpid() % 100}.{os.getpid() // 100 % 250}"}
-        self._up = ["up", str(count), "--sshd", "yes" if sshd else "no", "--cpus", cpus]
+        self._up = ["up", str(count), "--sshd", "yes" if sshd else "no", "--cpus", cpus, *link]
         for folder in {HERE, *share}:  # the hosts have a /tmp and a /run of their own
             if folder.startswith(("/tmp/", "/run/")):
                 self._up += ["--share", folder]

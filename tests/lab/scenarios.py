@@ -7,7 +7,8 @@
     mpirun      `mpirun -np 2 convoy train`, everything in S3
     kill        two SageMaker hosts lose power after a checkpoint; one host goes on from S3
     term        SIGTERM to both containers: committed and gone in under 90 s; a second job of the same name goes on
-    all         the six of them
+    loss        three hosts over ssh, from local files, with links of 2 ms and 1 % of packets lost
+    all         the seven of them
 
 Each compares its weights' sha256 with that of one host that trained from local files, without S3. With --root DIR, the
 files of an image (launcher/container/build --rootfs DIR), every host is a container of that image (ssh: the image's programs
@@ -164,8 +165,8 @@ class Lab:
     def is_last(self, step):
         return self.options.steps is not None and step >= self.options.steps
 
-    def cluster(self, count, sshd):
-        return cluster.Cluster(count, sshd=sshd, share=[self.folder, self.root, os.path.dirname(self.convoy)])
+    def cluster(self, count, sshd, link=()):
+        return cluster.Cluster(count, sshd=sshd, link=link, share=[self.folder, self.root, os.path.dirname(self.convoy)])
 
     # A SageMaker job of several hosts
 
@@ -358,8 +359,19 @@ def scenario_mpirun(lab):
     check(lab.steps_saved(prefix), f"checkpoints of steps {lab.steps_saved(prefix)} are in {prefix}")
 
 
+def scenario_loss(lab):
+    with lab.cluster(3, sshd=True, link=("--rate", "1gbit", "--delay", "2ms", "--loss", "1%")) as hosts:
+        words = [lab.convoy, "train", "--hosts", ",".join(hosts.names),
+                 *lab.words(train=f"{lab.data}/train", val=f"{lab.data}/{lab.val}", report=f"{lab.folder}/loss-report",
+                            model_dir=f"{lab.folder}/loss-model")]
+        say(f"  algo-1 $ {' '.join(words)}")
+        job = hosts.start("algo-1", words, {}, "/", lab.folder, "loss")
+        lab.wait_for_all({"algo-1": job}, 0)
+        lab.check_sha256(job.stdout(), "three hosts with links that lose packets")
+
+
 SCENARIOS = {"single": scenario_single, "sagemaker": scenario_sagemaker, "ssh": scenario_ssh, "mpirun": scenario_mpirun,
-             "kill": scenario_kill, "term": scenario_term}
+             "kill": scenario_kill, "term": scenario_term, "loss": scenario_loss}
 
 
 def count_or(word):
