@@ -111,11 +111,12 @@ class Deadline(Job):
         self.assertEqual(self.wait(process), 0, self.err)
 
     def test_micro_batches_may_take_longer_than_the_timeout_in_sum(self):
-        """Each micro-batch is a sign of progress: 24 of them on a rank last longer than the second that is given."""
-        process = self.launched(2, *self.options(step_timeout="1s", model="resnet18", image_size=112, micro_batch=2,
-                                                 global_batch=96, data=self.large, max_steps=2))
+        """Each micro-batch is a sign of progress: 48 of them on a rank last longer than what is given, and each much shorter,
+        even with sanitizers on a busy machine. (Where a core is so quick that all take less than that, nothing is shown.)"""
+        process = self.launched(2, *self.options(step_timeout="3s", model="resnet18", image_size=160, micro_batch=2,
+                                                 global_batch=192, data=self.large, max_steps=1))
         self.assertEqual(self.wait(process), 0, self.err)
-        self.assertGreater(max(event["compute_s"] for event in self.events("step")), 0.2)
+        self.assertGreater(max(event["compute_s"] for event in self.events("step")), 1)
 
     # --- what is said of the pace ---
 
