@@ -125,14 +125,15 @@ static void spare_a_lone_process(void)
     setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
 }
 
+/* With two hosts a port has one sender. */
 static void narrow_flows(void)
 {
-    const char *const ranks = getenv("OMPI_COMM_WORLD_SIZE"), *const of_host = getenv(
-                                                                  "OMPI_COMM_WORLD_LOCAL_SIZE");
+    const char *const ranks = getenv("OMPI_COMM_WORLD_SIZE");
+    const char *const of_host = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
     char bytes[16];
 
     if (ranks == NULL || of_host == NULL || atoi(ranks) <= 2 * atoi(of_host))
-        return; /* a port has one sender */
+        return;
     snprintf(bytes, sizeof bytes, "%d", COMM_WINDOW_BYTES);
     setenv("OMPI_MCA_btl_tcp_rcvbuf", bytes, 0);
 }

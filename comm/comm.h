@@ -21,7 +21,7 @@ struct comm {
     int local_rank, local_size; /* among the ranks of this host */
     int hosts;                  /* that there are */
     int *host_of;               /* (size), ascending: the number of each rank's host */
-    char host[256];             /* this host's name, as MPI knows it */
+    char host[256];             /* this host's name: MPI's, or what comm_call_host said */
     double deadline_s;          /* the caller's to set: who lets others wait for longer is given up
                                    (ERR_PEER, where it can be known with its host's name); 0:
                                    COMM_PATIENCE_S */

@@ -21,8 +21,8 @@
 #include "comm/wait.h"
 
 /* With messages under way the thread looks again after a sleep that grows while nothing happens: a
- * core that computing uses is only borrowed. Without any it waits for the computing thread, and
- * looks now and then whether another rank gave a sign of life. */
+ * core that computing uses is only borrowed. Quick links shorten it. Without any it waits for the
+ * computing thread, and looks now and then whether another rank gave a sign of life. */
 #define SLEEP_S_MIN       20e-6
 #define SLEEP_S_MAX       500e-6
 #define RATE_S            20e-3 /* over which bytes per second are looked at */

@@ -24,9 +24,9 @@ struct comm_mpi {
     char (*names)[COMM_HOST_CHARS]; /* (size) each rank's host */
 };
 
-/* What a TCP flow between two ranks may have on its way. Every rank sends to all others at once:
- * with windows as the kernel lets them grow two senders fill the queue before a receiver's port,
- * and packets are lost there while another port stands idle. */
+/* What a TCP flow between two ranks may have on its way with three hosts and more. Every rank sends
+ * to all others at once: with windows as the kernel lets them grow two senders fill the queue
+ * before a receiver's port, and packets are lost there while another port stands idle. */
 #define COMM_WINDOW_BYTES (192 * 1024)
 
 enum comm_tag {

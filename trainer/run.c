@@ -438,8 +438,7 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     rc = run_all(run, err);
     report_progress_end(&run->progress);
     if (rc < 0 && err->code == ERR_PEER && !run->agreed)
-        return rc; /* to be told at once, while threads still use the run: a release waits for them
-                    */
+        return rc; /* to be told at once; its threads use the run until the process ends */
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run->position.epoch, options->epochs);

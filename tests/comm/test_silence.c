@@ -24,17 +24,19 @@
 static struct comm comm;
 static size_t count = COUNT;
 
-/* A process that is stopped cannot wake itself. */
-static void stand_still_for_a_while(void)
+/* A process that is stopped cannot wake itself: somebody else stops it so much later, and wakes it.
+ */
+static void be_stopped_after(double seconds)
 {
     const pid_t sleeper = getpid();
 
-    if (fork() == 0) {
-        clock_sleep_s(WAKE_S);
-        kill(sleeper, SIGCONT);
-        _exit(0);
-    }
-    raise(SIGSTOP);
+    if (fork() != 0)
+        return;
+    clock_sleep_s(seconds);
+    kill(sleeper, SIGSTOP);
+    clock_sleep_s(WAKE_S);
+    kill(sleeper, SIGCONT);
+    _exit(0);
 }
 
 static void freeze(int number)
@@ -64,7 +66,7 @@ static int run_step(struct comm_exchange *exchange, const char *when, double dea
     if (last && strcmp(when, "computing") == 0)
         raise(SIGSTOP);
     if (strcmp(when, "all") == 0)
-        stand_still_for_a_while();
+        be_stopped_after(0);
     x = comm_exchange_leaf(exchange);
     memset(x, 0, count * sizeof *x);
     if (last && strcmp(when, "backward") == 0) {
@@ -80,20 +82,6 @@ static int run_step(struct comm_exchange *exchange, const char *when, double dea
     return comm_exchange_settle(exchange, err);
 }
 
-/* Somebody else stops this process when some of the deadline is over. */
-static void be_stopped_meanwhile(void)
-{
-    const pid_t sleeper = getpid();
-
-    if (fork() != 0)
-        return;
-    clock_sleep_s(0.3);
-    kill(sleeper, SIGSTOP);
-    clock_sleep_s(WAKE_S);
-    kill(sleeper, SIGCONT);
-    _exit(0);
-}
-
 /* Without an exchange. 1: not one of these. */
 static int meet(const char *how, double deadline_s, struct err *err)
 {
@@ -105,7 +93,7 @@ static int meet(const char *how, double deadline_s, struct err *err)
         return 1;
     comm.deadline_s = deadline_s;
     if (all)
-        be_stopped_meanwhile();
+        be_stopped_after(0.3);
     if (last && all)
         clock_sleep_s(WAKE_S + 0.6 * deadline_s);
     else if (last)

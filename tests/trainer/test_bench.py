@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from job import CONVOY, Job, main, ranks_of, wait_until
+from job import BIN, CONVOY, Job, main, ranks_of, wait_until
 
 FIGURES = {"event": str, "model": str, "image_size": int, "ranks": int, "threads": int, "micro_batch": int,
            "global_batch": int, "exchange": bool, "steps": int, "images": int, "seconds": float, "images_per_s": float,
@@ -124,6 +124,12 @@ class Bench(Job):
 
     def test_sums_on_more_ranks_than_a_step_has_micro_batches(self):
         self.assertEqual(self.sums(3, "1kB", "--global-batch=2", "--bench-rounds=1")[0]["ranks"], 3)
+
+    def test_sums_between_hosts_can_be_rounded(self):
+        """They are within what bf16 keeps, and not exact: the run checks it (apart.c makes hosts of the ranks)."""
+        self.env["LD_PRELOAD"] = os.path.join(BIN, "libapart.so")
+        setting, _ = self.sums(2, "64kB", "--wire-dtype=bf16", "--bench-rounds=1")
+        self.assertEqual(setting["ranks"], 2)
 
     def test_sums_can_be_traced(self):
         self.assertEqual(self.convoy(2, "--bench-comm=1MB", "--bench-rounds=1", f"--trace={self.path('trace.json')}"), 0,

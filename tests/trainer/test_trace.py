@@ -63,8 +63,9 @@ class Trace(Job):
         """The others wait layer by layer, in the next forward: so on rank 1 a forward comes before each step settles."""
         self.trained(checkpoint_every=1, epochs=1, global_batch=8, micro_batch=4)
         self.assertGreater(len(self.spans(0, name="checkpoint")), 2)
-        spans = sorted(self.spans(1, name="agreement") + self.spans(1, name="settle") + self.spans(1, name="fc"), key=lambda s: s["begin"])
-        order = "".join({"agreement": "a", "settle": "s", "fc": "f"}[s["name"]] for s in spans)
+        letters = {"agreement": "a", "settle": "s", "fc": "f"}
+        spans = [span for name in letters for span in self.spans(1, name=name)]
+        order = "".join(letters[span["name"]] for span in sorted(spans, key=lambda span: span["begin"]))
         self.assertRegex(order, r"^(fsfa){4}ss?")  # the fourth is the epoch's last; what follows is the evaluation's
 
     # --- what is in it ---
