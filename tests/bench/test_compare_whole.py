@@ -21,7 +21,7 @@ me = os.path.basename(__file__)
 def option(name): return words[words.index(name) + 1] if name in words else None
 with open(os.path.join(here, "runs"), "a") as runs:
     runs.write(json.dumps({"me": me, "words": words, "isa": os.environ.get("CONVOY_ISA" if me == "convoy" else
-               "ONEDNN_MAX_CPU_ISA"), "tuned": "MALLOC_TRIM_THRESHOLD_" in os.environ}) + "\\n")
+               "ONEDNN_MAX_CPU_ISA"), "tuned": "MALLOC_TRIM_THRESHOLD_" in os.environ, "preload": os.environ.get("LD_PRELOAD")}) + "\\n")
 with open(os.path.join(here, "figures")) as file:
     figures = json.load(file)
 if "about" in words:
@@ -35,7 +35,8 @@ elif me == "convoy":
     os.makedirs(option("--model-dir"), exist_ok=True)
     with open(os.path.join(option("--model-dir"), "model.safetensors"), "w") as file:
         file.write(option("--model"))
-    accuracy = figures[me][option("--seed") or "first"]
+    wire = option("--wire-dtype") or ""
+    accuracy = figures[wire or me][option("--seed") or "first"]
     less, epochs = figures.get("less", {}), int(option("--epochs"))
     for epoch in range(epochs - less.get("epochs", 0)):
         print(f"Epoch[{epoch}] Train-accuracy=0.250000\\nEpoch[{epoch}] Train-loss={1 / (epoch + 1):.6f}")
@@ -47,7 +48,7 @@ elif me == "convoy":
             file.write(json.dumps({"event": "end", "left_out": less.get("left_out", 0)}) + "\\n")
     if "--test" in words:
         print(("" if "test" in less else "Testing Loss: 0.500000\\n") + f"Testing Accuracy: {accuracy:.6f}")
-    print("weights sha256=abc")
+    print("weights sha256=abc" + ("" if "wire" in less else wire))
 else:
     workers, count = option("--workers"), int(option("--count") or 0)
     time.sleep(figures.get("slow", {}).get(workers, 0) * count + figures.get("start", {}).get(workers, 0))
@@ -103,6 +104,22 @@ class CompareAccuracy(Whole):
         self.assertEqual(self.compare("--row=5", "--seeds=1,2"), 1)
         self.assertEqual(self.compare("--row=5", "--seeds=1"), 1)
         self.assertRegex(self.verdicts()[0], r"difference -1\.00 points, no error from one seed; .*: cannot tell$")
+
+    def test_bf16_is_set_beside_fp32(self):
+        figures = {"bf16": {"1": 0.80, "2": 0.82}, "fp32": {"1": 0.81, "2": 0.85}}
+        self.assertEqual(self.compare("--row=6", "--seeds=1,2", figures=figures), 0, self.err)
+        self.assertEqual(self.verdicts(), ["row 6: CIFAR-10, ResNet-20, two hosts: bf16 81.00 %, fp32 83.00 %: difference -2.00 "
+                                           "points, standard error 2.24; bar at most 2 standard errors below: reached"])
+        for run, wire in zip(self.runs(), ("bf16", "fp32", "bf16", "fp32")):
+            words = " ".join(run["words"])
+            self.assertIn(f"--ranks-per-host 2 --wire-dtype {wire}", words)
+            self.assertIn("--global-batch 128 --micro-batch 64", words)
+            self.assertEqual(run["preload"], self.path("libapart.so"))
+
+    def test_bf16_that_rounds_nothing_fails(self):
+        figures = {"bf16": {"1": 0.8}, "fp32": {"1": 0.8}, "less": {"wire": 1}}
+        self.assertEqual(self.compare("--row=6", "--seeds=1", figures=figures), 1)
+        self.assertRegex(self.err.splitlines()[-1], r"^compare_accuracy: row 6, seed 1: .*: nothing was rounded")
 
     def test_a_run_without_a_result_fails(self):
         self.assertEqual(self.compare("--row=4", "--seeds=1", figures={**self.FIGURES, "less": {"test": 1}}), 1)
