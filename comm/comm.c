@@ -14,7 +14,8 @@
 #include "comm/wait.h"
 
 #define GATHER_BYTES_MAX 4096
-#define ABORT_S          10 /* for which an end that was asked for is waited for */
+#define HEADER_BYTES     4096 /* room for what Open MPI puts before a message; it needs less */
+#define ABORT_S          10   /* for which an end that was asked for is waited for */
 #define BROADCAST_BYTES_CHUNK                                                                      \
     ((size_t)16 << 20) /* MPI counts in int; the library pipelines within a chunk */
 
@@ -125,17 +126,30 @@ static void spare_a_lone_process(void)
     setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
 }
 
+/* What Open MPI reads of the environment when it starts; what a person has set stays. */
+static void set_number(const char *name, int value)
+{
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", value);
+    setenv(name, text, 0);
+}
+
+static void send_segments_whole(void)
+{
+    set_number("OMPI_MCA_btl_tcp_eager_limit", COMM_SEGMENT_BYTES + HEADER_BYTES);
+    set_number("OMPI_MCA_btl_tcp_max_send_size", COMM_SEGMENT_BYTES + HEADER_BYTES);
+}
+
 /* With two hosts a port has one sender. */
 static void narrow_flows(void)
 {
     const char *const ranks = getenv("OMPI_COMM_WORLD_SIZE");
     const char *const of_host = getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
-    char bytes[16];
 
     if (ranks == NULL || of_host == NULL || atoi(ranks) <= 2 * atoi(of_host))
         return;
-    snprintf(bytes, sizeof bytes, "%d", COMM_WINDOW_BYTES);
-    setenv("OMPI_MCA_btl_tcp_rcvbuf", bytes, 0);
+    set_number("OMPI_MCA_btl_tcp_rcvbuf", COMM_WINDOW_BYTES);
 }
 
 int comm_open(struct comm *comm, struct err *err)
@@ -147,6 +161,7 @@ int comm_open(struct comm *comm, struct err *err)
         abort();
     spare_a_lone_process();
     narrow_flows();
+    send_segments_whole();
     *comm = (struct comm){.mpi = mpi};
     mpi->ranks = MPI_COMM_NULL;
     if (comm_check(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level), "start MPI", err) <

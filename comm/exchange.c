@@ -25,6 +25,7 @@
  * computing thread, and looks now and then whether another rank gave a sign of life. */
 #define SLEEP_S_MIN       20e-6
 #define SLEEP_S_MAX       500e-6
+#define SLEEP_GROWTH      4     /* from the first sleep after something happened to the longest */
 #define RATE_S            20e-3 /* over which bytes per second are looked at */
 #define SLEEP_S_IDLE      10e-3
 #define SLEEP_S_REST      0.1
@@ -340,7 +341,7 @@ static int serve_step(struct comm_exchange *exchange, struct serving *serving, s
             return 0;
         }
         if (moved)
-            sleep_s = SLEEP_S_MIN;
+            sleep_s = fmax(SLEEP_S_MIN, sleep_most_s(serving) / SLEEP_GROWTH);
         serving->seen = comm_queue_sleep(
             &exchange->queue, &serving->seen,
             comm_traffic_is_busy(&exchange->traffic) || serving->answered ? sleep_s : SLEEP_S_IDLE);

@@ -16,7 +16,8 @@
  *
  * Several buckets are under way at a time. Rank 0 says in which order they set out: of those that
  * are final there the last one, whose sums the next forward needs first. A rank begins them in that
- * order, so that no two wait for each other.
+ * order, and asks for what others send of a bucket as soon as it has begun it: so no two wait for
+ * each other, though messages set out by urgency, the last bucket's first (comm/outbox.h).
  *
  * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
  */
@@ -30,6 +31,7 @@
 
 #include "comm/buckets.h"
 #include "comm/layout.h"
+#include "comm/outbox.h"
 #include "comm/pieces.h"
 #include "comm/wire.h"
 
@@ -70,6 +72,7 @@ struct comm_traffic {
     int ordered, begun, through;
     int next_order, order_under_way; /* other ranks: what rank 0 says next */
     struct comm_slot *slots;
+    struct comm_outbox parts, sums; /* sums wait for parts, and parts for nothing: so two */
 };
 
 /* What a traffic is made of; all of it stays the caller's. */

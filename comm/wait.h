@@ -29,6 +29,11 @@ struct comm_mpi {
  * before a receiver's port, and packets are lost there while another port stands idle. */
 #define COMM_WINDOW_BYTES (192 * 1024)
 
+/* A vector travels in segments of so many bytes. Open MPI sends them whole, without a question
+ * first, as its limit for that is set a little higher. Less cost more of a core, more come later
+ * between others. */
+#define COMM_SEGMENT_BYTES (256 * 1024)
+
 enum comm_tag {
     COMM_TAG_GATHER,
     COMM_TAG_CLOCK,

@@ -27,26 +27,46 @@ static void ranks_of_one_host_are_numbered_in_its_order(void **state)
     assert_true(comm.host[0] != '\0');
 }
 
-/* What Open MPI says that it will ask the kernel for, with three hosts and more. */
-static void receive_buffers_are_the_window(void **state)
+/* What Open MPI says that a setting is, an int or a size_t; -1: not known, as a lone rank need not
+ * load what speaks TCP. */
+static int64_t setting(const char *name)
 {
     int level = 0, index = -1, count = 0, bytes = 0;
+    unsigned char raw[64] = {0};
     MPI_T_cvar_handle handle = NULL;
-    bool known;
+    MPI_Datatype type = MPI_INT;
+    int64_t value = -1;
 
-    (void)state;
     MPI_T_init_thread(MPI_THREAD_SERIALIZED, &level);
-    known = MPI_T_cvar_get_index("btl_tcp_rcvbuf", &index) == MPI_SUCCESS &&
-            MPI_T_cvar_handle_alloc(index, NULL, &handle, &count) == MPI_SUCCESS;
-    if (known) {
-        MPI_T_cvar_read(handle, &bytes);
+    if (MPI_T_cvar_get_index(name, &index) == MPI_SUCCESS &&
+        MPI_T_cvar_handle_alloc(index, NULL, &handle, &count) == MPI_SUCCESS) {
+        MPI_T_cvar_get_info(index, NULL, NULL, &level, &type, NULL, NULL, NULL, &level, &level);
+        MPI_Type_size(type, &bytes);
+        MPI_T_cvar_read(handle, raw);
+        value = 0;
+        memcpy(&value, raw, (size_t)bytes); /* little-endian, as all that Convoy runs on */
         MPI_T_cvar_handle_free(&handle);
     }
     MPI_T_finalize();
-    if (comm.size > 1 || known) { /* a lone rank need not load what speaks TCP */
-        assert_true(known);
-        assert_int_equal(bytes, comm.size > 2 ? COMM_WINDOW_BYTES : 0);
-    }
+    return value;
+}
+
+static void receive_buffers_are_the_window_with_three_hosts_and_more(void **state)
+{
+    (void)state;
+    if (comm.size > 1)
+        assert_int_equal(setting("btl_tcp_rcvbuf"), comm.size > 2 ? COMM_WINDOW_BYTES : 0);
+}
+
+static void segments_are_sent_without_a_question(void **state)
+{
+    const int most = COMM_SEGMENT_BYTES + 8192;
+
+    (void)state;
+    if (comm.size == 1)
+        return;
+    assert_in_range(setting("btl_tcp_eager_limit"), COMM_SEGMENT_BYTES + 1, most);
+    assert_in_range(setting("btl_tcp_max_send_size"), COMM_SEGMENT_BYTES + 1, most);
 }
 
 static void place_takes_hosts_one_after_the_other(void **state)
@@ -188,7 +208,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_of_one_host_are_numbered_in_its_order),
-        cmocka_unit_test(receive_buffers_are_the_window),
+        cmocka_unit_test(receive_buffers_are_the_window_with_three_hosts_and_more),
+        cmocka_unit_test(segments_are_sent_without_a_question),
         cmocka_unit_test(place_takes_hosts_one_after_the_other),
         cmocka_unit_test(broadcast_copies_every_byte_for_odd_sizes_and_all_roots),
         cmocka_unit_test(sum_of_integers_is_exact_beyond_doubles),
