@@ -10,14 +10,22 @@
 #include "comm/wait.h"
 
 #define ROOM_FIRST    64
-#define SEGMENTS_PEER 16 /* of however few bytes */
+#define SEGMENTS_PEER 16 /* of however few bytes, and one that is helped */
 
 /* A segment that MPI has, or the place for one. */
 struct comm_segment {
     int posted; /* comm_post's counter */
     int to;
     size_t bytes;
+    bool helped;
     int *under_way; /* NULL: free */
+};
+
+/* What MPI has for a peer, but for what is helped. */
+struct comm_outbox_peer {
+    size_t bytes;
+    int segments;
+    bool helped; /* it has such a segment */
 };
 
 void comm_outbox_init(struct comm_outbox *outbox, struct comm_post *post, int peers, size_t window)
@@ -26,13 +34,13 @@ void comm_outbox_init(struct comm_outbox *outbox, struct comm_post *post, int pe
     *outbox = (struct comm_outbox){
         .post = post,
         .waiting = calloc(ROOM_FIRST, sizeof *outbox->waiting),
-        .sent = calloc((size_t)peers * SEGMENTS_PEER, sizeof *outbox->sent),
-        .given = calloc((size_t)peers, sizeof *outbox->given),
+        .sent = calloc((size_t)peers * (SEGMENTS_PEER + 1), sizeof *outbox->sent),
+        .peer = calloc((size_t)peers, sizeof *outbox->peer),
         .room = ROOM_FIRST,
         .peers = peers,
         .window = window,
     };
-    if (outbox->waiting == NULL || outbox->sent == NULL || outbox->given == NULL)
+    if (outbox->waiting == NULL || outbox->sent == NULL || outbox->peer == NULL)
         abort();
 }
 
@@ -40,7 +48,7 @@ void comm_outbox_release(struct comm_outbox *outbox)
 {
     free(outbox->waiting);
     free(outbox->sent);
-    free(outbox->given);
+    free(outbox->peer);
     *outbox = (struct comm_outbox){0};
 }
 
@@ -87,24 +95,36 @@ int comm_outbox_receive(struct comm_post *post, void *data, size_t bytes, int fr
     return 0;
 }
 
-static void note_what_is_there(struct comm_outbox *outbox)
+static int places_of(const struct comm_outbox *outbox)
 {
-    for (int i = 0; i < outbox->peers * SEGMENTS_PEER; i++) {
+    return outbox->peers * (SEGMENTS_PEER + 1);
+}
+
+void comm_outbox_settle(struct comm_outbox *outbox)
+{
+    for (int i = 0; i < places_of(outbox); i++) {
         struct comm_segment *const segment = &outbox->sent[i];
+        struct comm_outbox_peer *const peer = &outbox->peer[segment->to];
 
         if (segment->under_way == NULL || segment->posted > 0)
             continue;
         --*segment->under_way;
-        outbox->given[segment->to] -= segment->bytes;
         segment->under_way = NULL;
+        if (segment->helped) {
+            peer->helped = false;
+            continue;
+        }
+        peer->bytes -= segment->bytes;
+        peer->segments--;
     }
 }
 
 static bool has_room(const struct comm_outbox *outbox, const struct comm_outgoing *message)
 {
-    const size_t given = outbox->given[message->to];
+    const struct comm_outbox_peer *const peer = &outbox->peer[message->to];
 
-    return given == 0 || given + next_segment(message->bytes) <= outbox->window;
+    return peer->segments == 0 || (peer->segments < SEGMENTS_PEER &&
+                                   peer->bytes + next_segment(message->bytes) <= outbox->window);
 }
 
 /* Of the messages whose peers have room. NULL: there is none. */
@@ -121,6 +141,18 @@ static struct comm_outgoing *most_urgent(struct comm_outbox *outbox)
     return best;
 }
 
+/* One of that place whose peer has no such segment yet. NULL: there is none. */
+static struct comm_outgoing *to_help(struct comm_outbox *outbox, int place)
+{
+    for (int i = 0; i < outbox->count && place >= 0; i++) {
+        struct comm_outgoing *const message = &outbox->waiting[i];
+
+        if (message->place == place && !outbox->peer[message->to].helped)
+            return message;
+    }
+    return NULL;
+}
+
 /* A segment of it has been given to MPI. */
 static void shorten(struct comm_outbox *outbox, struct comm_outgoing *message, size_t bytes)
 {
@@ -133,27 +165,45 @@ static void shorten(struct comm_outbox *outbox, struct comm_outgoing *message, s
             (size_t)(outbox->waiting + outbox->count - message) * sizeof *message);
 }
 
-int comm_outbox_send(struct comm_outbox *outbox, struct err *err)
+/* Its next segment. */
+static int give(struct comm_outbox *outbox, struct comm_segment *segment,
+                struct comm_outgoing *message, bool helped, struct err *err)
 {
-    note_what_is_there(outbox);
-    for (int i = 0; i < outbox->peers * SEGMENTS_PEER; i++) {
+    const size_t bytes = next_segment(message->bytes);
+    struct comm_outbox_peer *const peer = &outbox->peer[message->to];
+
+    if (comm_post_send_until_there(outbox->post, message->data, bytes, message->to, message->tag,
+                                   &segment->posted, err) < 0)
+        return -1;
+    segment->under_way = message->under_way;
+    segment->to = message->to;
+    segment->bytes = bytes;
+    segment->helped = helped;
+    if (helped) {
+        peer->helped = true;
+    } else {
+        peer->bytes += bytes;
+        peer->segments++;
+    }
+    shorten(outbox, message, bytes);
+    return 0;
+}
+
+int comm_outbox_send(struct comm_outbox *outbox, int helped, struct err *err)
+{
+    for (int i = 0; i < places_of(outbox) && outbox->count > 0; i++) {
         struct comm_segment *const segment = &outbox->sent[i];
         struct comm_outgoing *message;
-        size_t bytes;
+        bool helps;
 
         if (segment->under_way != NULL)
             continue;
-        if ((message = most_urgent(outbox)) == NULL)
+        message = most_urgent(outbox);
+        helps = message == NULL;
+        if (helps && (message = to_help(outbox, helped)) == NULL)
             return 0;
-        bytes = next_segment(message->bytes);
-        if (comm_post_send_until_there(outbox->post, message->data, bytes, message->to,
-                                       message->tag, &segment->posted, err) < 0)
+        if (give(outbox, segment, message, helps, err) < 0)
             return -1;
-        segment->under_way = message->under_way;
-        segment->to = message->to;
-        segment->bytes = bytes;
-        outbox->given[message->to] += bytes;
-        shorten(outbox, message, bytes);
     }
     return 0;
 }

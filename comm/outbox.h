@@ -24,6 +24,7 @@ struct comm_outgoing {
     const char *data; /* the caller's, untouched until *under_way is back where it was */
     size_t bytes;
     int to, tag;
+    int place;      /* in the order of the step */
     int urgency;    /* higher ones first; among equals the one that was put first */
     int *under_way; /* the caller's counter: raised by the segments that are not there yet */
 };
@@ -31,8 +32,8 @@ struct comm_outgoing {
 struct comm_outbox {
     struct comm_post *post;
     struct comm_outgoing *waiting;
-    struct comm_segment *sent; /* (places of all peers) */
-    size_t *given;             /* (peers) bytes that MPI has for each */
+    struct comm_segment *sent;     /* (those of all peers) */
+    struct comm_outbox_peer *peer; /* (peers) */
     size_t window;
     int count, room, peers;
 };
@@ -48,8 +49,10 @@ void comm_outbox_put(struct comm_outbox *outbox, const struct comm_outgoing *mes
  * is raised until all of it is there. ERR_PEER. */
 int comm_outbox_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                         int *under_way, struct err *err);
-/** Hand MPI as many segments as it may have since the last comm_post_test, and lower the counters
- * of those that are there. ERR_PEER. */
-int comm_outbox_send(struct comm_outbox *outbox, struct err *err);
+/** Lower the counters of what is there since the last comm_post_test. */
+void comm_outbox_settle(struct comm_outbox *outbox);
+/** Hand MPI as many segments as it may have. helped: of the messages of this place one segment for
+ * each peer may go beside the window; -1: none. ERR_PEER. */
+int comm_outbox_send(struct comm_outbox *outbox, int helped, struct err *err);
 
 #endif

@@ -73,12 +73,20 @@ static struct room room_of(const struct comm_layout *layout, uint32_t lanes,
     return room;
 }
 
+static int slots_of(const struct comm_buckets *buckets)
+{
+    const int count = comm_buckets_count(buckets);
+
+    return count < COMM_TRAFFIC_SLOTS ? count : COMM_TRAFFIC_SLOTS;
+}
+
 size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes,
                            const struct comm_buckets *buckets, enum comm_wire wire)
 {
     const struct room room = room_of(layout, lanes, buckets, wire);
 
-    return COMM_TRAFFIC_SLOTS * (room.received * sizeof(float) + room.halves * sizeof(uint16_t)) +
+    return (size_t)slots_of(buckets) *
+               (room.received * sizeof(float) + room.halves * sizeof(uint16_t)) +
            room.lost * sizeof(float);
 }
 
@@ -105,8 +113,8 @@ static int take_room(void **memory, size_t bytes, struct err *err)
 
 static int make_slots(struct comm_traffic *traffic, const struct room *room, struct err *err)
 {
-    traffic->slots = new_list(COMM_TRAFFIC_SLOTS, sizeof *traffic->slots);
-    for (int i = 0; i < COMM_TRAFFIC_SLOTS; i++) {
+    traffic->slots = new_list((size_t)traffic->slot_count, sizeof *traffic->slots);
+    for (int i = 0; i < traffic->slot_count; i++) {
         struct comm_slot *const slot = &traffic->slots[i];
 
         slot->part = new_list(traffic->pieces.lanes, sizeof *slot->part);
@@ -123,9 +131,12 @@ static int make_slots(struct comm_traffic *traffic, const struct room *room, str
 int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
                       const struct comm_traffic_options *options, struct err *err)
 {
+    const size_t window = options->window > 0 ? options->window : WINDOW_BYTES;
     struct room room;
 
-    *traffic = (struct comm_traffic){.comm = comm,
+    *traffic = (struct comm_traffic){.slot_count = options->slots > 0 ? options->slots
+                                                                      : slots_of(&options->buckets),
+                                     .comm = comm,
                                      .post = post,
                                      .cut = options->buckets,
                                      .boards = options->boards,
@@ -135,8 +146,8 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
     comm_layout_init(&traffic->layout, comm->size, comm->host_of);
     comm_pieces_init(&traffic->pieces, &traffic->layout, options->lanes,
                      options->wire == COMM_WIRE_BF16 && traffic->layout.hosts > 1);
-    comm_outbox_init(&traffic->parts, post, comm->size, WINDOW_BYTES);
-    comm_outbox_init(&traffic->sums, post, comm->size, WINDOW_BYTES);
+    comm_outbox_init(&traffic->parts, post, comm->size, window);
+    comm_outbox_init(&traffic->sums, post, comm->size, window);
     traffic->local_first = traffic->layout.first_of[comm->host_of[comm->rank]];
     traffic->local_count =
         traffic->layout.first_of[comm->host_of[comm->rank] + 1] - traffic->local_first;
@@ -156,7 +167,7 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
 
 void comm_traffic_release(struct comm_traffic *traffic)
 {
-    for (int i = 0; traffic->slots != NULL && i < COMM_TRAFFIC_SLOTS; i++) {
+    for (int i = 0; traffic->slots != NULL && i < traffic->slot_count; i++) {
         free(traffic->slots[i].received);
         free(traffic->slots[i].halves);
         free(traffic->slots[i].part);
@@ -217,6 +228,7 @@ static void send(struct comm_traffic *traffic, struct comm_slot *slot, struct pa
                                                 .bytes = parcel.bytes,
                                                 .to = rank,
                                                 .tag = tag_of(slot, number),
+                                                .place = slot->place,
                                                 .urgency = slot->bucket,
                                                 .under_way = &slot->under_way});
 }
@@ -386,7 +398,7 @@ static int extend_order(struct comm_traffic *traffic, bool *moved, struct err *e
         *moved = true;
         return listen(traffic, err);
     }
-    while (traffic->ordered - traffic->through < COMM_TRAFFIC_SLOTS + AHEAD) {
+    while (traffic->ordered - traffic->through < traffic->slot_count + AHEAD) {
         const int bucket = choose(traffic);
 
         if (bucket < 0)
@@ -432,12 +444,12 @@ static int receive_parts(struct comm_traffic *traffic, struct comm_slot *slot, s
     return 0;
 }
 
-/* What others send of a bucket is asked for before this rank has computed its own: so no part that
- * has set out holds up others behind it. */
+/* What others send of a bucket is asked for before this rank has computed its own, and slots go
+ * round: who has begun place p of the order is through with p - slot_count. */
 static int take_slots(struct comm_traffic *traffic, struct err *err)
 {
     while (traffic->begun < traffic->ordered) {
-        struct comm_slot *const slot = &traffic->slots[traffic->begun % COMM_TRAFFIC_SLOTS];
+        struct comm_slot *const slot = &traffic->slots[traffic->begun % traffic->slot_count];
 
         if (slot->state != SLOT_FREE)
             return 0;
@@ -587,19 +599,34 @@ static int advance(struct comm_traffic *traffic, struct comm_slot *slot, bool *m
     return 0;
 }
 
+/* The first place that is not through here, if another rank may have begun one that has to wait for
+ * it; else -1. */
+static int first_place(const struct comm_traffic *traffic)
+{
+    int first = traffic->begun;
+
+    for (int i = 0; i < traffic->slot_count; i++)
+        if (traffic->slots[i].state != SLOT_FREE && traffic->slots[i].place < first)
+            first = traffic->slots[i].place;
+    return first + traffic->slot_count < traffic->buckets ? first : -1;
+}
+
 int comm_traffic_advance(struct comm_traffic *traffic, bool *moved, struct err *err)
 {
+    int first;
+
     *moved = false;
-    if (extend_order(traffic, moved, err) < 0)
+    comm_outbox_settle(&traffic->parts);
+    comm_outbox_settle(&traffic->sums);
+    if (extend_order(traffic, moved, err) < 0 || take_slots(traffic, err) < 0)
         return -1;
-    if (take_slots(traffic, err) < 0)
-        return -1;
-    for (int i = 0; i < COMM_TRAFFIC_SLOTS; i++)
+    for (int i = 0; i < traffic->slot_count; i++)
         if (advance(traffic, &traffic->slots[i], moved, err) < 0)
             return -1;
-    if (comm_outbox_send(&traffic->parts, err) < 0)
+    first = first_place(traffic);
+    if (comm_outbox_send(&traffic->parts, first, err) < 0)
         return -1;
-    return comm_outbox_send(&traffic->sums, err);
+    return comm_outbox_send(&traffic->sums, first, err);
 }
 
 bool comm_traffic_is_there(const struct comm_traffic *traffic, int bucket)

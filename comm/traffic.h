@@ -16,8 +16,10 @@
  *
  * Several buckets are under way at a time. Rank 0 says in which order they set out: of those that
  * are final there the last one, whose sums the next forward needs first. A rank begins them in that
- * order, and asks for what others send of a bucket as soon as it has begun it: so no two wait for
- * each other, though messages set out by urgency, the last bucket's first (comm/outbox.h).
+ * order, and messages set out by urgency, the last bucket's first (comm/outbox.h). Why none wait
+ * for each other in a ring: of the first place that is not through everywhere, every rank that
+ * needs it has a slot, and of places up to slot_count further all parts are asked for. So its parts
+ * arrive; then its sums are asked for, and they may go beside the window.
  *
  * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
  */
@@ -39,7 +41,7 @@ struct comm;
 struct comm_post;
 struct err;
 
-#define COMM_TRAFFIC_SLOTS 16 /* buckets under way */
+#define COMM_TRAFFIC_SLOTS 32 /* buckets under way, at most: all of 128 MB */
 
 /* What a rank shows the others of its host. */
 struct comm_board {
@@ -71,8 +73,9 @@ struct comm_traffic {
     bool *named; /* (buckets) rank 0: those that are in it */
     int ordered, begun, through;
     int next_order, order_under_way; /* other ranks: what rank 0 says next */
-    struct comm_slot *slots;
-    struct comm_outbox parts, sums; /* sums wait for parts, and parts for nothing: so two */
+    struct comm_slot *slots; /* (slot_count) that of place p in the order is p % slot_count */
+    int slot_count;
+    struct comm_outbox parts, sums; /* sums wait for parts: so those have a window of their own */
 };
 
 /* What a traffic is made of; all of it stays the caller's. */
@@ -83,6 +86,8 @@ struct comm_traffic_options {
     struct comm_board **boards;
     float *const *const *vectors;
     float *sum;
+    int slots;     /* 0: as comm_traffic_memory counts them */
+    size_t window; /* bytes of parts, and of sums, that MPI has for a peer; 0: half a megabyte */
 };
 
 /** ERR_MEMORY, naming the bytes. Release accepts all-zero; what is under way is given up. */

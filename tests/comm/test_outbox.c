@@ -32,7 +32,7 @@ static void put(struct comm_outbox *outbox, int number, int urgency, int *under_
     for (size_t i = 0; i < FLOATS; i++)
         out[number][i] = (float)number;
     comm_outbox_put(outbox, &(struct comm_outgoing){(char *)out[number], sizeof out[number], 1, TAG,
-                                                    urgency, under_way});
+                                                    0, urgency, under_way});
 }
 
 /* The greatest number of segments that MPI had at once, or -1. */
@@ -50,14 +50,15 @@ static int send_all(struct comm_post *post, int *counts)
     put(&outbox, 4, 2, &under_way[1]);
     counts[0] = under_way[0];
     counts[1] = under_way[1];
-    if (comm_outbox_send(&outbox, &err) < 0)
+    if (comm_outbox_send(&outbox, -1, &err) < 0)
         return -1;
     put(&outbox, 5, 9, &under_way[0]); /* overtakes what MPI has not */
     while (under_way[0] + under_way[1] > 0) {
         most = post->count > most ? post->count : most;
         if (comm_post_test(post, &finished, &err) < 0)
             return -1;
-        if (comm_outbox_send(&outbox, &err) < 0)
+        comm_outbox_settle(&outbox);
+        if (comm_outbox_send(&outbox, -1, &err) < 0)
             return -1;
     }
     comm_outbox_release(&outbox);
@@ -115,10 +116,12 @@ static int swap(struct comm_post *post, const char *mine, char *theirs)
     int in = 0, gone = 0, finished, rc = 0;
 
     comm_outbox_init(&outbox, post, 2, 1); /* less than a segment: one at a time */
-    comm_outbox_put(&outbox, &(struct comm_outgoing){mine, ODD, other, TAG, 0, &gone});
+    comm_outbox_put(&outbox, &(struct comm_outgoing){mine, ODD, other, TAG, 0, 0, &gone});
     rc = comm_outbox_receive(post, theirs, ODD, other, TAG, &in, &err);
-    while (rc == 0 && in + gone > 0)
-        rc = comm_outbox_send(&outbox, &err) < 0 ? -1 : comm_post_test(post, &finished, &err);
+    while (rc == 0 && in + gone > 0) {
+        comm_outbox_settle(&outbox);
+        rc = comm_outbox_send(&outbox, -1, &err) < 0 ? -1 : comm_post_test(post, &finished, &err);
+    }
     comm_outbox_release(&outbox);
     return rc;
 }

@@ -67,6 +67,10 @@ struct stage {
     uint32_t lanes, step;
 };
 
+static int slots;             /* of comm_traffic_options */
+static size_t window;         /* the same */
+static unsigned portions = 1; /* in which a vector is computed, at least */
+
 static size_t board_room(int buckets)
 {
     return (comm_board_bytes(buckets) + 63) / 64 * 64;
@@ -114,7 +118,9 @@ static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t b
                                        .buckets = cut,
                                        .boards = stage->boards,
                                        .vectors = (float *const *const *)stage->vectors,
-                                       .sum = stage->sum},
+                                       .sum = stage->sum,
+                                       .slots = slots,
+                                       .window = window},
         &err);
 }
 
@@ -154,7 +160,7 @@ static int compute(struct stage *stage)
         for (size_t i = 0; i < tree->count; i++)
             x[i] = leaf_at(tree->next, i, stage->step);
         while (tree->next + 1 == tree->own.end && ready < tree->count) {
-            ready += 1 + dice((unsigned)tree->count);
+            ready += 1 + dice((unsigned)tree->count / portions);
             ready = ready < tree->count ? ready : tree->count;
             comm_tree_sum_push_until(tree, ready);
             comm_traffic_ready(&stage->traffic, ready);
@@ -264,11 +270,33 @@ static void sums_have_the_references_bits_for_every_bucket_size(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* One segment for a peer at a time, and far fewer slots than buckets: what is urgent always comes
+ * before what others wait for. */
+static void narrow_windows_and_few_slots_lock_nobody(void **state)
+{
+    size_t wrong = 0;
+
+    (void)state;
+    window = 1;
+    portions = 100;
+    for (int ranks_of_host = 1; ranks_of_host <= 2; ranks_of_host++) {
+        pretend_hosts(ranks_of_host);
+        for (slots = 1; slots <= 3; slots++)
+            for (uint32_t lanes = 4; lanes <= 11; lanes += 7)
+                wrong += run_lanes(lanes, 100003, 1000, lanes);
+    }
+    window = 0;
+    slots = 0;
+    portions = 1;
+    assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_references_bits_for_every_step),
         cmocka_unit_test(sums_have_the_references_bits_for_every_bucket_size),
+        cmocka_unit_test(narrow_windows_and_few_slots_lock_nobody),
     };
     struct err err = {0};
     int failed;
