@@ -126,7 +126,8 @@ static void spare_a_lone_process(void)
     setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
 }
 
-/* What Open MPI reads of the environment when it starts; what a person has set stays. */
+/* What Open MPI reads of the environment when it starts; what is set there stays. (A setting of
+ * openmpi-mca-params.conf does not: the environment goes before it.) */
 static void set_number(const char *name, int value)
 {
     char text[16];

@@ -15,8 +15,8 @@
 #define AHEAD        8 /* buckets that the order is told ahead of: who is quicker need not wait for it */
 #define TAGS_BUCKETS 256 /* buckets with tags of their own: many more than are under way */
 #define TAGS_BUCKET  (COMM_TREE_PIECES_MAX + 1) /* of a bucket: its parts', and its sum's */
-/* Of parts that MPI has for a peer, and of sums. Twice as much was no quicker at 1 Gbit/s, half of
- * it was slower; at 200 Mbit/s an answer waits for 40 ms behind both. */
+/* Of parts that MPI has for a peer, and of sums. Half as much again was no quicker at 1 Gbit/s,
+ * half of it was 1 to 2 % slower; at 200 Mbit/s an answer waits for 40 ms behind both. */
 #define WINDOW_BYTES (512 * 1024)
 
 enum slot_state {
