@@ -13,29 +13,64 @@ static size_t of_prefix(const struct comm_buckets *buckets)
     return count_of(buckets->prefix, buckets->most);
 }
 
+static size_t of_rest(const struct comm_buckets *buckets)
+{
+    return buckets->floats - buckets->prefix;
+}
+
+/* The floats behind bucket -1, -2, ... -number, counted from the vector's end, were it endless. */
+static size_t floats_of_last(const struct comm_buckets *buckets, size_t number)
+{
+    size_t size = buckets->last > 0 ? buckets->last : buckets->most, floats = 0;
+
+    for (; number > 0 && size < buckets->most; number--) {
+        floats += size;
+        size *= 2;
+    }
+    return floats + number * buckets->most;
+}
+
+/* How many buckets the last `floats` floats are in. */
+static size_t count_of_last(const struct comm_buckets *buckets, size_t floats)
+{
+    size_t size = buckets->last > 0 ? buckets->last : buckets->most, count = 0;
+
+    for (; floats > size && size < buckets->most; count++) {
+        floats -= size;
+        size *= 2;
+    }
+    return count + count_of(floats, size < buckets->most ? size : buckets->most);
+}
+
 int comm_buckets_count(const struct comm_buckets *buckets)
 {
-    assert(buckets->most > 0 && buckets->prefix <= buckets->floats);
-    return (int)(of_prefix(buckets) + count_of(buckets->floats - buckets->prefix, buckets->most));
+    assert(buckets->most > 0 && buckets->last <= buckets->most);
+    assert(buckets->prefix <= buckets->floats);
+    return (int)(of_prefix(buckets) + count_of_last(buckets, of_rest(buckets)));
 }
 
 struct comm_run comm_buckets_run(const struct comm_buckets *buckets, int number)
 {
-    const bool prefix = comm_buckets_is_prefix(buckets, number);
-    const size_t end = prefix ? buckets->prefix : buckets->floats;
-    const size_t begin =
-        prefix ? (size_t)number * buckets->most
-               : buckets->prefix + ((size_t)number - of_prefix(buckets)) * buckets->most;
+    const size_t behind = (size_t)(comm_buckets_count(buckets) - number - 1), /* buckets */
+        left = floats_of_last(buckets, behind + 1);                           /* with this one */
+    size_t begin, end;
 
-    return (struct comm_run){begin, end - begin < buckets->most ? end - begin : buckets->most};
+    if (comm_buckets_is_prefix(buckets, number)) {
+        begin = (size_t)number * buckets->most;
+        end = begin + buckets->most < buckets->prefix ? begin + buckets->most : buckets->prefix;
+    } else {
+        begin = left < of_rest(buckets) ? buckets->floats - left : buckets->prefix;
+        end = buckets->floats - floats_of_last(buckets, behind);
+    }
+    return (struct comm_run){begin, end - begin};
 }
 
 int comm_buckets_at(const struct comm_buckets *buckets, size_t index)
 {
     assert(index < buckets->floats);
-    return (int)(index < buckets->prefix
-                     ? index / buckets->most
-                     : of_prefix(buckets) + (index - buckets->prefix) / buckets->most);
+    return index < buckets->prefix
+               ? (int)(index / buckets->most)
+               : comm_buckets_count(buckets) - (int)count_of_last(buckets, buckets->floats - index);
 }
 
 bool comm_buckets_is_prefix(const struct comm_buckets *buckets, int number)
@@ -45,8 +80,13 @@ bool comm_buckets_is_prefix(const struct comm_buckets *buckets, int number)
 
 size_t comm_buckets_largest(const struct comm_buckets *buckets)
 {
-    const size_t rest = buckets->floats - buckets->prefix;
-    const size_t larger = rest > buckets->prefix ? rest : buckets->prefix;
+    const int count = comm_buckets_count(buckets), first = (int)of_prefix(buckets);
+    size_t largest = buckets->prefix < buckets->most ? buckets->prefix : buckets->most;
 
-    return larger < buckets->most ? larger : buckets->most;
+    for (int number = first; number < count && number < first + 2; number++) {
+        const size_t floats = comm_buckets_run(buckets, number).count;
+
+        largest = floats > largest ? floats : largest;
+    }
+    return largest;
 }

@@ -2,7 +2,10 @@
  * comm/buckets.h -- the runs in which a vector travels.
  *
  * A vector's prefix, which may be empty, has buckets of its own: what is in it is never rounded
- * (comm/wire.h). Pure arithmetic; no MPI.
+ * (comm/wire.h). The last buckets become smaller, each half of the one before: a vector's end is
+ * the first layers', final when backward is over, and the next forward waits for it at once.
+ *
+ * Pure arithmetic; no MPI.
  */
 #ifndef COMM_BUCKETS_H
 #define COMM_BUCKETS_H
@@ -19,6 +22,7 @@ struct comm_buckets {
     size_t floats; /* of the vector */
     size_t prefix; /* its first ones */
     size_t most;   /* floats of a bucket, at least 1 */
+    size_t last;   /* of the last one, at most `most`, which is what 0 stands for */
 };
 
 /** How many there are. */

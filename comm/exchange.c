@@ -34,6 +34,7 @@
 #define STANDSTILL        4 /* a deadline's part between two looks: this process was stopped */
 #define BUCKETS_MIN       16
 #define BUCKET_FLOATS_MIN 16384
+#define BUCKET_LAST       16 /* the last one, which the next forward waits for, is that much smaller */
 #define PART_ALIGN        64
 
 _Static_assert(COMM_EXCHANGE_ANSWER_MAX <= COMM_ROLL_BYTES_MAX, "an answer fits");
@@ -71,11 +72,15 @@ static struct comm_buckets cut_of(const struct comm_exchange_options *options)
 {
     const size_t asked = options->bucket_bytes / sizeof(float),
                  even = (options->count + BUCKETS_MIN - 1) / BUCKETS_MIN,
-                 most = even > BUCKET_FLOATS_MIN ? even : BUCKET_FLOATS_MIN;
+                 enough = even > BUCKET_FLOATS_MIN ? even : BUCKET_FLOATS_MIN,
+                 most = asked < enough ? asked : enough,
+                 last = most / BUCKET_LAST > BUCKET_FLOATS_MIN ? most / BUCKET_LAST
+                                                               : BUCKET_FLOATS_MIN;
 
     return (struct comm_buckets){.floats = options->count,
                                  .prefix = options->wire == COMM_WIRE_BF16 ? options->exact : 0,
-                                 .most = asked < most ? asked : most};
+                                 .most = most,
+                                 .last = last < most ? last : most};
 }
 
 static size_t board_room(int buckets)

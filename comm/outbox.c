@@ -172,8 +172,8 @@ static int give(struct comm_outbox *outbox, struct comm_segment *segment,
     const size_t bytes = next_segment(message->bytes);
     struct comm_outbox_peer *const peer = &outbox->peer[message->to];
 
-    if (comm_post_send_until_there(outbox->post, message->data, bytes, message->to, message->tag,
-                                   &segment->posted, err) < 0)
+    if (comm_post_send(outbox->post, message->data, bytes, message->to, message->tag,
+                       &segment->posted, err) < 0)
         return -1;
     segment->under_way = message->under_way;
     segment->to = message->to;

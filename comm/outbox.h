@@ -6,9 +6,9 @@
  * urgent later, and the short messages beside the outbox, come soon.
  *
  * A message travels in segments that MPI sends whole, without asking the receiver first (comm_open
- * sees to it), as a question and its answer would each wait behind other segments. A segment counts
- * as being with MPI until the receiver has it (MPI_Issend), not until a buffer has: so there must
- * be somebody who asks for it, whatever becomes of other messages.
+ * sees to it), as a question and its answer would each wait behind other segments. Over TCP a
+ * segment is with MPI until the connection has taken it. Elsewhere MPI may hold it until the
+ * receiver asks for it: so there must be somebody who does, whatever becomes of other messages.
  *
  * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
  */
@@ -26,7 +26,7 @@ struct comm_outgoing {
     int to, tag;
     int place;      /* in the order of the step */
     int urgency;    /* higher ones first; among equals the one that was put first */
-    int *under_way; /* the caller's counter: raised by the segments that are not there yet */
+    int *under_way; /* the caller's counter: raised by the segments that have not left yet */
 };
 
 struct comm_outbox {
@@ -49,7 +49,7 @@ void comm_outbox_put(struct comm_outbox *outbox, const struct comm_outgoing *mes
  * is raised until all of it is there. ERR_PEER. */
 int comm_outbox_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                         int *under_way, struct err *err);
-/** Lower the counters of what is there since the last comm_post_test. */
+/** Lower the counters of what has left since the last comm_post_test. */
 void comm_outbox_settle(struct comm_outbox *outbox);
 /** Hand MPI as many segments as it may have. helped: of the messages of this place one segment for
  * each peer may go beside the window; -1: none. ERR_PEER. */

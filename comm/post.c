@@ -77,16 +77,6 @@ int comm_post_send(struct comm_post *post, const void *data, size_t bytes, int t
     return posted(post, MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, mpi->ranks, request), err);
 }
 
-int comm_post_send_until_there(struct comm_post *post, const void *data, size_t bytes, int to,
-                               int tag, int *under_way, struct err *err)
-{
-    const struct comm_mpi *const mpi = post->comm->mpi;
-    MPI_Request *const request = new_request(post, bytes, to, false, under_way);
-
-    assert(bytes <= INT_MAX && to != post->comm->rank);
-    return posted(post, MPI_Issend(data, (int)bytes, MPI_BYTE, to, tag, mpi->ranks, request), err);
-}
-
 int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                       int *under_way, struct err *err)
 {

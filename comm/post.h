@@ -43,9 +43,6 @@ void comm_post_release(struct comm_post *post);
  * sent. ERR_PEER. */
 int comm_post_send(struct comm_post *post, const void *data, size_t bytes, int to, int tag,
                    int *under_way, struct err *err);
-/** The same; the counter is lowered when the receiver has it, or has begun to (MPI_Issend). */
-int comm_post_send_until_there(struct comm_post *post, const void *data, size_t bytes, int to,
-                               int tag, int *under_way, struct err *err);
 int comm_post_receive(struct comm_post *post, void *data, size_t bytes, int from, int tag,
                       int *under_way, struct err *err);
 
