@@ -31,6 +31,8 @@ struct comm_slot {
     enum slot_state state;
     int bucket, under_way;
     int place;        /* in the order of the step: whose tags its messages have */
+    size_t chunk_max; /* floats from one part to the next */
+    size_t parts;     /* floats of all parts */
     double begun_s;   /* for a trace */
     float *received;  /* of this rank's chunk: part p of another host is at p * chunk_max */
     uint16_t *halves; /* with COMM_WIRE_BF16: the same, and behind them the bucket as it is sent */
@@ -46,30 +48,24 @@ size_t comm_board_bytes(int buckets)
 
 /* What a slot needs of memory between hosts. */
 struct room {
-    size_t received; /* floats of parts */
+    size_t chunk;    /* floats from one part to the next */
+    size_t received; /* of all parts */
     size_t halves;   /* bf16s of parts, and of the bucket */
-    size_t lost;     /* floats, of all slots */
 };
 
-static size_t chunk_max_of(const struct comm_layout *layout, const struct comm_buckets *buckets)
-{
-    return comm_tree_stride(comm_layout_chunk_max(layout, comm_buckets_largest(buckets)));
-}
-
-static struct room room_of(const struct comm_layout *layout, uint32_t lanes,
-                           const struct comm_buckets *buckets, enum comm_wire wire)
+/* For buckets of at most so many floats. */
+static struct room room_of(const struct comm_layout *layout, uint32_t lanes, size_t floats,
+                           enum comm_wire wire)
 {
     const bool bf16 = wire == COMM_WIRE_BF16;
     struct room room = {0};
 
     if (layout->hosts == 1)
         return room;
-    room.received =
-        (size_t)comm_pieces_parts_max(layout, lanes, bf16) * chunk_max_of(layout, buckets);
-    if (bf16) {
-        room.halves = room.received + comm_tree_stride(comm_buckets_largest(buckets));
-        room.lost = buckets->floats;
-    }
+    room.chunk = comm_tree_stride(comm_layout_chunk_max(layout, floats));
+    room.received = (size_t)comm_pieces_parts_max(layout, lanes, bf16) * room.chunk;
+    if (bf16)
+        room.halves = room.received + comm_tree_stride(floats);
     return room;
 }
 
@@ -80,14 +76,32 @@ static int slots_of(const struct comm_buckets *buckets)
     return count < COMM_TRAFFIC_SLOTS ? count : COMM_TRAFFIC_SLOTS;
 }
 
+/* The largest bucket that a slot gets: where each has one of its own, it is that. */
+static size_t floats_of_slot(const struct comm_buckets *buckets, int slots, int slot)
+{
+    return slots == comm_buckets_count(buckets) ? comm_buckets_run(buckets, slot).count
+                                                : comm_buckets_largest(buckets);
+}
+
+/* What rounding leaves out, of the whole vector. */
+static size_t lost_of(const struct comm_layout *layout, const struct comm_buckets *buckets,
+                      enum comm_wire wire)
+{
+    return wire == COMM_WIRE_BF16 && layout->hosts > 1 ? buckets->floats : 0;
+}
+
 size_t comm_traffic_memory(const struct comm_layout *layout, uint32_t lanes,
                            const struct comm_buckets *buckets, enum comm_wire wire)
 {
-    const struct room room = room_of(layout, lanes, buckets, wire);
+    const int slots = slots_of(buckets);
+    size_t bytes = lost_of(layout, buckets, wire) * sizeof(float);
 
-    return (size_t)slots_of(buckets) *
-               (room.received * sizeof(float) + room.halves * sizeof(uint16_t)) +
-           room.lost * sizeof(float);
+    for (int slot = 0; slot < slots; slot++) {
+        const struct room room = room_of(layout, lanes, floats_of_slot(buckets, slots, slot), wire);
+
+        bytes += room.received * sizeof(float) + room.halves * sizeof(uint16_t);
+    }
+    return bytes;
 }
 
 static void *new_list(size_t count, size_t bytes)
@@ -111,20 +125,28 @@ static int take_room(void **memory, size_t bytes, struct err *err)
                    bytes);
 }
 
-static int make_slots(struct comm_traffic *traffic, const struct room *room, struct err *err)
+static int make_slots(struct comm_traffic *traffic, const struct comm_traffic_options *options,
+                      struct err *err)
 {
+    const size_t lost = lost_of(&traffic->layout, &traffic->cut, options->wire);
+
     traffic->slots = new_list((size_t)traffic->slot_count, sizeof *traffic->slots);
     for (int i = 0; i < traffic->slot_count; i++) {
         struct comm_slot *const slot = &traffic->slots[i];
+        const struct room room =
+            room_of(&traffic->layout, options->lanes,
+                    floats_of_slot(&traffic->cut, traffic->slot_count, i), options->wire);
 
+        slot->chunk_max = room.chunk;
+        slot->parts = room.received;
         slot->part = new_list(traffic->pieces.lanes, sizeof *slot->part);
-        if (take_room((void **)&slot->received, room->received * sizeof(float), err) < 0 ||
-            take_room((void **)&slot->halves, room->halves * sizeof(uint16_t), err) < 0)
+        if (take_room((void **)&slot->received, room.received * sizeof(float), err) < 0 ||
+            take_room((void **)&slot->halves, room.halves * sizeof(uint16_t), err) < 0)
             return -1;
     }
-    if (room->lost > 0 && (traffic->lost = calloc(room->lost, sizeof(float))) == NULL)
+    if (lost > 0 && (traffic->lost = calloc(lost, sizeof(float))) == NULL)
         return err_set(err, ERR_MEMORY, "cannot allocate %zu bytes for --wire-dtype bf16",
-                       room->lost * sizeof(float));
+                       lost * sizeof(float));
     return 0;
 }
 
@@ -132,7 +154,6 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
                       const struct comm_traffic_options *options, struct err *err)
 {
     const size_t window = options->window > 0 ? options->window : WINDOW_BYTES;
-    struct room room;
 
     *traffic = (struct comm_traffic){.slot_count = options->slots > 0 ? options->slots
                                                                       : slots_of(&options->buckets),
@@ -151,14 +172,11 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
     traffic->local_first = traffic->layout.first_of[comm->host_of[comm->rank]];
     traffic->local_count =
         traffic->layout.first_of[comm->host_of[comm->rank] + 1] - traffic->local_first;
-    traffic->chunk_max = chunk_max_of(&traffic->layout, &options->buckets);
     traffic->buckets = comm_buckets_count(&options->buckets);
     traffic->order = new_list((size_t)traffic->buckets, sizeof *traffic->order);
     traffic->named = new_list((size_t)traffic->buckets, sizeof *traffic->named);
     traffic->through = traffic->buckets;
-    room = room_of(&traffic->layout, options->lanes, &options->buckets, options->wire);
-    traffic->received = room.received;
-    if (make_slots(traffic, &room, err) < 0) {
+    if (make_slots(traffic, options, err) < 0) {
         comm_traffic_release(traffic);
         return -1;
     }
@@ -253,7 +271,7 @@ static bool is_rounded(const struct comm_traffic *traffic, const struct comm_slo
 static uint16_t *halves_of(const struct comm_traffic *traffic, const struct comm_slot *slot,
                            struct comm_run chunk)
 {
-    return slot->halves + traffic->received + chunk.begin -
+    return slot->halves + slot->parts + chunk.begin -
            comm_buckets_run(&traffic->cut, slot->bucket).begin;
 }
 
@@ -261,7 +279,7 @@ static uint16_t *halves_of(const struct comm_traffic *traffic, const struct comm
 static struct parcel incoming_part(const struct comm_traffic *traffic, const struct comm_slot *slot,
                                    int p, size_t count)
 {
-    const size_t at = (size_t)p * traffic->chunk_max;
+    const size_t at = (size_t)p * slot->chunk_max;
 
     return is_rounded(traffic, slot) ? (struct parcel){slot->halves + at, count * sizeof(uint16_t)}
                                      : (struct parcel){slot->received + at, count * sizeof(float)};
@@ -436,7 +454,7 @@ static int receive_parts(struct comm_traffic *traffic, struct comm_slot *slot, s
                 local_piece(traffic, traffic->pieces.local_parts[part->number]) + chunk.begin;
             continue;
         }
-        slot->part[p] = slot->received + (size_t)p * traffic->chunk_max;
+        slot->part[p] = slot->received + (size_t)p * slot->chunk_max;
         if (receive(traffic, slot, incoming_part(traffic, slot, p, chunk.count),
                     comm_layout_handler(&traffic->layout, part->of, me), part->number, err) < 0)
             return -1;
@@ -444,12 +462,19 @@ static int receive_parts(struct comm_traffic *traffic, struct comm_slot *slot, s
     return 0;
 }
 
+/* That of place p in the order: where there is one for each bucket, the bucket's own. */
+static struct comm_slot *slot_of(const struct comm_traffic *traffic, int place)
+{
+    return &traffic->slots[traffic->slot_count == traffic->buckets ? traffic->order[place]
+                                                                   : place % traffic->slot_count];
+}
+
 /* What others send of a bucket is asked for before this rank has computed its own, and slots go
  * round: who has begun place p of the order is through with p - slot_count. */
 static int take_slots(struct comm_traffic *traffic, struct err *err)
 {
     while (traffic->begun < traffic->ordered) {
-        struct comm_slot *const slot = &traffic->slots[traffic->begun % traffic->slot_count];
+        struct comm_slot *const slot = slot_of(traffic, traffic->begun);
 
         if (slot->state != SLOT_FREE)
             return 0;

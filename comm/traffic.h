@@ -60,7 +60,6 @@ struct comm_traffic {
     struct comm_layout layout;
     struct comm_pieces pieces;
     struct comm_buckets cut;
-    size_t chunk_max, received; /* floats of a chunk, and of all parts of one */
     int buckets;
     float *lost; /* (floats) with COMM_WIRE_BF16: what rounding left out of what this rank sent */
     int local_first, local_count;
@@ -73,7 +72,7 @@ struct comm_traffic {
     bool *named; /* (buckets) rank 0: those that are in it */
     int ordered, begun, through;
     int next_order, order_under_way; /* other ranks: what rank 0 says next */
-    struct comm_slot *slots; /* (slot_count) that of place p in the order is p % slot_count */
+    struct comm_slot *slots; /* (slot_count) each bucket's own, or place p's is p % slot_count */
     int slot_count;
     struct comm_outbox parts, sums; /* sums wait for parts: so those have a window of their own */
 };
