@@ -18,7 +18,7 @@ static size_t of_rest(const struct comm_buckets *buckets)
     return buckets->floats - buckets->prefix;
 }
 
-/* The floats behind bucket -1, -2, ... -number, counted from the vector's end, were it endless. */
+/* The floats of the last `number` buckets, were the vector endless towards its beginning. */
 static size_t floats_of_last(const struct comm_buckets *buckets, size_t number)
 {
     size_t size = buckets->last > 0 ? buckets->last : buckets->most, floats = 0;

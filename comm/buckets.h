@@ -2,8 +2,9 @@
  * comm/buckets.h -- the runs in which a vector travels.
  *
  * A vector's prefix, which may be empty, has buckets of its own: what is in it is never rounded
- * (comm/wire.h). The last buckets become smaller, each half of the one before: a vector's end is
- * the first layers', final when backward is over, and the next forward waits for it at once.
+ * (comm/wire.h). The last buckets are smaller: from the end they double until they have the length
+ * of all others. A vector's end is the first layers', final when backward is over, and the next
+ * forward waits for it at once.
  *
  * Pure arithmetic; no MPI.
  */

@@ -67,7 +67,7 @@ struct comm_exchange {
 /* --- memory --- */
 
 /* So many buckets at least, where they would not be tiny, that the wire is busy both ways while the
- * first parts and the last sums are under way. */
+ * first parts and the last sums are under way. The last one is small, unless all are. */
 static struct comm_buckets cut_of(const struct comm_exchange_options *options)
 {
     const size_t asked = options->bucket_bytes / sizeof(float),

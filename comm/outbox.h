@@ -7,8 +7,9 @@
  *
  * A message travels in segments that MPI sends whole, without asking the receiver first (comm_open
  * sees to it), as a question and its answer would each wait behind other segments. Over TCP a
- * segment is with MPI until the connection has taken it. Elsewhere MPI may hold it until the
- * receiver asks for it: so there must be somebody who does, whatever becomes of other messages.
+ * segment is with MPI until the connection has taken it; one that comes before the receiver asks
+ * for it is kept by the receiver's MPI. Elsewhere MPI may hold it until the receiver asks: so there
+ * must be somebody who does, whatever becomes of other messages.
  *
  * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
  */

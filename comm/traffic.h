@@ -41,7 +41,7 @@ struct comm;
 struct comm_post;
 struct err;
 
-#define COMM_TRAFFIC_SLOTS 32 /* buckets under way, at most: all of 128 MB */
+#define COMM_TRAFFIC_SLOTS 36 /* buckets under way, at most: all of 128 MB */
 
 /* What a rank shows the others of its host. */
 struct comm_board {

@@ -92,7 +92,8 @@ int train_memory_plan(const struct train_memory_job *job, struct train_memory *m
         &(struct comm_exchange_options){.lanes = lanes_of(job),
                                         .count = model.gradient / sizeof(float),
                                         .bucket_bytes = o->bucket_bytes,
-                                        .wire = o->wire},
+                                        .wire = o->wire,
+                                        .exact = (model.gradient - model.trained) / sizeof(float)},
         job->ranks, job->ranks_of_host);
     *memory = (struct train_memory){
         .weights = model.weights,

@@ -84,7 +84,8 @@ static size_t part_bytes(uint32_t lanes, size_t count, int buckets)
 
 static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t bucket_floats)
 {
-    const struct comm_buckets cut = {.floats = count, .most = bucket_floats};
+    const struct comm_buckets cut = {
+        .floats = count, .most = bucket_floats, .last = (bucket_floats + 7) / 8};
     const int buckets = comm_buckets_count(&cut);
     const size_t stride = comm_tree_stride(count);
     bool together = false;
