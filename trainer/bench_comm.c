@@ -18,8 +18,8 @@
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
+#include "trainer/vector_sizes.h"
 
-#define BYTES_MAX    4e9 /* MPI counts floats in int, and two of such vectors fit few hosts */
 #define NAME_CHARS   80
 #define BF16_OFF     0x1p-6f /* two roundings to 8 bits */
 #define DEADLINE_S   60      /* of a sum by the exchange; MPI_Allreduce has none */
@@ -44,8 +44,8 @@ struct figures {
 struct bench {
     struct train_run run; /* what train_prepare_evaluation works on, no more */
     struct comm *comm;
-    struct train_bench_comm_sizes sizes;
-    struct comm_exchange *exchange[TRAIN_BENCH_COMM_SIZES_MAX];
+    struct train_vector_sizes sizes;
+    struct comm_exchange *exchange[TRAIN_VECTOR_SIZES_MAX];
     struct comm_allreduce *allreduce;
     float *x;               /* the largest size */
     int ways;               /* ours first */
@@ -57,53 +57,6 @@ struct bench {
 static size_t floats_of(const struct bench *b, int size)
 {
     return b->sizes.bytes[size] / sizeof(float);
-}
-
-/* --- sizes --- */
-
-static double unit_of(const char *text, const char **end)
-{
-    static const struct {
-        const char *name;
-        double bytes;
-    } units[] = {{"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
-                 {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"B", 1}};
-
-    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
-        if (strncmp(text, units[i].name, strlen(units[i].name)) == 0) {
-            *end = text + strlen(units[i].name);
-            return units[i].bytes;
-        }
-    *end = text;
-    return 1;
-}
-
-int train_bench_comm_read_sizes(const char *text, struct train_bench_comm_sizes *sizes,
-                                struct err *err)
-{
-    const char *at = text;
-
-    *sizes = (struct train_bench_comm_sizes){0};
-    do {
-        const char *const digits = at;
-        char *unit = NULL;
-        const double number = strtod(digits, &unit), bytes = number * unit_of(unit, &at);
-
-        if (strchr("0123456789", *digits) == NULL || (*at != ',' && *at != '\0') ||
-            !(bytes >= 4 && bytes <= BYTES_MAX) || bytes != 4 * floor(bytes / 4))
-            return err_set(err, ERR_USAGE,
-                           "'%.100s' is no list of sizes such as 64kB,1MB,100MB: each 4 bytes to 4 "
-                           "GB, and a multiple of 4 bytes",
-                           text);
-        for (int i = 0; i < sizes->count; i++)
-            if (sizes->bytes[i] == (size_t)bytes)
-                return err_set(err, ERR_USAGE, "'%.100s' has %zu bytes twice", text,
-                               sizes->bytes[i]);
-        if (sizes->count == TRAIN_BENCH_COMM_SIZES_MAX)
-            return err_set(err, ERR_USAGE, "more than %d sizes", TRAIN_BENCH_COMM_SIZES_MAX);
-        sizes->bytes[sizes->count++] = (size_t)bytes;
-    } while (*at++ == ',');
-    return 0;
 }
 
 /* --- a sum --- */
@@ -480,8 +433,7 @@ int train_bench_comm(struct train_options *options, struct comm *comm, bool *agr
         return err_set(err, ERR_USAGE, "--bench-comm: one rank has nobody to exchange with");
     }
     if (train_trace_begin(&b.run, err) == 0 &&
-        train_bench_comm_read_sizes(options->bench_comm, &b.sizes, err) == 0 &&
-        prepare(&b, err) == 0)
+        train_vector_sizes_read(options->bench_comm, &b.sizes, err) == 0 && prepare(&b, err) == 0)
         rc = run_all(&b, err);
     release(&b, rc == 0 || b.run.agreed);
     rc = train_trace_end(&b.run, rc, err);

@@ -5,22 +5,10 @@
 #define TRAIN_BENCH_COMM_H
 
 #include <stdbool.h>
-#include <stddef.h>
 
 struct comm;
 struct err;
 struct train_options;
-
-#define TRAIN_BENCH_COMM_SIZES_MAX 16
-
-struct train_bench_comm_sizes {
-    size_t bytes[TRAIN_BENCH_COMM_SIZES_MAX]; /* (count), whole floats */
-    int count;
-};
-
-/** "64kB,1MB,100MB", "4MiB" or bare bytes. ERR_USAGE. */
-int train_bench_comm_read_sizes(const char *text, struct train_bench_comm_sizes *sizes,
-                                struct err *err);
 
 /** Before comm_open, in a process that will call train_bench_comm. */
 void train_bench_comm_prepare(void);

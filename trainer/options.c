@@ -8,12 +8,12 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/uri.h"
-#include "trainer/bench_comm.h"
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/transform_text.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
+#include "trainer/vector_sizes.h"
 
 void train_options_init(struct train_options *options)
 {
@@ -446,14 +446,14 @@ static int check_exchange(const struct train_options *o, struct err *err)
 
 static int check_bench_comm(const struct train_options *o, struct err *err)
 {
-    struct train_bench_comm_sizes sizes;
+    struct train_vector_sizes sizes;
 
     if (o->bench_comm == NULL)
         return 0;
     if (o->bench_steps > 0)
         return err_set(err, ERR_USAGE, "%s and %s measure different things: give one of them",
                        called(o, "--bench-comm"), called(o, "--bench-steps"));
-    if (train_bench_comm_read_sizes(o->bench_comm, &sizes, err) < 0)
+    if (train_vector_sizes_read(o->bench_comm, &sizes, err) < 0)
         return err_wrap(err, "%s", called(o, "--bench-comm"));
     return 0;
 }
