@@ -7,26 +7,6 @@
 #include "trainer/stop.h"
 #include "trainer/tally.h"
 
-struct report_sum train_report_sum(const struct nn_score *score)
-{
-    const int64_t finite = score->images - score->nonfinite;
-
-    return (struct report_sum){
-        .images = score->images,
-        .correct = score->correct,
-        .correct5 = score->correct5,
-        .loss = finite > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)finite : 0};
-}
-
-struct report_sum train_report_epoch(const struct train_position *p)
-{
-    struct report_sum sum = train_report_sum(&p->epoch_score);
-
-    if (sum.images > 0)
-        sum.loss = (double)p->epoch_score.loss / NN_LOSS_UNIT / p->epoch_weight;
-    return sum;
-}
-
 /* What an evaluation counts, of this rank's pictures. */
 struct found {
     struct nn_model *model;

@@ -86,39 +86,6 @@ static int agree_on_numerics(struct train_run *run, struct err *err)
     return rc;
 }
 
-int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err)
-{
-    const bool first = run->comm->rank == 0;
-    uint64_t length = bytes->bytes;
-
-    if (run->comm->size == 1)
-        return 0;
-    if (comm_broadcast(run->comm, &length, sizeof length, 0, err) < 0 ||
-        (!first && buf_reserve(bytes, length, err) < 0) ||
-        comm_broadcast(run->comm, bytes->data, length, 0, err) < 0)
-        return -1;
-    bytes->bytes = length;
-    return 0;
-}
-
-int train_share_dataset(struct train_run *run, int rc, struct err *err)
-{
-    const bool first = run->comm->rank == 0;
-    struct buf bytes = {0};
-
-    if (train_share_outcome(run, rc, err) < 0)
-        return -1;
-    if (run->comm->size == 1)
-        return 0;
-    if (first)
-        train_dataset_encode(&run->dataset, &bytes);
-    rc = train_share_bytes(run, &bytes, err);
-    if (rc == 0 && !first)
-        rc = train_dataset_decode(&run->dataset, bytes.data, bytes.bytes, err);
-    buf_release(&bytes);
-    return rc;
-}
-
 /* Rank 0 lists the folders. */
 static int open_dataset(struct train_run *run, struct err *err)
 {

@@ -10,52 +10,6 @@
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/tensors.h"
 
-int train_share_outcome(struct train_run *run, int rc, struct err *err)
-{
-    struct {
-        struct err err;
-        int rc;
-    } outcome;
-
-    memset(&outcome, 0, sizeof outcome);
-    outcome.rc = rc;
-    if (rc < 0)
-        outcome.err = *err;
-    if (comm_broadcast(run->comm, &outcome, sizeof outcome, 0, err) < 0)
-        return -1;
-    if (outcome.rc < 0) {
-        *err = outcome.err;
-        run->agreed = true;
-    }
-    return outcome.rc;
-}
-
-int train_share_failure(struct train_run *run, int rc, struct err *err)
-{
-    struct outcome {
-        struct err err;
-        int rc;
-    } mine, *const all = calloc((size_t)run->comm->size, sizeof *all);
-    int first = 0;
-
-    if (all == NULL)
-        abort();
-    memset(&mine, 0, sizeof mine);
-    mine.rc = rc;
-    if (rc < 0)
-        mine.err = *err;
-    if (rc < 0 && run->comm->rank != 0) /* which prints it under its own name */
-        err_wrap(&mine.err, "rank %d on %s", run->comm->rank, run->comm->host);
-    if (comm_gather(run->comm, &mine, sizeof mine, all, err) == 0) {
-        while (first < run->comm->size - 1 && all[first].rc >= 0)
-            first++;
-        *err = all[first].err;
-        run->agreed = true;
-    }
-    free(all);
-    return -1;
-}
-
 /* Open what --resume and --checkpoint name. 1: open; 0: nothing to resume. */
 static int open_checkpoint(const struct train_options *o, struct safetensors *file, char **path,
                            struct err *err)
@@ -319,20 +273,6 @@ int train_resume_check_data(struct train_run *run, const struct safetensors *fil
     return train_share_outcome(run, rc, err);
 }
 
-static int share_floats(struct comm *comm, float *x, size_t count, struct err *err)
-{
-    return comm_broadcast(comm, x, count * sizeof(float), 0, err);
-}
-
-int train_share_model(struct train_run *run, struct err *err)
-{
-    struct nn_model *const model = run->model;
-
-    if (share_floats(run->comm, nn_model_weights(model), nn_model_weight_count(model), err) < 0)
-        return -1;
-    return share_floats(run->comm, nn_model_running(model), nn_model_running_count(model), err);
-}
-
 int train_resume_load(struct train_run *run, struct safetensors *file, char **path, struct err *err)
 {
     struct nn_model *const model = run->model;
@@ -350,7 +290,7 @@ int train_resume_load(struct train_run *run, struct safetensors *file, char **pa
     if (train_share_model(run, err) < 0)
         return -1;
     for (int i = 0; i < run->state.vectors; i++)
-        if (share_floats(run->comm, run->state.vector[i], run->state.count, err) < 0)
+        if (train_share_floats(run, run->state.vector[i], run->state.count, err) < 0)
             return -1;
     return 0;
 }

@@ -138,16 +138,20 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
 /* How --prefetch-bytes falls to the two streams that a rank has during an evaluation. */
 #define TRAIN_PREFETCH_EVALUATION 4 /* a 4th part; the rest is the training stream's */
 
-/** Hand rank 0's outcome to every rank: the same return value and err everywhere, and run->agreed
- * when it is a failure. */
+/** share.c: hand rank 0's outcome to every rank: the same return value and err everywhere, and
+ * run->agreed when it is a failure. */
 int train_share_outcome(struct train_run *run, int rc, struct err *err);
 
-/** Where some rank failed and all know it: -1, run->agreed, and the error of the first that did on
- * every rank, with that rank's name unless it is rank 0's. */
+/** share.c: where some rank failed and all know it: -1, run->agreed, and the error of the first
+ * that did on every rank, with that rank's name unless it is rank 0's. */
 int train_share_failure(struct train_run *run, int rc, struct err *err);
 
-/** resume.c: rank 0's weights and running statistics become every rank's. */
+/** share.c: what is rank 0's becomes every rank's: bytes (the others' are empty before), floats,
+ * weights and running statistics, run->dataset or the failure to read it (rc). */
+int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err);
+int train_share_floats(struct train_run *run, float *x, size_t count, struct err *err);
 int train_share_model(struct train_run *run, struct err *err);
+int train_share_dataset(struct train_run *run, int rc, struct err *err);
 
 /** prepare.c: all that comes before the first step: agree on the arithmetic, choose a checkpoint,
  * read the indices, make model and buffers, fill them, say what was taken from where. */
@@ -160,11 +164,6 @@ int train_threads(int ranks_of_host);
 /** prepare.c: what comes before an evaluation alone: the launcher is told that signals are handled,
  * the arithmetic is agreed on, threads are chosen. Nothing is read. */
 int train_prepare_evaluation(struct train_run *run, struct err *err);
-
-/** prepare.c: rank 0's bytes become every rank's; the others' are empty before. */
-int train_share_bytes(struct train_run *run, struct buf *bytes, struct err *err);
-/** prepare.c: rank 0's run->dataset becomes every rank's, or its failure to read it (rc). */
-int train_share_dataset(struct train_run *run, int rc, struct err *err);
 
 /** prepare.c: what train_prepare does for steps that are timed, but for train_step_init, and
  * nothing is written. With options->bench_data dataset, order (of full steps) and stream too; else
@@ -282,7 +281,8 @@ int train_score_sum(struct train_run *run, const struct data_index *index, struc
  * collective. */
 float *train_logits_new(const struct train_run *run, struct err *err);
 
-/** A score as the report wants it: the loss is the mean over pictures that have a finite one. */
+/** tell.c: a score as the report wants it: the loss is the mean over pictures that have a finite
+ * one. */
 struct report_sum train_report_sum(const struct nn_score *score);
 /** The same of an epoch's steps so far: the loss is the mean that is trained, by class weights. */
 struct report_sum train_report_epoch(const struct train_position *position);

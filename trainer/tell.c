@@ -1,5 +1,5 @@
-/* trainer/tell.c -- what an evaluation found, class by class: tables in the report's folder, and
- * the classes known least on stderr; and which rank is slow. */
+/* trainer/tell.c -- scores as the report wants them; what an evaluation found, class by class:
+ * tables in the report's folder, and the classes known least on stderr; and which rank is slow. */
 #include "trainer/run.h"
 
 #include <string.h>
@@ -10,6 +10,26 @@
 #include "trainer/report/tables.h"
 #include "trainer/straggler.h"
 #include "trainer/tally.h"
+
+struct report_sum train_report_sum(const struct nn_score *score)
+{
+    const int64_t finite = score->images - score->nonfinite;
+
+    return (struct report_sum){
+        .images = score->images,
+        .correct = score->correct,
+        .correct5 = score->correct5,
+        .loss = finite > 0 ? (double)score->loss / NN_LOSS_UNIT / (double)finite : 0};
+}
+
+struct report_sum train_report_epoch(const struct train_position *p)
+{
+    struct report_sum sum = train_report_sum(&p->epoch_score);
+
+    if (sum.images > 0)
+        sum.loss = (double)p->epoch_score.loss / NN_LOSS_UNIT / p->epoch_weight;
+    return sum;
+}
 
 int train_tell_classes(struct train_run *run, struct train_tally *tally, const char *split,
                        struct err *err)
