@@ -25,10 +25,15 @@
 static struct comm comm;
 static unsigned dice_state; /* each rank's own: when gradients are ready is a matter of chance */
 
+static unsigned throw_dice(unsigned *state, unsigned sides)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % sides;
+}
+
 static unsigned dice(unsigned sides)
 {
-    dice_state = dice_state * 1664525u + 1013904223u;
-    return (dice_state >> 16) % sides;
+    return throw_dice(&dice_state, sides);
 }
 
 /* Element i of leaf v: magnitudes from 2^-20 to 2^20 and both signs, so that another shape of the
@@ -167,6 +172,37 @@ static void sums_have_the_references_bits_for_every_bucket_size(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* Lanes, numbers, buckets and hosts by chance, the same for all ranks. */
+static void sums_have_the_references_bits_whatever_is_drawn(void **state)
+{
+    unsigned draws = 20261122u;
+    size_t wrong = 0;
+
+    (void)state;
+    for (int i = 0; i < 24; i++) {
+        const uint32_t lanes = 1 + throw_dice(&draws, LANES_MAX);
+        const size_t count = throw_dice(&draws, i % 4 == 0 ? 100004 : 5000);
+        const size_t most = 1 + throw_dice(&draws, (unsigned)count + 100);
+
+        pretend_hosts(1 + (int)throw_dice(&draws, (unsigned)comm.size));
+        wrong += run_lanes(lanes, count, most < count / 200 ? count / 200 : most, lanes);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* Buckets of 68,751 numbers, and behind them of 65,536, 32,768 and 16,384. */
+static void sums_have_the_references_bits_with_small_last_buckets(void **state)
+{
+    size_t wrong = 0;
+
+    (void)state;
+    for (int ranks_of_host = 1; ranks_of_host <= 2; ranks_of_host++) {
+        pretend_hosts(ranks_of_host);
+        wrong += run_lanes(4, 1100007, 1u << 20, 4);
+    }
+    assert_int_equal(wrong, 0);
+}
+
 /* --- bf16 --- */
 
 #define BF16_COUNT 1000
@@ -297,6 +333,8 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_references_bits_for_every_step),
         cmocka_unit_test(sums_have_the_references_bits_for_every_bucket_size),
+        cmocka_unit_test(sums_have_the_references_bits_whatever_is_drawn),
+        cmocka_unit_test(sums_have_the_references_bits_with_small_last_buckets),
         cmocka_unit_test(bf16_sums_are_alike_on_all_ranks_and_lose_nothing_over_time),
         cmocka_unit_test(a_rank_that_is_elsewhere_is_not_given_up),
         cmocka_unit_test(free_accepts_null),
