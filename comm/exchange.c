@@ -260,10 +260,12 @@ static double sleep_most_s(const struct serving *serving)
 static int show_life(struct comm_exchange *exchange, struct serving *serving, struct err *err)
 {
     const struct comm_wishes *const wishes = &serving->seen;
-    const bool waits = wishes->doing == COMM_WAITS || (serving->answered && !serving->through);
+    const double now = clock_now_s(), most_s = exchange->options.elsewhere_s;
+    const bool elsewhere = wishes->doing == COMM_WAITS &&
+                           now - wishes->doing_since_s < (most_s > 0 ? most_s : COMM_PATIENCE_S),
+               waits = elsewhere || (serving->answered && !serving->through);
 
-    if (clock_now_s() - exchange->roll.beaten_s < BEAT_S ||
-        (!waits && wishes->computed == serving->computed))
+    if (now - exchange->roll.beaten_s < BEAT_S || (!waits && wishes->computed == serving->computed))
         return 0;
     serving->computed = wishes->computed;
     return comm_roll_beat(&exchange->roll, err);

@@ -39,6 +39,7 @@ struct comm_exchange_options {
     size_t bucket_bytes; /* a multiple of 4; smaller where a vector would have few buckets */
     enum comm_wire wire;
     size_t exact; /* with COMM_WIRE_BF16: the first floats of a vector, which are not rounded */
+    double elsewhere_s; /* a rank that is elsewhere for longer lives no more; 0: COMM_PATIENCE_S */
 };
 
 /** What the exchange takes on the rank of `ranks_of_host` on each host that takes the most: partial
@@ -97,7 +98,8 @@ int comm_exchange_wait(struct comm_exchange *exchange, size_t begin, size_t end,
 int comm_exchange_settle(struct comm_exchange *exchange, struct err *err);
 
 /** While this rank is at something that is no micro-batch (input, a save), the communication thread
- * says that it lives. Between steps too; then the caller must not call MPI meanwhile. */
+ * says that it lives, for options->elsewhere_s: who reads a disk that never answers must not keep
+ * the others for ever. Between steps too; then the caller must not call MPI meanwhile. */
 void comm_exchange_elsewhere(struct comm_exchange *exchange, bool elsewhere);
 
 /** Whether the ranks of a host share memory; where they cannot, each exchanges as if it were a host

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 void comm_queue_init(struct comm_queue *queue, int buckets)
 {
     pthread_condattr_t monotonic;
@@ -78,6 +80,7 @@ void comm_queue_doing(struct comm_queue *queue, enum comm_doing doing)
 {
     pthread_mutex_lock(&queue->mutex);
     queue->wishes.doing = doing;
+    queue->wishes.doing_since_s = clock_now_s();
     if (doing == COMM_WAITS)
         pthread_cond_signal(&queue->wished);
     while (doing == COMM_COMPUTES && queue->speaking)

@@ -29,7 +29,8 @@ struct comm_wishes {
     size_t ready;      /* floats of the vector that are final */
     uint64_t computed; /* micro-batches since the beginning */
     enum comm_doing doing;
-    bool answered; /* this step's answer is given (comm_queue_answer) */
+    double doing_since_s; /* by clock_now_s() */
+    bool answered;        /* this step's answer is given (comm_queue_answer) */
     bool closing;
 };
 

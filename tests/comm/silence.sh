@@ -24,13 +24,24 @@ expect() { # CONDITION... of the test command
 
 mpirun=$1
 program=$2
-for when in computing backward answered any any; do
+for when in computing elsewhere backward answered any any; do
     for hosts in 1 2 3; do
         said=$(run $when $hosts)
         expect "$(status $? "$said")" -eq 3
-        lines=$(echo "$said" | grep -c "^after [123]\.[0-9] s: .*no sign of progress from host '.*' (rank 2) for [12] s (--step-timeout)")
+        lines=$(echo "$said" | grep -c "^after [1234]\.[0-9] s: .*no sign of progress from host '.*' (rank 2) for [12] s (--step-timeout)")
         expect "$lines" -ge 1
         expect "$(echo "$said" | grep -c '^after ')" -eq "$lines"
+    done
+done
+# One that is killed ends the job, which mpirun sees or the others do.
+for when in "killed computing" "killed backward" "killed answered" "killed any"; do
+    for hosts in 1 3; do
+        begun=$(date +%s)
+        said=$(run "$when" $hosts)
+        status=$?
+        expect $status -ne 0
+        expect $status -ne 124
+        expect $(($(date +%s) - begun)) -le 15
     done
 done
 when=all

@@ -1,8 +1,8 @@
 /* tests/comm/test_silence.c -- WHEN RANKS_OF_HOST DEADLINE: the last rank freezes in the middle of
- * an exchange; the others name it and leave with status 3. "any": at a moment of many small steps
- * that is a matter of chance. "all": every rank freezes, for longer than the deadline, and nobody
- * is given up. "barrier", "broadcast", "gather", "all in a gather": the same without an exchange.
- * See silence.sh. */
+ * an exchange; the others name it and leave with status 3. "elsewhere": it reads and never comes
+ * back. "killed ...": it dies. "any": at a moment of many small steps that is a matter of chance.
+ * "all": every rank freezes, for longer than the deadline, and nobody is given up. "barrier",
+ * "broadcast", "gather", "all in a gather": the same without an exchange. See silence.sh. */
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,9 +20,11 @@
 #define COUNT_SMALL 1000
 #define STEPS       3
 #define WAKE_S      4
+#define ELSEWHERE_S 1
 
 static struct comm comm;
 static size_t count = COUNT;
+static int blow = SIGSTOP; /* what strikes the last rank */
 
 /* A process that is stopped cannot wake itself: somebody else stops it so much later, and wakes it.
  */
@@ -42,7 +44,7 @@ static void be_stopped_after(double seconds)
 static void freeze(int number)
 {
     (void)number;
-    raise(SIGSTOP);
+    raise(blow);
 }
 
 static void freeze_some_time(void)
@@ -64,7 +66,11 @@ static int run_step(struct comm_exchange *exchange, const char *when, double dea
     if (comm_exchange_begin(exchange, (uint32_t)comm.size, deadline_s, err) < 0)
         return -1;
     if (last && strcmp(when, "computing") == 0)
-        raise(SIGSTOP);
+        raise(blow);
+    if (last && strcmp(when, "elsewhere") == 0) {
+        comm_exchange_elsewhere(exchange, true);
+        pause();
+    }
     if (strcmp(when, "all") == 0)
         be_stopped_after(0);
     x = comm_exchange_leaf(exchange);
@@ -72,13 +78,13 @@ static int run_step(struct comm_exchange *exchange, const char *when, double dea
     if (last && strcmp(when, "backward") == 0) {
         comm_exchange_ready(exchange, count / 2);
         clock_sleep_s(0.05);
-        raise(SIGSTOP);
+        raise(blow);
     }
     comm_exchange_written(exchange);
     if (comm_exchange_gather(exchange, &mine, sizeof mine, answers, err) < 0)
         return -1;
     if (last && strcmp(when, "answered") == 0)
-        raise(SIGSTOP);
+        raise(blow);
     return comm_exchange_settle(exchange, err);
 }
 
@@ -108,7 +114,7 @@ static int meet(const char *how, double deadline_s, struct err *err)
 int main(int argc, char **argv)
 {
     const double begun_s = clock_now_s();
-    struct comm_exchange_options options = {.bucket_bytes = 4u << 20};
+    struct comm_exchange_options options = {.bucket_bytes = 4u << 20, .elsewhere_s = ELSEWHERE_S};
     struct comm_exchange *exchange;
     struct err err = {0};
     bool any;
@@ -124,6 +130,10 @@ int main(int argc, char **argv)
     if (rc == 0) {
         comm_close(&comm);
         return 0;
+    }
+    if (strncmp(argv[1], "killed ", 7) == 0) {
+        blow = SIGKILL;
+        argv[1] += 7;
     }
     any = strcmp(argv[1], "any") == 0;
     options.count = count = any ? COUNT_SMALL : COUNT;
