@@ -49,20 +49,24 @@ int comm_buckets_count(const struct comm_buckets *buckets)
     return (int)(of_prefix(buckets) + count_of_last(buckets, of_rest(buckets)));
 }
 
+static struct comm_run run_of_prefix(const struct comm_buckets *buckets, size_t number)
+{
+    const size_t begin = number * buckets->most, left = buckets->prefix - begin;
+
+    return (struct comm_run){begin, left < buckets->most ? left : buckets->most};
+}
+
 struct comm_run comm_buckets_run(const struct comm_buckets *buckets, int number)
 {
-    const size_t behind = (size_t)(comm_buckets_count(buckets) - number - 1), /* buckets */
-        left = floats_of_last(buckets, behind + 1);                           /* with this one */
-    size_t begin, end;
+    const size_t behind = (size_t)(comm_buckets_count(buckets) - number - 1); /* buckets */
+    size_t begin = buckets->prefix, last;
 
-    if (comm_buckets_is_prefix(buckets, number)) {
-        begin = (size_t)number * buckets->most;
-        end = begin + buckets->most < buckets->prefix ? begin + buckets->most : buckets->prefix;
-    } else {
-        begin = left < of_rest(buckets) ? buckets->floats - left : buckets->prefix;
-        end = buckets->floats - floats_of_last(buckets, behind);
-    }
-    return (struct comm_run){begin, end - begin};
+    if (comm_buckets_is_prefix(buckets, number))
+        return run_of_prefix(buckets, (size_t)number);
+    last = floats_of_last(buckets, behind + 1); /* with this one */
+    if (last < of_rest(buckets))
+        begin = buckets->floats - last;
+    return (struct comm_run){begin, buckets->floats - floats_of_last(buckets, behind) - begin};
 }
 
 int comm_buckets_at(const struct comm_buckets *buckets, size_t index)

@@ -30,8 +30,8 @@ struct comm_mpi {
 #define COMM_WINDOW_BYTES (192 * 1024)
 
 /* A vector travels in segments of so many bytes. Open MPI sends them whole, without a question
- * first, as its limit for that is set a little higher. Half as much took a fifth to a half more of
- * a core, twice as much was 3 % slower (two hosts, 1 Gbit/s). */
+ * first, as its limit for that is set a little higher. With synchronous sends half as much took a
+ * fifth to a half more of a core, and twice as much was 3 % slower (two hosts, 1 Gbit/s). */
 #define COMM_SEGMENT_BYTES (256 * 1024)
 
 enum comm_tag {
