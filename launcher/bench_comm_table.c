@@ -30,43 +30,52 @@ static void show(double value, char text[CELL_CHARS])
              value);
 }
 
-/* "-" where no algorithm was forced. */
-static void print_rival(const struct launch_bench_sums *sums, int size, int way, FILE *out)
+/* What a way is called in the table: the names that the runs give are "mpi-ring" and the like. */
+static void show_way(const struct launch_bench_sums *sums, int way,
+                     char text[LAUNCH_BENCH_NAME_MAX])
 {
-    struct launch_bench_sums_summary s;
-    char ms[CELL_CHARS];
+    const char *const algorithm = sums->names[way] + sizeof "mpi-" - 1;
 
-    if (way < 0) {
-        fprintf(out, " %6s %5s", "-", "-");
-        return;
-    }
-    s = launch_bench_sums_summarise(sums, size, way);
+    if (way == LAUNCH_BENCH_OURS)
+        snprintf(text, LAUNCH_BENCH_NAME_MAX, "Convoy");
+    else if (way == LAUNCH_BENCH_AS_IT_COMES)
+        snprintf(text, LAUNCH_BENCH_NAME_MAX, "MPI_Allreduce as it comes");
+    else
+        snprintf(text, LAUNCH_BENCH_NAME_MAX, "forced: %.60s", algorithm);
+}
+
+static void print_way(const struct launch_bench_comm_report *report, int size, int way,
+                      const char *label, FILE *out)
+{
+    const struct launch_bench_sums *const sums = report->sums;
+    const struct launch_bench_sums_summary s = launch_bench_sums_summarise(sums, size, way);
+    const double link = report->options->link_bytes_per_s;
+    char name[LAUNCH_BENCH_NAME_MAX], ms[CELL_CHARS], rate[CELL_CHARS],
+        bound[CELL_CHARS] = "-", ratio[CELL_CHARS] = "-", cpu[CELL_CHARS] = "-";
+
+    show_way(sums, way, name);
     show(1e3 * s.seconds.median, ms);
-    fprintf(out, " %6s %5.2f", ms, s.ours.median);
+    show((double)sums->bytes[size] / 1e6 / s.seconds.median, rate);
+    if (link > 0)
+        snprintf(bound, sizeof bound, "%.1f",
+                 100 * launch_bench_sums_bound(sums, size, link) / s.seconds.median);
+    if (way == LAUNCH_BENCH_OURS)
+        show(s.exchange_cpu_ms_per_mb.median, cpu);
+    else
+        snprintf(ratio, sizeof ratio, "%.2f", s.ours.median);
+    fprintf(out, "%8s  %-27s %8s %8s %6s %5s %6s\n", label, name, ms, rate, bound, ratio, cpu);
 }
 
 static void print_size(const struct launch_bench_comm_report *report, int size, FILE *out)
 {
-    const struct launch_bench_sums *const sums = report->sums;
-    const struct launch_bench_sums_summary ours =
-        launch_bench_sums_summarise(sums, size, LAUNCH_BENCH_OURS);
-    const double link = report->options->link_bytes_per_s;
-    const int best = launch_bench_sums_best(sums, size);
-    char name[CELL_CHARS], ms[CELL_CHARS], rate[CELL_CHARS], cpu[CELL_CHARS], bound[CELL_CHARS];
+    const int best = launch_bench_sums_best(report->sums, size);
+    char name[CELL_CHARS];
 
-    show_size(sums->bytes[size], name);
-    show(1e3 * ours.seconds.median, ms);
-    show((double)sums->bytes[size] / 1e6 / ours.seconds.median, rate);
-    show(ours.exchange_cpu_ms_per_mb.median, cpu);
-    snprintf(bound, sizeof bound, "-");
-    if (link > 0)
-        snprintf(bound, sizeof bound, "%.1f",
-                 100 * launch_bench_sums_bound(sums, size, link) / ours.seconds.median);
-    fprintf(out, "%7s %6s %6s %6s %5s", name, ms, rate, bound, cpu);
-    print_rival(sums, size, LAUNCH_BENCH_AS_IT_COMES, out);
-    print_rival(sums, size, best, out);
-    /* "mpi-ring": all of them are MPI's */
-    fprintf(out, " %s\n", best < 0 ? "-" : sums->names[best] + sizeof "mpi-" - 1);
+    show_size(report->sums->bytes[size], name);
+    print_way(report, size, LAUNCH_BENCH_OURS, name, out);
+    print_way(report, size, LAUNCH_BENCH_AS_IT_COMES, "", out);
+    if (best >= 0)
+        print_way(report, size, best, "", out);
 }
 
 static void print_title(const struct launch_bench_comm_report *report, FILE *out)
@@ -78,8 +87,8 @@ static void print_title(const struct launch_bench_comm_report *report, FILE *out
             s->hosts == 1 ? "" : "s");
     if (report->options->link != NULL)
         fprintf(out, ", links of %.30s", report->options->link);
-    fprintf(out, "; %d round%s; buckets of %zu bytes\n", s->rounds, s->rounds == 1 ? "" : "s",
-            s->bucket_bytes);
+    fprintf(out, "; %d round%s; buckets of at most %zu bytes\n", s->rounds,
+            s->rounds == 1 ? "" : "s", s->bucket_bytes);
     fprintf(out, "%s: %s, %d core%s\n%s, convoy %s, %s, load %.1f\n", m->host, m->cpu, m->cores,
             m->cores == 1 ? "" : "s", m->kernel, report->version, report->time, m->load);
     fprintf(out, "%s, a rank that waits %s its core\n\n", s->mpi,
@@ -91,8 +100,9 @@ static void print_legend(const struct launch_bench_comm_report *report, FILE *ou
     const struct launch_bench_sums *const s = report->sums;
 
     fprintf(out,
-            "\nMedians; ms: of a sum, the slowest rank's. ours/: our ms by its ms in the same\n"
-            "round. CPU: of our communication thread, ms for each MB of the vector.\n");
+            "\nMedians; ms: of a sum, the slowest rank's. MB/s: of the vector. ours/: our ms by\n"
+            "its ms in the same round; forced: the best of MPI_Allreduce's algorithms.\n"
+            "CPU: of our communication thread, ms for each MB of the vector.\n");
     if (report->options->link_bytes_per_s > 0)
         fprintf(out, "Bound: 2(H-1)/H of the vector at %.0f %% of the link, H = %d hosts.\n",
                 100 * LAUNCH_BENCH_GOODPUT, s->hosts);
@@ -104,10 +114,8 @@ static void print_legend(const struct launch_bench_comm_report *report, FILE *ou
 void launch_bench_comm_table_print(const struct launch_bench_comm_report *report, FILE *out)
 {
     print_title(report, out);
-    fprintf(out, "%7s %-26s %-13s %s\n", "", "Convoy", "MPI_Allreduce",
-            "its best forced algorithm");
-    fprintf(out, "%7s %6s %6s %6s %5s %6s %5s %6s %5s\n", "", "ms", "MB/s", "bound%", "CPU", "ms",
-            "ours/", "ms", "ours/");
+    fprintf(out, "%8s  %-27s %8s %8s %6s %5s %6s\n", "", "", "ms", "MB/s", "bound%", "ours/",
+            "CPU");
     for (int size = 0; size < report->sums->size_count; size++)
         print_size(report, size, out);
     print_legend(report, out);
