@@ -34,6 +34,7 @@ enum figure {
     SPEEDUP,
     EFFICIENCY,
     EFFICIENCY_SIDE_BY_SIDE,
+    RANKS,
     EXCHANGE,
     INPUT,
     IMBALANCE,
@@ -51,6 +52,7 @@ static void find_figures(const struct launch_bench_point *point,
     x[SPEEDUP] = x[RATE] / baseline->samples[LAUNCH_BENCH_TOGETHER][round].images_per_s;
     x[EFFICIENCY] = x[SPEEDUP] * baseline->ranks / point->ranks;
     x[EFFICIENCY_SIDE_BY_SIDE] = x[RATE] / x[RATE_SIDE_BY_SIDE];
+    x[RANKS] = s->ranks_s / s->seconds;
     x[EXCHANGE] = s->exchange_s / s->seconds;
     x[INPUT] = s->input_s / s->seconds;
     x[IMBALANCE] = s->imbalance;
@@ -81,6 +83,7 @@ struct launch_bench_summary launch_bench_summarise(const struct launch_bench_poi
                                          .efficiency = spreads[EFFICIENCY],
                                          .efficiency_side_by_side =
                                              spreads[EFFICIENCY_SIDE_BY_SIDE],
+                                         .ranks_share = spreads[RANKS],
                                          .exchange_share = spreads[EXCHANGE],
                                          .input_share = spreads[INPUT],
                                          .imbalance = spreads[IMBALANCE],

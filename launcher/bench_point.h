@@ -26,7 +26,8 @@ enum launch_bench_way {
 struct launch_bench_sample {
     double images_per_s; /* of all ranks together */
     double seconds;      /* of the steps that count */
-    double exchange_s;   /* of seconds: waiting for other ranks and adding up, a rank's mean */
+    double ranks_s;      /* of seconds: waiting for other ranks to end their step, a rank's mean */
+    double exchange_s;   /* of seconds: waiting for sums of gradients, a rank's mean */
     double input_s;      /* of seconds: waiting for pictures, a rank's mean */
     double imbalance; /* how much longer the slowest rank computed than the mean: 0.1 is a tenth */
 };
@@ -46,8 +47,8 @@ struct launch_bench_summary {
     struct launch_bench_spread images_per_s, side_by_side; /* the latter images/s too */
     struct launch_bench_spread speedup;                    /* times the baseline's images_per_s */
     struct launch_bench_spread efficiency; /* speed-up per (ranks / the baseline's ranks) */
-    struct launch_bench_spread efficiency_side_by_side;     /* images_per_s / side_by_side */
-    struct launch_bench_spread exchange_share, input_share; /* of the steps' time */
+    struct launch_bench_spread efficiency_side_by_side; /* images_per_s / side_by_side */
+    struct launch_bench_spread ranks_share, exchange_share, input_share; /* of the steps' time */
     struct launch_bench_spread imbalance, seconds;
 };
 

@@ -141,6 +141,7 @@ static json_t *result(const struct launch_bench_report *report,
     set_spread(object, "efficiency", &s.efficiency);
     set_spread(object, "side_by_side_images_per_s", &s.side_by_side);
     set_spread(object, "efficiency_side_by_side", &s.efficiency_side_by_side);
+    set_spread(object, "rank_wait_share", &s.ranks_share);
     set_spread(object, "exposed_exchange_share", &s.exchange_share);
     set_spread(object, "input_wait_share", &s.input_share);
     set_spread(object, "imbalance", &s.imbalance);

@@ -196,6 +196,7 @@ static int read_figures(struct buf *output, int ranks, struct launch_bench_sampl
     if (event == NULL || strcmp(event, "bench") != 0 ||
         !is_figure(tree, "images_per_s", &sample->images_per_s) ||
         !is_figure(tree, "seconds", &sample->seconds) ||
+        !is_figure(tree, "ranks_s", &sample->ranks_s) ||
         !is_figure(tree, "exchange_s", &sample->exchange_s) ||
         !is_figure(tree, "input_s", &sample->input_s) ||
         !is_figure(tree, "imbalance", &sample->imbalance) || sample->images_per_s == 0 ||

@@ -10,12 +10,18 @@ static void show_rate(double rate, char text[CELL_CHARS])
     snprintf(text, CELL_CHARS, "%.*f", rate < 10 ? 2 : rate < 1000 ? 1 : 0, rate);
 }
 
+/* Three figures, or what is left of the point. */
+static void show_end(double rate, char text[CELL_CHARS])
+{
+    snprintf(text, CELL_CHARS, "%.*f", rate < 10 ? 2 : rate < 100 ? 1 : 0, rate);
+}
+
 static void show_rates(const struct launch_bench_spread *rates, char text[CELL_CHARS])
 {
     char min[CELL_CHARS], max[CELL_CHARS];
 
-    show_rate(rates->min, min);
-    show_rate(rates->max, max);
+    show_end(rates->min, min);
+    show_end(rates->max, max);
     snprintf(text, CELL_CHARS, "%.14s-%.14s", min, max);
 }
 
@@ -25,9 +31,9 @@ static void print_head(const struct launch_bench_report *report, FILE *out)
     char one[CELL_CHARS];
 
     snprintf(one, sizeof one, "of %d", report->options->by_hosts ? first->hosts : first->ranks);
-    fprintf(out, "%34s %-25s %-11s %7s\n", "", "efficiency, %", "waiting, %", "imbal-");
-    fprintf(out, "%5s %5s %8s %13s %6s %11s %6s %5s %5s %7s\n", "hosts", "ranks", "images/s",
-            "min-max", one, "min-max", "beside", "exch.", "input", "ance, %");
+    fprintf(out, "%31s%-25s%-18s%s\n", "", "efficiency, %", "waiting, % for", "imbal-");
+    fprintf(out, "%5s %5s %8s %9s %5s %11s %6s %5s %5s %5s %6s\n", "hosts", "ranks", "images/s",
+            "min-max", one, "min-max", "beside", "ranks", "sums", "input", "ance,%");
 }
 
 static void print_point(const struct launch_bench_report *report,
@@ -41,10 +47,10 @@ static void print_point(const struct launch_bench_report *report,
     show_rates(&s.images_per_s, rates);
     snprintf(efficiencies, sizeof efficiencies, "%.1f-%.1f", 100 * s.efficiency.min,
              100 * s.efficiency.max);
-    fprintf(out, "%5d %5d %8s %13s %6.1f %11s %6.1f %5.1f %5.1f %7.1f\n", point->hosts,
+    fprintf(out, "%5d %5d %8s %9s %5.1f %11s %6.1f %5.1f %5.1f %5.1f %6.1f\n", point->hosts,
             point->ranks, rate, rates, 100 * s.efficiency.median, efficiencies,
-            100 * s.efficiency_side_by_side.median, 100 * s.exchange_share.median,
-            100 * s.input_share.median, 100 * s.imbalance.median);
+            100 * s.efficiency_side_by_side.median, 100 * s.ranks_share.median,
+            100 * s.exchange_share.median, 100 * s.input_share.median, 100 * s.imbalance.median);
 }
 
 static void print_mode(const struct launch_bench_report *report, enum launch_bench_mode mode,
@@ -111,7 +117,7 @@ static void print_legend(const struct launch_bench_report *report, FILE *out)
     fprintf(out,
             "\nMedians. Efficiency of %d: the rate for each %s, against that of %d %s%s in the\n"
             "same round; beside: against the same %ss side by side without exchange.\n"
-            "Waiting: share of a step for other ranks and the sum of gradients, for pictures.\n"
+            "Waiting: share of a step: other ranks are not done, sums or pictures not there.\n"
             "Imbalance: how much longer than the mean the slowest rank computes.\n",
             one, what, one, what, one == 1 ? "" : "s", what);
 }

@@ -23,7 +23,7 @@ struct bench {
 
 /* What a rank found of its timed steps. */
 struct figures {
-    double images, seconds, compute_s, exchange_s, input_s;
+    double images, seconds, compute_s, ranks_s, exchange_s, input_s;
 };
 
 /* All ranks together. */
@@ -173,6 +173,7 @@ static int take_timed_steps(struct bench *b, struct figures *mine, struct err *e
     *mine = (struct figures){.images = (double)(run->position.samples - images),
                              .seconds = alone ? own_s : clock_now_s() - begun,
                              .compute_s = run->times.compute_s,
+                             .ranks_s = run->times.ranks_s,
                              .exchange_s = run->times.exchange_s,
                              .input_s = run->times.input_s};
     return 0;
@@ -187,6 +188,7 @@ static struct totals add_up(const struct figures *all, int ranks, bool alone)
         const struct figures *const f = &all[r];
 
         t.mean.compute_s += f->compute_s / ranks;
+        t.mean.ranks_s += f->ranks_s / ranks;
         t.mean.exchange_s += f->exchange_s / ranks;
         t.mean.input_s += f->input_s / ranks;
         t.compute_s_max = f->compute_s > t.compute_s_max ? f->compute_s : t.compute_s_max;
@@ -207,7 +209,7 @@ static int print(const struct bench *b, const struct totals *t, int global_batch
     const double imbalance = t->mean.compute_s > 0 ? t->compute_s_max / t->mean.compute_s - 1 : 0;
     json_t *const line = json_pack(
         "{s:s, s:s, s:i, s:s*, s:i, s:i, s:i, s:i, s:b, s:i, s:I, s:f, s:f, s:f, s:f, s:f, s:f, "
-        "s:f, s:s, s:s}",
+        "s:f, s:f, s:s, s:s}",
         "event", "bench", "model", o->model, "image_size", o->image_size, "data",
         !o->bench_data    ? NULL
         : o->data != NULL ? o->data
@@ -215,9 +217,9 @@ static int print(const struct bench *b, const struct totals *t, int global_batch
         "ranks", b->comm->size, "threads", o->threads, "micro_batch", o->micro_batch,
         "global_batch", global_batch, "exchange", !o->no_exchange, "steps", o->bench_steps,
         "images", (json_int_t)t->images, "seconds", t->seconds, "images_per_s", t->images_per_s,
-        "compute_s", t->mean.compute_s, "compute_s_max", t->compute_s_max, "exchange_s",
-        t->mean.exchange_s, "input_s", t->mean.input_s, "imbalance", imbalance, "numerics",
-        nn_numerics_id(), "mpi", b->comm->library);
+        "compute_s", t->mean.compute_s, "compute_s_max", t->compute_s_max, "ranks_s",
+        t->mean.ranks_s, "exchange_s", t->mean.exchange_s, "input_s", t->mean.input_s, "imbalance",
+        imbalance, "numerics", nn_numerics_id(), "mpi", b->comm->library);
     const int rc = json_dumpf(line, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
 
     json_decref(line);

@@ -20,13 +20,15 @@ struct train_options;
  *
  *   {"event":"bench","model":"resnet20","image_size":32,"data":"s3://...","ranks":2,"threads":1,
  *    "micro_batch":32,"global_batch":64,"exchange":true,"steps":10,"images":640,"seconds":1.5,
- *    "images_per_s":426.7,"compute_s":1.3,"compute_s_max":1.31,"exchange_s":0.2,"input_s":0.0,
- *    "imbalance":0.008,"numerics":"convoy 0.1.0 ...","mpi":"Open MPI v4.1.4"}
+ *    "images_per_s":426.7,"compute_s":1.3,"compute_s_max":1.31,"ranks_s":0.02,
+ *    "exchange_s":0.18,"input_s":0.0,"imbalance":0.008,"numerics":"convoy 0.1.0 ...","mpi":"Open
+ * MPI v4.1.4"}
  *
  * data is there only where pictures are read. seconds is the wall clock of all ranks together;
- * compute_s, exchange_s and input_s (waiting for pictures) are a rank's, the mean over ranks.
- * compute_s is the network's and the optimizer's, which works layer by layer in the next forward;
- * exchange_s includes waiting for the slowest.
+ * compute_s, ranks_s (waiting for other ranks to end their step: for the slowest, and for their
+ * answers on the wire), exchange_s (waiting for sums of gradients) and input_s (waiting for
+ * pictures) are a rank's, the mean over ranks. compute_s is the network's and the optimizer's,
+ * which works layer by layer in the next forward.
  * compute_s_max is that of the rank that computed longest, imbalance how much longer than the mean:
  * 0.1 is a tenth. numerics is what was measured (nn/threads.h).
  *

@@ -56,8 +56,9 @@ struct train_position {
 
 /* Where a rank's time went. */
 struct train_times {
-    double input_s, compute_s, exchange_s; /* waiting for pictures; network; waiting for and adding
-                                              up the ranks */
+    double input_s, compute_s; /* waiting for pictures; network */
+    double ranks_s;            /* waiting for other ranks to end their steps */
+    double exchange_s;         /* waiting for sums that are not there yet */
 };
 
 /* A step whose sums are on their way: its new weights are made as the next forward asks for them.

@@ -348,7 +348,7 @@ static int answer(struct train_run *run, struct work *work, const struct train_a
     comm_exchange_give_up(run->exchange);
     if (comm_exchange_gather(run->exchange, mine, sizeof *mine, run->answers, err) < 0)
         return -1;
-    run->update.waited_s += clock_now_s() - begun;
+    work->times.ranks_s = clock_now_s() - begun;
     trace_end("wait", "agreement", begun);
     *all = sum_of(run->answers, run->comm->size);
     return 0;
@@ -437,20 +437,21 @@ static void report(struct train_run *run, const struct work *work,
     const struct train_times *const times = &work->times;
 
     report_metrics_write(&run->metrics, "step",
-                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:o*}",
+                         json_pack("{s:i, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:o*}",
                                    "epoch", (int)p->epoch, "step", (json_int_t)p->step, "loss",
                                    (double)all->loss / NN_LOSS_UNIT / work->weight, "accuracy",
                                    (double)all->correct / (double)all->images, "lr", work->lr,
                                    "images", (json_int_t)all->images, "seconds", work->seconds,
-                                   "compute_s", times->compute_s, "exchange_s", times->exchange_s,
-                                   "input_s", times->input_s, "slowest",
-                                   train_straggler_json(run, run->step_busy_s)));
+                                   "compute_s", times->compute_s, "ranks_s", times->ranks_s,
+                                   "exchange_s", times->exchange_s, "input_s", times->input_s,
+                                   "slowest", train_straggler_json(run, run->step_busy_s)));
 }
 
 static void count_times(struct train_run *run, const struct train_times *times)
 {
     run->times.input_s += times->input_s;
     run->times.compute_s += times->compute_s;
+    run->times.ranks_s += times->ranks_s;
     run->times.exchange_s += times->exchange_s;
 }
 

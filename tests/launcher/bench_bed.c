@@ -20,6 +20,7 @@ static void fill(struct bench_bed *bed, size_t at, enum launch_bench_mode mode, 
             bed->samples[at][way][round] =
                 (struct launch_bench_sample){.images_per_s = of_way[way] * of_round[round] * count,
                                              .seconds = 2,
+                                             .ranks_s = 0.02,
                                              .exchange_s = 0.1,
                                              .input_s = 0.04,
                                              .imbalance = 0.03};

@@ -18,20 +18,20 @@ HOST
 KERNEL
 
 weak: 32 images of a step on each rank, micro-batches of 32
-                                   efficiency, %             waiting, %   imbal-
-hosts ranks images/s       min-max   of 1     min-max beside exch. input ance, %
-    1     1    100.0     90.0-1000  100.0 100.0-100.0  100.0   0.0   0.0     0.0
-    1     2    180.0   162.0-190.0   90.0    9.5-90.0   75.0  10.0   0.0     0.0
+                               efficiency, %            waiting, % for    imbal-
+hosts ranks images/s   min-max  of 1     min-max beside ranks  sums input ance,%
+    1     1    100.0 90.0-1000 100.0 100.0-100.0  100.0   0.0   0.0   0.0    0.0
+    1     2    180.0   162-190  90.0    9.5-90.0   75.0   0.0  10.0   0.0    0.0
 
 strong: 96 images of a step on all ranks together, micro-batches of 32
-                                   efficiency, %             waiting, %   imbal-
-hosts ranks images/s       min-max   of 1     min-max beside exch. input ance, %
-    1     1     8.00     8.00-8.00  100.0 100.0-100.0  100.0   0.0   0.0     0.0
-    1     2     10.0     9.00-12.0   62.5   56.2-75.0   50.0  25.0   5.0     2.0
+                               efficiency, %            waiting, % for    imbal-
+hosts ranks images/s   min-max  of 1     min-max beside ranks  sums input ance,%
+    1     1     8.00 8.00-8.00 100.0 100.0-100.0  100.0   0.0   0.0   0.0    0.0
+    1     2     10.0 9.00-12.0  62.5   56.2-75.0   50.0   8.0  25.0   5.0    2.0
 
 Medians. Efficiency of 1: the rate for each rank, against that of 1 rank in the
 same round; beside: against the same ranks side by side without exchange.
-Waiting: share of a step for other ranks and the sum of gradients, for pictures.
+Waiting: share of a step: other ranks are not done, sums or pictures not there.
 Imbalance: how much longer than the mean the slowest rank computes.
 strong, 2 ranks: 3 micro-batches allow at most 75.0 %.
 """
@@ -39,8 +39,8 @@ strong, 2 ranks: 3 micro-batches allow at most 75.0 %.
 
 def figures(ranks, images_per_s, exchange_s=0.0, **more):
     return json.dumps({"event": "bench", "model": "resnet20", "image_size": 32, "ranks": ranks, "threads": 1,
-                       "seconds": 2.0, "images_per_s": images_per_s, "exchange_s": exchange_s, "input_s": 0.0,
-                       "imbalance": 0.0, **more})
+                       "seconds": 2.0, "images_per_s": images_per_s, "ranks_s": 0.0, "exchange_s": exchange_s,
+                       "input_s": 0.0, "imbalance": 0.0, **more})
 
 
 class Bench(BenchCase):
@@ -114,7 +114,7 @@ class Bench(BenchCase):
         rounds = ((100, 180, 8, 10), (1000, 190, 8, 9), (90, 162, 8, 12))
         lines = [line for a, b, c, d in rounds
                  for line in (figures(1, a), figures(1, a), figures(2, b, 0.2), figures(2, b / 0.75, exchange=False),
-                              figures(1, c), figures(1, c), figures(2, d, 0.5, extra=7, input_s=0.1, imbalance=0.02),
+                              figures(1, c), figures(1, c), figures(2, d, 0.5, extra=7, ranks_s=0.16, input_s=0.1, imbalance=0.02),
                               figures(2, 2 * d))]
         return self.run_bench("scaling", "--ranks=1,2", "--threads=1", "--global-batch=96", "--model=resnet20", *words,
                               lines=lines)
@@ -161,6 +161,7 @@ class Bench(BenchCase):
         self.assertAlmostEqual(result["efficiency_side_by_side"], 0.75)
         self.assertEqual((result["steps"], result["repeats"], result["global_batch"]), (10, 3, 64))
         self.assertAlmostEqual(lines[28]["efficiency_limit"], 0.75)
+        self.assertAlmostEqual(lines[28]["rank_wait_share"], 0.08)
         self.assertAlmostEqual(lines[28]["input_wait_share"], 0.05)
         self.assertAlmostEqual(lines[28]["imbalance"], 0.02)
 
@@ -177,7 +178,7 @@ class Bench(BenchCase):
                              [("scaling", mode, 1, ranks) for mode in ("weak", "strong") for ranks in (1, 2)])
             self.assertEqual([line["images_per_s"] for line in lines], [100, 180, 8, 10])
             for line in lines:
-                for key in ("efficiency", "exposed_exchange_share", "input_wait_share"):
+                for key in ("efficiency", "rank_wait_share", "exposed_exchange_share", "input_wait_share"):
                     self.assertIsInstance(line[key], float)
 
     def test_svg_is_a_drawing_of_all_points(self):
@@ -220,7 +221,8 @@ class Bench(BenchCase):
 
     def test_what_is_no_figure_is_shown_and_refused(self):
         for line in ("", "garbage", "{", "[]", "{}", figures(1, 0.0), figures(1, -1.0), figures(1, "5"), figures(2, 5.0),
-                     figures(1, 5.0, None), figures(1, 5.0, input_s=-1), figures(1, 5.0, imbalance="x"), '{"event":"bench","ranks":1,"images_per_s":1e999,"seconds":1,"exchange_s":0}',
+                     figures(1, 5.0, None), figures(1, 5.0, input_s=-1), figures(1, 5.0, imbalance="x"),
+                     figures(1, 5.0, ranks_s=-1), '{"event":"bench","ranks":1,"images_per_s":1e999,"seconds":1,"ranks_s":0,"exchange_s":0}',
                      "\\0377\\0001x", "[" * 5000, "x" * 100000):
             self.write("runs", "")
             self.assertEqual(self.run_bench("scaling", "--ranks=1", "--threads=1", "--mode=weak", lines=[line]), 1, line)
@@ -265,7 +267,7 @@ class Bench(BenchCase):
             self.assertGreater(run["seconds"], 0)
             if run["exchange"]:
                 self.assertAlmostEqual(run["images_per_s"] * run["seconds"], run["images"], places=3)
-            self.assertLessEqual(run["compute_s"] + run["exchange_s"], run["seconds"] * 1.5)
+            self.assertLessEqual(run["compute_s"] + run["ranks_s"] + run["exchange_s"], run["seconds"] * 1.5)
             self.assertEqual((run["image_size"], run["threads"], run["micro_batch"]), (8, 1, 4))
             self.assertIn(", kernels ", run["numerics"])
             self.assertIn("MPI", run["mpi"])

@@ -44,10 +44,13 @@ static void spread_has_the_middle_and_both_ends_of_any_count(void **state)
 static void summarise_compares_within_a_round(void **state)
 {
     /* The machine is half as fast in round 2; the ratios stay. */
-    struct launch_bench_sample one[] = {{100, 2, 0, 0, 0}, {50, 4, 0, 0, 0}, {100, 2, 0, 0, 0}};
-    struct launch_bench_sample three[] = {
-        {270, 2, 0.2, 0.1, 0.3}, {135, 4, 1.2, 0.4, 0.1}, {240, 2, 0.1, 0.02, 0.2}};
-    struct launch_bench_sample alone[] = {{300, 1, 9, 9, 9}, {150, 1, 9, 9, 9}, {320, 1, 9, 9, 9}};
+    struct launch_bench_sample one[] = {
+        {100, 2, 0, 0, 0, 0}, {50, 4, 0, 0, 0, 0}, {100, 2, 0, 0, 0, 0}};
+    struct launch_bench_sample three[] = {{270, 2, 0.02, 0.2, 0.1, 0.3},
+                                          {135, 4, 0.2, 1.2, 0.4, 0.1},
+                                          {240, 2, 0.06, 0.1, 0.02, 0.2}};
+    struct launch_bench_sample alone[] = {
+        {300, 1, 9, 9, 9, 9}, {150, 1, 9, 9, 9, 9}, {320, 1, 9, 9, 9, 9}};
     const struct launch_bench_point base = {.ranks = 2, .samples = {one, one}},
                                     point = {.ranks = 6, .samples = {three, alone}};
     const struct launch_bench_summary s = launch_bench_summarise(&point, &base, 3);
@@ -62,6 +65,8 @@ static void summarise_compares_within_a_round(void **state)
     assert_true(close_to(s.efficiency.max, 0.9));
     assert_true(close_to(s.efficiency_side_by_side.median, 0.9));
     assert_true(close_to(s.efficiency_side_by_side.min, 0.75));
+    assert_true(close_to(s.ranks_share.median, 0.03));
+    assert_true(close_to(s.ranks_share.max, 0.05));
     assert_true(close_to(s.exchange_share.median, 0.1));
     assert_true(close_to(s.exchange_share.max, 0.3));
     assert_true(close_to(s.input_share.median, 0.05));

@@ -25,14 +25,14 @@ static const char table[] =
     "Linux 6.1.0 x86_64, convoy 0.1.0, 2026-11-22T04:00:00Z, load 0.1\n"
     "\n"
     "strong: 512 images of a step on all ranks together, micro-batches of 32\n"
-    "                                   efficiency, %             waiting, %   imbal-\n"
-    "hosts ranks images/s       min-max   of 1     min-max beside exch. input ance, %\n"
-    "    1     2    100.0    95.0-105.0  100.0 100.0-100.0  100.0   5.0   2.0     3.0\n"
-    "    3     6    270.0   256.5-283.5   90.0   90.0-90.0   93.8   5.0   2.0     3.0\n"
+    "                               efficiency, %            waiting, % for    imbal-\n"
+    "hosts ranks images/s   min-max  of 1     min-max beside ranks  sums input ance,%\n"
+    "    1     2    100.0  95.0-105 100.0 100.0-100.0  100.0   1.0   5.0   2.0    3.0\n"
+    "    3     6    270.0   256-284  90.0   90.0-90.0   93.8   1.0   5.0   2.0    3.0\n"
     "\n"
     "Medians. Efficiency of 1: the rate for each host, against that of 1 host in the\n"
     "same round; beside: against the same hosts side by side without exchange.\n"
-    "Waiting: share of a step for other ranks and the sum of gradients, for pictures.\n"
+    "Waiting: share of a step: other ranks are not done, sums or pictures not there.\n"
     "Imbalance: how much longer than the mean the slowest rank computes.\n"
     "strong, 6 ranks: 16 micro-batches allow at most 88.9 %.\n";
 
@@ -100,6 +100,7 @@ static void results_alone_are_one_object_for_each_point(void **state)
         assert_close(number(line, "efficiency"), i % 2 ? 0.9 : 1);
         assert_close(number(line, "side_by_side_images_per_s"), i % 2 ? 192 : 100);
         assert_close(number(line, "efficiency_side_by_side"), i % 2 ? 0.9375 : 1);
+        assert_close(number(line, "rank_wait_share"), 0.01);
         assert_close(number(line, "exposed_exchange_share"), 0.05);
         assert_close(number(line, "input_wait_share"), 0.02);
         assert_close(number(line, "imbalance"), 0.03);
