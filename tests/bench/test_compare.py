@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""compare_torch and compare_loss with stand-ins for both sides that print given figures: turns, environment, medians, bars, rest
-of the slow; the rule for losses, its control, and what either's exit status says."""
+"""compare_torch, compare_ddp and compare_loss with stand-ins for both sides, and for the lab, that print given figures: turns,
+environment, medians, bars, rest of the slow; the rule for losses, its control, and what each one's exit status says."""
 import json
 import os
 import shutil
@@ -19,7 +19,7 @@ me = os.path.basename(__file__)
 side = me if me == "convoy" else me + ":" + (words[words.index("--format") + 1] if "--format" in words else "about")
 env = {key: os.environ.get(key) for key in ("CONVOY_ISA", "CONVOY_CONV", "CONVOY_BIN", "ONEDNN_MAX_CPU_ISA",
                                             "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE", "OMP_NUM_THREADS",
-                                            "MALLOC_TRIM_THRESHOLD_")}
+                                            "MALLOC_TRIM_THRESHOLD_", "GLOO_SOCKET_IFNAME", "CONVOY_ONE_MACHINE")}
 with open(os.path.join(here, "runs"), "a") as runs:
     runs.write(json.dumps({"side": side, "words": words, "cpus": len(os.sched_getaffinity(0)), **env}) + "\\n")
 if side.endswith(":about"):
@@ -150,6 +150,78 @@ class CompareTorch(Standing):
             self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
         self.assertEqual(self.compare({"convoy": []}, "--rounds=1"), 1)
         self.assertRegex(self.err.splitlines()[-1], r"^compare_torch: `.*convoy bench model .*` ended with 1: IndexError")
+
+
+# Stands for tests/lab/hosts: each of its hosts is this one.
+FAKE_LAB = """#!/bin/sh
+echo "$HOSTS_LAB $*" >>"$(dirname "$0")/lab"
+[ "$1" != exec ] || { shift 2; exec "$@"; }
+"""
+
+
+class CompareDdp(Standing):
+    FIGURES = {"convoy": [(35.0, 0)], "old:contiguous": [(11.0, 0)], "old:channels_last": [(16.0, 0)], "new:contiguous": [(17.5, 0)],
+               "new:channels_last": [(12.0, 0)]}
+
+    def setUp(self):
+        self.stand(FAKE, "convoy", "old", "new")
+        with open(self.path("hosts"), "w") as file:
+            file.write(FAKE_LAB)
+        os.chmod(self.path("hosts"), 0o755)
+
+    def compare(self, figures, *words, **inherited):
+        return self.start(figures, "compare_ddp", "--convoy", self.path("convoy"), "--lab", self.path("hosts"), "--peer",
+                          self.path("old"), "--peer", self.path("new"), *words, **inherited)
+
+    def lab(self):
+        with open(self.path("lab")) as file:
+            return [line.split() for line in file]
+
+    def test_sides_take_turns_on_the_hosts_of_a_lab_that_goes_away(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=2", "--hosts=3", "--share=/tmp/x", "--isa=avx2"), 0, self.err)
+        lab = self.lab()
+        self.assertEqual(lab[0], "ddp up 3 --rate 1gbit --share /tmp/x".split())
+        self.assertEqual(lab[-1], ["ddp", "down"])
+        ours = [words for words in lab[1:-1] if words[3] == self.path("convoy")]
+        self.assertEqual(ours, [["ddp", "exec", "algo-1", self.path("convoy"), *"train --hosts algo-1,algo-2,algo-3 --model resnet18 "
+                                 "--threads 1 --global-batch 96 --micro-batch 32 --bench-steps 5".split()]] * 2)
+        for python, memory_format, rounds in (("old", "contiguous", 1), ("old", "channels_last", 2), ("new", "contiguous", 2),
+                                              ("new", "channels_last", 1)):
+            peers = [words for words in lab[1:-1] if words[3] == self.path(python) and words[-1] == memory_format]
+            self.assertEqual(sorted((words[2], words[words.index("--rank") + 1]) for words in peers),
+                             sorted([("algo-1", "0"), ("algo-2", "1"), ("algo-3", "2")] * rounds))
+            self.assertEqual({words[words.index("--address") + 1] for words in peers}, {"10.94.0.1"})
+        with open(self.path("runs")) as file:
+            runs = [run for run in map(json.loads, file) if not run["side"].endswith(":about")]
+        for run in runs:
+            ours = run["side"] == "convoy"
+            self.assertEqual((run["CONVOY_ISA"], run["CONVOY_ONE_MACHINE"]), ("avx2", "1") if ours else (None, None))
+            self.assertEqual((run["GLOO_SOCKET_IFNAME"], run["ATEN_CPU_CAPABILITY"]), (None, None) if ours else ("eth0", "avx2"))
+            self.assertEqual((run["OMP_NUM_THREADS"], run["MALLOC_TRIM_THRESHOLD_"] is None), ("1", ours))
+
+    def test_the_bar_is_against_the_fastest_and_only_where_there_is_one(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=1"), 0, self.err)
+        self.assertIn("\n2.00 times the images/s of PyTorch new, contiguous; bar 2: reached\n", self.out)
+        self.assertIn("| PyTorch old, channels_last | 16 | 16-16 | 1 |\n", self.out)
+        slower = {**self.FIGURES, "convoy": [(34.9, 0)]}
+        self.assertEqual(self.compare(slower, "--rounds=1"), 1, self.err)
+        self.assertIn("1.99 times the images/s of PyTorch new, contiguous; bar 2: NOT reached\n", self.out)
+        self.assertEqual(self.compare(slower, "--rounds=1", "--rate=200mbit"), 0, self.err)
+        self.assertIn("1.99 times the images/s of PyTorch new, contiguous\n", self.out)
+
+    def test_json_has_the_runs_and_the_result(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=2", "--all", "--json=-"), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual([line["event"] for line in lines], ["setting"] + ["run"] * 10 + ["result"])
+        self.assertEqual((lines[-1]["ratio"], lines[-1]["peer_images_per_s"], lines[-1]["reached"]), (2.0, 17.5, True))
+
+    def test_bad_options_and_a_side_that_fails_are_said_and_the_lab_goes_away(self):
+        for words in (["--rounds=0"], ["--hosts=1"], ["--formats=x"], ["--convoy=/nonexistent"]):
+            self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
+        figures = {key: value for key, value in self.FIGURES.items() if key != "new:contiguous"}
+        self.assertEqual(self.compare(figures), 1)
+        self.assertRegex(self.err.splitlines()[-1], "^compare_ddp: `.*new .*` ended with 1: KeyError")
+        self.assertEqual(self.lab()[-1], ["ddp", "down"])
 
 
 class CompareLoss(Standing):
