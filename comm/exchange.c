@@ -232,7 +232,7 @@ static int check_silence(struct comm_exchange *exchange, struct serving *serving
     return err_set(
         err, ERR_PEER,
         "no sign of progress from host '%s' (rank %d) for %.0f s (--step-timeout): it is "
-        "dead, frozen or cut off",
+        "dead, frozen, cut off, or stuck in reading or saving",
         comm_host_name(exchange->comm, rank), rank, seconds);
 }
 

@@ -58,7 +58,7 @@ class Deadline(Job):
                           if "error: " in line and not line.startswith(f"[{victim}/")}
                 self.assertEqual(len(errors), 1, self.err)
                 self.assertRegex(errors.pop(), rf"no sign of progress from host '{os.uname().nodename}' \(rank {victim}\) "
-                                 r"for [23] s \(--step-timeout\): it is dead, frozen or cut off$")
+                                 r"for [23] s \(--step-timeout\): it is dead, frozen, cut off, or stuck in reading or saving$")
                 os.remove(self.path("report", "metrics.jsonl"))
 
     def test_frozen_rank_under_a_foreign_mpirun(self):
