@@ -302,8 +302,7 @@ static int gave_up(const struct comm *comm, int count, struct err *err)
         at++;
     step = at / 2 + 1;
     rank = (comm->rank + (at % 2 == 0 ? comm->size - step : step)) % comm->size;
-    return err_set(err, ERR_PEER,
-                   "no word from host '%s' (rank %d) for %.0f s: it is dead, frozen or cut off",
+    return err_set(err, ERR_PEER, "no word from host '%s' (rank %d) for %.0f s: " COMM_SILENT_MEANS,
                    comm_host_name(comm, rank), rank, comm_patience_s(comm));
 }
 

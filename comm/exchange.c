@@ -229,11 +229,10 @@ static int check_silence(struct comm_exchange *exchange, struct serving *serving
     rank = comm_roll_silent(&exchange->roll, now, &seconds);
     if (deadline_s <= 0 || rank < 0 || seconds <= deadline_s)
         return 0;
-    return err_set(
-        err, ERR_PEER,
-        "no sign of progress from host '%s' (rank %d) for %.0f s (--step-timeout): it is "
-        "dead, frozen, cut off, or stuck in reading or saving",
-        comm_host_name(exchange->comm, rank), rank, seconds);
+    return err_set(err, ERR_PEER,
+                   "no sign of progress from host '%s' (rank %d) for %.0f s "
+                   "(--step-timeout): " COMM_SILENT_MEANS,
+                   comm_host_name(exchange->comm, rank), rank, seconds);
 }
 
 /* Bytes per second of late: a mean whose memory fades. */

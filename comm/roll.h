@@ -5,7 +5,7 @@
  * end it says that it is through: it waits for nobody any more. In between it sends beats: one when
  * a micro-batch is done, and at intervals while it waits for something, be it input or others. So
  * who waits is heard, and a rank that is not through and from which nothing came for longer than
- * the deadline is dead, frozen or cut off.
+ * the deadline is dead, frozen, cut off, or stuck in reading or saving.
  *
  * Called by one thread at a time; never blocks. Only files of comm/ and their tests include it.
  */

@@ -38,8 +38,8 @@ int comm_wait_all(struct comm *comm, int count, const char *what, struct err *er
     if (rc != 1)
         return rc;
     return err_set(err, ERR_PEER,
-                   "cannot %s: no word from another rank for %.0f s: it is dead, frozen or cut off",
-                   what, comm_patience_s(comm));
+                   "cannot %s: no word from another rank for %.0f s: " COMM_SILENT_MEANS, what,
+                   comm_patience_s(comm));
 }
 
 /* Who was stopped for a while itself has not looked, and counts from now on. */

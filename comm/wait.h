@@ -30,9 +30,13 @@ struct comm_mpi {
 #define COMM_WINDOW_BYTES (192 * 1024)
 
 /* A vector travels in segments of so many bytes. Open MPI sends them whole, without a question
- * first, as its limit for that is set a little higher. With synchronous sends half as much took a
- * fifth to a half more of a core, and twice as much was 3 % slower (two hosts, 1 Gbit/s). */
+ * first, as its limit for that is set a little higher. Half as much took a fifth to a half more of
+ * a core, and twice as much was 3 % slower (two hosts, 1 Gbit/s; measured when a send ended with
+ * the receiver's answer). */
 #define COMM_SEGMENT_BYTES (256 * 1024)
+
+/* What it may mean that nothing comes from a rank: the end of a line. */
+#define COMM_SILENT_MEANS "it is dead, frozen, cut off, or stuck in reading or saving"
 
 enum comm_tag {
     COMM_TAG_GATHER,

@@ -26,7 +26,7 @@ enum launch_bench_way {
 struct launch_bench_sample {
     double images_per_s; /* of all ranks together */
     double seconds;      /* of the steps that count */
-    double ranks_s;      /* of seconds: waiting for other ranks to end their step, a rank's mean */
+    double ranks_s;      /* of seconds: waiting for other ranks' answers, a rank's mean */
     double exchange_s;   /* of seconds: waiting for sums of gradients, a rank's mean */
     double input_s;      /* of seconds: waiting for pictures, a rank's mean */
     double imbalance; /* how much longer the slowest rank computed than the mean: 0.1 is a tenth */

@@ -10,10 +10,11 @@
  *   result   at the end, one for each point: mode, hosts, ranks, global_batch, steps, repeats;
  *            images_per_s; efficiency against the first point of the mode (1 is perfect), speedup;
  *            side_by_side_images_per_s, and efficiency_side_by_side against it;
- *            rank_wait_share (for other ranks to end their step), exposed_exchange_share (for
- *            sums of gradients) and input_wait_share, of a step's time; imbalance (how much longer
- *            the slowest rank computed than the mean); seconds (of the timed steps). These are
- *            medians over the rounds, ..._min and ..._max their range. efficiency_limit: what
+ *            of a step's time rank_wait_share (for other ranks' answers: they end later, or the
+ *            wire is busy), exposed_exchange_share (for sums of gradients) and input_wait_share;
+ *            imbalance (how much longer the slowest rank computed than the mean); seconds (of the
+ *            timed steps). These are medians over the rounds, ..._min and ..._max their range.
+ *            efficiency_limit: what
  *            whole micro-batches allow
  */
 #ifndef LAUNCH_BENCH_RECORD_H

@@ -10,8 +10,8 @@ static void show_rate(double rate, char text[CELL_CHARS])
     snprintf(text, CELL_CHARS, "%.*f", rate < 10 ? 2 : rate < 1000 ? 1 : 0, rate);
 }
 
-/* Three figures, or what is left of the point. */
-static void show_end(double rate, char text[CELL_CHARS])
+/* Three figures, or all that stand before the point. */
+static void show_bound(double rate, char text[CELL_CHARS])
 {
     snprintf(text, CELL_CHARS, "%.*f", rate < 10 ? 2 : rate < 100 ? 1 : 0, rate);
 }
@@ -20,8 +20,8 @@ static void show_rates(const struct launch_bench_spread *rates, char text[CELL_C
 {
     char min[CELL_CHARS], max[CELL_CHARS];
 
-    show_end(rates->min, min);
-    show_end(rates->max, max);
+    show_bound(rates->min, min);
+    show_bound(rates->max, max);
     snprintf(text, CELL_CHARS, "%.14s-%.14s", min, max);
 }
 
@@ -117,7 +117,7 @@ static void print_legend(const struct launch_bench_report *report, FILE *out)
     fprintf(out,
             "\nMedians. Efficiency of %d: the rate for each %s, against that of %d %s%s in the\n"
             "same round; beside: against the same %ss side by side without exchange.\n"
-            "Waiting: share of a step: other ranks are not done, sums or pictures not there.\n"
+            "Waiting, share of a step: for other ranks' answers, for sums, for pictures.\n"
             "Imbalance: how much longer than the mean the slowest rank computes.\n",
             one, what, one, what, one == 1 ? "" : "s", what);
 }

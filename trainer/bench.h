@@ -21,8 +21,8 @@ struct train_options;
  *   {"event":"bench","model":"resnet20","image_size":32,"data":"s3://...","ranks":2,"threads":1,
  *    "micro_batch":32,"global_batch":64,"exchange":true,"steps":10,"images":640,"seconds":1.5,
  *    "images_per_s":426.7,"compute_s":1.3,"compute_s_max":1.31,"ranks_s":0.02,
- *    "exchange_s":0.18,"input_s":0.0,"imbalance":0.008,"numerics":"convoy 0.1.0 ...","mpi":"Open
- * MPI v4.1.4"}
+ *    "exchange_s":0.18,"input_s":0.0,"imbalance":0.008,"numerics":"convoy 0.1.0 ...",
+ *    "mpi":"Open MPI v4.1.4"}
  *
  * data is there only where pictures are read. seconds is the wall clock of all ranks together;
  * compute_s, ranks_s (waiting for other ranks to end their step: for the slowest, and for their

@@ -57,7 +57,7 @@ struct train_position {
 /* Where a rank's time went. */
 struct train_times {
     double input_s, compute_s; /* waiting for pictures; network */
-    double ranks_s;            /* waiting for other ranks to end their steps */
+    double ranks_s;            /* waiting for other ranks' answers: for the slowest, and the wire */
     double exchange_s;         /* waiting for sums that are not there yet */
 };
 

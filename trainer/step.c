@@ -447,25 +447,41 @@ static void report(struct train_run *run, const struct work *work,
                                    "slowest", train_straggler_json(run, run->step_busy_s)));
 }
 
-static void count_times(struct train_run *run, const struct train_times *times)
+static void count_times(struct train_run *run, struct work *work)
 {
+    struct train_times *const times = &work->times;
+
+    times->exchange_s = run->update.waited_s - work->waited_s;
     run->times.input_s += times->input_s;
     run->times.compute_s += times->compute_s;
     run->times.ranks_s += times->ranks_s;
     run->times.exchange_s += times->exchange_s;
 }
 
+/* Pictures were left out: the weight of those that are not. Nothing else may be on its way. */
+static int weigh_the_rest(struct train_run *run, struct work *work,
+                          const struct train_agreement *all, struct err *err)
+{
+    const double begun = clock_now_s();
+    double settled;
+    int rc;
+
+    if (comm_exchange_settle(run->exchange, err) < 0)
+        return -1;
+    settled = clock_now_s();
+    run->update.waited_s += settled - begun;
+    rc = train_class_weights_met(&run->class_weights, run->comm, all->images, &work->weight, err);
+    work->times.ranks_s += clock_now_s() - settled;
+    return rc;
+}
+
 /* Every rank has done its lanes: what is said of the step, and its new weights to come. */
 static int learn(struct train_run *run, struct work *work, const struct train_agreement *all,
                  struct err *err)
 {
-    if (all->images < work->images &&
-        (comm_exchange_settle(run->exchange, err) < 0 ||
-         train_class_weights_met(&run->class_weights, run->comm, all->images, &work->weight, err) <
-             0))
+    if (all->images < work->images && weigh_the_rest(run, work, all, err) < 0)
         return -1;
-    work->times.exchange_s = run->update.waited_s - work->waited_s;
-    count_times(run, &work->times);
+    count_times(run, work);
     train_update_plan(run, work->leaves - (uint32_t)all->empty, work->lr);
     work->seconds = clock_now_s() - work->begun_s;
     advance(run, work, all);
@@ -478,6 +494,7 @@ static int learn(struct train_run *run, struct work *work, const struct train_ag
 static void skip(struct train_run *run, struct work *work, const struct train_agreement *all)
 {
     work->weight = 0;
+    count_times(run, work);
     work->seconds = clock_now_s() - work->begun_s;
     advance(run, work, all);
 }

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -98,7 +99,8 @@ class CompareTorch(Standing):
         self.assertEqual(self.compare(self.FIGURES, "--rounds=3"), 0, self.err)
         first = ["convoy", "old:contiguous", "old:channels_last", "new:contiguous", "new:channels_last"]
         self.assertEqual([run["side"] for run in self.runs()],
-                         first + ["old:contiguous", "new:channels_last", "convoy"] + ["new:channels_last", "convoy", "old:contiguous"])
+                         first + ["old:contiguous", "new:channels_last", "convoy"]
+                         + ["new:channels_last", "convoy", "old:contiguous"])
         os.remove(self.path("runs"))
         self.assertEqual(self.compare(self.FIGURES, "--rounds=2", "--all"), 0, self.err)
         self.assertEqual([run["side"] for run in self.runs()], first + first[1:] + first[:1])
@@ -152,16 +154,22 @@ class CompareTorch(Standing):
         self.assertRegex(self.err.splitlines()[-1], r"^compare_torch: `.*convoy bench model .*` ended with 1: IndexError")
 
 
-# Stands for tests/lab/hosts: each of its hosts is this one.
+# Stands for tests/lab/hosts: each of its hosts is this one. What is in the file NAME-HOST is done there instead.
 FAKE_LAB = """#!/bin/sh
-echo "$HOSTS_LAB $*" >>"$(dirname "$0")/lab"
-[ "$1" != exec ] || { shift 2; exec "$@"; }
+here=$(dirname "$0")
+echo "$*" >>"$here/lab"
+[ "$1" != up ] || [ ! -e "$here/no-lab" ] || { echo "no cgroups here"; exit 1; }
+[ "$1" = exec ] || exit 0
+instead=$here/$(basename "$3")-$2
+[ ! -e "$instead" ] || exec sh "$instead"
+shift 2
+exec "$@"
 """
 
 
 class CompareDdp(Standing):
-    FIGURES = {"convoy": [(35.0, 0)], "old:contiguous": [(11.0, 0)], "old:channels_last": [(16.0, 0)], "new:contiguous": [(17.5, 0)],
-               "new:channels_last": [(12.0, 0)]}
+    FIGURES = {"convoy": [(35.0, 0)], "old:contiguous": [(11.0, 0)], "old:channels_last": [(16.0, 0)],
+               "new:contiguous": [(17.5, 0)], "new:channels_last": [(12.0, 0)]}
 
     def setUp(self):
         self.stand(FAKE, "convoy", "old", "new")
@@ -180,23 +188,25 @@ class CompareDdp(Standing):
     def test_sides_take_turns_on_the_hosts_of_a_lab_that_goes_away(self):
         self.assertEqual(self.compare(self.FIGURES, "--rounds=2", "--hosts=3", "--share=/tmp/x", "--isa=avx2"), 0, self.err)
         lab = self.lab()
-        self.assertEqual(lab[0], "ddp up 3 --rate 1gbit --share /tmp/x".split())
-        self.assertEqual(lab[-1], ["ddp", "down"])
-        ours = [words for words in lab[1:-1] if words[3] == self.path("convoy")]
-        self.assertEqual(ours, [["ddp", "exec", "algo-1", self.path("convoy"), *"train --hosts algo-1,algo-2,algo-3 --model resnet18 "
+        self.assertEqual(lab[0], "up 3 --rate 1gbit --share /tmp/x".split())
+        self.assertEqual(lab[-1], ["down"])
+        ours = [words for words in lab[1:-1] if words[2] == self.path("convoy")]
+        self.assertEqual(ours, [["exec", "algo-1", self.path("convoy"), *"train --hosts algo-1,algo-2,algo-3 --model resnet18 "
                                  "--threads 1 --global-batch 96 --micro-batch 32 --bench-steps 5".split()]] * 2)
         for python, memory_format, rounds in (("old", "contiguous", 1), ("old", "channels_last", 2), ("new", "contiguous", 2),
                                               ("new", "channels_last", 1)):
-            peers = [words for words in lab[1:-1] if words[3] == self.path(python) and words[-1] == memory_format]
-            self.assertEqual(sorted((words[2], words[words.index("--rank") + 1]) for words in peers),
+            peers = [words for words in lab[1:-1] if words[2] == self.path(python) and words[-1] == memory_format]
+            self.assertEqual(sorted((words[1], words[words.index("--rank") + 1]) for words in peers),
                              sorted([("algo-1", "0"), ("algo-2", "1"), ("algo-3", "2")] * rounds))
-            self.assertEqual({words[words.index("--address") + 1] for words in peers}, {"10.94.0.1"})
+            for words in peers:
+                self.assertRegex(words[words.index("--address") + 1], r"^10\.1\d\d\.0\.1$")
         with open(self.path("runs")) as file:
             runs = [run for run in map(json.loads, file) if not run["side"].endswith(":about")]
         for run in runs:
             ours = run["side"] == "convoy"
             self.assertEqual((run["CONVOY_ISA"], run["CONVOY_ONE_MACHINE"]), ("avx2", "1") if ours else (None, None))
-            self.assertEqual((run["GLOO_SOCKET_IFNAME"], run["ATEN_CPU_CAPABILITY"]), (None, None) if ours else ("eth0", "avx2"))
+            self.assertEqual((run["GLOO_SOCKET_IFNAME"], run["ATEN_CPU_CAPABILITY"]),
+                             (None, None) if ours else ("eth0", "avx2"))
             self.assertEqual((run["OMP_NUM_THREADS"], run["MALLOC_TRIM_THRESHOLD_"] is None), ("1", ours))
 
     def test_the_bar_is_against_the_fastest_and_only_where_there_is_one(self):
@@ -215,13 +225,38 @@ class CompareDdp(Standing):
         self.assertEqual([line["event"] for line in lines], ["setting"] + ["run"] * 10 + ["result"])
         self.assertEqual((lines[-1]["ratio"], lines[-1]["peer_images_per_s"], lines[-1]["reached"]), (2.0, 17.5, True))
 
-    def test_bad_options_and_a_side_that_fails_are_said_and_the_lab_goes_away(self):
-        for words in (["--rounds=0"], ["--hosts=1"], ["--formats=x"], ["--convoy=/nonexistent"]):
+    def test_bad_options_are_said_before_there_is_a_lab(self):
+        for words in (["--rounds=0"], ["--hosts=1"], ["--formats=x"], ["--convoy=/nonexistent"], ["--lab=/nonexistent"],
+                      ["--peer=/nonexistent"], ["--json=/nonexistent/x"]):
             self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
-        figures = {key: value for key, value in self.FIGURES.items() if key != "new:contiguous"}
-        self.assertEqual(self.compare(figures), 1)
-        self.assertRegex(self.err.splitlines()[-1], "^compare_ddp: `.*new .*` ended with 1: KeyError")
-        self.assertEqual(self.lab()[-1], ["ddp", "down"])
+        self.assertFalse(os.path.exists(self.path("lab")))
+
+    def test_whichever_host_fails_ends_all_and_is_named_and_the_lab_goes_away(self):
+        for host, instead, said in ((1, "echo no torch >&2; exit 7", "on host 1 ended with 7: no torch"),
+                                    (2, "echo no torch >&2; exit 7", "on host 2 ended with 7: no torch"),
+                                    (2, "kill -9 $$", "on host 2 ended with -9: "), (1, "exit 0", "gave no figures: "),
+                                    (1, "exec sleep 60", "has not ended within 2 s")):
+            with open(self.path(f"new-algo-{host}"), "w") as file:
+                file.write(instead)
+            if host == 2:  # that waits for it, as PyTorch does
+                with open(self.path("new-algo-1"), "w") as file:
+                    file.write("exec sleep 60")
+            begun = time.monotonic()
+            self.assertEqual(self.compare(self.FIGURES, "--timeout=2" if "within" in said else "--timeout=50"), 3, self.err)
+            self.assertLess(time.monotonic() - begun, 40)
+            self.assertRegex(self.err.splitlines()[-1], "^compare_ddp: `.*new ")
+            self.assertIn(said, self.err.splitlines()[-1])
+            self.assertEqual(self.lab()[-1], ["down"])
+            os.remove(self.path("new-algo-1"))
+            if host == 2:
+                os.remove(self.path("new-algo-2"))
+
+    def test_a_lab_that_does_not_come_up_is_said_and_taken_down(self):
+        with open(self.path("no-lab"), "w"):
+            pass
+        self.assertEqual(self.compare(self.FIGURES), 3)
+        self.assertEqual(self.err.splitlines()[-1], "compare_ddp: `hosts up 2 --rate 1gbit` ended with 1: no cgroups here")
+        self.assertEqual(self.lab()[-1], ["down"])
 
 
 class CompareLoss(Standing):

@@ -60,6 +60,6 @@ for when in barrier broadcast gather; do
     esac
     said=$(run $when 1)
     expect "$(status $? "$said")" -eq 3
-    expect "$(echo "$said" | grep -c "^after [123]\.[0-9] s: $line for 2 s: it is dead, frozen or cut off")" -ge 1
+    expect "$(echo "$said" | grep -c "^after [123]\.[0-9] s: $line for 2 s: it is dead, frozen, cut off, or stuck in reading or saving")" -ge 1
 done
 exit $failed

@@ -31,7 +31,7 @@ hosts ranks images/s   min-max  of 1     min-max beside ranks  sums input ance,%
 
 Medians. Efficiency of 1: the rate for each rank, against that of 1 rank in the
 same round; beside: against the same ranks side by side without exchange.
-Waiting: share of a step: other ranks are not done, sums or pictures not there.
+Waiting, share of a step: for other ranks' answers, for sums, for pictures.
 Imbalance: how much longer than the mean the slowest rank computes.
 strong, 2 ranks: 3 micro-batches allow at most 75.0 %.
 """
@@ -222,7 +222,8 @@ class Bench(BenchCase):
     def test_what_is_no_figure_is_shown_and_refused(self):
         for line in ("", "garbage", "{", "[]", "{}", figures(1, 0.0), figures(1, -1.0), figures(1, "5"), figures(2, 5.0),
                      figures(1, 5.0, None), figures(1, 5.0, input_s=-1), figures(1, 5.0, imbalance="x"),
-                     figures(1, 5.0, ranks_s=-1), '{"event":"bench","ranks":1,"images_per_s":1e999,"seconds":1,"ranks_s":0,"exchange_s":0}',
+                     figures(1, 5.0, ranks_s=-1),
+                     '{"event":"bench","ranks":1,"images_per_s":1e999,"seconds":1,"ranks_s":0,"exchange_s":0}',
                      "\\0377\\0001x", "[" * 5000, "x" * 100000):
             self.write("runs", "")
             self.assertEqual(self.run_bench("scaling", "--ranks=1", "--threads=1", "--mode=weak", lines=[line]), 1, line)

@@ -32,7 +32,7 @@ static const char table[] =
     "\n"
     "Medians. Efficiency of 1: the rate for each host, against that of 1 host in the\n"
     "same round; beside: against the same hosts side by side without exchange.\n"
-    "Waiting: share of a step: other ranks are not done, sums or pictures not there.\n"
+    "Waiting, share of a step: for other ranks' answers, for sums, for pictures.\n"
     "Imbalance: how much longer than the mean the slowest rank computes.\n"
     "strong, 6 ranks: 16 micro-batches allow at most 88.9 %.\n";
 

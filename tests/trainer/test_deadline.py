@@ -132,6 +132,10 @@ class Deadline(Job):
             self.assertGreaterEqual(slowest["over_s"], 0)
         for kind in ("step", "epoch"):
             self.assertEqual(len(self.events(kind)), 4 if kind == "step" else 2)
+        for event in self.events("step"):
+            times = [event[key] for key in ("input_s", "compute_s", "ranks_s", "exchange_s")]
+            self.assertGreater(event["ranks_s"], 0)
+            self.assertTrue(0 < sum(times) <= event["seconds"] and min(times) >= 0, event)
         self.assertEqual(self.convoy(1, *self.options(report="alone")), 0, self.err)
         self.assertNotIn("slowest", self.text("alone/metrics.jsonl"))
 
