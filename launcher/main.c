@@ -42,6 +42,9 @@ static const struct {
              "    turn a folder per class into tar shards with an index"},
     {"export", "--model DIR [--format pth|safetensors] [--output FILE]\n"
                "    write a trained model as a file for PyTorch"},
+    {"audit", "FILE... [--train DIR]\n"
+              "    was each picture trained exactly once an epoch? by what train --audit FILE "
+              "recorded"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
     {"bench", "model|layers|scaling ...\n"

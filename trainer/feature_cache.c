@@ -35,6 +35,8 @@ struct train_feature_cache {
     size_t shared; /* rows of a message */
     float *batch;  /* (micro_batch or shared, floats) */
     int32_t *labels;
+    uint64_t *samples; /* (micro_batch) of the last training batch: those there, then those not */
+    uint32_t trained, left_out;
 };
 
 /* Of how many views the training pictures have; 0: they are new in each epoch. */
@@ -96,7 +98,8 @@ static int make_rows(struct train_feature_cache *cache, const struct train_run *
 
     cache->batch = calloc(buffer_rows(floats, batch) * floats, sizeof(float));
     cache->labels = malloc((size_t)batch * sizeof(int32_t));
-    if (cache->batch == NULL || cache->labels == NULL)
+    cache->samples = malloc((size_t)batch * sizeof *cache->samples);
+    if (cache->batch == NULL || cache->labels == NULL || cache->samples == NULL)
         return err_set(err, ERR_MEMORY, "no memory for a micro-batch of features (--micro-batch)");
     cache->rows = train_features_new(rows, floats, memory_for(run), file_temp_root(), err);
     return cache->rows == NULL ? -1 : 0;
@@ -200,6 +203,7 @@ void train_feature_cache_free(struct train_feature_cache *cache)
     free(cache->training);
     free(cache->batch);
     free(cache->labels);
+    free(cache->samples);
     free(cache);
 }
 
@@ -341,6 +345,16 @@ int train_feature_cache_prepare(struct train_feature_cache *cache, struct train_
 
 /* --- using it --- */
 
+static void turn_round(uint64_t *x, uint32_t count)
+{
+    for (uint32_t i = 0; i < count / 2; i++) {
+        const uint64_t swap = x[i];
+
+        x[i] = x[count - 1 - i];
+        x[count - 1 - i] = swap;
+    }
+}
+
 int train_feature_cache_batch(struct train_feature_cache *cache, const struct train_run *run,
                               uint32_t lane, struct nn_step *step, struct err *err)
 {
@@ -352,18 +366,32 @@ int train_feature_cache_batch(struct train_feature_cache *cache, const struct tr
     step->n = 0;
     step->features = cache->batch;
     step->labels = cache->labels;
+    cache->left_out = 0;
     for (uint32_t i = 0; i < images; i++) {
         const uint64_t sample = data_order_sample(&run->order, p->epoch, p->epoch_step, lane, i);
         const size_t row = view->row + (size_t)sample;
 
-        if (!train_features_has(cache->rows, row)) /* it could not be decoded */
+        if (!train_features_has(cache->rows, row)) { /* it could not be decoded */
+            cache->samples[images - ++cache->left_out] = sample;
             continue;
+        }
+        cache->samples[step->n] = sample;
         if (train_features_get(cache->rows, row, cache->batch + (size_t)step->n * cache->floats,
                                err) < 0)
             return -1;
         cache->labels[step->n++] = view->index->samples[sample].label;
     }
+    cache->trained = (uint32_t)step->n;
+    turn_round(cache->samples + step->n, cache->left_out);
     return 0;
+}
+
+const uint64_t *train_feature_cache_samples(const struct train_feature_cache *cache,
+                                            uint32_t *trained, uint32_t *left_out)
+{
+    *trained = cache->trained;
+    *left_out = cache->left_out;
+    return cache->samples;
 }
 
 /* The pictures [at, at + count) of a view into batch and labels; returns how many are there. */

@@ -44,6 +44,11 @@ int train_feature_cache_prepare(struct train_feature_cache *cache, struct train_
 int train_feature_cache_batch(struct train_feature_cache *cache, const struct train_run *run,
                               uint32_t lane, struct nn_step *step, struct err *err);
 
+/** The index places of that micro-batch: `trained` of pictures that are there, in their order, then
+ * `left_out` of those that are not. */
+const uint64_t *train_feature_cache_samples(const struct train_feature_cache *cache,
+                                            uint32_t *trained, uint32_t *left_out);
+
 /** As train_evaluate, of the validation pictures. Collective. */
 int train_feature_cache_validate(struct train_feature_cache *cache, struct train_run *run,
                                  struct nn_score *score, struct train_tally *tally,

@@ -12,6 +12,7 @@
 #include "base/option.h"
 #include "comm/comm.h"
 #include "s3io/client.h"
+#include "trainer/audit/verb.h"
 #include "trainer/bench.h"
 #include "trainer/bench/bench.h"
 #include "trainer/bench_comm.h"
@@ -383,6 +384,30 @@ static int export(int argc, char *const *argv)
     return rc < 0 ? fail(&err) : check_results();
 }
 
+/* --- audit --- */
+
+static int audit(int argc, char *const *argv)
+{
+    struct err err = {0};
+    int rc = 0;
+
+    if (wants_help(argc, argv)) {
+        printf(
+            "convoy audit FILE... [options]\n\n"
+            "What a run recorded by --audit proves: in the lineage that survived kills, resumes "
+            "and other numbers of ranks,\neach picture had its turn once an epoch. Else what was "
+            "lost or repeated, and exit 2. FILE stands for FILE.rank-N\nbeside it too; of "
+            "several hosts name each one's.\n\noptions [default]:\n");
+        audit_help(stdout);
+    } else {
+        rc = audit_run(argc, argv, &train_stop_asked, &err);
+    }
+    s3_client_shared_close();
+    if (rc < 0)
+        fflush(stdout); /* the faults, before the line that counts them */
+    return rc < 0 ? fail(&err) : check_results();
+}
+
 /* --- bench --- */
 
 static int bench(int argc, char *const *argv)
@@ -408,6 +433,8 @@ int main(int argc, char **argv)
         return folder_verb(verb, argc - 2, argv + 2);
     if (strcmp(verb, "export") == 0)
         return export(argc - 2, argv + 2);
+    if (strcmp(verb, "audit") == 0)
+        return audit(argc - 2, argv + 2);
     if (strcmp(verb, "bench") == 0)
         return bench(argc - 2, argv + 2);
     fprintf(stderr, "convoy-train is started by convoy: see convoy --help\n");

@@ -377,6 +377,13 @@ const struct option_spec train_option_table[] = {
              "JSON for ui.perfetto.dev:\nwritten at the end, also of a run that was stopped. A "
              "thread keeps its last 65536 spans (of resnet18\n140 steps of 8 micro-batches): 4 MiB "
              "of memory and 6 MB of the file each; older ones are left out"},
+    {.name = "audit",
+     .kind = OPTION_TEXT,
+     .metavar = "FILE",
+     .shown = "none",
+     .help = "record which pictures each step trained, for convoy audit: rank N appends to "
+             "FILE.rank-N of its host, rank 0\nto FILE. Give it at each start of a run; a record "
+             "that cannot be written ends the run"},
     {.name = "max-run",
      .kind = OPTION_TEXT,
      .metavar = "30m|8h",

@@ -138,7 +138,7 @@ static int check_paths(const struct train_options *o, struct err *err)
         bool s3;
     } paths[] = {{"data", true},       {"train", true},      {"val", true},       {"test", true},
                  {"pretrained", true}, {"checkpoint", true}, {"model-dir", true}, {"report", false},
-                 {"trace", false},     {"resume", true}};
+                 {"trace", false},     {"audit", false},     {"resume", true}};
 
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         const char *text = option_text(&o->set, paths[i].name);
@@ -183,6 +183,7 @@ static void fill_texts(struct train_options *o)
     o->model_dir = path_option(o, "model-dir");
     o->report = path_option(o, "report");
     o->trace = path_option(o, "trace");
+    o->audit = path_option(o, "audit");
     o->model = option_text(&o->set, "model");
     o->lr_schedule = option_text(&o->set, "lr-schedule");
 }

@@ -60,6 +60,7 @@ struct train_options {
     const char *resume; /* "auto", "never" or a path */
     const char *model_dir, *report;
     const char *trace;  /* NULL: none */
+    const char *audit;  /* NULL: none */
     bool keep_best;     /* in model_dir; else the last */
     uint64_t max_steps; /* 0: no limit */
     struct train_early_stopping early_stopping;

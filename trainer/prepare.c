@@ -454,7 +454,7 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         return -1;
     if (!run->resumed)
         run->position.best_accuracy = -1;
-    if (train_step_init(run, err) < 0)
+    if (train_step_init(run, err) < 0 || train_audit_begin(run, err) < 0)
         return -1;
     if (train_feature_cache_new(&run->feature_cache, run, err) < 0)
         return -1;

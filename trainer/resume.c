@@ -1,6 +1,7 @@
 #include "trainer/run.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,18 @@ static int number_of(const struct safetensors *file, const char *path, const str
     return 0;
 }
 
+/* An older checkpoint does not say which launch made it, and that matters to an audit alone. */
+static void read_launch(const struct safetensors *file, unsigned char launch[AUDIT_LAUNCH_BYTES])
+{
+    const char *const hex = safetensors_metadata(file, "launch");
+    unsigned byte = 0;
+
+    if (hex == NULL || strlen(hex) != 2 * AUDIT_LAUNCH_BYTES)
+        return;
+    for (int i = 0; i < AUDIT_LAUNCH_BYTES; i++)
+        launch[i] = sscanf(hex + 2 * i, "%2x", &byte) == 1 ? (unsigned char)byte : 0;
+}
+
 /* Counts below 2^53 are exact in a double; the loss sum is not among them and is read as an
  * integer. */
 static int read_position(const struct safetensors *file, const char *path, struct train_position *p,
@@ -108,6 +121,7 @@ static int read_position(const struct safetensors *file, const char *path, struc
                           .correct = (int64_t)v[6],
                           .correct5 = (int64_t)v[7],
                           .loss = strtoll(safetensors_metadata(file, "epoch_loss"), NULL, 10)};
+    read_launch(file, p->launch);
     return 0;
 }
 

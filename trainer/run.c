@@ -385,7 +385,7 @@ static int finish(struct train_run *run, struct err *err)
         if (rc == 0)
             report_line_weights(hex);
     }
-    if (train_share_outcome(run, rc, err) < 0)
+    if (train_share_outcome(run, rc, err) < 0 || train_audit_finish(run, err) < 0)
         return -1;
     return tell_end(run, "finished", hex, err);
 }
@@ -399,6 +399,7 @@ static void release(struct train_run *run)
     optim_state_release(&run->state);
     train_class_weights_release(&run->class_weights);
     train_best_release(&run->best);
+    train_audit_release(run);
     train_dataset_release(&run->dataset);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);
@@ -439,6 +440,8 @@ int train_run(struct train_options *options, struct comm *comm, bool *agreed, st
     report_progress_end(&run->progress);
     if (rc < 0 && err->code == ERR_PEER && !run->agreed)
         return rc; /* to be told at once; its threads use the run until the process ends */
+    if (rc < 0)
+        train_audit_close(run, err);
     if (rc < 0 && err->code == ERR_STOPPED) {
         if (comm->rank == 0)
             report_line_stopped((int)run->position.epoch, options->epochs);

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "comm/comm.h"
 #include "comm/tree.h"
+#include "trainer/audit.h"
 #include "trainer/best.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/class_weights.h"
@@ -48,7 +49,9 @@ struct train_position {
         epoch_weight; /* sum of their labels' weights: images, where all classes count the same */
     double epoch_s;   /* seconds spent on them */
     int generation;   /* 1 for the first launch */
-    double best_accuracy; /* of validation; below 0: none yet */
+    unsigned char launch[AUDIT_LAUNCH_BYTES]; /* a random id of the launch that trained the last
+                                                 step; zeros: none, or not known */
+    double best_accuracy;                     /* of validation; below 0: none yet */
     uint32_t best_epoch;
     uint64_t best_step;      /* steps done then */
     uint32_t improved_epoch; /* the last that improved as early stopping sees it */
@@ -109,6 +112,7 @@ struct train_run {
     struct report_metrics metrics;
     struct report_progress progress;
     struct train_trace trace;
+    struct train_audit audit;
     struct buf worst;    /* rank 0's: lines of the classes known least */
     double began_s;      /* when this process began */
     double saved_s;      /* when the last save ended or failed */

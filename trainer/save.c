@@ -49,6 +49,15 @@ static void add_number(struct metadata *m, const char *key, double value)
     add(m, key, text);
 }
 
+static void add_launch(struct metadata *m, const unsigned char launch[AUDIT_LAUNCH_BYTES])
+{
+    char hex[2 * AUDIT_LAUNCH_BYTES + 1];
+
+    for (int i = 0; i < AUDIT_LAUNCH_BYTES; i++)
+        snprintf(hex + 2 * i, 3, "%02x", launch[i]);
+    add(m, "launch", hex);
+}
+
 static void add_options(struct metadata *m, const struct train_options *o)
 {
     for (size_t i = 0; i < o->set.count; i++) {
@@ -75,6 +84,7 @@ static void describe(struct metadata *m, const struct train_run *run)
     add_integer(m, "epoch_step", (int64_t)p->epoch_step);
     add_integer(m, "samples", (int64_t)p->samples);
     add_integer(m, "generation", p->generation);
+    add_launch(m, p->launch);
     add_integer(m, "epoch_images", p->epoch_score.images);
     add_integer(m, "epoch_correct", p->epoch_score.correct);
     add_integer(m, "epoch_correct5", p->epoch_score.correct5);

@@ -295,6 +295,8 @@ static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *
     rc = step.n > 0 ? learn_pictures(run, &step, work, err) : learn_nothing(run, work, err);
     if (step.n > 0 && rc == 0)
         train_class_weights_meet(&run->class_weights, step.n, step.labels);
+    if (rc == 0)
+        train_audit_lane(run, lane, &batch);
     give_back(run, &batch);
     if (rc != 0)
         return rc;
@@ -314,13 +316,14 @@ static int train_lanes(struct train_run *run, struct work *work, struct err *err
 {
     int rc = 0;
 
+    train_audit_step(run);
     for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
         if (data_order_lane_images(&run->order, run->position.epoch_step, lane) == 0)
             continue;
         work->failed = comm_exchange_check(run->exchange, &work->err) < 0;
         rc = work->failed ? fail(work, err) : train_micro_batch(run, lane, work, err);
     }
-    if (rc == 0 && lease_lost(run->lease, err))
+    if (rc == 0 && (lease_lost(run->lease, err) || train_audit_write(run, err) < 0))
         rc = -1;
     return rc;
 }
