@@ -17,6 +17,8 @@ struct entry {
     char *key, *etag;
 };
 
+#define PAGE_READS_MAX 3
+
 struct page {
     struct entry *entries; /* the last one (entries[count]) is being filled */
     size_t count, capacity;
@@ -155,6 +157,8 @@ static int take(void *context, const char *path, const char *text, struct err *e
         return take_entry(page, name[2] == 'm', err);
     } else if (strcmp(name, "IsTruncated") == 0) {
         page->truncated = strcmp(text, "true") == 0;
+        if (!page->truncated && strcmp(text, "false") != 0)
+            return err_set(err, ERR_NET, "the listing has '%s' in IsTruncated's place", text);
     } else if (strcmp(name, "NextContinuationToken") == 0) {
         page->next.bytes = 0;
         buf_append(&page->next, text, strlen(text));
@@ -181,7 +185,20 @@ static int page_check(const struct page *page, const char *prefix, struct err *e
     return 0;
 }
 
-/* One page: asked for and read whole before anybody sees a key of it. */
+/* What came is a listing; whether it makes sense. */
+static int page_read(struct page *page, const struct buf *body, const char *prefix,
+                     const char *token, struct err *err)
+{
+    if (s3_xml_read(body->data, body->bytes, take, page, err) < 0)
+        return -1;
+    if (page->truncated &&
+        (page->next.bytes == 0 || (token != NULL && strcmp(token, buf_text(&page->next)) == 0)))
+        return err_set(err, ERR_NET, "the listing goes on, but does not say from where");
+    return page_check(page, prefix, err);
+}
+
+/* One page: asked for and read whole before anybody sees a key of it. A listing has no checksum:
+ * one that makes no sense may have been changed on the way, and is asked for again. */
 static int page_fetch(struct page *page, struct s3_client *client, const char *bucket,
                       const char *prefix, bool delimiter, const char *token, struct err *err)
 {
@@ -193,24 +210,23 @@ static int page_fetch(struct page *page, struct s3_client *client, const char *b
                                  .query_count = 4,
                                  .permission = "s3:ListBucket",
                                  .root = "ListBucketResult"};
-    struct s3_tries tries = {0};
-    int status, rc = -1;
+    int status = 200, rc = -1;
 
     if (delimiter)
         query[request.query_count++] = (struct s3_pair){"delimiter", "/"};
     if (token != NULL)
         query[request.query_count++] = (struct s3_pair){"continuation-token", token};
-    status = s3_request_send(client, &request, &tries, err);
-    if (status / 100 == 2)
-        rc = s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take, page, err);
-    else if (status > 0)
-        s3_request_fail(client, &request, &tries, err);
-    if (rc == 0 && page->truncated &&
-        (page->next.bytes == 0 || (token != NULL && strcmp(token, buf_text(&page->next)) == 0)))
-        rc = err_set(err, ERR_NET, "the listing goes on, but does not say from where");
-    if (rc == 0)
-        rc = page_check(page, prefix, err);
-    s3_tries_release(&tries);
+    for (int reads = 0; reads < PAGE_READS_MAX && rc < 0 && status / 100 == 2; reads++) {
+        struct s3_tries tries = {0};
+
+        page_clear(page);
+        status = s3_request_send(client, &request, &tries, err);
+        if (status / 100 == 2)
+            rc = page_read(page, &tries.answer.body, prefix, token, err);
+        else if (status > 0)
+            s3_request_fail(client, &request, &tries, err);
+        s3_tries_release(&tries);
+    }
     return rc;
 }
 
@@ -222,7 +238,6 @@ int s3_list(struct s3_client *client, const char *bucket, const char *prefix, bo
     int rc = 0;
 
     do {
-        page_clear(&page);
         if (page_fetch(&page, client, bucket, prefix, delimiter, token, err) < 0) {
             rc = err_wrap(err, "cannot list '%s'", s3_address_name(bucket, prefix).text);
             break;

@@ -81,12 +81,13 @@ static void list_takes_no_damaged_document_for_an_end(void **state)
         {ANSWER("<html/>"), 1, "S3 endpoint"},
         {ANSWER(ERROR("InternalError")), 3, "InternalError"},
         {ANSWER(ERROR("AccessDenied")), 1, "AccessDenied"},
-        {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 1, "goes on"},
-        {PAGE(ONE), 1, "does not begin so"}, /* shorter than the prefix that was asked for */
-        {PAGE("<Contents><Size>1</Size></Contents>"), 1, "without a key"},
-        {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 1, "size"},
-        {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 1, "encoded"},
-        {PAGE("<Contents><Key>a%00b</Key><Size>1</Size></Contents>"), 1, "encoded"},
+        {PAGE(ONE "<IsTruncated>true</IsTruncated>"), 3, "goes on"},
+        {PAGE(ONE "<IsTruncated>trve</IsTruncated>"), 3, "IsTruncated"},
+        {PAGE(ONE), 3, "does not begin so"}, /* shorter than the prefix that was asked for */
+        {PAGE("<Contents><Size>1</Size></Contents>"), 3, "without a key"},
+        {PAGE("<Contents><Key>a</Key><Size>-1</Size></Contents>"), 3, "size"},
+        {PAGE("<Contents><Key>a%zz</Key><Size>1</Size></Contents>"), 3, "encoded"},
+        {PAGE("<Contents><Key>a%00b</Key><Size>1</Size></Contents>"), 3, "encoded"},
         {"HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"), 1, "s3:ListBucket"},
     };
 
