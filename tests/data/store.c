@@ -31,6 +31,8 @@ struct store {
     size_t count;
     enum store_mood mood;
     struct store_stats stats;
+    const char *damaged; /* a part of the keys whose next answers are damaged */
+    int damages;         /* how many of them are left */
 };
 
 static int by_key(const void *a, const void *b)
@@ -159,6 +161,10 @@ static void get(struct store *store, const char *request, const char *key, struc
                "Content-Range: bytes %zu-%zu/%zu\r\n\r\n",
                range != NULL ? 206 : 200, last + 1 - first, etag, first, last, object->bytes);
     buf_append(out, object->data + first, last + 1 - first);
+    if (store->damages > 0 && strstr(key, store->damaged) != NULL) {
+        out->data[out->bytes - (last + 1 - first)] ^= 1;
+        store->damages--;
+    }
     store->stats.bytes += last + 1 - first;
     for (size_t i = first; i <= last; i++)
         if (++object->reads[i] > store->stats.most)
@@ -292,6 +298,14 @@ void store_set_mood(struct store *store, enum store_mood mood)
 {
     fake_lock(store->fake);
     store->mood = mood;
+    fake_unlock(store->fake);
+}
+
+void store_damage(struct store *store, const char *part, int count)
+{
+    fake_lock(store->fake);
+    store->damaged = part;
+    store->damages = count;
     fake_unlock(store->fake);
 }
 

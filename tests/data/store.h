@@ -35,6 +35,10 @@ enum store_mood {
 };
 void store_set_mood(struct store *store, enum store_mood mood);
 
+/** Flip a bit of the first byte of the next `count` bodies of keys that have `part` (the caller's)
+ * in them. */
+void store_damage(struct store *store, const char *part, int count);
+
 struct store_stats {
     uint64_t lists, gets; /* requests */
     uint64_t bytes;       /* that were read */

@@ -17,6 +17,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/philox.h"
@@ -460,16 +461,86 @@ static void sample_of_a_shard_with_another_crc_is_named(void **state)
     struct data_fetch *fetch;
     struct buf bytes = {0};
     struct err err = {0};
+    struct store_stats read;
+    struct data_fetch_stats stats;
 
     (void)state;
+    store_take_stats(store, &read);
     shards.samples[9].crc32c ^= 1;
     fetch = start_fetch(&options);
     assert_int_equal(data_fetch_take(fetch, 0, 0, 0, &bytes, &err), 0);
     expect_failure(fetch, 1, ERR_INPUT, shards.samples[9].key);
     assert_int_equal(data_fetch_take(fetch, 0, 0, 2, &bytes, &err), 0);
+    data_fetch_stats(fetch, &stats);
+    assert_int_equal(stats.damaged, 1);
+    store_take_stats(store, &read);
+    assert_int_equal(read.gets, stats.requests + 3);
     buf_release(&bytes);
     data_fetch_free(fetch);
     shards.samples[9].crc32c = right;
+}
+
+/* Up to three of a sample's four readings may be damaged. */
+static void sample_of_a_shard_that_comes_damaged_is_read_again(void **state)
+{
+    static const struct {
+        uint64_t samples;
+        int damages;
+        enum err_code code;
+    } cases[] = {{1, 1, ERR_NONE}, {1, 3, ERR_NONE}, {1, 4, ERR_INPUT}, {5, 1, ERR_NONE}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct data_fetch_options options = {
+            .index = &shards, .sample_end = cases[i].samples, .threads = 1};
+        struct data_fetch_stats stats;
+        struct data_fetch *fetch;
+        struct err err = {0};
+        struct buf bytes = {0};
+
+        store_damage(store, ".tar", cases[i].damages);
+        fetch = start_fetch(&options);
+        assert_int_equal(data_fetch_take(fetch, 0, 0, 0, &bytes, &err),
+                         cases[i].code == ERR_NONE ? 0 : -1);
+        assert_int_equal(err.code, cases[i].code);
+        if (err.code == ERR_NONE)
+            assert_int_equal(digest_crc32c(0, bytes.data, bytes.bytes), shards.samples[0].crc32c);
+        data_fetch_stats(fetch, &stats);
+        assert_int_equal(stats.damaged, 1);
+        buf_release(&bytes);
+        data_fetch_free(fetch);
+        store_damage(store, ".tar", 0);
+    }
+}
+
+static void index_that_comes_damaged_is_read_again(void **state)
+{
+    static const struct {
+        const char *part;
+        int damages;
+        bool opens;
+    } cases[] = {{".idx", 1, true},
+                 {".idx", 8, true}, /* three times three reads */
+                 {"index.json", 1, true},
+                 {"index.json", 2, true},
+                 {"index.json", 3, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct data_index index = {0};
+        struct err err = {0};
+        int rc;
+
+        store_damage(store, cases[i].part, cases[i].damages);
+        rc = data_index_open(&index, store_uri("shards"), NULL, 0, NULL, &err);
+        store_damage(store, cases[i].part, 0);
+        assert_int_equal(rc, cases[i].opens ? 0 : -1);
+        if (rc < 0)
+            assert_non_null(strstr(err.msg, cases[i].part));
+        else
+            assert_memory_equal(index.fingerprint, local.fingerprint, DIGEST_SHA256_BYTES);
+        data_index_release(&index);
+    }
 }
 
 static void wait_for_requests(int count)
@@ -555,6 +626,8 @@ int main(void)
         cmocka_unit_test(nothing_is_nothing),
         cmocka_unit_test(object_that_is_gone_or_replaced_is_named),
         cmocka_unit_test(sample_of_a_shard_with_another_crc_is_named),
+        cmocka_unit_test(sample_of_a_shard_that_comes_damaged_is_read_again),
+        cmocka_unit_test(index_that_comes_damaged_is_read_again),
         cmocka_unit_test(server_that_is_away_while_nobody_waits_is_asked_again),
         cmocka_unit_test(server_that_stays_away_is_a_failure_once_somebody_waits),
         cmocka_unit_test(stop_and_cancel_end_a_wait_for_a_silent_server),

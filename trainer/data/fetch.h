@@ -60,8 +60,8 @@ void data_fetch_free(struct data_fetch *fetch);
  * once; lanes advance in any relation to each other, and takes of one lane may overtake each other
  * (several threads have pictures in hand), but all must come for the reading to go on.
  *
- * ERR_INPUT names the object: gone, replaced since it was listed, or (shards) a sample of another
- * CRC-32C than its index says; ERR_NET, ERR_MEMORY, ERR_STOPPED.
+ * ERR_INPUT names the object: gone, replaced since it was listed, or (shards) a sample that has
+ * another CRC-32C than its index says each time it is read; ERR_NET, ERR_MEMORY, ERR_STOPPED.
  */
 int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane, uint64_t place,
                     struct buf *out, struct err *err);
@@ -72,6 +72,7 @@ struct data_fetch_stats {
     uint64_t held_max;  /* the most memory held at any time */
     uint64_t groups;    /* planned so far */
     uint64_t range_max; /* the longest range with more than one sample */
+    uint64_t damaged;   /* samples of shards that came with a wrong CRC-32C and were read again */
 };
 void data_fetch_stats(struct data_fetch *fetch, struct data_fetch_stats *stats);
 

@@ -18,6 +18,7 @@
 #define CHUNK_BYTES                                                                                \
     ((uint64_t)4 << 20) /* DESIGN: one range request over S3 pays for itself at about 4 MB */
 #define CHUNK_SAMPLES_MAX 256
+#define REMOTE_READS_MAX  3
 
 static void put_u32(unsigned char *at, uint32_t value)
 {
@@ -195,22 +196,39 @@ static int read_folder(struct data_index *index, const volatile sig_atomic_t *ca
     return 0;
 }
 
+/* *again: shards, or nothing that looks like pictures, in a bucket. Neither a listing nor
+ * index.json has a checksum: what does not fit may fit when it is read again. */
+static int open_once(struct data_index *opened, bool *again, const volatile sig_atomic_t *cancel,
+                     struct err *err)
+{
+    enum data_root_kind kind;
+
+    *again = data_place_is_remote(opened->root);
+    if (data_root_look(opened->root, &kind, cancel, err) < 0)
+        return -1;
+    if (kind == DATA_ROOT_SHARDS)
+        return read_shards(opened, cancel, err);
+    if (kind != DATA_ROOT_CLASSES)
+        return refuse(opened->root, kind, err);
+    *again = false; /* a listing of all pictures takes its time */
+    return read_folder(opened, cancel, err);
+}
+
 int data_index_open(struct data_index *index, const char *root, char *const *class_names,
                     int classes, const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_index opened = {0};
-    enum data_root_kind kind;
+    struct err unseen = {0};
+    bool again = true;
     int rc = -1;
 
-    opened.root = copy_text(root);
-    if (data_root_look(root, &kind, cancel, err) < 0)
-        goto out;
-    if (kind == DATA_ROOT_SHARDS)
-        rc = read_shards(&opened, cancel, err);
-    else if (kind == DATA_ROOT_CLASSES)
-        rc = read_folder(&opened, cancel, err);
-    else
-        rc = refuse(root, kind, err);
+    err = err == NULL ? &unseen : err;
+    for (int reads = 0; reads < REMOTE_READS_MAX && rc < 0 && again; reads++) {
+        data_index_release(&opened);
+        opened.root = copy_text(root);
+        rc = open_once(&opened, &again, cancel, err);
+        again = again && rc < 0 && err->code == ERR_INPUT;
+    }
     if (rc < 0)
         goto out;
     if (class_names != NULL)

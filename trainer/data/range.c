@@ -12,6 +12,8 @@
 #include "trainer/data/group.h"
 #include "trainer/data/index.h"
 
+#define READS_MAX 4 /* of a sample whose bytes are not those of its index */
+
 /* A range's sample number i, of those that lie in it. */
 static uint32_t place_of(const struct data_group *group, const struct data_plan_range *range,
                          uint32_t i)
@@ -96,12 +98,60 @@ static void take_back(struct data_group *group, const struct data_plan_range *ra
     }
 }
 
+static bool crc_matches(const struct data_range_source *source, const struct data_group *group,
+                        uint32_t place)
+{
+    const struct data_sample *sample = &source->index->samples[group->samples[place]];
+
+    return digest_crc32c(0, group->data[place], sample->bytes) == sample->crc32c;
+}
+
+/* One sample of a range by itself. What stays wrong is the object's fault, not the network's, and
+ * is given up: the group then has no picture there. */
+static int read_again(const struct data_range_source *source, struct data_group *group,
+                      const struct data_plan_range *range, uint32_t i, struct err *err)
+{
+    const uint32_t place = place_of(group, range, i);
+    const struct data_sample *sample = &source->index->samples[group->samples[place]];
+    const struct data_plan_range alone = {.file = range->file,
+                                          .offset = sample->offset,
+                                          .length = sample->bytes,
+                                          .bytes = sample->bytes,
+                                          .first = range->first + i,
+                                          .count = 1};
+
+    for (int reads = 1; reads < READS_MAX; reads++) {
+        if (read_bytes(source, group, &alone, group->data[place], err) < 0)
+            return -1;
+        if (crc_matches(source, group, place))
+            return 0;
+    }
+    free(group->data[place]);
+    group->data[place] = NULL;
+    return 0;
+}
+
+/* A shard's index says what each sample's bytes are. */
+static int check_samples(const struct data_range_source *source, struct data_group *group,
+                         const struct data_plan_range *range, uint32_t *damaged, struct err *err)
+{
+    for (uint32_t i = 0; i < range->count; i++) {
+        if (crc_matches(source, group, place_of(group, range, i)))
+            continue;
+        (*damaged)++;
+        if (read_again(source, group, range, i, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int data_range_read(const struct data_range_source *source, struct data_group *group, size_t number,
-                    unsigned char *scratch, struct err *err)
+                    unsigned char *scratch, uint32_t *damaged, struct err *err)
 {
     const struct data_plan_range *range = &group->plan.ranges[number];
     const bool alone = range->count == 1;
 
+    *damaged = 0;
     if (make_room(source, group, range, err) < 0 ||
         read_bytes(source, group, range, alone ? group->data[place_of(group, range, 0)] : scratch,
                    err) < 0) {
@@ -110,5 +160,9 @@ int data_range_read(const struct data_range_source *source, struct data_group *g
     }
     if (!alone)
         hand_out(source, group, range, scratch);
+    if (source->index->sharded && check_samples(source, group, range, damaged, err) < 0) {
+        take_back(group, range);
+        return -1;
+    }
     return 0;
 }

@@ -28,11 +28,14 @@ struct data_range_source {
  *
  * scratch  room for the range's length where it holds more than one picture, else not looked at.
  *          Pictures go through it: a range that was kept whole would not shrink as they are taken.
+ * damaged  gets the number of samples of a shard that came with another CRC-32C than their index
+ *          has. Each is read again by itself, three times; one that stays wrong has no picture
+ *          (NULL) afterwards.
  *
  * Blocks. Touches the group at this range's samples only. ERR_INPUT names the object: gone, or
  * replaced since it was listed; ERR_NET, ERR_MEMORY, ERR_STOPPED.
  */
 int data_range_read(const struct data_range_source *source, struct data_group *group, size_t number,
-                    unsigned char *scratch, struct err *err);
+                    unsigned char *scratch, uint32_t *damaged, struct err *err);
 
 #endif

@@ -20,6 +20,7 @@ static const char magic[8] = "CVYIDX1\n";
 #define RECORD_BYTES     24
 #define CRC_BYTES        4
 #define INDEX_BYTES_MAX  ((size_t)1 << 32)
+#define REMOTE_READS_MAX 3 /* an index that is damaged may have become so on its way */
 #define TAR_NAME_DIGITS  12
 #define TAR_SIZE_OFFSET  124
 #define TAR_MAGIC_OFFSET 257
@@ -158,14 +159,19 @@ static int decode(struct data_shard *shard, const struct buf *file, const char *
 
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
 {
+    const int reads_max = data_place_is_remote(path) ? REMOTE_READS_MAX : 1;
     struct buf file = {0};
-    int rc = data_place_load(path, INDEX_BYTES_MAX, &file, err);
+    int rc = -1;
 
-    if (rc == 0)
+    for (int reads = 0; reads < reads_max && rc < 0; reads++) {
+        file.bytes = 0;
+        if (data_place_load(path, INDEX_BYTES_MAX, &file, err) < 0)
+            break;
         rc = decode(shard, &file, path, err);
+        if (rc < 0)
+            data_shard_release(shard);
+    }
     buf_release(&file);
-    if (rc < 0)
-        data_shard_release(shard);
     return rc;
 }
 

@@ -39,8 +39,8 @@ void data_shard_add(struct data_shard *shard, const struct data_shard_record *re
 const char *data_shard_key(const struct data_shard *shard, size_t record);
 void data_shard_encode(const struct data_shard *shard, struct buf *out);
 
-/** Read an index file or object. ERR_INPUT names it: missing, damaged, or not consistent with
- * itself. */
+/** Read an index file or object; of a damaged object two more times. ERR_INPUT names it: missing,
+ * damaged, or not consistent with itself. */
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err);
 
 /** Compare with the tar itself: its length, and the headers before the first and the last picture;

@@ -18,6 +18,7 @@
 #include "trainer/data/shard.h"
 
 #define TOP_BYTES_MAX ((size_t)256 << 20)
+#define LISTS_MAX     5
 
 static int check_format(const json_t *top, const char *path, struct err *err)
 {
@@ -172,16 +173,54 @@ static int by_tar_name(const void *a, const void *b)
     return strcmp(((const struct tar *)a)->name, ((const struct tar *)b)->name);
 }
 
-static int list_tars(const char *root, struct tars *tars, const volatile sig_atomic_t *cancel,
+static bool tars_equal(const struct tars *a, const struct tars *b)
+{
+    bool equal = a->count == b->count;
+
+    for (size_t i = 0; i < a->count && equal; i++)
+        equal = strcmp(a->tars[i].name, b->tars[i].name) == 0 &&
+                strcmp(a->tars[i].etag, b->tars[i].etag) == 0 &&
+                a->tars[i].bytes == b->tars[i].bytes;
+    return equal;
+}
+
+static int list_once(const char *root, struct tars *tars, const volatile sig_atomic_t *cancel,
                      struct err *err)
 {
-    if (!data_place_is_remote(root))
-        return 0;
+    release_tars(tars);
+    *tars = (struct tars){0};
     if (data_place_list(root, false, visit_tar, tars, NULL, cancel, err) < 0)
         return -1;
     if (tars->count > 0)
         qsort(tars->tars, tars->count, sizeof *tars->tars, by_tar_name);
     return 0;
+}
+
+/* A listing has no checksum, and with an ETag that was changed on the way no range of its tar could
+ * be read later: two in a row have to agree. */
+static int list_tars(const char *root, struct tars *tars, const volatile sig_atomic_t *cancel,
+                     struct err *err)
+{
+    struct tars before = {0};
+    int rc;
+
+    if (!data_place_is_remote(root))
+        return 0;
+    rc = list_once(root, tars, cancel, err);
+    for (int lists = 1; rc == 0 && !tars_equal(&before, tars); lists++) {
+        if (lists == LISTS_MAX) {
+            rc = err_set(err, ERR_INPUT,
+                         "%d listings of the shards below '%s' differ: who writes there?", lists,
+                         root);
+            break;
+        }
+        release_tars(&before);
+        before = *tars;
+        *tars = (struct tars){0};
+        rc = list_once(root, tars, cancel, err);
+    }
+    release_tars(&before);
+    return rc;
 }
 
 /* Compare an index with its tar; in S3, remember the tar's ETag. */
