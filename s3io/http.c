@@ -349,6 +349,7 @@ static CURLcode options_set(const struct s3_http *http, struct transfer *t,
     SET(easy, CURLOPT_PATH_AS_IS, 1L); /* "a/../b" is a key */
     SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
     SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    SET(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L); /* else all connections go to the first one */
     SET(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
     SET(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
     SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
