@@ -22,7 +22,7 @@ static const char *const kind_names[FAULT_KINDS] = {
 };
 
 struct rule {
-    char method[16], pattern[1024];
+    char method[16], pattern[1024], key_id[128], region[64]; /* the last two: "" for any */
     uint64_t first, last, seen;
     struct fault fault;
     bool delays; /* it says how long; else that is drawn as for others */
@@ -88,6 +88,10 @@ static bool take_word(struct rule *rule, const char *word)
     } else if ((value = value_of(word, "delay=")) != NULL) {
         rule->delays = true;
         fault->delay_s = strtod(value, NULL) / 1000;
+    } else if ((value = value_of(word, "for-key=")) != NULL) {
+        snprintf(rule->key_id, sizeof rule->key_id, "%s", value);
+    } else if ((value = value_of(word, "for-region=")) != NULL) {
+        snprintf(rule->region, sizeof rule->region, "%s", value);
     } else if ((value = value_of(word, "message=")) != NULL) {
         snprintf(fault->message, sizeof fault->message, "%s", value);
     } else if ((value = value_of(word, "region=")) != NULL) {
@@ -306,6 +310,18 @@ static void draw_kind(const struct fault_plan_shares *shares, double u, struct f
 
 /* ---- both ---- */
 
+static bool is_any_or(const char *wanted, const char *text)
+{
+    return wanted[0] == '\0' || (text != NULL && strcmp(wanted, text) == 0);
+}
+
+static bool rule_matches(const struct rule *rule, const struct fault_request *request)
+{
+    return (strcmp(rule->method, "*") == 0 || strcmp(rule->method, request->method) == 0) &&
+           fnmatch(rule->pattern, request->target, 0) == 0 &&
+           is_any_or(rule->key_id, request->key_id) && is_any_or(rule->region, request->region);
+}
+
 /* With the mutex. All rules that match count, so that what one says does not depend on another. */
 static const struct rule *find_rule(struct fault_plan *plan, const struct fault_request *request)
 {
@@ -314,8 +330,7 @@ static const struct rule *find_rule(struct fault_plan *plan, const struct fault_
     for (size_t i = 0; i < plan->rule_count; i++) {
         struct rule *rule = &plan->rules[i];
 
-        if ((strcmp(rule->method, "*") != 0 && strcmp(rule->method, request->method) != 0) ||
-            fnmatch(rule->pattern, request->target, 0) != 0)
+        if (!rule_matches(rule, request))
             continue;
         rule->seen++;
         if (found == NULL && rule->seen >= rule->first && rule->seen <= rule->last)

@@ -25,7 +25,8 @@
  *     lose            the server does it, and the connection is reset in the answer's place
  *     spoil [at=N]    a bit of byte N of the request's body is another
  *
- * Without at= a place is drawn. Words: delay=MS; and for a status: message=TEXT (no blanks),
+ * Without at= a place is drawn. Words: delay=MS; for-key=ID, for-region=REGION (requests that are
+ * signed so, and no others, match); and for a status: message=TEXT (no blanks),
  * region=REGION (<Region> and x-amz-bucket-region), location=URL, retry-after=S, date=SECONDS (the
  * Date is off by so much), bare (no document), after (the server does it first).
  */
@@ -82,6 +83,7 @@ void fault_plan_free(struct fault_plan *plan);
 
 struct fault_request {
     const char *method, *target, *range; /* range: "" without one */
+    const char *key_id, *region;         /* of the signature; "" or NULL without one */
 };
 
 /** What becomes of this request. Any thread. */

@@ -5,6 +5,7 @@
  */
 #include "tests/lab/fault_relay.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -111,27 +112,35 @@ static void take_scope(const struct buf *head, char id[128], char region[64])
         region[0] = '\0';
 }
 
+/* The address of ours that the client chose. */
+static void take_address(int fd, char address[INET6_ADDRSTRLEN])
+{
+    struct sockaddr_in here = {0};
+    socklen_t bytes = sizeof here;
+
+    getsockname(fd, (struct sockaddr *)&here, &bytes);
+    inet_ntop(AF_INET, &here.sin_addr, address, INET6_ADDRSTRLEN);
+}
+
 /* With the mutex. */
 static void write_log(const struct connection *c, const struct fault_request *request)
 {
-    char id[128], region[64], date[32], expect[32], match[128], length[32];
-    json_t *line;
+    static const char *const headers[] = {"x-amz-date", "expect", "if-match", "content-length"};
+    json_t *line = json_pack("{s:I,s:I,s:s,s:o,s:s,s:f,s:s,s:i}", "connection",
+                             (json_int_t)c->number, "on_connection", (json_int_t)c->requests,
+                             "method", request->method, "path", json_new_text(request->target),
+                             "range", request->range, "delay_s", c->fault.delay_s, "fault",
+                             fault_kind_name(c->fault.kind), "status", c->fault.status);
+    char value[256];
 
-    take_scope(&c->head, id, region);
-    fault_head_value(&c->head, "x-amz-date", date, sizeof date);
-    fault_head_value(&c->head, "expect", expect, sizeof expect);
-    fault_head_value(&c->head, "if-match", match, sizeof match);
-    fault_head_value(&c->head, "content-length", length, sizeof length);
-    line = json_pack("{s:I,s:I,s:s,s:o,s:s,s:s,s:f,s:s,s:i}", "connection", (json_int_t)c->number,
-                     "on_connection", (json_int_t)c->requests, "method", request->method, "path",
-                     json_new_text(request->target), "range", request->range, "length", length,
-                     "delay_s", c->fault.delay_s, "fault", fault_kind_name(c->fault.kind), "status",
-                     c->fault.status);
-    json_object_set_new(line, "date", json_new_text(date));
-    json_object_set_new(line, "key_id", json_new_text(id));
-    json_object_set_new(line, "region", json_new_text(region));
-    json_object_set_new(line, "expect", json_new_text(expect));
-    json_object_set_new(line, "if_match", json_new_text(match));
+    for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+        fault_head_value(&c->head, headers[i], value, sizeof value);
+        json_object_set_new(line, headers[i], json_new_text(value));
+    }
+    take_address(c->client.fd, value);
+    json_object_set_new(line, "address", json_string(value));
+    json_object_set_new(line, "key_id", json_new_text(request->key_id));
+    json_object_set_new(line, "region", json_new_text(request->region));
     json_dumpf(line, c->relay->options.log, JSON_COMPACT);
     fputc('\n', c->relay->options.log);
     fflush(c->relay->options.log);
@@ -415,12 +424,12 @@ static bool take_line(const struct buf *head, char **line, struct fault_request 
 /* What the plan says about the request in c->head. */
 static bool decide(struct connection *c)
 {
-    struct fault_request request;
-    char range[128], *line;
+    char range[128], key_id[128], region[64], *line;
+    struct fault_request request = {.range = range, .key_id = key_id, .region = region};
     bool sound;
 
     fault_head_value(&c->head, "range", range, sizeof range);
-    request.range = range;
+    take_scope(&c->head, key_id, region);
     sound = take_line(&c->head, &line, &request);
     if (sound) {
         c->head_only = strcmp(request.method, "HEAD") == 0;
@@ -488,7 +497,8 @@ static void *carry_up(void *context)
 
 static void tunnel(struct connection *c)
 {
-    const struct fault_request request = {.method = "CONNECTION", .target = "-", .range = ""};
+    const struct fault_request request = {
+        .method = "CONNECTION", .target = "-", .range = "", .key_id = "", .region = ""};
     struct fault_body body = {.framing = FAULT_BODY_TO_END};
     struct damage damage = {.kind = FAULT_PASS};
     struct upward up = {.c = c};

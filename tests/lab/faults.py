@@ -48,11 +48,12 @@ class Faults:
         return self.server.env(user, **{"AWS_ENDPOINT_URL_S3": self.url, **more})
 
     def requests(self, method=None, pattern=""):
-        """What came so far, in order: .method .path .range .fault .status .region .key_id .date .expect .connection ...;
-        those of the method whose path has the regular expression in it."""
+        """What came so far, in order: .method .path .range .fault .status .key_id .region .connection .address and the
+        headers .x_amz_date .expect .if_match .content_length; those of the method whose path has the regular expression
+        in it."""
         with open(self._log, encoding="utf-8") as log:
             lines = log.read().split("\n")[:-1]
-        found = [types.SimpleNamespace(**json.loads(line)) for line in lines]
+        found = [types.SimpleNamespace(**{k.replace("-", "_"): v for k, v in json.loads(line).items()}) for line in lines]
         return [r for r in found if (method is None or r.method == method) and re.search(pattern, r.path)]
 
     def report(self):
