@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -52,11 +53,13 @@ static int read_text(const json_t *object, const char *key, const char *otherwis
     return json_read_string(object, key, value, what, err);
 }
 
+/* *apart: each host has other objects of it. */
 static int check_mode(const char *file, const char *name, const char *variable,
-                      const json_t *channel, struct err *err)
+                      const json_t *channel, bool *apart, struct err *err)
 {
     const char *mode = NULL, *distribution = NULL;
 
+    *apart = false;
     if (!json_is_object(channel))
         return err_set(err, ERR_INPUT, "'%s': channel '%s' is no object", file, name);
     if (read_text(channel, "TrainingInputMode", "File", &mode, file, err) < 0 ||
@@ -68,12 +71,12 @@ static int check_mode(const char *file, const char *name, const char *variable,
                        "File or FastFile, or give the s3:// URI of the data as %s in the job's "
                        "environment",
                        name, mode, file, variable);
-    if (strcasecmp(distribution, "ShardedByS3Key") == 0)
+    *apart = strcasecmp(distribution, "ShardedByS3Key") == 0;
+    if (*apart && strcasecmp(name, "model") == 0)
         return err_set(err, ERR_INPUT,
-                       "channel '%s' has S3DistributionType ShardedByS3Key in '%s', which gives "
-                       "each host other data: use FullyReplicated, or give the s3:// URI of the "
-                       "data, of which each host reads its share, as %s in the job's environment",
-                       name, file, variable);
+                       "channel '%s' has S3DistributionType ShardedByS3Key in '%s', but every host "
+                       "needs the whole of it: use FullyReplicated",
+                       name, file);
     return 0;
 }
 
@@ -120,17 +123,30 @@ static int check_folder(const char *name, const char *path, struct err *err)
     return 0;
 }
 
+/* What a host has no part of is no channel that was forgotten. */
+static int check_channel(const char *file, const char *name, const char *path, const char *variable,
+                         const json_t *channel, struct buf *host_data, struct err *err)
+{
+    bool apart = false;
+
+    if (channel != NULL && check_mode(file, name, variable, channel, &apart, err) < 0)
+        return -1;
+    if (!apart)
+        return check_folder(name, path, err);
+    buf_printf(host_data, "%s%s", host_data->bytes > 0 ? "," : "", name);
+    return 0;
+}
+
 static int add_channel(const char *base, json_t *folders, const char *file, const char *name,
-                       const json_t *channel, struct err *err)
+                       const json_t *channel, struct buf *host_data, struct err *err)
 {
     char *const data = uri_join(base, "input/data"), *const path = uri_join(data, name),
                 *const variable = launch_export_name("SM_CHANNEL_", name);
     const char *const own = own_value(name, path);
     int rc = 0;
 
-    if (own == NULL && ((channel != NULL && check_mode(file, name, variable, channel, err) < 0) ||
-                        check_folder(name, path, err) < 0))
-        rc = -1;
+    if (own == NULL)
+        rc = check_channel(file, name, path, variable, channel, host_data, err);
     if (rc == 0) {
         launch_export(variable, path);
         json_object_set_new(folders, name, json_string(own != NULL ? own : path));
@@ -143,7 +159,7 @@ static int add_channel(const char *base, json_t *folders, const char *file, cons
 
 /* Those that the platform names. */
 static int add_configured(const char *base, json_t *folders, const char *file, json_t *config,
-                          struct err *err)
+                          struct buf *host_data, struct err *err)
 {
     const char *name = NULL;
     json_t *channel = NULL;
@@ -157,7 +173,7 @@ static int add_configured(const char *base, json_t *folders, const char *file, j
     {
         if (!is_name(name))
             return err_set(err, ERR_INPUT, "'%s': '%s' can be no channel's name", file, name);
-        if (add_channel(base, folders, file, name, channel, err) < 0)
+        if (add_channel(base, folders, file, name, channel, host_data, err) < 0)
             return -1;
     }
     return 0;
@@ -176,7 +192,7 @@ static int add_found(const char *base, json_t *folders, struct err *err)
 
         if (entry->d_name[0] != '.' && is_name(entry->d_name) && file_is_folder(path) &&
             json_object_get(folders, entry->d_name) == NULL)
-            rc = add_channel(base, folders, NULL, entry->d_name, NULL, err);
+            rc = add_channel(base, folders, NULL, entry->d_name, NULL, NULL, err);
         free(path);
     }
     if (dir != NULL)
@@ -212,6 +228,7 @@ static void export_names(json_t *folders)
 int launch_channels_export(const char *base, json_t *folders, struct err *err)
 {
     char *const file = uri_join(base, "input/config/inputdataconfig.json");
+    struct buf host_data = {0};
     json_t *config = NULL;
     int rc = -1;
 
@@ -219,13 +236,16 @@ int launch_channels_export(const char *base, json_t *folders, struct err *err)
         config = json_read_file(file, CONFIG_BYTES_MAX, err);
     else
         config = json_object();
-    if (config == NULL || add_configured(base, folders, file, config, err) < 0 ||
+    if (config == NULL || add_configured(base, folders, file, config, &host_data, err) < 0 ||
         add_found(base, folders, err) < 0)
         goto out;
     launch_export_json("SM_INPUT_DATA_CONFIG", config);
     export_names(folders);
+    if (host_data.bytes > 0)
+        launch_export("CONVOY_HOST_DATA", buf_text(&host_data));
     rc = 0;
 out:
+    buf_release(&host_data);
     json_decref(config);
     free(file);
     return rc;

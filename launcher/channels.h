@@ -20,9 +20,10 @@ struct err;
  *
  * A channel is one that the file names, or a folder below input/data. Where the user's own
  * SM_CHANNEL_<NAME> says something else (an s3:// URI, say), that stays and the folder does not
- * matter. ERR_INPUT names file, channel and path: a name that cannot be, a mode other than File and
- * FastFile, ShardedByS3Key, a channel without its folder or without a file in it. Blocks while
- * folders are listed, each up to its first file.
+ * matter. Channels that are ShardedByS3Key, of which a host may have nothing, are named by
+ * CONVOY_HOST_DATA (convoy train --host-data). ERR_INPUT names file, channel and path: a name that
+ * cannot be, a mode other than File and FastFile, a model that is sharded, a channel without its
+ * folder or without a file in it. Blocks while folders are listed, each up to its first file.
  */
 int launch_channels_export(const char *base, json_t *folders, struct err *err);
 

@@ -135,23 +135,37 @@ static int open_held_out(struct train_dataset *d, const struct places *places, d
     return 0;
 }
 
+/* Of several hosts' own pictures the first is not known here. */
+static void warn_of(const struct data_left *left, const char *root, const char *what,
+                    const char *why)
+{
+    if (left->first != NULL)
+        log_warn("%zu %s below '%s' %s and are left out; the first is '%s'", left->count, what,
+                 root, why, left->first);
+    else
+        log_warn("%zu %s below '%s' %s and are left out", left->count, what, root, why);
+}
+
 int train_dataset_tell(const struct data_index *index, bool stop_at_bad, struct err *err)
 {
     const struct data_left *const ignored = &index->ignored, *const empty = &index->empty;
 
     if (ignored->count > 0)
-        log_warn("%zu files below '%s' are no pictures by their name and are left out; the first "
-                 "is '%s'",
-                 ignored->count, index->root, ignored->first);
+        warn_of(ignored, index->root, "files", "are no pictures by their name");
     if (empty->count > 0 && stop_at_bad)
         return err_set(err, ERR_INPUT,
                        "picture '%s/%s' is empty: it has 0 bytes (--bad-images "
                        "stop)",
-                       index->root, empty->first);
+                       index->root, empty->first != NULL ? empty->first : "...");
     if (empty->count > 0)
-        log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
-                 empty->count, index->root, empty->first);
+        warn_of(empty, index->root, "pictures", "are empty");
     return 0;
+}
+
+int train_dataset_check(const struct data_index *train, const struct train_options *o,
+                        struct err *err)
+{
+    return check_names(train, err) < 0 || check_expected(train, &o->expected, err) < 0 ? -1 : 0;
 }
 
 static int tell(const char *what, const struct data_index *index, bool stop_at_bad, struct err *err)
@@ -172,11 +186,9 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
         goto out;
     if (data_index_open(&d->train, places.train, NULL, 0, &train_stop_asked, err) < 0)
         goto out;
-    if (check_names(&d->train, err) < 0)
-        goto out;
     if (tell("training", &d->train, o->stop_at_bad, err) < 0)
         goto out;
-    if (check_expected(&d->train, &o->expected, err) < 0)
+    if (train_dataset_check(&d->train, o, err) < 0)
         goto out;
     if (open_held_out(d, &places, o->val_split, err) < 0)
         goto out;

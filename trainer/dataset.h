@@ -23,6 +23,10 @@ int train_dataset_open(struct train_dataset *dataset, const struct train_options
                        struct err *err);
 void train_dataset_release(struct train_dataset *dataset);
 
+/** Of training pictures: names that can be written, and as many as the job says there are. */
+int train_dataset_check(const struct data_index *train, const struct train_options *options,
+                        struct err *err);
+
 /** Warn of the files that are left out of an index. Empty pictures are bad ones that show in the
  * listing: ERR_INPUT with stop_at_bad. */
 int train_dataset_tell(const struct data_index *index, bool stop_at_bad, struct err *err);

@@ -443,10 +443,8 @@ int train_feature_cache_validate(struct train_feature_cache *cache, struct train
                                  struct nn_score *score, struct train_tally *tally, struct err *err)
 {
     struct view *const view = &cache->validation;
-    struct validating v = {.cache = cache,
-                           .run = run,
-                           .share = train_share_of(run, view->index->count),
-                           .tally = tally};
+    struct validating v = {
+        .cache = cache, .run = run, .share = train_share_of(run, view->index), .tally = tally};
     const struct train_rounds rounds = {.what = "validating",
                                         .count = v.share.rounds,
                                         .of = v.share.end - v.share.begin,

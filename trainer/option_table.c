@@ -29,6 +29,15 @@ const struct option_spec train_option_table[] = {
      .metavar = "DIR",
      .env = "SM_CHANNEL_TEST",
      .help = "test pictures, scored once at the end"},
+    {.name = "host-data",
+     .kind = OPTION_TEXT,
+     .metavar = "train,val,test",
+     .env = "CONVOY_HOST_DATA",
+     .flags = FIXED,
+     .shown = "each host has all",
+     .help = "of these pictures each host has a share of its own (SageMaker's ShardedByS3Key): its "
+             "micro-batches\nare made of that. An epoch has as many steps as the host with most "
+             "needs; the bits depend on who has what"},
     {.name = "val-split",
      .kind = OPTION_NUMBER,
      .metavar = "SHARE",

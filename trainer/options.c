@@ -459,6 +459,42 @@ static int check_bench_comm(const struct train_options *o, struct err *err)
     return 0;
 }
 
+/* Names of options or of channels; what is neither validation nor test is the one channel there is,
+ * and trains. */
+static int take_host_data(struct train_options *o, struct err *err)
+{
+    static const struct {
+        const char *name;
+        unsigned which;
+    } known[] = {{"train", TRAIN_HOST_TRAIN},    {"training", TRAIN_HOST_TRAIN},
+                 {"val", TRAIN_HOST_VAL},        {"valid", TRAIN_HOST_VAL},
+                 {"validation", TRAIN_HOST_VAL}, {"test", TRAIN_HOST_TEST}};
+    const bool channels = option_source(&o->set, "host-data") == OPTION_ENVIRONMENT;
+    const char *at = option_text(&o->set, "host-data");
+    size_t bytes;
+
+    for (; at != NULL && *at != '\0'; at += bytes + (at[bytes] != '\0')) {
+        size_t i = 0;
+
+        bytes = strcspn(at, ",");
+        while (i < sizeof known / sizeof *known &&
+               (strlen(known[i].name) != bytes || strncmp(known[i].name, at, bytes) != 0))
+            i++;
+        if (i == sizeof known / sizeof *known && !channels)
+            return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test",
+                           called(o, "--host-data"), (int)bytes, at);
+        o->host_data |= i == sizeof known / sizeof *known ? TRAIN_HOST_TRAIN : known[i].which;
+    }
+    if (o->host_data != 0 && (o->host_data & TRAIN_HOST_TRAIN) == 0)
+        return err_set(err, ERR_USAGE,
+                       "%s: the training pictures are to be every host's own too, where others are",
+                       called(o, "--host-data"));
+    if (o->host_data != 0 && o->audit != NULL)
+        return err_set(err, ERR_USAGE, "%s and %s do not go together yet", called(o, "--audit"),
+                       called(o, "--host-data"));
+    return 0;
+}
+
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
@@ -467,8 +503,8 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         train_channels_assign(&o->set, err) < 0)
         return -1;
     if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
-        check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 || check_resize(o, err) < 0 ||
-        check_data_given(o, err) < 0)
+        take_host_data(o, err) < 0 || check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 ||
+        check_resize(o, err) < 0 || check_data_given(o, err) < 0)
         return -1;
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");

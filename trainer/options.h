@@ -30,11 +30,14 @@ struct err;
 #define TRAIN_OPTION_SCHEDULE                                                                      \
     2u /* comes from the checkpoint too, but may be given anew: then said so */
 
+enum { TRAIN_HOST_TRAIN = 1, TRAIN_HOST_VAL = 2, TRAIN_HOST_TEST = 4 };
+
 struct train_options {
     struct option_set set; /* where the texts live */
 
     const char *data, *train, *val, *test; /* NULL: not given */
     double val_split;                      /* 0: none */
+    unsigned host_data; /* TRAIN_HOST_...: of which each host has its own share */
     const char *model;
     const char *pretrained; /* NULL: none */
     enum train_pretrained_head pretrained_head;

@@ -91,6 +91,8 @@ static int open_dataset(struct train_run *run, struct err *err)
 {
     const bool first = run->comm->rank == 0;
 
+    if (run->options->host_data != 0)
+        return train_host_data_open(run, err);
     return train_share_dataset(
         run, first ? train_dataset_open(&run->dataset, run->options, err) : 0, err);
 }
@@ -192,7 +194,8 @@ static void plan(struct train_run *run)
                                      .batch = (uint32_t)o->global_batch,
                                      .lanes = (uint32_t)o->lanes,
                                      .drop_last = o->drop_last};
-    of_epoch = (double)train_epoch_images(&run->order);
+    train_host_data_parts(run);
+    of_epoch = (double)data_order_images(&run->order);
     run->schedule =
         (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
                                         : strcmp(o->lr_schedule, "step") == 0 ? OPTIM_STEP

@@ -30,7 +30,7 @@ static void show_progress(struct train_run *run)
 {
     const struct train_position *const p = &run->position;
     const struct report_sum sum = train_report_epoch(p);
-    const uint64_t of = train_epoch_images(&run->order);
+    const uint64_t of = data_order_images(&run->order);
 
     report_progress_show(&run->progress,
                          &(struct report_place){.what = "training",
@@ -401,6 +401,8 @@ static void release(struct train_run *run)
     train_best_release(&run->best);
     train_audit_release(run);
     train_dataset_release(&run->dataset);
+    free(run->parts);
+    free(run->host_of);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);
     buf_release(&run->worst);

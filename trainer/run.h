@@ -83,6 +83,9 @@ struct train_run {
     struct comm *comm;
     struct train_dataset dataset;
     struct data_order order;
+    struct data_order_part *parts; /* (hosts) with --host-data; NULL: none */
+    int *host_of; /* (ranks) whose pictures a rank sees, then; the exchange may see hosts otherwise
+                   */
     struct train_class_weights class_weights;
     struct optim_schedule schedule;
     struct nn_model *model;
@@ -198,13 +201,17 @@ int train_check_finite(const struct train_run *run, struct err *err);
 /** Rank 0 only: whether the interval since the last save is over. */
 bool train_save_is_due(const struct train_run *run);
 
+/** host_data.c: with --host-data, what train_dataset_open and train_share_dataset do. Collective;
+ * agreed, or not as these are. */
+int train_host_data_open(struct train_run *run, struct err *err);
+/** Which lanes read which host's samples, into run->order; nothing where each host has all. */
+void train_host_data_parts(struct train_run *run);
+
 /** step.c: buffers of the step, and one step at run->position; its sums may be on their way still.
  * *dropped: asked to stop in the middle, nothing changed. *stop: some rank was asked to stop. A
  * lease that rank 0 lost is every rank's ERR_PEER. */
 int train_step_init(struct train_run *run, struct err *err);
 void train_step_release(struct train_run *run);
-/** step.c: images of an epoch, as far as they are trained. */
-uint64_t train_epoch_images(const struct data_order *order);
 int train_step(struct train_run *run, bool *dropped, bool *stop, struct err *err);
 
 /** update.c: what follows a step's sums. plan: this step's weights are to be made at this rate,
@@ -239,8 +246,9 @@ struct train_share {
     uint64_t begin, end, rounds;
 };
 
-/** walk.c. Not collective. */
-struct train_share train_share_of(const struct train_run *run, uint64_t count);
+/** walk.c. Where hosts have samples of their own, those of this rank's host are shared out among
+ * its ranks. Not collective. */
+struct train_share train_share_of(const struct train_run *run, const struct data_index *index);
 
 /* A pass over an index: each rank takes a share of it, in micro-batches, in index order. */
 struct train_walk {

@@ -115,18 +115,14 @@ void train_step_release(struct train_run *run)
     run->step_busy_s = run->epoch_busy_s = NULL;
 }
 
-uint64_t train_epoch_images(const struct data_order *order)
-{
-    return order->drop_last ? data_order_steps(order) * order->batch : order->samples;
-}
-
 /* Images that had their turn before this step, those among them that could not be decoded too: the
  * rate of a step does not depend on how many these are. */
 static uint64_t images_before(const struct train_run *run)
 {
     const struct train_position *const p = &run->position;
 
-    return p->epoch * train_epoch_images(&run->order) + p->epoch_step * run->order.batch;
+    return p->epoch * data_order_images(&run->order) +
+           data_order_images_before(&run->order, p->epoch_step);
 }
 
 /* A step as this rank works on it. */
@@ -152,7 +148,7 @@ static struct work begin_work(struct train_run *run)
     const uint32_t lanes = (uint32_t)run->options->lanes;
 
     return (struct work){.images = images,
-                         .leaves = images < lanes ? images : lanes,
+                         .leaves = images < lanes && run->order.parts == NULL ? images : lanes,
                          .weight = train_class_weights_sum(&run->class_weights, &run->dataset.train,
                                                            &run->order, p->epoch, p->epoch_step),
                          .lr = optim_schedule_lr(&run->schedule, images_before(run), images),
@@ -260,7 +256,8 @@ static int learn_pictures(struct train_run *run, struct nn_step *step, struct wo
     return nn_model_backward(run->model, step);
 }
 
-/* A micro-batch of which no picture could be decoded: a leaf of zeros. */
+/* A micro-batch of which no picture could be decoded, or whose host has no more of its own: a leaf
+ * of zeros. */
 static int learn_nothing(struct train_run *run, struct work *work, struct err *err)
 {
     if (begin_exchange(run, work, err) < 0)
@@ -311,6 +308,18 @@ static int train_micro_batch(struct train_run *run, uint32_t lane, struct work *
     return 0;
 }
 
+/* A lane without images in this step. Where all lanes share the pictures it is one of the last,
+ * and the tree has no leaf of it. */
+static int pass_over(struct train_run *run, struct work *work, struct err *err)
+{
+    if (run->order.parts == NULL)
+        return 0;
+    if (learn_nothing(run, work, err) < 0)
+        return -1;
+    comm_exchange_written(run->exchange);
+    return 0;
+}
+
 /* This rank's lanes, one after the other. Returns 1 when given up. */
 static int train_lanes(struct train_run *run, struct work *work, struct err *err)
 {
@@ -318,10 +327,13 @@ static int train_lanes(struct train_run *run, struct work *work, struct err *err
 
     train_audit_step(run);
     for (uint32_t lane = run->lanes.begin; lane < run->lanes.end && rc == 0; lane++) {
-        if (data_order_lane_images(&run->order, run->position.epoch_step, lane) == 0)
-            continue;
+        const bool absent =
+            data_order_lane_images(&run->order, run->position.epoch_step, lane) == 0;
+
         work->failed = comm_exchange_check(run->exchange, &work->err) < 0;
-        rc = work->failed ? fail(work, err) : train_micro_batch(run, lane, work, err);
+        rc = work->failed ? fail(work, err)
+             : absent     ? pass_over(run, work, err)
+                          : train_micro_batch(run, lane, work, err);
     }
     if (rc == 0 && (lease_lost(run->lease, err) || train_audit_write(run, err) < 0))
         rc = -1;

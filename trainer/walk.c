@@ -2,6 +2,8 @@
 
 #include "base/err.h"
 #include "base/trace.h"
+#include "comm/comm.h"
+#include "trainer/data/index.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
 
@@ -82,14 +84,49 @@ int train_take_rounds(struct train_run *run, const struct train_rounds *rounds, 
     return rc;
 }
 
-struct train_share train_share_of(const struct train_run *run, uint64_t count)
+/* Rounds in which ranks go through their samples of `count`. */
+static uint64_t rounds_of(const struct train_run *run, uint64_t count, uint64_t ranks)
 {
-    const uint64_t size = (uint64_t)run->comm->size, rank = (uint64_t)run->comm->rank,
-                   batch = (uint64_t)run->options->micro_batch, most = (count + size - 1) / size;
+    const uint64_t batch = (uint64_t)run->options->micro_batch, most = (count + ranks - 1) / ranks;
 
-    return (struct train_share){.begin = rank * count / size,
-                                .end = (rank + 1) * count / size,
-                                .rounds = (most + batch - 1) / batch};
+    return (most + batch - 1) / batch;
+}
+
+static uint64_t ranks_of(const struct train_run *run, int host)
+{
+    uint64_t ranks = 0;
+
+    for (int rank = 0; rank < run->comm->size; rank++)
+        ranks += run->host_of[rank] == host;
+    return ranks;
+}
+
+static struct train_share share_of_parts(const struct train_run *run,
+                                         const struct data_index *index)
+{
+    const struct comm *const comm = run->comm;
+    const struct data_index_part *const own = &index->parts[run->host_of[comm->rank]];
+    const uint64_t size = (uint64_t)comm->local_size, rank = (uint64_t)comm->local_rank;
+    struct train_share share = {.begin = own->begin + rank * own->count / size,
+                                .end = own->begin + (rank + 1) * own->count / size};
+
+    for (int host = 0; host < comm->hosts; host++) {
+        const uint64_t rounds = rounds_of(run, index->parts[host].count, ranks_of(run, host));
+
+        share.rounds = rounds > share.rounds ? rounds : share.rounds;
+    }
+    return share;
+}
+
+struct train_share train_share_of(const struct train_run *run, const struct data_index *index)
+{
+    const uint64_t size = (uint64_t)run->comm->size, rank = (uint64_t)run->comm->rank;
+
+    if (index->parts != NULL)
+        return share_of_parts(run, index);
+    return (struct train_share){.begin = rank * index->count / size,
+                                .end = (rank + 1) * index->count / size,
+                                .rounds = rounds_of(run, index->count, size)};
 }
 
 struct walking {
@@ -117,7 +154,7 @@ static int take_batch(void *context, uint64_t round, uint64_t *done, struct err 
 
 int train_walk(struct train_run *run, const struct train_walk *walk, struct err *err)
 {
-    const struct train_share share = train_share_of(run, walk->index->count);
+    const struct train_share share = train_share_of(run, walk->index);
     struct walking walking = {.walk = walk,
                               .stream = open_stream(run, walk, share.begin, share.end, err)};
     const struct train_rounds rounds = {.what = walk->what,

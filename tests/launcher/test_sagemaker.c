@@ -380,6 +380,23 @@ static void sagemaker_leaves_channels_that_the_user_set(void **state)
     launch_sagemaker_release(&s);
 }
 
+/* Of which a host may have nothing. */
+static void sagemaker_names_channels_of_which_each_host_has_a_share(void **state)
+{
+    struct launch_sagemaker s;
+
+    (void)state;
+    put_config("resourceconfig", TWO_HOSTS);
+    put_channel("test");
+    put_config("inputdataconfig",
+               "{\"training\":{\"S3DistributionType\":\"ShardedByS3Key\"},\"test\":{},"
+               "\"validation\":{\"S3DistributionType\":\"ShardedByS3Key\"}}");
+    read_tree(&s);
+    assert_path_variable("SM_CHANNEL_TRAINING", "input/data/training");
+    assert_variable("CONVOY_HOST_DATA", "training,validation");
+    launch_sagemaker_release(&s);
+}
+
 static void sagemaker_refuses_channels_that_it_cannot_read(void **state)
 {
     static const struct {
@@ -387,7 +404,7 @@ static void sagemaker_refuses_channels_that_it_cannot_read(void **state)
     } cases[] = {
         {"{\"training\":{\"TrainingInputMode\":\"pipe\"}}", "channel 'training'", "FastFile"},
         {"{\"training\":{\"TrainingInputMode\":7}}", "channel 'training'", "TrainingInputMode"},
-        {"{\"training\":{\"S3DistributionType\":\"ShardedByS3Key\"}}", "channel 'training'",
+        {"{\"model\":{\"S3DistributionType\":\"ShardedByS3Key\"}}", "channel 'model'",
          "FullyReplicated"},
         {"{\"training\":\"File\"}", "channel 'training'", "inputdataconfig.json"},
         {"{\"elsewhere\":{}}", "channel 'elsewhere'", "/input/data/elsewhere"},
@@ -585,6 +602,7 @@ int main(void)
         CASE(sagemaker_exports_channels_of_file_and_folders),
         CASE(sagemaker_leaves_channels_that_the_user_set),
         CASE(sagemaker_refuses_channels_that_it_cannot_read),
+        CASE(sagemaker_names_channels_of_which_each_host_has_a_share),
         CASE(sagemaker_refuses_an_empty_folder_that_no_file_names),
         CASE(sagemaker_exports_hyperparameters_as_texts),
         CASE(sagemaker_keeps_hyperparameters_that_are_set_already),

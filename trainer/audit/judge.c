@@ -86,8 +86,7 @@ static void tell_lost(struct judge *judge, const struct audit_epoch *epoch)
 static void end_epoch(struct judge *judge)
 {
     struct audit_epoch *const epoch = judge->epoch;
-    const uint64_t steps = data_order_steps(judge->order), samples = judge->order->samples,
-                   due = judge->order->drop_last ? steps * judge->order->batch : samples;
+    const uint64_t steps = data_order_steps(judge->order), due = data_order_images(judge->order);
 
     judge->epoch = NULL;
     if (epoch == NULL)

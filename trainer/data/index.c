@@ -27,8 +27,10 @@ static void put_u32(unsigned char *at, uint32_t value)
 }
 
 /* Sum the bytes and take the fingerprint: SHA-256 over, for each class, its name and a NUL; one
- * more NUL; for each sample its key, a NUL, label and bytes (u32, little-endian). */
-static void seal(struct data_index *index)
+ * more NUL; for each sample its key, a NUL, label and bytes (u32, little-endian). Of a joined index
+ * also, for each part, its number of samples (u32): what a host has of its own is part of what an
+ * epoch is. */
+void data_index_seal(struct data_index *index)
 {
     struct digest_sha256 *digest = digest_sha256_new();
     unsigned char numbers[8];
@@ -45,6 +47,10 @@ static void seal(struct data_index *index)
         digest_sha256_put(digest, sample->key, strlen(sample->key) + 1);
         digest_sha256_put(digest, numbers, sizeof numbers);
         index->bytes += sample->bytes;
+    }
+    for (size_t p = 0; p < index->part_count; p++) {
+        put_u32(numbers, (uint32_t)index->parts[p].count);
+        digest_sha256_put(digest, numbers, sizeof(uint32_t));
     }
     digest_sha256_end(digest, index->fingerprint);
     digest_sha256_free(digest);
@@ -109,7 +115,7 @@ static int bind_classes(struct data_index *index, char *const *class_names, int 
     free_names(index->class_names, (size_t)index->classes);
     index->class_names = copy_names(class_names, (size_t)classes);
     index->classes = classes;
-    seal(index);
+    data_index_seal(index);
     rc = 0;
 out:
     free(labels);
@@ -144,7 +150,7 @@ static int read_shards(struct data_index *index, const volatile sig_atomic_t *ca
 
     if (data_shards_read(index, wanted, cancel, err) < 0)
         return -1;
-    seal(index);
+    data_index_seal(index);
     digest_hex(index->fingerprint, found);
     if (strcmp(wanted, found) != 0)
         return err_set(err, ERR_INPUT,
@@ -192,7 +198,7 @@ static int read_folder(struct data_index *index, const volatile sig_atomic_t *ca
 
     if (rc < 0 || sort_by_digest(index, err) < 0)
         return -1;
-    seal(index);
+    data_index_seal(index);
     return 0;
 }
 
@@ -214,8 +220,8 @@ static int open_once(struct data_index *opened, bool *again, const volatile sig_
     return read_folder(opened, cancel, err);
 }
 
-int data_index_open(struct data_index *index, const char *root, char *const *class_names,
-                    int classes, const volatile sig_atomic_t *cancel, struct err *err)
+int data_index_open_any(struct data_index *index, const char *root,
+                        const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_index opened = {0};
     struct err unseen = {0};
@@ -230,14 +236,26 @@ int data_index_open(struct data_index *index, const char *root, char *const *cla
         again = again && rc < 0 && err->code == ERR_INPUT;
     }
     if (rc < 0)
-        goto out;
+        data_index_release(&opened);
+    else
+        *index = opened;
+    return rc;
+}
+
+int data_index_open(struct data_index *index, const char *root, char *const *class_names,
+                    int classes, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct data_index opened = {0};
+    int rc = data_index_open_any(&opened, root, cancel, err);
+
+    if (rc < 0)
+        return -1;
     if (class_names != NULL)
         rc = bind_classes(&opened, class_names, classes, err);
     else if (opened.classes == 1)
         rc = err_set(err, ERR_INPUT,
                      "'%s' has one class only ('%s'): training needs at least two classes", root,
                      opened.class_names[0]);
-out:
     if (rc < 0)
         data_index_release(&opened);
     else
@@ -257,7 +275,29 @@ void data_index_release(struct data_index *index)
     free(index->keys);
     free(index->ignored.first);
     free(index->empty.first);
+    free(index->parts);
     *index = (struct data_index){0};
+}
+
+static void select_parts(const struct data_index *whole, const bool *marks, bool mark,
+                         struct data_index *part)
+{
+    size_t begin = 0;
+
+    if (whole->parts == NULL)
+        return;
+    part->parts = calloc(whole->part_count, sizeof *part->parts);
+    if (part->parts == NULL)
+        abort();
+    part->part_count = whole->part_count;
+    for (size_t p = 0; p < whole->part_count; p++) {
+        struct data_index_part *const own = &part->parts[p];
+
+        own->begin = begin;
+        for (size_t i = 0; i < whole->parts[p].count; i++)
+            own->count += marks[whole->parts[p].begin + i] == mark;
+        begin += own->count;
+    }
 }
 
 /* The samples whose mark is `mark` as an index of their own. */
@@ -283,7 +323,8 @@ static int select_marked(const struct data_index *whole, const bool *marks, bool
             whole->file_etags != NULL ? copy_names(whole->file_etags, whole->files) : NULL,
     };
     data_builder_finish(&builder, part);
-    seal(part);
+    select_parts(whole, marks, mark, part);
+    data_index_seal(part);
     return 0;
 }
 

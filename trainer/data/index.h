@@ -36,6 +36,11 @@ struct data_left {
     char *first; /* the bytewise first, "CLASS/name"; NULL: none, or the index is another rank's */
 };
 
+/* Of a joined index (join.h): samples that only one host can read. */
+struct data_index_part {
+    size_t begin, count;
+};
+
 struct data_index {
     char *root; /* the folder, or s3://BUCKET/PREFIX; "" where files.h made it of given files */
     bool sharded;
@@ -52,6 +57,8 @@ struct data_index {
     unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* over (key, label, bytes) of every sample in
                                                        order and the class names */
     char *keys;                                     /* storage of all keys */
+    struct data_index_part *parts; /* (part_count) by host; NULL: each host has all */
+    size_t part_count;
 };
 
 /**
@@ -68,10 +75,17 @@ int data_index_open(struct data_index *index, const char *root, char *const *cla
                     int classes, const volatile sig_atomic_t *cancel, struct err *err);
 void data_index_release(struct data_index *index);
 
+/** The same without looking at the number of classes. */
+int data_index_open_any(struct data_index *index, const char *root,
+                        const volatile sig_atomic_t *cancel, struct err *err);
+
+/** For who has changed samples, classes or parts: sum the bytes and take the fingerprint. */
+void data_index_seal(struct data_index *index);
+
 /** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
  * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of
  * each class stays in train; ERR_INPUT where a class has fewer than two. The split depends on the
- * keys only, so folders and shards split alike. */
+ * keys only, so folders and shards split alike. Parts are split where they lie. */
 int data_index_split(struct data_index *whole, double share, struct data_index *train,
                      struct data_index *held_out, struct err *err);
 

@@ -28,6 +28,7 @@
 
 #define ROUNDS        8
 #define WINDOW_CHUNKS 16
+#define PART_SEED     UINT64_C(0x9e3779b97f4a7c15) /* 2^64 by the golden ratio: far from any seed */
 
 /* How n images fall to V micro-batches: n / V each, the first n mod V one more. */
 static uint64_t share_of(uint64_t n, uint32_t lanes, uint32_t lane)
@@ -52,22 +53,111 @@ static uint32_t last_images(const struct data_order *order)
     return order->drop_last ? 0 : (uint32_t)(order->samples % order->batch);
 }
 
+/* --- parts --- */
+
+static const struct data_order_part *part_of(const struct data_order *order, uint32_t lane)
+{
+    const struct data_order_part *part = order->parts;
+
+    while (lane - part->lane_begin >= part->lanes) /* below it: beyond all, as it is unsigned */
+        part++;
+    return part;
+}
+
+/* A part as an order of its own. */
+static struct data_order order_of(const struct data_order *order,
+                                  const struct data_order_part *part)
+{
+    const uint32_t end = part->lane_begin + part->lanes;
+
+    return (struct data_order){
+        .samples = part->samples,
+        .chunk_samples = order->chunk_samples,
+        .seed = order->seed + PART_SEED * ((uint64_t)(part - order->parts) + 1),
+        .batch = (uint32_t)(share_before(order->batch, order->lanes, end) -
+                            share_before(order->batch, order->lanes, part->lane_begin)),
+        .lanes = part->lanes,
+        .drop_last = order->drop_last};
+}
+
+/* The order that a lane is of, as one of its own, and the lane's number in it. */
+static struct data_order own_order(const struct data_order *order, uint32_t *lane,
+                                   uint64_t *sample_begin)
+{
+    const struct data_order_part *part;
+
+    *sample_begin = 0;
+    if (order->parts == NULL)
+        return *order;
+    part = part_of(order, *lane);
+    *lane -= part->lane_begin;
+    *sample_begin = part->sample_begin;
+    return order_of(order, part);
+}
+
+/* --- steps --- */
+
+static uint64_t steps_of_one(const struct data_order *order)
+{
+    return full_steps(order) + (last_images(order) > 0);
+}
+
+static uint64_t images_before_of_one(const struct data_order *order, uint64_t step)
+{
+    return step <= full_steps(order) ? step * order->batch
+                                     : full_steps(order) * order->batch + last_images(order);
+}
+
 uint64_t data_order_steps(const struct data_order *order)
 {
+    uint64_t most = 0;
+
     assert(order->chunk_samples > 0 && order->batch > 0 && order->lanes > 0);
-    return full_steps(order) + (last_images(order) > 0);
+    if (order->parts == NULL)
+        return steps_of_one(order);
+    for (uint32_t p = 0; p < order->part_count; p++) {
+        const struct data_order own = order_of(order, &order->parts[p]);
+        const uint64_t steps = own.lanes > 0 ? steps_of_one(&own) : 0;
+
+        most = steps > most ? steps : most;
+    }
+    return most;
+}
+
+uint64_t data_order_images_before(const struct data_order *order, uint64_t step)
+{
+    uint64_t images = 0;
+
+    if (order->parts == NULL)
+        return images_before_of_one(order, step);
+    for (uint32_t p = 0; p < order->part_count; p++) {
+        const struct data_order own = order_of(order, &order->parts[p]);
+
+        images += own.lanes > 0 ? images_before_of_one(&own, step) : 0;
+    }
+    return images;
+}
+
+uint64_t data_order_images(const struct data_order *order)
+{
+    return data_order_images_before(order, data_order_steps(order));
 }
 
 uint32_t data_order_step_images(const struct data_order *order, uint64_t step)
 {
     assert(step < data_order_steps(order));
-    return step < full_steps(order) ? order->batch : last_images(order);
+    return (uint32_t)(data_order_images_before(order, step + 1) -
+                      data_order_images_before(order, step));
 }
 
 uint32_t data_order_lane_images(const struct data_order *order, uint64_t step, uint32_t lane)
 {
-    assert(lane < order->lanes);
-    return (uint32_t)share_of(data_order_step_images(order, step), order->lanes, lane);
+    uint64_t begin;
+    const struct data_order own = own_order(order, &lane, &begin);
+
+    assert(lane < own.lanes);
+    return (uint32_t)share_of(
+        images_before_of_one(&own, step + 1) - images_before_of_one(&own, step), own.lanes, lane);
 }
 
 static unsigned half_bits(uint64_t n)
@@ -160,13 +250,21 @@ uint64_t data_order_window_places(const struct data_order *order)
     return WINDOW_CHUNKS * order->chunk_samples;
 }
 
-uint64_t data_order_lane_places(const struct data_order *order, uint32_t lane)
+static uint64_t lane_places_of_one(const struct data_order *order, uint32_t lane)
 {
     return full_steps(order) * share_of(order->batch, order->lanes, lane) +
            share_of(last_images(order), order->lanes, lane);
 }
 
-/* Only full steps come before any place. */
+uint64_t data_order_lane_places(const struct data_order *order, uint32_t lane)
+{
+    uint64_t begin;
+    const struct data_order own = own_order(order, &lane, &begin);
+
+    return lane_places_of_one(&own, lane);
+}
+
+/* Only full steps come before any place, and full steps of all parts share out alike. */
 uint64_t data_order_place(const struct data_order *order, uint64_t step, uint32_t lane, uint32_t i)
 {
     return step * share_of(order->batch, order->lanes, lane) + i;
@@ -177,12 +275,12 @@ uint64_t data_order_place_step(const struct data_order *order, uint32_t lane, ui
     return place / share_of(order->batch, order->lanes, lane);
 }
 
-uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch, uint32_t lane,
-                                 uint64_t place)
+static uint64_t place_sample_of_one(const struct data_order *order, uint32_t epoch, uint32_t lane,
+                                    uint64_t place)
 {
     const uint64_t lane_begin = full_steps(order) * share_before(order->batch, order->lanes, lane) +
                                 share_before(last_images(order), order->lanes, lane);
-    const uint64_t lane_count = data_order_lane_places(order, lane);
+    const uint64_t lane_count = lane_places_of_one(order, lane);
     const uint64_t window_size = data_order_window_places(order);
     const uint64_t window = place / window_size, window_begin = window * window_size;
     const uint64_t rest = lane_count - window_begin;
@@ -194,6 +292,15 @@ uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch,
         order, epoch,
         lane_begin + window_begin +
             data_permute(place - window_begin, rest < window_size ? rest : window_size, key));
+}
+
+uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch, uint32_t lane,
+                                 uint64_t place)
+{
+    uint64_t begin;
+    const struct data_order own = own_order(order, &lane, &begin);
+
+    return begin + place_sample_of_one(&own, epoch, lane, place);
 }
 
 uint64_t data_order_sample(const struct data_order *order, uint32_t epoch, uint64_t step,

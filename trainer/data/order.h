@@ -15,6 +15,11 @@
  * R / V, one more when v < R mod V; none at all for v >= R when R < V. A lane is as long as what
  * its micro-batches take: when V divides B the lanes differ by at most one.
  *
+ * Parts. Where hosts have samples of their own (parts: run after run of the index, and the lanes
+ * that read it), each part is ordered as above by itself, by its lanes' share of B and with a seed
+ * of its own. An epoch has as many steps as the part that needs most; a part that is through has
+ * micro-batches without images.
+ *
  * Permutations are Feistel networks on the smallest even number of bits that holds the range, with
  * cycle walking (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002); round
  * function and keys: Philox, see order.c.
@@ -28,6 +33,12 @@
 
 #define DATA_ORDER_VERSION 1
 
+/* Samples that only these lanes read. Either may be none; samples without lanes are never read. */
+struct data_order_part {
+    uint64_t sample_begin, samples;
+    uint32_t lane_begin, lanes;
+};
+
 struct data_order {
     uint64_t samples;       /* n */
     uint64_t chunk_samples; /* G */
@@ -35,10 +46,18 @@ struct data_order {
     uint32_t batch; /* B, global batch: images */
     uint32_t lanes; /* V, micro-batches per full step */
     bool drop_last; /* leave the short last step out */
+    const struct data_order_part
+        *parts; /* (part_count) of ascending samples and lanes, all of both;
+                   the caller's, outlives the order. NULL: one of all */
+    uint32_t part_count;
 };
 
 /** Steps of an epoch (0 when drop_last leaves none). */
 uint64_t data_order_steps(const struct data_order *order);
+/** Images of an epoch. */
+uint64_t data_order_images(const struct data_order *order);
+/** Images of an epoch's steps 0 .. step - 1; step <= data_order_steps(). */
+uint64_t data_order_images_before(const struct data_order *order, uint64_t step);
 /** Images of step `step` of an epoch over all lanes. */
 uint32_t data_order_step_images(const struct data_order *order, uint64_t step);
 /** Images of one micro-batch; 0 for an absent one. */

@@ -1,0 +1,176 @@
+/* tests/data/test_join.c -- one index out of several hosts' own. */
+#include "trainer/data/join.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "tests/data/tree.h"
+
+#define HOSTS 3
+
+static const char *const hosts[HOSTS] = {"algo-1", "algo-2", "algo-3"};
+
+static void open_all(struct data_index parts[HOSTS])
+{
+    static const char *const folders[HOSTS] = {"a", "b", "c"};
+
+    for (int i = 0; i < HOSTS; i++) {
+        struct err err = {0};
+
+        if (data_join_open(&parts[i], tree_path(folders[i]), NULL, &err) < 0)
+            fail_msg("%s", err.msg);
+    }
+}
+
+static void release_all(struct data_index parts[HOSTS])
+{
+    for (int i = 0; i < HOSTS; i++)
+        data_index_release(&parts[i]);
+}
+
+static void assert_refused(char *const *names, int classes, const char *said)
+{
+    struct data_index parts[HOSTS], joined = {0};
+    struct err err = {0};
+
+    open_all(parts);
+    assert_int_equal(data_join(&joined, "r", parts, hosts, HOSTS, names, classes, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, said));
+    release_all(parts);
+}
+
+/* The second host has neither folder nor pictures, the third a class that the first has not. */
+static void make_uneven(void)
+{
+    tree_class("a", "dog", 5);
+    tree_class("a", "cat", 2);
+    tree_class("c", "ant", 3);
+    tree_picture("c/cat/of-its-own.jpg", 10);
+}
+
+static void samples_come_host_after_host_with_the_classes_of_all(void **state)
+{
+    struct data_index parts[HOSTS], joined = {0};
+    struct err err = {0};
+    int found[3] = {0};
+
+    (void)state;
+    make_uneven();
+    open_all(parts);
+    assert_int_equal(data_join(&joined, "/data", parts, hosts, HOSTS, NULL, 0, &err), 0);
+    assert_string_equal(joined.root, "/data");
+    assert_int_equal(joined.classes, 3);
+    assert_string_equal(joined.class_names[0], "ant");
+    assert_string_equal(joined.class_names[2], "dog");
+    assert_int_equal(joined.count, 11);
+    assert_int_equal(joined.part_count, HOSTS);
+    assert_int_equal(joined.parts[1].begin, 7);
+    assert_int_equal(joined.parts[1].count, 0);
+    assert_int_equal(joined.parts[2].begin, 7);
+    assert_int_equal(joined.parts[2].count, 4);
+    for (size_t i = 0; i < joined.count; i++) {
+        const char *const name = joined.class_names[joined.samples[i].label];
+
+        assert_int_equal(strncmp(joined.samples[i].key, name, strlen(name)), 0);
+        found[joined.samples[i].label]++;
+    }
+    assert_int_equal(found[0], 3);
+    assert_int_equal(found[1], 3);
+    assert_int_equal(found[2], 5);
+    release_all(parts);
+    data_index_release(&joined);
+}
+
+static void fingerprint_says_who_has_what(void **state)
+{
+    struct data_index parts[HOSTS], turned[HOSTS], joined = {0}, other = {0};
+    struct err err = {0};
+
+    (void)state;
+    make_uneven();
+    open_all(parts);
+    memcpy(turned, parts, sizeof parts);
+    turned[1] = parts[2];
+    turned[2] = parts[1];
+    assert_int_equal(data_join(&joined, "r", parts, hosts, HOSTS, NULL, 0, &err), 0);
+    assert_int_equal(data_join(&other, "r", turned, hosts, HOSTS, NULL, 0, &err), 0);
+    assert_memory_not_equal(joined.fingerprint, other.fingerprint, sizeof joined.fingerprint);
+    release_all(parts);
+    data_index_release(&joined);
+    data_index_release(&other);
+}
+
+static void split_leaves_each_sample_where_it_lies(void **state)
+{
+    struct data_index parts[HOSTS], joined = {0}, train = {0}, held = {0};
+    struct err err = {0};
+
+    (void)state;
+    make_uneven();
+    open_all(parts);
+    assert_int_equal(data_join(&joined, "r", parts, hosts, HOSTS, NULL, 0, &err), 0);
+    assert_int_equal(data_index_split(&joined, 0.34, &train, &held, &err), 0);
+    assert_int_equal(train.part_count, HOSTS);
+    assert_int_equal(held.part_count, HOSTS);
+    for (size_t p = 0; p < HOSTS; p++)
+        assert_int_equal(train.parts[p].count + held.parts[p].count, parts[p].count);
+    assert_int_equal(held.parts[2].begin + held.parts[2].count, held.count);
+    assert_true(held.count > 0 && train.count > 0);
+    release_all(parts);
+    data_index_release(&train);
+    data_index_release(&held);
+}
+
+static void what_two_hosts_have_is_refused(void **state)
+{
+    (void)state;
+    make_uneven();
+    tree_class("b", "cat", 1);
+    assert_refused(NULL, 0, "hosts 'algo-1' and 'algo-2' both have 'cat/");
+}
+
+static void nothing_at_all_is_refused(void **state)
+{
+    (void)state;
+    assert_refused(NULL, 0, "there is no picture in '");
+}
+
+static void one_class_on_all_is_refused(void **state)
+{
+    (void)state;
+    tree_class("b", "cat", 2);
+    assert_refused(NULL, 0, "has one class only ('cat')");
+}
+
+static void class_that_training_does_not_know_is_refused_with_its_host(void **state)
+{
+    char *names[] = {(char[]){"cat"}, (char[]){"dog"}};
+
+    (void)state;
+    make_uneven();
+    assert_refused(names, 2, "class 'ant' of '");
+    assert_refused(names, 2, "on host 'algo-3'");
+}
+
+int main(void)
+{
+#define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
+    const struct CMUnitTest tests[] = {
+        CASE(samples_come_host_after_host_with_the_classes_of_all),
+        CASE(fingerprint_says_who_has_what),
+        CASE(split_leaves_each_sample_where_it_lies),
+        CASE(what_two_hosts_have_is_refused),
+        CASE(nothing_at_all_is_refused),
+        CASE(one_class_on_all_is_refused),
+        CASE(class_that_training_does_not_know_is_refused_with_its_host),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,128 @@
+#!/usr/bin/env python3
+"""--host-data: pictures of which each host has a share of its own, as SageMaker's ShardedByS3Key gives them: two and three hosts of
+this machine with a tree each, and the real programs."""
+import json
+import os
+import shutil
+import sys
+
+from job import CONVOY, Job, main
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launcher"))
+import hosts_case  # noqa: E402
+
+SMALL = {"num_layers": "20", "image_shape": "3,8,8", "epochs": "2", "mini_batch_size": "8", "micro_batch": "4", "threads": "1"}
+
+
+class HostData(Job):
+    AT_ONCE = 2
+
+    def job(self, hosts, share, distribution=None, words=(), **hyperparameters):
+        """A job of so many hosts; share(host, channel, key) says whether a host has a picture."""
+        folder = self.path(f"job-{len(os.listdir(self.folder))}")
+        os.mkdir(folder)
+        job = hosts_case.Job(folder, [f"algo-{i + 1}" for i in range(hosts)], words=words)
+        job.convoy = CONVOY
+        channels = distribution or {"training": "ShardedByS3Key", "validation": "ShardedByS3Key"}
+        for number, host in enumerate(job.hosts.values()):
+            config = os.path.join(host.base, "input", "config")
+            with open(os.path.join(config, "hyperparameters.json"), "w") as file:
+                json.dump({**SMALL, **hyperparameters}, file)
+            with open(os.path.join(config, "inputdataconfig.json"), "w") as file:
+                json.dump({name: {"TrainingInputMode": "File", "S3DistributionType": how} for name, how in channels.items()}, file)
+            for channel in channels:
+                source = os.path.join(self.data, "val" if channel == "validation" else "train")
+                for top, _, names in os.walk(source):
+                    for name in names:
+                        key = os.path.relpath(os.path.join(top, name), source)
+                        if share(number, channel, key):
+                            target = os.path.join(host.base, "input", "data", channel, key)
+                            os.makedirs(os.path.dirname(target), exist_ok=True)
+                            shutil.copy(os.path.join(top, name), target)
+        return job
+
+    def run_job(self, job):
+        statuses = set(job.start().wait(240).values())
+        self.assertEqual(len(statuses), 1, statuses)
+        self.log = job["algo-1"].log()
+        return statuses.pop()
+
+    @staticmethod
+    def nth(key):
+        return int("".join(c for c in key if c.isdigit()) or 0)
+
+    def events_of(self, job, *kinds):
+        with open(os.path.join(job["algo-1"].base, "output", "data", "metrics.jsonl")) as file:
+            return [event for event in map(json.loads, file) if event["event"] in kinds]
+
+    def test_uneven_hosts_train_each_picture_once_an_epoch(self):
+        job = self.job(3, lambda host, _, key: self.nth(key) % 8 in ((0, 1, 2, 3, 4), (5, 6), (7,))[host], mini_batch_size="4")
+        self.assertEqual(self.run_job(job), 0, self.log)
+        trained = sum(len(names) for _, _, names in os.walk(self.train))
+        self.assertEqual([event["images"] for event in self.events_of(job, "epoch")], [trained] * 2)
+        held = sum(len(names) for _, _, names in os.walk(os.path.join(self.data, "val")))
+        self.assertEqual([event["images"] for event in self.events_of(job, "eval")], [held] * 2)
+        steps = [event["images"] for event in self.events_of(job, "step")]
+        self.assertEqual(sum(steps), 2 * trained)
+        self.assertLess(min(steps), 12)  # a host was through, and the others went on
+
+    def test_a_host_without_pictures_takes_part(self):
+        job = self.job(2, lambda host, channel, _: host == (0 if channel == "training" else 1))
+        self.assertEqual(self.run_job(job), 0, self.log)
+        trained = sum(len(names) for _, _, names in os.walk(self.train))
+        self.assertEqual([event["images"] for event in self.events_of(job, "epoch")], [trained] * 2)
+        self.assertIn("0 of", self.log)
+
+    def test_the_same_shares_give_the_same_bits_and_ranks_of_a_host_share_them(self):
+        sums = set()
+        for ranks, threads in ((1, "1"), (1, "2"), (2, "1")):
+            job = self.job(2, lambda host, _, key: self.nth(key) % 3 > 0 if host == 0 else self.nth(key) % 3 == 0,
+                           words=[f"--ranks-per-host={ranks}"], threads=threads)
+            self.assertEqual(self.run_job(job), 0, self.log)
+            sums.add(self.log.split("weights sha256=")[1].split()[0])
+        self.assertEqual(len(sums), 1, sums)
+
+    def test_validation_may_be_whole_on_each_host(self):
+        job = self.job(2, lambda host, channel, key: channel == "validation" or self.nth(key) % 2 == host,
+                       {"training": "ShardedByS3Key", "validation": "FullyReplicated"})
+        self.assertEqual(self.run_job(job), 0, self.log)
+        held = sum(len(names) for _, _, names in os.walk(os.path.join(self.data, "val")))
+        self.assertEqual([event["images"] for event in self.events_of(job, "eval")], [held] * 2)
+
+    def test_what_cannot_be_is_one_line(self):
+        for share, more, said in ((lambda host, _, key: True, {}, "hosts 'algo-1' and 'algo-2' both have '"),
+                                  (lambda host, channel, key: False, {}, "there is no picture in '"),
+                                  (lambda host, _, key: key.startswith("00"), {}, "' has one class only ('00-")):
+            job = self.job(2, share, **more)
+            self.assertEqual(self.run_job(job), 2, self.log)
+            self.assertIn(said, self.log)
+            self.assertIn(said, job["algo-2"].failure())
+
+    def test_words_that_are_none(self):
+        for words, said in (("frob", "'frob' is not train, val or test"), ("val", "training pictures")):
+            self.assertEqual(self.convoy(1, *self.options(host_data=words)), 2)
+            self.assert_one_error("--host-data", said)
+
+    def test_a_stopped_job_goes_on_to_the_same_bits(self):
+        def share(host, _, key):
+            return self.nth(key) % 3 > 0 if host == 0 else self.nth(key) % 3 == 0
+        whole, parted = self.job(2, share), self.job(2, share, max_steps="3")
+        self.assertEqual(self.run_job(whole), 0, self.log)
+        sha = self.log.split("weights sha256=")[1].split()[0]
+        self.assertEqual(self.run_job(parted), 0, self.log)
+        self.assertNotIn(sha, self.log)
+        for host in parted.hosts.values():
+            with open(os.path.join(host.base, "input", "config", "hyperparameters.json"), "w") as file:
+                json.dump(SMALL, file)
+        self.assertEqual(self.run_job(parted), 0, self.log)
+        self.assertIn("resuming at step 3", self.log)
+        self.assertEqual(self.log.split("weights sha256=")[1].split()[0], sha)
+
+    def test_one_host_sets_pictures_aside_of_its_own(self):
+        self.copy_of_train()
+        self.assertEqual(self.convoy(1, *self.options(data=None, train="pictures", host_data="train", val_split=0.2)), 0, self.err)
+        self.assertIn("of 32 pictures are on host", self.err)
+
+
+if __name__ == "__main__":
+    main(HostData)

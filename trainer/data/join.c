@@ -1,0 +1,257 @@
+#include "trainer/data/join.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "trainer/data/builder.h"
+#include "trainer/data/place.h"
+#include "trainer/data/root.h"
+
+static char *copy(const char *text)
+{
+    char *const copied = strdup(text);
+
+    if (copied == NULL)
+        abort();
+    return copied;
+}
+
+/* --- this host's --- */
+
+int data_join_open(struct data_index *part, const char *root, const volatile sig_atomic_t *cancel,
+                   struct err *err)
+{
+    enum data_root_kind kind = DATA_ROOT_EMPTY;
+
+    if (!data_place_is_remote(root) && !file_is_folder(root)) {
+        *part = (struct data_index){.root = copy(root)};
+        return 0;
+    }
+    if (data_root_look(root, &kind, cancel, err) < 0)
+        return -1;
+    if (kind == DATA_ROOT_EMPTY) {
+        *part = (struct data_index){.root = copy(root)};
+        return 0;
+    }
+    return data_index_open_any(part, root, cancel, err);
+}
+
+/* --- all hosts' --- */
+
+struct names {
+    char **at;
+    size_t count;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Sorted, each once; the texts are the parts'. */
+static struct names all_classes(const struct data_index *parts, size_t count)
+{
+    struct names names = {0};
+    size_t most = 0, kept = 0;
+
+    for (size_t p = 0; p < count; p++)
+        most += (size_t)parts[p].classes;
+    names.at = calloc(most + 1, sizeof *names.at);
+    if (names.at == NULL)
+        abort();
+    for (size_t p = 0; p < count; p++)
+        for (int c = 0; c < parts[p].classes; c++)
+            names.at[names.count++] = parts[p].class_names[c];
+    qsort(names.at, names.count, sizeof *names.at, by_name);
+    for (size_t i = 0; i < names.count; i++)
+        if (kept == 0 || strcmp(names.at[kept - 1], names.at[i]) != 0)
+            names.at[kept++] = names.at[i];
+    names.count = kept;
+    return names;
+}
+
+/* The joined index's label of each of a part's classes. */
+static int find_labels(const struct data_index *joined, const struct data_index *part,
+                       const char *host, int32_t *labels, struct err *err)
+{
+    for (int c = 0; c < part->classes; c++) {
+        char *const *const found =
+            bsearch(&part->class_names[c], joined->class_names, (size_t)joined->classes,
+                    sizeof *joined->class_names, by_name);
+
+        if (found == NULL)
+            return err_set(err, ERR_INPUT,
+                           "class '%s' of '%s' on host '%s' is not among the %d classes of the "
+                           "training data",
+                           part->class_names[c], part->root, host, joined->classes);
+        labels[c] = (int32_t)(found - joined->class_names);
+    }
+    return 0;
+}
+
+static int add_samples(struct data_builder *builder, const struct data_index *part,
+                       const int32_t *labels, size_t files, struct err *err)
+{
+    for (size_t i = 0; i < part->count; i++) {
+        struct data_sample sample = part->samples[i];
+
+        sample.label = labels[sample.label];
+        sample.file += (uint32_t)files;
+        if (data_builder_add(builder, &sample, sample.key, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void add_files(struct data_index *joined, const struct data_index *part)
+{
+    joined->file_names = reallocarray(joined->file_names, joined->files + part->files + 1,
+                                      sizeof *joined->file_names);
+    if (joined->file_names == NULL)
+        abort();
+    for (size_t i = 0; i < part->files; i++)
+        joined->file_names[joined->files++] = copy(part->file_names[i]);
+}
+
+static int join_samples(struct data_index *joined, const struct data_index *parts,
+                        const char *const *hosts, size_t count, struct err *err)
+{
+    struct data_builder builder = {0};
+    size_t samples = 0;
+    int rc = 0;
+
+    for (size_t p = 0; p < count && rc == 0; p++) {
+        int32_t *const labels = calloc((size_t)parts[p].classes + 1, sizeof *labels);
+
+        if (labels == NULL)
+            abort();
+        joined->parts[p] = (struct data_index_part){samples, parts[p].count};
+        samples += parts[p].count;
+        joined->ignored.count += parts[p].ignored.count;
+        joined->empty.count += parts[p].empty.count;
+        rc = find_labels(joined, &parts[p], hosts[p], labels, err);
+        if (rc == 0)
+            rc = add_samples(&builder, &parts[p], labels, joined->files, err);
+        add_files(joined, &parts[p]);
+        free(labels);
+    }
+    if (rc < 0)
+        data_builder_release(&builder);
+    else
+        data_builder_finish(&builder, joined);
+    return rc;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    const struct data_sample *const *const x = a, *const *const y = b;
+
+    return strcmp((*x)->key, (*y)->key);
+}
+
+static const char *host_of(const struct data_index *joined, const char *const *hosts,
+                           const struct data_sample *sample)
+{
+    const size_t at = (size_t)(sample - joined->samples);
+    size_t p = 0;
+
+    while (at - joined->parts[p].begin >= joined->parts[p].count)
+        p++;
+    return hosts[p];
+}
+
+static int check_once(const struct data_index *joined, const char *const *hosts, struct err *err)
+{
+    const struct data_sample **const sorted = calloc(joined->count + 1, sizeof *sorted);
+    int rc = 0;
+
+    if (sorted == NULL)
+        return err_set(err, ERR_MEMORY, "no memory to compare %zu pictures", joined->count);
+    for (size_t i = 0; i < joined->count; i++)
+        sorted[i] = &joined->samples[i];
+    qsort(sorted, joined->count, sizeof *sorted, by_key);
+    for (size_t i = 1; i < joined->count && rc == 0; i++)
+        if (by_key(&sorted[i - 1], &sorted[i]) == 0) {
+            const bool turned = sorted[i - 1] > sorted[i];
+
+            rc = err_set(err, ERR_INPUT,
+                         "hosts '%s' and '%s' both have '%s' in '%s': is each host's share its "
+                         "own, as ShardedByS3Key gives it?",
+                         host_of(joined, hosts, sorted[turned ? i : i - 1]),
+                         host_of(joined, hosts, sorted[turned ? i - 1 : i]), sorted[i]->key,
+                         joined->root);
+        }
+    free(sorted);
+    return rc;
+}
+
+static int check_kinds(const struct data_index *parts, const char *const *hosts, size_t count,
+                       struct err *err)
+{
+    const struct data_index *first = NULL;
+
+    for (size_t p = 0; p < count; p++) {
+        if (parts[p].count == 0)
+            continue;
+        if (first != NULL && parts[p].sharded != first->sharded)
+            return err_set(err, ERR_INPUT,
+                           "'%s' holds shards on host '%s' and a folder per class on host '%s'",
+                           parts[p].root, hosts[parts[p].sharded ? p : (size_t)(first - parts)],
+                           hosts[parts[p].sharded ? (size_t)(first - parts) : p]);
+        if (first == NULL)
+            first = &parts[p];
+    }
+    return first != NULL
+               ? first->sharded
+               : err_set(err, ERR_INPUT, "there is no picture in '%s' on any of the %zu hosts",
+                         parts[0].root, count);
+}
+
+static int take_classes(struct data_index *joined, const struct data_index *parts, size_t count,
+                        char *const *class_names, int classes, struct err *err)
+{
+    struct names names = {0};
+
+    if (class_names == NULL)
+        names = all_classes(parts, count);
+    joined->classes = class_names != NULL ? classes : (int)names.count;
+    joined->class_names = calloc((size_t)joined->classes + 1, sizeof *joined->class_names);
+    if (joined->class_names == NULL)
+        abort();
+    for (int c = 0; c < joined->classes; c++)
+        joined->class_names[c] = copy(class_names != NULL ? class_names[c] : names.at[c]);
+    free(names.at);
+    if (joined->classes < 2)
+        return err_set(err, ERR_INPUT,
+                       "'%s' has one class only ('%s') on all %zu hosts: training needs at least "
+                       "two classes",
+                       joined->root, joined->class_names[0], count);
+    return 0;
+}
+
+int data_join(struct data_index *joined, const char *root, const struct data_index *parts,
+              const char *const *hosts, size_t count, char *const *class_names, int classes,
+              struct err *err)
+{
+    struct data_index index = {.part_count = count};
+    const int sharded = check_kinds(parts, hosts, count, err);
+
+    if (sharded < 0)
+        return -1;
+    index.root = copy(root);
+    index.sharded = sharded != 0;
+    index.parts = calloc(count, sizeof *index.parts);
+    if (index.parts == NULL)
+        abort();
+    if (take_classes(&index, parts, count, class_names, classes, err) < 0 ||
+        join_samples(&index, parts, hosts, count, err) < 0 || check_once(&index, hosts, err) < 0) {
+        data_index_release(&index);
+        return -1;
+    }
+    data_index_seal(&index);
+    *joined = index;
+    return 0;
+}
