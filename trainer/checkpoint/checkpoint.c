@@ -17,7 +17,8 @@
 #include "base/trace.h"
 #include "trainer/checkpoint/place.h"
 
-#define DATA_KEY "data_sha256" /* of the data section */
+#define REMOTE_READS_MAX 4
+#define DATA_KEY         "data_sha256" /* of the data section */
 #define HEADER_KEY                                                                                 \
     "header_sha256" /* of metadata and table, so that a changed step or name shows too */
 #define NAME_CHARS 64
@@ -235,6 +236,35 @@ static int open_fd(struct safetensors *file, int fd, const char *path, struct er
     return rc;
 }
 
+/* 1: open; 0: there is none, or it is damaged: err says so; -1: it cannot be read now. What comes
+ * from S3 may have been changed on its way: before it is called damaged, it is fetched again. */
+static int open_named(const struct place *place, const char *name, const char *path,
+                      struct safetensors *file, struct err *err)
+{
+    const int reads_max = place->kind == &place_bucket ? REMOTE_READS_MAX : 1;
+    struct err why = {0};
+
+    for (int reads = 1; reads <= reads_max; reads++) {
+        int fd = -1;
+        const int rc = place_get(place, name, &fd, err);
+
+        if (rc < 0)
+            return -1;
+        if (rc == 0) {
+            err_set(err, ERR_INPUT, "there is no '%s'", path);
+            return 0;
+        }
+        if (open_fd(file, fd, path, &why) == 0)
+            return 1;
+        if (why.code != ERR_INPUT)
+            break;
+        if (reads < reads_max)
+            log_info("reading it once more: %s", why.msg);
+    }
+    err_set(err, why.code, "%s", why.msg);
+    return why.code == ERR_INPUT ? 0 : -1;
+}
+
 /* "FOLDER/NAME" cut in two; heap. */
 static char *split_path(const char *path, const char **name)
 {
@@ -254,15 +284,12 @@ int checkpoint_open(const char *path, struct safetensors *file, struct err *err)
     const char *name;
     char *const folder = split_path(path, &name);
     struct place place = {0};
-    int fd = -1, rc = place_open(&place, folder, err) < 0 ? -1 : place_get(&place, name, &fd, err);
+    const int rc =
+        place_open(&place, folder, err) < 0 ? -1 : open_named(&place, name, path, file, err);
 
-    if (rc == 0)
-        rc = err_set(err, ERR_INPUT, "there is no '%s'", path);
-    else if (rc > 0)
-        rc = open_fd(file, fd, path, err);
     place_release(&place);
     free(folder);
-    return rc;
+    return rc == 1 ? 0 : -1;
 }
 
 bool checkpoint_is_file(const char *text)
@@ -281,24 +308,19 @@ static int open_listed(const struct place *place, struct checkpoint_name name,
 {
     char text[NAME_CHARS], *candidate;
     struct err why = {0};
-    int fd = -1, rc;
+    int rc;
 
     format_name(name, text);
-    rc = place_get(place, text, &fd, err);
-    if (rc < 0)
-        return -1;
     candidate = place_path(place, text);
-    if (rc == 0)
-        err_set(&why, ERR_INPUT, "'%s' is gone", candidate);
-    else if (open_fd(file, fd, candidate, &why) == 0) {
+    rc = open_named(place, text, candidate, file, &why);
+    if (rc == 1)
         *path = candidate;
-        return 1;
-    }
-    free(candidate);
-    if (why.code != ERR_INPUT) {
+    else
+        free(candidate);
+    if (rc < 0)
         *err = why;
-        return -1;
-    }
+    if (rc != 0)
+        return rc;
     log_warn("passing over a checkpoint: %s", why.msg);
     return 0;
 }
