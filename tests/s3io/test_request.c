@@ -485,21 +485,21 @@ static void head_takes_no_answer_without_a_length_for_an_empty_object(void **sta
     end();
 }
 
+#define LENGTH(bytes) "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: " bytes "\r\n\r\n"
+#define RANGE(text)                                                                                \
+    "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: "             \
+    "5\r\n\r\n" text
+
 static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
 {
     static const struct {
-        const char *head, *get;
+        const char *head, *get, *get_again;
         int rc;
     } cases[] = {
-        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n",
-         "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n\r\n"
-         "hello",
-         S3_YES},
-        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n",
-         "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: 5\r\n\r\n"
-         "HELLO",
-         S3_NO},
-        {"HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 6\r\n\r\n", OK, S3_NO},
+        {LENGTH("5"), RANGE("hello"), OK, S3_YES},
+        {LENGTH("5"), RANGE("hellO"), RANGE("hello"), S3_YES}, /* changed on its way */
+        {LENGTH("5"), RANGE("HELLO"), RANGE("HELLO"), S3_NO},
+        {LENGTH("6"), OK, OK, S3_NO},
     };
 
     (void)state;
@@ -509,6 +509,7 @@ static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
             {.text = FAULT("412", "", "PreconditionFailed", ""), .then = FAULT_CLOSE},
             {.text = cases[i].head},
             {.text = cases[i].get},
+            {.text = cases[i].get_again},
         };
 
         BEGIN(steps);
