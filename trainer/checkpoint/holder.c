@@ -13,6 +13,7 @@
 
 #define FORMAT    "convoy-lease-1"
 #define BYTES_MAX 65536
+#define READS_MAX 5
 
 static char *key_in(const struct place *place)
 {
@@ -50,6 +51,30 @@ static int parse(const struct buf *text, const char *what, struct holder *holder
     return rc;
 }
 
+/* The object has no checksum, and each byte of it counts: whose it is, and since when. Two readings
+ * in a row have to be equal. */
+static int load(struct s3_client *client, const char *bucket, const char *key, struct buf *text,
+                struct s3_object *object, struct err *err)
+{
+    struct buf before = {0};
+    int rc = S3_NO;
+
+    for (int reads = 0; reads < READS_MAX; reads++) {
+        text->bytes = 0;
+        rc = s3_object_load(client, bucket, key, BYTES_MAX, text, object, err);
+        if (rc != S3_YES || (before.bytes == text->bytes && reads > 0 &&
+                             memcmp(before.data, text->data, text->bytes) == 0))
+            break;
+        if (reads == READS_MAX - 1)
+            rc =
+                err_set(err, ERR_NET, "%d readings of 's3://%s/%s' differ", READS_MAX, bucket, key);
+        before.bytes = 0;
+        buf_append(&before, text->data, text->bytes);
+    }
+    buf_release(&before);
+    return rc;
+}
+
 int holder_read(struct s3_client *client, const struct place *place, struct holder_seen *seen,
                 struct err *err)
 {
@@ -58,7 +83,7 @@ int holder_read(struct s3_client *client, const struct place *place, struct hold
     int rc;
 
     *seen = (struct holder_seen){0};
-    rc = s3_object_load(client, place->bucket, key, BYTES_MAX, &text, &seen->object, err);
+    rc = load(client, place->bucket, key, &text, &seen->object, err);
     seen->there = rc == S3_YES;
     if (rc == S3_YES)
         rc = parse(&text, path, &seen->holder, err);
