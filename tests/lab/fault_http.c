@@ -129,7 +129,7 @@ void fault_body_init(struct fault_body *body, const struct buf *head, bool respo
 {
     char value[64];
 
-    *body = (struct fault_body){.framing = FAULT_BODY_LENGTH};
+    *body = (struct fault_body){.framing = FAULT_BODY_LENGTH, .line_empty = true};
     if (fault_head_value(head, "transfer-encoding", value, sizeof value) &&
         strcasecmp(value, "chunked") == 0) {
         body->framing = FAULT_BODY_CHUNKED;
@@ -153,7 +153,8 @@ static size_t line_run(struct fault_body *body, const unsigned char *data, size_
 
         *ends = c == '\n';
         body->line_empty &= c == '\r' || c == '\n';
-        if (body->at == FAULT_BODY_SIZE_LINE && isxdigit(c))
+        body->extension |= c == ';';
+        if (body->at == FAULT_BODY_SIZE_LINE && isxdigit(c) && !body->extension)
             body->left = body->left * 16 + (uint64_t)(isdigit(c) ? c - '0' : tolower(c) - 'a' + 10);
     }
     return n;
@@ -183,6 +184,7 @@ static size_t chunked_run(struct fault_body *body, const unsigned char *data, si
     else
         body->done = body->line_empty;
     body->line_empty = true;
+    body->extension = false;
     return n;
 }
 

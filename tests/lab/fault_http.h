@@ -42,6 +42,7 @@ struct fault_body {
     enum { FAULT_BODY_SIZE_LINE, FAULT_BODY_DATA, FAULT_BODY_DATA_END, FAULT_BODY_TRAILER } at;
     uint64_t left; /* of the length, or of the chunk */
     bool line_empty;
+    bool extension; /* behind the length of a chunk */
     bool done;
     uint64_t length; /* 0 unless framing is FAULT_BODY_LENGTH */
 };
