@@ -16,6 +16,7 @@
 #include "trainer/data/order.h"
 #include "trainer/data/place.h"
 #include "trainer/data/shard.h"
+#include "trainer/data/shard_queue.h"
 
 #define TOP_BYTES_MAX ((size_t)256 << 20)
 #define LISTS_MAX     5
@@ -223,16 +224,36 @@ static int list_tars(const char *root, struct tars *tars, const volatile sig_ato
     return rc;
 }
 
-/* Compare an index with its tar; in S3, remember the tar's ETag. */
-static int check_tar(struct data_index *index, const struct data_shard *shard,
-                     const struct tars *tars, const char *tar_path, const char *index_path,
-                     uint64_t first, struct err *err)
+/* All that the shards are read by. */
+struct reading {
+    struct data_index *index;
+    struct entry *entries; /* (count) */
+    uint64_t *firsts;      /* (count) index places */
+    char **etags;          /* (count) in S3, until the index takes them; NULL elsewhere */
+    size_t count;
+    struct tars tars;
+};
+
+static void release_reading(struct reading *reading)
 {
+    release_tars(&reading->tars);
+    for (size_t i = 0; reading->etags != NULL && i < reading->count; i++)
+        free(reading->etags[i]);
+    free(reading->etags);
+    free(reading->entries);
+    free(reading->firsts);
+}
+
+/* Compare an index with its tar; in S3, remember the tar's ETag. */
+static int check_tar(struct reading *reading, size_t number, const struct data_shard *shard,
+                     const char *tar_path, const char *index_path, struct err *err)
+{
+    const struct tars *const tars = &reading->tars;
     const struct tar wanted = {.name = strrchr(tar_path, '/') + 1};
     const struct tar *found;
 
-    if (!data_place_is_remote(index->root))
-        return data_shard_check_tar(shard, tar_path, index_path, first, err);
+    if (!data_place_is_remote(reading->index->root))
+        return data_shard_check_tar(shard, tar_path, index_path, reading->firsts[number], err);
     found = tars->count > 0
                 ? bsearch(&wanted, tars->tars, tars->count, sizeof *tars->tars, by_tar_name)
                 : NULL;
@@ -240,74 +261,129 @@ static int check_tar(struct data_index *index, const struct data_shard *shard,
         return err_set(err, ERR_INPUT, "shard '%s' is missing", tar_path);
     if (data_shard_check_bytes(shard, tar_path, index_path, found->bytes, err) < 0)
         return -1;
-    index->file_etags[index->files] = copy(found->etag);
+    reading->etags[number] = copy(found->etag);
     return 0;
 }
 
-static int read_shard(struct data_index *index, struct data_builder *builder,
-                      const struct entry *entry, const struct tars *tars, struct err *err)
+static int mismatch(const char *index_path, struct err *err)
 {
-    char *tar_path = uri_join(index->root, entry->name);
-    char *index_path = data_shard_index_path(tar_path);
-    const size_t first = builder->samples.bytes / sizeof(struct data_sample);
-    struct data_shard shard = {0};
-    uint64_t bytes;
+    return err_set(err, ERR_INPUT,
+                   "the index '%s' does not match '" SHARD_TOP_NAME "' beside it: pack again",
+                   index_path);
+}
+
+/* One of the threads. */
+static int read_shard(void *context, size_t number, struct data_shard *shard, struct err *err)
+{
+    struct reading *const reading = context;
+    const struct entry *const entry = &reading->entries[number];
+    char *const tar_path = uri_join(reading->index->root, entry->name);
+    char *const index_path = data_shard_index_path(tar_path);
     int rc = -1;
 
-    if (data_shard_read(&shard, index_path, err) < 0 ||
-        check_tar(index, &shard, tars, tar_path, index_path, first, err) < 0)
-        goto out;
-    index->file_names[index->files++] = copy(entry->name);
-    if (add_samples(index, builder, &shard, index_path, &bytes, err) < 0)
-        goto out;
-    if (shard.count != (uint64_t)entry->count || shard.tar_bytes != (uint64_t)entry->tar_bytes ||
-        bytes != (uint64_t)entry->bytes) {
-        err_set(err, ERR_INPUT,
-                "the index '%s' does not match '" SHARD_TOP_NAME "' beside it: pack again",
-                index_path);
-        goto out;
-    }
-    index->bytes += bytes;
-    rc = 0;
-out:
-    data_shard_release(&shard);
+    if (data_shard_read(shard, index_path, err) == 0 &&
+        check_tar(reading, number, shard, tar_path, index_path, err) == 0)
+        rc =
+            shard->count == (uint64_t)entry->count && shard->tar_bytes == (uint64_t)entry->tar_bytes
+                ? 0
+                : mismatch(index_path, err);
     free(index_path);
     free(tar_path);
     return rc;
+}
+
+static int add_shard(struct reading *reading, struct data_builder *builder, size_t number,
+                     const struct data_shard *shard, struct err *err)
+{
+    const struct entry *const entry = &reading->entries[number];
+    struct data_index *const index = reading->index;
+    char *const tar_path = uri_join(index->root, entry->name);
+    char *const index_path = data_shard_index_path(tar_path);
+    uint64_t bytes = 0;
+    int rc;
+
+    if (reading->etags != NULL) {
+        index->file_etags[index->files] = reading->etags[number];
+        reading->etags[number] = NULL;
+    }
+    index->file_names[index->files++] = copy(entry->name);
+    rc = add_samples(index, builder, shard, index_path, &bytes, err);
+    if (rc == 0 && bytes != (uint64_t)entry->bytes)
+        rc = mismatch(index_path, err);
+    index->bytes += bytes;
+    free(index_path);
+    free(tar_path);
+    return rc;
+}
+
+static int add_shards(struct reading *reading, struct data_builder *builder,
+                      struct data_shard_queue *queue, const volatile sig_atomic_t *cancel,
+                      struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < reading->count && rc == 0; i++) {
+        struct data_shard shard = {0};
+
+        if (cancel != NULL && *cancel)
+            rc = err_set(err, ERR_STOPPED, "stopped while reading the shards of '%s'",
+                         reading->index->root);
+        else if ((rc = data_shard_queue_next(queue, &shard, err)) == 0)
+            rc = add_shard(reading, builder, i, &shard, err);
+        data_shard_release(&shard);
+    }
+    return rc;
+}
+
+static int read_entries(struct reading *reading, const json_t *shards, const char *path,
+                        struct err *err)
+{
+    struct data_index *const index = reading->index;
+    uint64_t first = 0;
+
+    reading->count = json_array_size(shards);
+    reading->entries = calloc(reading->count + 1, sizeof *reading->entries);
+    reading->firsts = calloc(reading->count + 1, sizeof *reading->firsts);
+    index->file_names = calloc(reading->count + 1, sizeof *index->file_names);
+    if (data_place_is_remote(index->root)) {
+        index->file_etags = calloc(reading->count + 1, sizeof *index->file_etags);
+        reading->etags = calloc(reading->count + 1, sizeof *reading->etags);
+        if (index->file_etags == NULL || reading->etags == NULL)
+            abort();
+    }
+    if (reading->entries == NULL || reading->firsts == NULL || index->file_names == NULL)
+        abort();
+    for (size_t i = 0; i < reading->count; i++) {
+        if (read_entry(json_array_get(shards, i), &reading->entries[i], path, err) < 0)
+            return -1;
+        reading->firsts[i] = first;
+        first += (uint64_t)reading->entries[i].count;
+    }
+    return 0;
 }
 
 static int read_shards(struct data_index *index, const json_t *top, const char *path,
                        const volatile sig_atomic_t *cancel, struct err *err)
 {
     const json_t *shards = json_read_array(top, "shards", path, err);
+    struct reading reading = {.index = index};
     struct data_builder builder = {0};
-    struct tars tars = {0};
-    struct entry entry;
+    struct data_shard_queue *queue = NULL;
     int64_t count, bytes;
     int rc = -1;
 
     if (shards == NULL || json_read_integer(top, "count", 1, INT64_MAX, &count, path, err) < 0 ||
         json_read_integer(top, "bytes", 1, INT64_MAX, &bytes, path, err) < 0)
         return -1;
-    index->file_names = calloc(json_array_size(shards) + 1, sizeof *index->file_names);
-    if (data_place_is_remote(index->root))
-        index->file_etags = calloc(json_array_size(shards) + 1, sizeof *index->file_etags);
-    if (index->file_names == NULL ||
-        (data_place_is_remote(index->root) && index->file_etags == NULL))
-        abort();
-    if (list_tars(index->root, &tars, cancel, err) < 0)
+    if (read_entries(&reading, shards, path, err) < 0 ||
+        list_tars(index->root, &reading.tars, cancel, err) < 0)
         goto out;
-    for (size_t i = 0; i < json_array_size(shards); i++) {
-        if (cancel != NULL && *cancel) {
-            err_set(err, ERR_STOPPED, "stopped while reading the shards of '%s'", index->root);
-            goto out;
-        }
-        if (read_entry(json_array_get(shards, i), &entry, path, err) < 0 ||
-            read_shard(index, &builder, &entry, &tars, err) < 0)
-            goto out;
-    }
+    queue = data_shard_queue_new(reading.count, DATA_SHARD_QUEUE_THREADS, read_shard, &reading);
+    rc = add_shards(&reading, &builder, queue, cancel, err);
+    data_shard_queue_free(queue);
+    if (rc < 0)
+        goto out;
     data_builder_finish(&builder, index);
-    rc = 0;
     if (index->count != (uint64_t)count || index->bytes != (uint64_t)bytes)
         rc = err_set(err, ERR_INPUT,
                      "'%s' counts %" PRId64 " samples of %" PRId64
@@ -315,7 +391,7 @@ static int read_shards(struct data_index *index, const json_t *top, const char *
                      path, count, bytes, index->count, index->bytes);
 out:
     data_builder_release(&builder);
-    release_tars(&tars);
+    release_reading(&reading);
     return rc;
 }
 
