@@ -13,6 +13,7 @@ struct entry {
     enum s3_ini_file file;
     enum s3_ini_kind kind;
     char *section, *key, *value;
+    char *whole; /* the value without its comment cut off */
     int line;
     bool yields; /* of the config file's "[default]", which "[profile default]" goes before */
 };
@@ -66,15 +67,19 @@ static char *trim(char *text)
     return text;
 }
 
-/* Cut a comment that begins after white space. */
-static char *without_comment(char *text)
+/* Without the comment that begins after white space; a copy. */
+static char *without_comment(const char *text)
 {
-    for (char *at = text; *at != '\0'; at++)
+    char *all = copy(text), *out;
+
+    for (char *at = all; *at != '\0'; at++)
         if (isspace((unsigned char)at[0]) && (at[1] == '#' || at[1] == ';')) {
-            *at = '\0';
+            explicit_bzero(at, strlen(at));
             break;
         }
-    return trim(text);
+    out = copy(trim(all));
+    wipe(all);
+    return out;
 }
 
 static int bad_line(const struct parser *p, struct err *err, const char *why)
@@ -82,7 +87,8 @@ static int bad_line(const struct parser *p, struct err *err, const char *why)
     return err_set(err, ERR_INPUT, "'%s' line %d: %s", p->ini->paths[p->file], p->line, why);
 }
 
-static void add(struct parser *p, const char *key, const char *value)
+/* value: all that is behind the '='. */
+static void add(struct parser *p, const char *key, char *value)
 {
     struct s3_ini *ini = p->ini;
 
@@ -96,7 +102,8 @@ static void add(struct parser *p, const char *key, const char *value)
                                                 .kind = p->kind,
                                                 .section = copy(p->section),
                                                 .key = key != NULL ? copy(key) : NULL,
-                                                .value = copy(value),
+                                                .value = without_comment(value),
+                                                .whole = copy(trim(value)),
                                                 .line = p->line,
                                                 .yields = p->yields};
 }
@@ -148,11 +155,11 @@ static int parse_section(struct parser *p, char *text, struct err *err)
     free(p->section);
     p->section = copy(name);
     p->has_parent = false;
-    add(p, NULL, "");
+    add(p, NULL, end); /* where the name's ']' was: "" */
     return 0;
 }
 
-/* "key = value", cut in place; the key comes in lower case. */
+/* "key = value", cut in place; the key comes in lower case, the value as it stands. */
 static int split(struct parser *p, char *text, char **key, char **value, struct err *err)
 {
     char *equal = strchr(text, '=');
@@ -161,7 +168,7 @@ static int split(struct parser *p, char *text, char **key, char **value, struct 
         return bad_line(p, err, "neither '[section]', 'key = value' nor a comment");
     *equal = '\0';
     *key = trim(text);
-    *value = without_comment(equal + 1);
+    *value = equal + 1;
     if ((*key)[0] == '\0')
         return bad_line(p, err, "a value without a key");
     for (char *c = *key; *c != '\0'; c++)
@@ -183,25 +190,40 @@ static int parse_key(struct parser *p, char *text, struct err *err)
     return 0;
 }
 
+/* "above\nbelow", in the place of `above`. */
+static char *join_lines(char *above, const char *below)
+{
+    struct buf both = {0};
+    char *out;
+
+    buf_printf(&both, "%s\n%s", above, below);
+    out = copy(buf_text(&both));
+    wipe(above);
+    explicit_bzero(both.data, both.bytes);
+    buf_release(&both);
+    return out;
+}
+
 /* A line that belongs to the key above. */
 static int parse_deeper(struct parser *p, char *text, struct err *err)
 {
     struct entry *parent = &p->ini->entries[p->parent];
-    struct buf whole = {0};
+    struct buf name = {0};
     char *key, *value;
 
     if (parent->value[0] == '\0') {
         if (split(p, text, &key, &value, err) < 0)
             return -1;
-        buf_printf(&whole, "%s.%s", parent->key, key);
-        add(p, buf_text(&whole), value);
+        buf_printf(&name, "%s.%s", parent->key, key);
+        add(p, buf_text(&name), value);
+        buf_release(&name);
     } else {
-        buf_printf(&whole, "%s\n%s", parent->value, without_comment(text));
-        wipe(parent->value);
-        parent->value = copy(buf_text(&whole));
-        explicit_bzero(whole.data, whole.bytes);
+        char *cut = without_comment(text);
+
+        parent->value = join_lines(parent->value, cut);
+        parent->whole = join_lines(parent->whole, text);
+        wipe(cut);
     }
-    buf_release(&whole);
     return 0;
 }
 
@@ -308,6 +330,7 @@ void s3_ini_free(struct s3_ini *ini)
         free(ini->entries[i].section);
         free(ini->entries[i].key);
         wipe(ini->entries[i].value);
+        wipe(ini->entries[i].whole);
     }
     for (int file = 0; file < S3_INI_FILES; file++)
         free(ini->paths[file]);
@@ -333,8 +356,19 @@ bool s3_ini_find(const struct s3_ini *ini, enum s3_ini_file file, enum s3_ini_ki
             best = entry;
     }
     if (best != NULL && value != NULL)
-        *value = (struct s3_ini_value){best->value, ini->paths[file], best->line};
+        *value = (struct s3_ini_value){best->value, best->whole, ini->paths[file], best->line};
     return best != NULL;
+}
+
+bool s3_ini_find_profile(const struct s3_ini *ini, const char *profile, const char *key,
+                         struct s3_ini_value *value)
+{
+    for (int file = 0; file < S3_INI_FILES; file++)
+        if (s3_ini_find(ini, (enum s3_ini_file)file, S3_INI_PROFILE, profile, key, value) &&
+            value->text[0] != '\0')
+            return true;
+    *value = (struct s3_ini_value){0};
+    return false;
 }
 
 const char *s3_ini_path(const struct s3_ini *ini, enum s3_ini_file file)

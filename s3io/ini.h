@@ -33,8 +33,9 @@ enum s3_ini_kind {
 };
 
 struct s3_ini_value {
-    const char *text; /* "" for a key with a nested block */
-    const char *path; /* the file's */
+    const char *text;  /* "" for a key with a nested block */
+    const char *whole; /* with what looks like a comment behind it: a command line may hold " #" */
+    const char *path;  /* the file's */
     int line;
 };
 
@@ -50,6 +51,11 @@ void s3_ini_free(struct s3_ini *ini);
  * such a section. */
 bool s3_ini_find(const struct s3_ini *ini, enum s3_ini_file file, enum s3_ini_kind kind,
                  const char *section, const char *key, struct s3_ini_value *value);
+
+/** A key of a profile that has a value, the credentials file's before the config file's.
+ * value->text is NULL where false. */
+bool s3_ini_find_profile(const struct s3_ini *ini, const char *profile, const char *key,
+                         struct s3_ini_value *value);
 
 /** The file's path (NULL: no home folder to look in), and whether it was there. */
 const char *s3_ini_path(const struct s3_ini *ini, enum s3_ini_file file);

@@ -251,6 +251,29 @@ static void ini_survives_any_cut(void **state)
     }
 }
 
+static void ini_value_is_kept_with_what_looks_like_a_comment(void **state)
+{
+    struct s3_ini *ini;
+    struct s3_ini_value value;
+
+    (void)state;
+    place_write(".aws/config", "[profile p]\na =  sh -c 'x # y' ; z \n  more # too\nb = # all\n"
+                               "both = config\n[profile q]\nboth =\n");
+    place_write(".aws/credentials", "[p]\nboth = credentials\nempty =\n");
+    ini = read_or_fail();
+    assert_true(s3_ini_find_profile(ini, "p", "a", &value));
+    assert_string_equal(value.text, "sh -c 'x\nmore");
+    assert_string_equal(value.whole, "sh -c 'x # y' ; z\nmore # too");
+    assert_int_equal(value.line, 2);
+    assert_true(s3_ini_find_profile(ini, "p", "both", &value));
+    assert_string_equal(value.text, "credentials");
+    assert_false(s3_ini_find_profile(ini, "p", "b", &value));
+    assert_null(value.text);
+    assert_false(s3_ini_find_profile(ini, "p", "empty", &value));
+    assert_false(s3_ini_find_profile(ini, "q", "both", &value));
+    s3_ini_free(ini);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +285,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(ini_names_file_and_line_of_what_is_wrong, setup, teardown),
         cmocka_unit_test_setup_teardown(ini_refuses_nul_bytes_and_a_mebibyte, setup, teardown),
         cmocka_unit_test_setup_teardown(ini_survives_any_cut, setup, teardown),
+        cmocka_unit_test_setup_teardown(ini_value_is_kept_with_what_looks_like_a_comment, setup,
+                                        teardown),
     };
 
     return cmocka_run_group_tests_name("ini", tests, NULL, NULL);
