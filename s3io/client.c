@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/err.h"
 #include "s3io/credentials.h"
 #include "s3io/metadata.h"
@@ -46,6 +45,7 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     new->http = s3_http_new(&http);
     new->credentials = s3_credentials_new(&new->config);
     new->cancel = options == NULL ? NULL : options->cancel;
+    s3_credentials_set_cancel(new->credentials, new->cancel);
     new->backoff_s = S3_BACKOFF_S;
     new->backoff_max_s = S3_BACKOFF_MAX_S;
     new->stall_s = STALL_S;
@@ -101,22 +101,16 @@ static struct s3_bucket *bucket_make(struct s3_client *client, const char *name)
 }
 
 /* Where nothing names a region: the one that this host is in. An endpoint of somebody's own knows
- * no regions. Whatever comes is checked, as it becomes part of a host's name. */
+ * no regions. */
 static char *region_find(const struct s3_client *client)
 {
     struct s3_metadata *metadata = NULL;
-    struct buf text = {0};
-    struct err ignored;
     char *region = NULL;
 
     if (client->config.endpoint == NULL) {
         metadata = s3_metadata_new();
-        if (s3_metadata_get(metadata, "meta-data/placement/region", &text, &ignored) == 1 &&
-            text.bytes > 0 &&
-            strspn(buf_text(&text), "abcdefghijklmnopqrstuvwxyz0123456789-") == text.bytes)
-            region = copy(buf_text(&text));
+        region = s3_metadata_region(metadata);
     }
-    buf_release(&text);
     s3_metadata_free(metadata);
     return region != NULL ? region : copy(REGION_DEFAULT);
 }

@@ -173,54 +173,84 @@ static int is_ignored(const struct s3_config *config, bool *ignored, struct err 
     return as_bool(&setting, ignored, err);
 }
 
+/* How a service's own endpoint is called; `last` is looked at after all others. */
+struct service {
+    const char *variable, *key, *last;
+};
+static const struct service s3 = {"AWS_ENDPOINT_URL_S3", "s3.endpoint_url", "S3_ENDPOINT_URL"};
+static const struct service sts = {"AWS_ENDPOINT_URL_STS", "sts.endpoint_url", NULL};
+
 /* The profile's own, of its [services] section or of itself. 1: found; 0: not; -1. */
 static int find_profile_endpoint(struct setting *setting, const struct s3_config *config,
-                                 struct err *err)
+                                 const struct service *service, struct err *err)
 {
     struct setting services = {0};
 
     if (from_profile(&services, config, "services")) {
         if (!s3_ini_find(config->files, S3_INI_CONFIG, S3_INI_SERVICES, services.text, NULL, NULL))
             return refuse(&services, err, "names a '[services ...]' section that is not there");
-        if (from_section(setting, config, S3_INI_SERVICES, services.text, "s3.endpoint_url"))
+        if (from_section(setting, config, S3_INI_SERVICES, services.text, service->key))
             return 1;
     }
     return from_profile(setting, config, "endpoint_url");
 }
 
-static int find_endpoint(struct setting *setting, const struct s3_config *config, struct err *err)
+static int find_endpoint(struct setting *setting, const struct s3_config *config,
+                         const struct service *service, struct err *err)
 {
+    bool ignored = false;
     int found;
 
-    if (from_variable(setting, "AWS_ENDPOINT_URL_S3") || from_variable(setting, "AWS_ENDPOINT_URL"))
+    if (is_ignored(config, &ignored, err) < 0)
+        return -1;
+    if (ignored)
+        return 0;
+    if (from_variable(setting, service->variable) || from_variable(setting, "AWS_ENDPOINT_URL"))
         return 1;
-    found = find_profile_endpoint(setting, config, err);
-    return found != 0 ? found : from_variable(setting, "S3_ENDPOINT_URL");
+    found = find_profile_endpoint(setting, config, service, err);
+    return found != 0 || service->last == NULL ? found : from_variable(setting, service->last);
+}
+
+static int take_endpoint(const struct setting *setting, char **endpoint, struct err *err)
+{
+    size_t n;
+
+    assert(setting->text != NULL);
+    if (!is_endpoint(setting->text))
+        return refuse(setting, err,
+                      "must be 'http://HOST', 'https://HOST' or one of these with "
+                      "':PORT' and '/PATH'");
+    *endpoint = copy(setting->text);
+    n = strlen(*endpoint);
+    while ((*endpoint)[n - 1] == '/')
+        (*endpoint)[--n] = '\0';
+    return 0;
 }
 
 static int read_endpoint(struct s3_config *config, const struct s3_client_options *options,
                          struct err *err)
 {
     struct setting setting = {0};
-    bool ignored = false;
     int found = from_option(&setting, "the option for an endpoint", options->endpoint);
-    size_t n;
 
-    if (!found && is_ignored(config, &ignored, err) < 0)
+    if (found == 0)
+        found = find_endpoint(&setting, config, &s3, err);
+    return found <= 0 ? found : take_endpoint(&setting, &config->endpoint, err);
+}
+
+static int read_sts(struct s3_config *config, struct err *err)
+{
+    struct setting setting = {0};
+    const int found = find_endpoint(&setting, config, &sts, err);
+
+    if (found < 0 || (found > 0 && take_endpoint(&setting, &config->sts_endpoint, err) < 0))
         return -1;
-    if (!found && !ignored)
-        found = find_endpoint(&setting, config, err);
-    if (found <= 0)
-        return found;
-    assert(setting.text != NULL);
-    if (!is_endpoint(setting.text))
-        return refuse(&setting, err,
-                      "must be 'http://HOST', 'https://HOST' or one of these with "
-                      "':PORT' and '/PATH'");
-    config->endpoint = copy(setting.text);
-    n = strlen(config->endpoint);
-    while (config->endpoint[n - 1] == '/')
-        config->endpoint[--n] = '\0';
+    if (!from_variable(&setting, "AWS_STS_REGIONAL_ENDPOINTS") &&
+        !from_profile(&setting, config, "sts_regional_endpoints"))
+        return 0;
+    config->sts_global = strcasecmp(setting.text, "legacy") == 0;
+    if (!config->sts_global && strcasecmp(setting.text, "regional") != 0)
+        return refuse(&setting, err, "must be regional or legacy");
     return 0;
 }
 
@@ -289,11 +319,15 @@ static int read_flags(struct s3_config *config, struct err *err)
 {
     struct setting setting = {0};
 
-    if ((from_variable(&setting, "AWS_USE_DUALSTACK_ENDPOINT") ||
-         from_profile(&setting, config, "use_dualstack_endpoint") ||
-         from_profile(&setting, config, "s3.use_dualstack_endpoint")) &&
-        as_bool(&setting, &config->dualstack, err) < 0)
+    if (from_variable(&setting, "AWS_USE_DUALSTACK_ENDPOINT") ||
+        from_profile(&setting, config, "use_dualstack_endpoint")) {
+        if (as_bool(&setting, &config->dualstack, err) < 0)
+            return -1;
+        config->sts_dualstack = config->dualstack;
+    } else if (from_profile(&setting, config, "s3.use_dualstack_endpoint") &&
+               as_bool(&setting, &config->dualstack, err) < 0) {
         return -1;
+    }
     if ((from_variable(&setting, "AWS_USE_FIPS_ENDPOINT") ||
          from_profile(&setting, config, "use_fips_endpoint")) &&
         as_bool(&setting, &config->fips, err) < 0)
@@ -310,9 +344,9 @@ int s3_config_read(struct s3_config *config, const struct s3_client_options *opt
 
     *config = (struct s3_config){0};
     if (read_profile(config, o, err) < 0 || read_region(config, o, err) < 0 ||
-        read_endpoint(config, o, err) < 0 || read_addressing(config, err) < 0 ||
-        read_attempts(config, err) < 0 || read_sse(config, o, err) < 0 ||
-        read_flags(config, err) < 0) {
+        read_endpoint(config, o, err) < 0 || read_sts(config, err) < 0 ||
+        read_addressing(config, err) < 0 || read_attempts(config, err) < 0 ||
+        read_sse(config, o, err) < 0 || read_flags(config, err) < 0) {
         s3_config_release(config);
         return -1;
     }
@@ -327,6 +361,7 @@ void s3_config_release(struct s3_config *config)
     s3_ini_free(config->files);
     free(config->region);
     free(config->endpoint);
+    free(config->sts_endpoint);
     free(config->ca_bundle);
     free(config->sse);
     free(config->sse_key_id);

@@ -2,7 +2,7 @@
  * s3io/config.h -- settings from options, environment and the AWS files.
  *
  * Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files",
- * "Service-specific endpoints".
+ * "Service-specific endpoints", "AWS STS Regional endpoints".
  */
 #ifndef S3IO_CONFIG_H
 #define S3IO_CONFIG_H
@@ -21,6 +21,9 @@ struct s3_config {
     struct s3_ini *files;  /* ~/.aws/config and ~/.aws/credentials as read */
     char *region;          /* NULL: nowhere set (then instance metadata is asked, else us-east-1) */
     char *endpoint;        /* "http[s]://HOST[:PORT][/PATH]"; NULL: AWS's own for the region */
+    char *sts_endpoint;    /* the same for STS; the option and S3_ENDPOINT_URL are not for it */
+    bool sts_global;       /* sts.amazonaws.com for the regions that were there before 2019 */
+    bool sts_dualstack;    /* as `dualstack`, without the key of the "s3 =" block */
     enum s3_addressing addressing; /* AUTO: virtual host at AWS where the bucket's name allows it,
                                       path elsewhere */
     char *ca_bundle;               /* PEM file; NULL: the system's */

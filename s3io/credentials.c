@@ -1,7 +1,6 @@
 #include "s3io/credentials.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,8 +19,9 @@
 
 struct s3_credentials {
     const struct s3_config *config;
-    struct s3_metadata *metadata; /* made and used by the thread that fetches */
-    char *file_source, *config_source;
+    struct s3_metadata *metadata;   /* made and used by the thread that fetches */
+    char *sources[S3_CHAIN_PLACES]; /* their names */
+    const volatile sig_atomic_t *cancel;
 
     pthread_mutex_t mutex; /* guards all that follows */
     pthread_cond_t fetched;
@@ -34,19 +34,9 @@ struct s3_credentials {
     struct s3_keys keys;
     bool refused;      /* by the server */
     bool came_expired; /* by this host's clock, which may be wrong: the server judges */
+    double ahead_s;    /* so long before they end new ones are fetched */
     double ahead_at_s; /* (clock_now_s) when the next fetch ahead of time is due */
 };
-
-static char *join(const char *head, const char *profile, const char *tail)
-{
-    const size_t chars = strlen(head) + strlen(profile) + strlen(tail) + 1;
-    char *out = malloc(chars);
-
-    if (out == NULL)
-        abort();
-    snprintf(out, chars, "%s%s%s", head, profile, tail);
-    return out;
-}
 
 struct s3_credentials *s3_credentials_new(const struct s3_config *config)
 {
@@ -55,8 +45,8 @@ struct s3_credentials *s3_credentials_new(const struct s3_config *config)
     if (c == NULL)
         abort();
     c->config = config;
-    c->file_source = join("profile '", config->profile, "' in the credentials file");
-    c->config_source = join("profile '", config->profile, "' in the config file");
+    for (int place = 0; place < S3_CHAIN_PLACES; place++)
+        c->sources[place] = s3_chain_name((enum s3_chain_place)place, config->profile);
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->fetched, NULL);
     return c;
@@ -70,9 +60,15 @@ void s3_credentials_free(struct s3_credentials *credentials)
     s3_keys_release(&credentials->keys);
     pthread_mutex_destroy(&credentials->mutex);
     pthread_cond_destroy(&credentials->fetched);
-    free(credentials->file_source);
-    free(credentials->config_source);
+    for (int place = 0; place < S3_CHAIN_PLACES; place++)
+        free(credentials->sources[place]);
     free(credentials);
+}
+
+void s3_credentials_set_cancel(struct s3_credentials *credentials,
+                               const volatile sig_atomic_t *cancel)
+{
+    credentials->cancel = cancel;
 }
 
 static bool is_usable(const struct s3_credentials *c)
@@ -85,7 +81,7 @@ static bool is_fetch_due(const struct s3_credentials *c)
 {
     if (!is_usable(c))
         return true;
-    return c->keys.expires_s != 0 && clock_wall_s() >= c->keys.expires_s - S3_REFRESH_AHEAD_S &&
+    return c->keys.expires_s != 0 && clock_wall_s() >= c->keys.expires_s - c->ahead_s &&
            clock_now_s() >= c->ahead_at_s;
 }
 
@@ -99,6 +95,17 @@ static void set_pause(struct s3_credentials *c)
     c->ahead_at_s = clock_now_s() + (pause_s > PAUSE_MAX_S ? PAUSE_MAX_S : pause_s);
 }
 
+/* STS makes a new session at each call: from one that lives less than an hour, no four calls. Other
+ * sources may hand out the same keys until shortly before they end. */
+static void set_ahead(struct s3_credentials *c)
+{
+    const double share_s = (c->keys.expires_s - clock_wall_s()) / 4;
+    const bool is_new = c->place == S3_CHAIN_ROLE || c->place == S3_CHAIN_WEB_IDENTITY;
+
+    c->ahead_s =
+        is_new && share_s > 0 && share_s < S3_REFRESH_AHEAD_S ? share_s : S3_REFRESH_AHEAD_S;
+}
+
 static void install(struct s3_credentials *c, struct s3_keys *keys, enum s3_chain_place place)
 {
     s3_keys_release(&c->keys);
@@ -108,24 +115,29 @@ static void install(struct s3_credentials *c, struct s3_keys *keys, enum s3_chai
     c->came_expired = keys->expires_s != 0 && keys->expires_s <= clock_wall_s();
     if (c->came_expired)
         log_warn("the keys from %s have expired already, or this host's clock is ahead",
-                 place == S3_CHAIN_CONTAINER ? "the container endpoint" : "instance metadata");
+                 c->sources[place]);
+    set_ahead(c);
     set_pause(c);
 }
 
 /* Called with the mutex held; lets go of it while it fetches. */
 static void fetch(struct s3_credentials *c)
 {
-    const enum s3_chain_place before = c->place;
+    const struct s3_chain_ask ask = {.config = c->config,
+                                     .metadata =
+                                         c->metadata != NULL ? c->metadata : s3_metadata_new(),
+                                     .cancel = c->cancel,
+                                     .before = c->place,
+                                     .ahead = is_usable(c)};
     enum s3_chain_place place = S3_CHAIN_NOWHERE;
     struct s3_keys keys = {0};
     struct err err = {0};
     int rc;
 
+    c->metadata = ask.metadata;
     c->fetching = true;
     pthread_mutex_unlock(&c->mutex);
-    if (c->metadata == NULL)
-        c->metadata = s3_metadata_new();
-    rc = s3_chain_fetch(c->config, c->metadata, before, &keys, &place, &err);
+    rc = s3_chain_fetch(&ask, &keys, &place, &err);
     pthread_mutex_lock(&c->mutex);
     c->fetching = false;
     c->fetch_count++;
@@ -135,7 +147,8 @@ static void fetch(struct s3_credentials *c)
         install(c, &keys, place);
     } else if (is_usable(c)) {
         set_pause(c);
-        log_warn("cannot fetch new credentials, going on with those at hand: %s", err.msg);
+        if (err.code != ERR_STOPPED)
+            log_warn("cannot fetch new credentials, going on with those at hand: %s", err.msg);
     }
     pthread_cond_broadcast(&c->fetched);
 }
@@ -188,28 +201,10 @@ void s3_credentials_refused(struct s3_credentials *credentials, const struct s3_
 const char *s3_credentials_source(struct s3_credentials *credentials)
 {
     struct s3_credentials *c = credentials;
-    const char *source = "nowhere";
+    const char *source;
 
     pthread_mutex_lock(&c->mutex);
-    switch (c->place) {
-    case S3_CHAIN_NOWHERE:
-        break;
-    case S3_CHAIN_ENVIRONMENT:
-        source = "the environment";
-        break;
-    case S3_CHAIN_CREDENTIALS_FILE:
-        source = c->file_source;
-        break;
-    case S3_CHAIN_CONFIG_FILE:
-        source = c->config_source;
-        break;
-    case S3_CHAIN_CONTAINER:
-        source = "the container endpoint";
-        break;
-    case S3_CHAIN_METADATA:
-        source = "instance metadata";
-        break;
-    }
+    source = c->sources[c->place];
     pthread_mutex_unlock(&c->mutex);
     return source;
 }

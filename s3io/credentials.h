@@ -4,17 +4,18 @@
  *
  * The first of these that has any (botocore's order, of which we have these): the profile, where
  * one was given by option; AWS_ACCESS_KEY_ID with AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN);
- * the profile's keys in
- * ~/.aws/credentials, then in ~/.aws/config; the container endpoint
- * (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI: ECS, SageMaker, EKS); instance metadata
- * (IMDSv2). A profile that needs what we do not have (role_arn, credential_process, SSO, web
- * identity) is one line that says so. Source: AWS SDKs and Tools Reference Guide, "Standardized
- * credential providers"; contract: 2 s and 3 tries for the container endpoint, 1 s for instance
- * metadata, neither ever through a proxy.
+ * the profile's role (role_arn with source_profile or credential_source, role.h); web identity
+ * (web_identity.h); the profile's keys in ~/.aws/credentials; its credential_process (process.h);
+ * its keys in ~/.aws/config; the container endpoint (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or
+ * _FULL_URI: ECS, SageMaker, EKS); instance metadata (IMDSv2). A profile that needs what we do not
+ * have (SSO, login_session) is one line that says so. Source: AWS SDKs and Tools Reference Guide,
+ * "Standardized credential providers"; contract: 2 s and 3 tries for the container endpoint, 1 s
+ * for instance metadata, neither ever through a proxy.
  */
 #ifndef S3IO_CREDENTIALS_H
 #define S3IO_CREDENTIALS_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct err;
@@ -32,11 +33,16 @@ void s3_keys_release(struct s3_keys *keys);
 /** config is the caller's and outlives it. Free accepts NULL. */
 struct s3_credentials *s3_credentials_new(const struct s3_config *config);
 void s3_credentials_free(struct s3_credentials *credentials);
+/** Where it becomes non-zero, STS and a credential_process are not waited for: ERR_STOPPED, unless
+ * the keys at hand still serve. Before the first get. */
+void s3_credentials_set_cancel(struct s3_credentials *credentials,
+                               const volatile sig_atomic_t *cancel);
 
 /** Copy of the keys to sign with now; *keys is the caller's to release. Fetched by one thread while
- * the others wait, S3_REFRESH_AHEAD_S before they expire; where that fails and those at hand are
- * still valid, they are used meanwhile. ERR_INPUT: none anywhere (the line lists where it looked),
- * half a pair, a file or answer that is wrong. ERR_NET. */
+ * the others wait, S3_REFRESH_AHEAD_S before they expire (a role's that live less than an hour:
+ * after three quarters of their life); where that fails and those at hand are still valid, they are
+ * used meanwhile. ERR_INPUT: none anywhere (the line lists where it looked), half a pair, a file or
+ * answer that is wrong. ERR_NET. */
 #define S3_REFRESH_AHEAD_S (15.0 * 60)
 int s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys, struct err *err);
 

@@ -14,16 +14,20 @@
 
 static int take(void *context, const char *path, const char *text, struct err *err)
 {
+    static const char wrap[] = "ErrorResponse/"; /* STS has its document in another one */
     struct s3_fault *fault = context;
 
     (void)err;
+    if (strncmp(path, wrap, strlen(wrap)) == 0)
+        path += strlen(wrap);
     if (strcmp(path, "Error") == 0)
         fault->document = true;
     else if (strcmp(path, "Error/Code") == 0)
         snprintf(fault->code, sizeof fault->code, "%s", text);
     else if (strcmp(path, "Error/Message") == 0)
         snprintf(fault->message, sizeof fault->message, "%s", text);
-    else if (strcmp(path, "Error/RequestId") == 0 && fault->request_id[0] == '\0')
+    else if ((strcmp(path, "Error/RequestId") == 0 || strcmp(path, "RequestId") == 0) &&
+             fault->request_id[0] == '\0')
         snprintf(fault->request_id, sizeof fault->request_id, "%s", text);
     else if (strcmp(path, "Error/Region") == 0 && fault->region[0] == '\0')
         snprintf(fault->region, sizeof fault->region, "%s", text);
@@ -154,11 +158,11 @@ enum s3_remedy s3_fault_remedy(const struct s3_fault *fault)
     }
 }
 
-/* "HTTP 403 AccessDenied (request 7QX2)" */
-static void head_print(const struct s3_fault *fault, char *out, size_t bytes)
+void s3_fault_head(const struct s3_fault *fault, char head[S3_FAULT_HEAD_CHARS])
 {
-    snprintf(out, bytes, "HTTP %d%s%s%s%s%s", fault->status, fault->code[0] != '\0' ? " " : "",
-             fault->code, fault->request_id[0] != '\0' ? " (request " : "", fault->request_id,
+    snprintf(head, S3_FAULT_HEAD_CHARS, "HTTP %d%s%s%s%s%s", fault->status,
+             fault->code[0] != '\0' ? " " : "", fault->code,
+             fault->request_id[0] != '\0' ? " (request " : "", fault->request_id,
              fault->request_id[0] != '\0' ? ")" : "");
 }
 
@@ -223,9 +227,9 @@ static int forbidden_line(const struct s3_fault *fault, const struct s3_fault_pl
 int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *place, struct err *err)
 {
     const enum s3_remedy remedy = s3_fault_remedy(fault);
-    char head[200];
+    char head[S3_FAULT_HEAD_CHARS];
 
-    head_print(fault, head, sizeof head);
+    s3_fault_head(fault, head);
     if (strcmp(fault->code, "InvalidAccessKeyId") == 0)
         return err_set(
             err, ERR_INPUT,

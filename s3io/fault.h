@@ -24,8 +24,12 @@ struct s3_fault {
     bool document;        /* there was an <Error> document */
 };
 
-/** Read an answer's headers and, if it is one, its <Error> document. */
+/** Read an answer's headers and, if it is one, its <Error> document (STS: <ErrorResponse>). */
 void s3_fault_read(struct s3_fault *fault, const struct s3_http_answer *answer);
+
+/** "HTTP 403 AccessDenied (request 7QX2)" */
+#define S3_FAULT_HEAD_CHARS 200
+void s3_fault_head(const struct s3_fault *fault, char head[S3_FAULT_HEAD_CHARS]);
 
 enum s3_remedy {
     S3_REMEDY_NONE,      /* a person has to mend it */

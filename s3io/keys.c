@@ -138,43 +138,96 @@ int s3_keys_parse_time(const char *text, double *seconds)
     return 0;
 }
 
-static int take(struct s3_keys *keys, const json_t *tree, const char *what, struct err *err)
+int s3_keys_take(struct s3_keys *keys, const struct s3_keys_text *text, const char *what,
+                 struct err *err)
 {
-    const char *code = json_string_value(json_object_get(tree, "Code"));
-    const char *access_key = json_string_value(json_object_get(tree, "AccessKeyId"));
-    const char *secret_key = json_string_value(json_object_get(tree, "SecretAccessKey"));
-    const char *token = json_string_value(json_object_get(tree, "Token"));
-    const char *expires = json_string_value(json_object_get(tree, "Expiration"));
+    const char *token = text->token != NULL && text->token[0] != '\0' ? text->token : NULL;
     double expires_s = 0;
 
-    if (code != NULL && strcmp(code, "Success") != 0)
-        return err_set(err, ERR_INPUT, "%s has another Code than Success", what);
-    if (access_key == NULL || secret_key == NULL)
+    if (text->access_key == NULL || text->secret_key == NULL)
         return err_set(err, ERR_INPUT, "%s has no %s", what,
-                       access_key == NULL ? "AccessKeyId" : "SecretAccessKey");
-    if (!s3_keys_is_clean(access_key) || !s3_keys_is_clean(secret_key) ||
-        (token != NULL && token[0] != '\0' && !s3_keys_is_clean(token)))
+                       text->access_key == NULL ? "AccessKeyId" : "SecretAccessKey");
+    if (!s3_keys_is_clean(text->access_key) || !s3_keys_is_clean(text->secret_key) ||
+        (token != NULL && !s3_keys_is_clean(token)))
         return err_set(err, ERR_INPUT,
                        "%s has an empty key, or one with white space or control characters", what);
-    if (expires != NULL && s3_keys_parse_time(expires, &expires_s) < 0)
+    if (text->expires != NULL && s3_keys_parse_time(text->expires, &expires_s) < 0)
         return err_set(err, ERR_INPUT, "%s has an Expiration that is no time", what);
-    *keys = (struct s3_keys){.access_key = copy(access_key),
-                             .secret_key = copy(secret_key),
-                             .token = token != NULL && token[0] != '\0' ? copy(token) : NULL,
+    *keys = (struct s3_keys){.access_key = copy(text->access_key),
+                             .secret_key = copy(text->secret_key),
+                             .token = copy(token),
                              .expires_s = expires_s};
     return 0;
+}
+
+/* A member that may be missing or null, and else must be a text. */
+static int read_text(const json_t *tree, const char *name, const char **text, const char *what,
+                     struct err *err)
+{
+    const json_t *member = json_object_get(tree, name);
+
+    if (member != NULL && !json_is_string(member) && !json_is_null(member))
+        return err_set(err, ERR_INPUT, "%s has a member %s that is no text", what, name);
+    *text = json_string_value(member);
+    return 0;
+}
+
+static int take(struct s3_keys *keys, const json_t *tree, const char *token, const char *what,
+                struct err *err)
+{
+    struct s3_keys_text text;
+
+    if (read_text(tree, "AccessKeyId", &text.access_key, what, err) < 0 ||
+        read_text(tree, "SecretAccessKey", &text.secret_key, what, err) < 0 ||
+        read_text(tree, token, &text.token, what, err) < 0 ||
+        read_text(tree, "Expiration", &text.expires, what, err) < 0)
+        return -1;
+    return s3_keys_take(keys, &text, what, err);
+}
+
+/* NULL: err set. The parser's own message would quote the text. */
+static json_t *read_object(const char *text, size_t bytes, const char *what, struct err *err)
+{
+    json_t *tree = json_read_text(text, bytes, what, NULL);
+
+    if (json_is_object(tree))
+        return tree;
+    json_decref(tree);
+    err_set(err, ERR_INPUT, "%s is no JSON object", what);
+    return NULL;
 }
 
 int s3_keys_parse(struct s3_keys *keys, const char *text, size_t bytes, const char *what,
                   struct err *err)
 {
-    json_t *tree = json_read_text(text, bytes, what, NULL); /* its message would quote the answer */
-    int rc;
+    json_t *tree = read_object(text, bytes, what, err);
+    const char *code = json_string_value(json_object_get(tree, "Code"));
+    int rc = -1;
 
-    if (json_is_object(tree))
-        rc = take(keys, tree, what, err);
+    if (tree == NULL)
+        return -1;
+    if (code != NULL && strcmp(code, "Success") != 0)
+        err_set(err, ERR_INPUT, "%s has another Code than Success", what);
     else
-        rc = err_set(err, ERR_INPUT, "%s is no JSON object", what);
+        rc = take(keys, tree, "Token", what, err);
+    json_decref(tree);
+    return rc;
+}
+
+int s3_keys_parse_process(struct s3_keys *keys, const char *text, size_t bytes, const char *what,
+                          struct err *err)
+{
+    json_t *tree = read_object(text, bytes, what, err);
+    const json_t *version = json_object_get(tree, "Version");
+    int rc = -1;
+
+    if (tree == NULL)
+        return -1;
+    if (!json_is_integer(version) || json_integer_value(version) != 1)
+        err_set(err, ERR_INPUT, "%s has %s, where 1 is the only one known", what,
+                version == NULL ? "no Version" : "another Version");
+    else
+        rc = take(keys, tree, "SessionToken", what, err);
     json_decref(tree);
     return rc;
 }

@@ -276,3 +276,19 @@ int s3_metadata_get(struct s3_metadata *metadata, const char *item, struct buf *
                        "network");
     return err_set(err, ERR_INPUT, "instance metadata refused a new session token");
 }
+
+char *s3_metadata_region(struct s3_metadata *metadata)
+{
+    struct buf text = {0};
+    char *region = NULL;
+
+    if (s3_metadata_get(metadata, "meta-data/placement/region", &text, NULL) == 1 &&
+        text.bytes > 0 &&
+        strspn(buf_text(&text), "abcdefghijklmnopqrstuvwxyz0123456789-") == text.bytes) {
+        region = strdup(buf_text(&text));
+        if (region == NULL)
+            abort();
+    }
+    buf_release(&text);
+    return region;
+}

@@ -25,6 +25,10 @@ void s3_metadata_free(struct s3_metadata *metadata);
 int s3_metadata_get(struct s3_metadata *metadata, const char *item, struct buf *out,
                     struct err *err);
 
+/** The region that this host is in, the caller's to free; NULL: nobody says. Checked, as it becomes
+ * a part of a host's name. */
+char *s3_metadata_region(struct s3_metadata *metadata);
+
 /** Whether it ever answered anything: false where this is probably no EC2 host. */
 bool s3_metadata_answered(const struct s3_metadata *metadata);
 

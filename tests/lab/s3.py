@@ -147,6 +147,12 @@ class Server:
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True, timeout=START_S)
         return _settings(done.stdout)
 
+    @staticmethod
+    def sts_is_broken():
+        """Ubuntu 24.04's version knows no key of its own STS; Debian 12's is 16."""
+        text = subprocess.run(["radosgw", "--version"], stdout=subprocess.PIPE, text=True).stdout
+        return int(re.search(r"version (\d+)", text)[1]) >= 19
+
     def client(self, user="test"):
         return Client(self.url, self.users[user], self.ca_bundle)
 

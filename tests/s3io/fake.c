@@ -19,8 +19,8 @@
 
 #include "base/buf.h"
 
-#define SILENT_MAX     64
-#define HEAD_BYTES_MAX 65536
+#define SILENT_MAX        64
+#define REQUEST_BYTES_MAX ((size_t)1 << 20)
 
 struct fake {
     int listener, port;
@@ -33,10 +33,22 @@ struct fake {
     int requests;
 };
 
-/* Until the empty line, or until the client sends no more. */
-static void read_head(int fd, struct buf *head)
+/* How long a request is whose head is there; REQUEST_BYTES_MAX until then. */
+static size_t whole_bytes(struct buf *request)
 {
-    while (head->bytes < HEAD_BYTES_MAX && strstr(buf_text(head), "\r\n\r\n") == NULL) {
+    const char *end = strstr(buf_text(request), "\r\n\r\n");
+    const char *length = strcasestr(buf_text(request), "\r\nContent-Length:");
+
+    if (end == NULL)
+        return REQUEST_BYTES_MAX;
+    return (size_t)(end + 4 - buf_text(request)) +
+           (length != NULL && length < end ? strtoul(length + 17, NULL, 10) : 0);
+}
+
+/* Head and body, or until the client sends no more. */
+static void read_request(int fd, struct buf *head)
+{
+    while (head->bytes < REQUEST_BYTES_MAX && head->bytes < whole_bytes(head)) {
         char piece[4096];
         struct pollfd ready = {.fd = fd, .events = POLLIN};
         ssize_t got;
@@ -55,7 +67,7 @@ static void serve_one(struct fake *fake, int fd)
     struct buf head = {0}, out = {0};
     bool silent = false;
 
-    read_head(fd, &head);
+    read_request(fd, &head);
     pthread_mutex_lock(&fake->mutex);
     fake->requests++;
     fake->answer(fake->context, buf_text(&head), &out, &silent);

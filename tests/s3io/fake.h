@@ -12,7 +12,7 @@
 struct buf;
 struct fake;
 
-/** Answer a request (its head, and nothing behind it). Called from the server's thread, one request
+/** Answer a request (its head and its body). Called from the server's thread, one request
  * at a time. Nothing in `out` closes the connection; *silent leaves it open without an answer until
  * the server ends. */
 typedef void fake_answer(void *context, const char *request, struct buf *out, bool *silent);

@@ -19,9 +19,9 @@
 #include "base/err.h"
 #include "fake.h"
 #include "place.h"
-#include "s3io/client.h"
 #include "s3io/config.h"
 #include "s3io/credentials.h"
+#include "who.h"
 
 #define THREADS 32
 
@@ -88,117 +88,37 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Settings and credentials together, as a client has them. */
-struct who {
-    struct s3_config config;
-    struct s3_credentials *credentials;
-};
-
-static struct who who_open(const char *profile)
-{
-    const struct s3_client_options options = {.profile = profile};
-    struct who who;
-    struct err err = {0};
-
-    if (s3_config_read(&who.config, &options, &err) < 0)
-        fail_msg("%s", err.msg);
-    return who;
-}
-
-static void who_close(struct who *who)
-{
-    s3_credentials_free(who->credentials);
-    s3_config_release(&who->config);
-}
-
-static const char *access_key_of(struct who *who)
-{
-    static char text[64];
-    struct s3_keys keys = {0};
-    struct err err = {0};
-
-    if (s3_credentials_get(who->credentials, &keys, &err) < 0)
-        fail_msg("%s", err.msg);
-    snprintf(text, sizeof text, "%s", keys.access_key);
-    s3_keys_release(&keys);
-    return text;
-}
-
-static void keys_are(const char *profile, const char *access_key, const char *secret_key,
-                     const char *token, const char *source)
-{
-    struct who who = who_open(profile);
-    struct s3_keys keys = {0};
-    struct err err = {0};
-
-    who.credentials = s3_credentials_new(&who.config);
-    assert_string_equal(s3_credentials_source(who.credentials), "nowhere");
-    if (s3_credentials_get(who.credentials, &keys, &err) < 0)
-        fail_msg("%s", err.msg);
-    assert_string_equal(keys.access_key, access_key);
-    assert_string_equal(keys.secret_key, secret_key);
-    assert_string_equal(keys.token != NULL ? keys.token : "none", token != NULL ? token : "none");
-    assert_string_equal(s3_credentials_source(who.credentials), source);
-    s3_keys_release(&keys);
-    who_close(&who);
-}
-
-static const char *refusal(const char *profile, enum err_code code)
-{
-    static struct err err;
-    struct who who = who_open(profile);
-    struct s3_keys keys = {0};
-
-    err = (struct err){0};
-    who.credentials = s3_credentials_new(&who.config);
-    assert_int_equal(s3_credentials_get(who.credentials, &keys, &err), -1);
-    if (err.code != code)
-        fail_msg("code %d: %s", err.code, err.msg);
-    assert_null(strstr(err.msg, "TOPSECRET"));
-    assert_null(strchr(err.msg, '\n'));
-    assert_null(keys.access_key);
-    who_close(&who);
-    return err.msg;
-}
-
-static void expect_in(const char *line, const char *part)
-{
-    assert_non_null(line);
-    if (strstr(line, part) == NULL)
-        fail_msg("no \"%s\" in: %s", part, line != NULL ? line : "nothing");
-}
-
 static void credentials_are_taken_in_order(void **state)
 {
     struct endpoint endpoint = {0};
     struct fake *fake = start(&endpoint);
 
     (void)state;
-    keys_are(NULL, "AK-1", "TOPSECRET", "t", "the container endpoint");
+    who_has_keys(NULL, "AK-1", "TOPSECRET", "t", "the container endpoint");
     place_write(".aws/config", "[default]\naws_access_key_id = C\naws_secret_access_key = cs\n"
                                "[profile p]\naws_access_key_id = P\naws_secret_access_key = ps\n");
-    keys_are(NULL, "C", "cs", NULL, "profile 'default' in the config file");
+    who_has_keys(NULL, "C", "cs", NULL, "profile 'default' in the config file");
     place_write(".aws/credentials",
                 "[default]\naws_access_key_id = F\naws_secret_access_key = fs\naws_session_token = "
                 "ft\n");
-    keys_are(NULL, "F", "fs", "ft", "profile 'default' in the credentials file");
+    who_has_keys(NULL, "F", "fs", "ft", "profile 'default' in the credentials file");
     setenv("AWS_PROFILE", "p", 1);
-    keys_are(NULL, "P", "ps", NULL, "profile 'p' in the config file");
+    who_has_keys(NULL, "P", "ps", NULL, "profile 'p' in the config file");
     setenv("AWS_ACCESS_KEY_ID", "E", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "es", 1);
-    keys_are(NULL, "E", "es", NULL, "the environment");
+    who_has_keys(NULL, "E", "es", NULL, "the environment");
     setenv("AWS_SECURITY_TOKEN", "old", 1);
-    keys_are(NULL, "E", "es", "old", "the environment");
+    who_has_keys(NULL, "E", "es", "old", "the environment");
     setenv("AWS_SESSION_TOKEN", "new", 1);
-    keys_are(NULL, "E", "es", "new", "the environment");
-    keys_are("p", "P", "ps", NULL, "profile 'p' in the config file"); /* given by option */
+    who_has_keys(NULL, "E", "es", "new", "the environment");
+    who_has_keys("p", "P", "ps", NULL, "profile 'p' in the config file"); /* given by option */
     assert_int_equal(fake_requests(fake), 1);
     fake_stop(fake);
 }
 
 static void credentials_line_lists_every_place_when_there_are_none(void **state)
 {
-    const char *line = refusal(NULL, ERR_INPUT);
+    const char *line = who_refusal(NULL, ERR_INPUT);
 
     (void)state;
     expect_in(line,
@@ -214,7 +134,7 @@ static void credentials_line_lists_every_place_when_there_are_none(void **state)
     setenv("AWS_SECRET_ACCESS_KEY", "TOPSECRET", 1);
     unsetenv("AWS_EC2_METADATA_DISABLED");
     setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9", 1);
-    line = refusal("p", ERR_INPUT);
+    line = who_refusal("p", ERR_INPUT);
     expect_in(line, "(passed over: a profile was given)");
     expect_in(line, ".aws/credentials' (no such profile)");
     expect_in(line, ".aws/config' (the profile has no keys)");
@@ -225,63 +145,71 @@ static void credentials_that_are_half_or_damaged_are_an_error(void **state)
 {
     (void)state;
     setenv("AWS_SECRET_ACCESS_KEY", "TOPSECRET", 1);
-    expect_in(refusal(NULL, ERR_INPUT),
+    expect_in(who_refusal(NULL, ERR_INPUT),
               "AWS_SECRET_ACCESS_KEY is set and AWS_ACCESS_KEY_ID is not");
     setenv("AWS_ACCESS_KEY_ID", "", 1); /* empty is unset */
-    expect_in(refusal(NULL, ERR_INPUT), "AWS_ACCESS_KEY_ID is not");
+    expect_in(who_refusal(NULL, ERR_INPUT), "AWS_ACCESS_KEY_ID is not");
     setenv("AWS_ACCESS_KEY_ID", "AK", 1);
     setenv("AWS_SECRET_ACCESS_KEY", "", 1);
-    expect_in(refusal(NULL, ERR_INPUT),
+    expect_in(who_refusal(NULL, ERR_INPUT),
               "AWS_ACCESS_KEY_ID is set and AWS_SECRET_ACCESS_KEY is not");
     setenv("AWS_SECRET_ACCESS_KEY", "TOPSECRET\n", 1);
-    expect_in(refusal(NULL, ERR_INPUT), "AWS_SECRET_ACCESS_KEY has white space");
+    expect_in(who_refusal(NULL, ERR_INPUT), "AWS_SECRET_ACCESS_KEY has white space");
     setenv("AWS_SECRET_ACCESS_KEY", "TOPSECRET", 1);
     setenv("AWS_SESSION_TOKEN", "TOPSECRET\r\nx-evil: 1", 1);
-    expect_in(refusal(NULL, ERR_INPUT), "AWS_SESSION_TOKEN has white space");
+    expect_in(who_refusal(NULL, ERR_INPUT), "AWS_SESSION_TOKEN has white space");
     unsetenv("AWS_SESSION_TOKEN");
     setenv("AWS_CREDENTIAL_EXPIRATION", "soon", 1);
-    expect_in(refusal(NULL, ERR_INPUT), "AWS_CREDENTIAL_EXPIRATION is no time");
+    expect_in(who_refusal(NULL, ERR_INPUT), "AWS_CREDENTIAL_EXPIRATION is no time");
     setenv("AWS_CREDENTIAL_EXPIRATION", "2020-01-01T00:00:00Z", 1);
-    expect_in(refusal(NULL, ERR_INPUT), "expired at 2020-01-01T00:00:00Z");
+    expect_in(who_refusal(NULL, ERR_INPUT), "expired at 2020-01-01T00:00:00Z");
     setenv("AWS_CREDENTIAL_EXPIRATION", "2120-01-01T00:00:00Z", 1);
-    keys_are(NULL, "AK", "TOPSECRET", NULL, "the environment");
+    who_has_keys(NULL, "AK", "TOPSECRET", NULL, "the environment");
     unsetenv("AWS_ACCESS_KEY_ID");
     unsetenv("AWS_SECRET_ACCESS_KEY");
     place_write(".aws/credentials", "[default]\n\naws_secret_access_key = TOPSECRET\n");
-    expect_in(refusal(NULL, ERR_INPUT), ".aws/credentials' line 3: profile 'default' has "
-                                        "aws_secret_access_key and no aws_access_key_id");
+    expect_in(who_refusal(NULL, ERR_INPUT), ".aws/credentials' line 3: profile 'default' has "
+                                            "aws_secret_access_key and no aws_access_key_id");
     place_write(".aws/credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = TOP "
                                     "SECRET\n");
-    expect_in(refusal(NULL, ERR_INPUT), "aws_secret_access_key has white space");
+    expect_in(who_refusal(NULL, ERR_INPUT), "aws_secret_access_key has white space");
 }
 
-static void credentials_that_need_what_is_not_built_are_refused(void **state)
+static void credentials_that_need_what_is_not_there_are_refused(void **state)
 {
-    static const char *const roles[] = {"role_arn = r\nsource_profile = default",
-                                        "web_identity_token_file = f", "sso_session = s",
-                                        "sso_start_url = u"};
+    static const struct {
+        const char *key;
+        bool before_keys; /* of the credentials file: botocore's order */
+    } cases[] = {{"sso_account_id", true},
+                 {"sso_role_name", true},
+                 {"login_session", false},
+                 {"sso_session", false},
+                 {"sso_start_url", false}};
+    struct endpoint endpoint = {0};
+    struct fake *fake = start(&endpoint);
 
     (void)state;
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-        char text[256];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[256], part[256];
 
-        snprintf(text, sizeof text, "[profile p]\n%s\n[default]\n", roles[i]);
+        snprintf(text, sizeof text, "[profile p]\n%s = x\n[default]\n", cases[i].key);
         place_write(".aws/config", text);
+        place_write(".aws/credentials", "");
+        snprintf(part, sizeof part,
+                 ".aws/config' line 2: profile 'p' has %s, which is not supported: run 'aws "
+                 "configure export-credentials --profile p --format env' and set the variables "
+                 "that it prints",
+                 cases[i].key);
+        expect_in(who_refusal("p", ERR_INPUT), part);
         place_write(".aws/credentials",
                     "[p]\naws_access_key_id = F\naws_secret_access_key = TOPSECRET\n");
-        expect_in(refusal("p", ERR_INPUT), ".aws/config' line 2: profile 'p' has ");
-        expect_in(refusal("p", ERR_INPUT),
-                  "not supported yet: run 'aws configure export-credentials "
-                  "--profile p --format env'");
+        if (cases[i].before_keys)
+            expect_in(who_refusal("p", ERR_INPUT), part);
+        else
+            who_has_keys("p", "F", "TOPSECRET", NULL, "profile 'p' in the credentials file");
     }
-    place_write(".aws/config", "[profile p]\ncredential_process = TOPSECRET\n"
-                               "aws_access_key_id = C\naws_secret_access_key = TOPSECRET\n");
-    keys_are("p", "F", "TOPSECRET", NULL, "profile 'p' in the credentials file");
-    place_write(".aws/credentials", "");
-    expect_in(refusal("p", ERR_INPUT), "has credential_process");
-    setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/f", 1);
-    setenv("AWS_ROLE_ARN", "r", 1);
-    expect_in(refusal(NULL, ERR_INPUT), "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are set");
+    assert_int_equal(fake_requests(fake), 0); /* those would be somebody else's keys */
+    fake_stop(fake);
 }
 
 static void credentials_of_a_failing_endpoint_are_not_taken_elsewhere(void **state)
@@ -290,7 +218,7 @@ static void credentials_of_a_failing_endpoint_are_not_taken_elsewhere(void **sta
     struct fake *fake = start(&endpoint);
 
     (void)state;
-    expect_in(refusal(NULL, ERR_INPUT), "HTTP 403");
+    expect_in(who_refusal(NULL, ERR_INPUT), "HTTP 403");
     fake_stop(fake);
 }
 
@@ -340,9 +268,9 @@ static void credentials_come_from_the_instance_role(void **state)
         snprintf(url, sizeof url, "http://127.0.0.1:%d", fake_port(fake));
         setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url, 1);
         if (cases[i].code == ERR_NONE)
-            keys_are(NULL, "IM", "TOPSECRET", "t", "instance metadata");
+            who_has_keys(NULL, "IM", "TOPSECRET", "t", "instance metadata");
         else
-            expect_in(refusal(NULL, cases[i].code), cases[i].part);
+            expect_in(who_refusal(NULL, cases[i].code), cases[i].part);
         fake_stop(fake);
     }
 }
@@ -358,7 +286,7 @@ static void credentials_are_kept_while_they_last(void **state)
     (void)state;
     who.credentials = s3_credentials_new(&who.config);
     for (int i = 0; i < 100; i++)
-        assert_string_equal(access_key_of(&who), "AK-1");
+        assert_string_equal(who_access_key(&who), "AK-1");
     assert_int_equal(fake_requests(fake), 1);
     who_close(&who);
     fake_stop(fake);
@@ -374,18 +302,18 @@ static void credentials_are_renewed_ahead_of_their_end(void **state)
 
     (void)state;
     who.credentials = s3_credentials_new(&who.config);
-    assert_string_equal(access_key_of(&who), "AK-1");
-    assert_string_equal(access_key_of(&who), "AK-1");
-    while (strcmp(access_key_of(&who), "AK-1") == 0 && clock_now_s() - began_s < 20)
+    assert_string_equal(who_access_key(&who), "AK-1");
+    assert_string_equal(who_access_key(&who), "AK-1");
+    while (strcmp(who_access_key(&who), "AK-1") == 0 && clock_now_s() - began_s < 20)
         clock_sleep_s(0.05);
-    assert_string_equal(access_key_of(&who), "AK-2");
+    assert_string_equal(who_access_key(&who), "AK-2");
     assert_true(clock_now_s() - began_s < 4); /* AK-1 was still valid */
     /* The source fails: the keys at hand go on. */
     fake_lock(fake);
     endpoint.status = 403;
     fake_unlock(fake);
     while (fake_requests(fake) < 3 && clock_now_s() - began_s < 20) {
-        assert_string_equal(access_key_of(&who), "AK-2");
+        assert_string_equal(who_access_key(&who), "AK-2");
         clock_sleep_s(0.05);
     }
     who_close(&who);
@@ -403,7 +331,7 @@ static void credentials_that_ended_are_an_error_when_no_new_ones_come(void **sta
 
     (void)state;
     who.credentials = s3_credentials_new(&who.config);
-    assert_string_equal(access_key_of(&who), "AK-1");
+    assert_string_equal(who_access_key(&who), "AK-1");
     fake_lock(fake);
     endpoint.status = 404;
     fake_unlock(fake);
@@ -426,7 +354,7 @@ static void credentials_that_seem_to_have_ended_are_left_to_the_server(void **st
     (void)state;
     who.credentials = s3_credentials_new(&who.config);
     for (int i = 0; i < 10; i++)
-        assert_string_equal(access_key_of(&who), "AK-1");
+        assert_string_equal(who_access_key(&who), "AK-1");
     assert_int_equal(fake_requests(fake), 1);
     who_close(&who);
     fake_stop(fake);
@@ -445,7 +373,7 @@ static void credentials_refused_by_the_server_are_fetched_anew_once(void **state
     assert_int_equal(s3_credentials_get(who.credentials, &old, &err), 0);
     for (int thread = 0; thread < 8; thread++) { /* each was refused with the old ones */
         s3_credentials_refused(who.credentials, &old);
-        assert_string_equal(access_key_of(&who), "AK-2");
+        assert_string_equal(who_access_key(&who), "AK-2");
     }
     assert_int_equal(fake_requests(fake), 2);
     s3_keys_release(&old);
@@ -467,9 +395,9 @@ static void credentials_in_files_are_read_again_when_refused(void **state)
     assert_int_equal(s3_credentials_get(who.credentials, &old, &err), 0);
     place_write(".aws/credentials",
                 "[default]\naws_access_key_id = B\naws_secret_access_key = s\n");
-    assert_string_equal(access_key_of(&who), "A");
+    assert_string_equal(who_access_key(&who), "A");
     s3_credentials_refused(who.credentials, &old);
-    assert_string_equal(access_key_of(&who), "B");
+    assert_string_equal(who_access_key(&who), "B");
     s3_keys_release(&old);
     who_close(&who);
 }
@@ -560,7 +488,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(credentials_that_are_half_or_damaged_are_an_error, setup,
                                         teardown),
-        cmocka_unit_test_setup_teardown(credentials_that_need_what_is_not_built_are_refused, setup,
+        cmocka_unit_test_setup_teardown(credentials_that_need_what_is_not_there_are_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(credentials_of_a_failing_endpoint_are_not_taken_elsewhere,
                                         setup, teardown),

@@ -116,6 +116,8 @@ static void keys_are_refused_without_showing_the_answer(void **state)
         "{\"AccessKeyId\":\"\",\"SecretAccessKey\":\"TOPSECRET\"}",
         "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"TOPSECRET\",\"Token\":\"a b\"}",
         "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"TOPSECRET\",\"Expiration\":\"TOPSECRET\"}",
+        "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"TOPSECRET\",\"Expiration\":1795340000}",
+        "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"TOPSECRET\",\"Token\":[\"t\"]}",
     };
 
     (void)state;
