@@ -245,25 +245,23 @@ static int start(struct child *child, char **words, struct err *err)
 static void drain(int *fd, struct buf *into, size_t bytes_max, bool *too_long)
 {
     char piece[4096];
-    ssize_t got;
 
-    while (*fd >= 0 && (got = read(*fd, piece, sizeof piece)) != 0) {
+    while (*fd >= 0) {
+        const ssize_t got = read(*fd, piece, sizeof piece);
         const size_t room = bytes_max - into->bytes;
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
-            break;
-        if (got < 0) {
+            return;
+        if (got <= 0) {
             close_end(fd);
-            break;
+            return;
         }
         buf_append(into, piece, (size_t)got < room ? (size_t)got : room);
         *too_long |= (size_t)got > room;
         explicit_bzero(piece, (size_t)got);
     }
-    if (*fd >= 0 && got == 0)
-        close_end(fd);
 }
 
 static void read_some(struct child *child, int wait_ms)

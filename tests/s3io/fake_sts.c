@@ -78,9 +78,17 @@ void fake_sts_start(struct fake_sts *sts)
     setenv("AWS_REGION", "eu-west-1", 1);
 }
 
+void fake_sts_forget(struct fake_sts *sts)
+{
+    for (int i = 0; i < FAKE_STS_SEEN_MAX; i++) {
+        free(sts->seen[i]);
+        sts->seen[i] = NULL;
+    }
+    sts->seen_count = 0;
+}
+
 void fake_sts_stop(struct fake_sts *sts)
 {
     fake_stop(sts->fake);
-    for (int i = 0; i < FAKE_STS_SEEN_MAX; i++)
-        free(sts->seen[i]);
+    fake_sts_forget(sts);
 }

@@ -27,5 +27,7 @@ struct fake_sts {
 /** Listen, and set AWS_ENDPOINT_URL_STS and AWS_REGION=eu-west-1. */
 void fake_sts_start(struct fake_sts *sts);
 void fake_sts_stop(struct fake_sts *sts);
+/** Forget the requests so far. Under fake_lock. */
+void fake_sts_forget(struct fake_sts *sts);
 
 #endif

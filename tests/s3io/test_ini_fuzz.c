@@ -8,7 +8,7 @@
 
 #include "mutate.h"
 
-#define ROUNDS 30000
+#define ROUNDS 10000
 
 static void ini_reader_survives_any_bytes(void **state)
 {

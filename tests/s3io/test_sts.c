@@ -154,7 +154,7 @@ static void answers_with(int status, const char *code, const char *says, int cou
     sts.status = status;
     sts.code = code;
     sts.says = says;
-    sts.seen_count = 0; /* requests are counted anew */
+    fake_sts_forget(&sts);
     sts.fail_count = count;
     fake_unlock(sts.fake);
 }
@@ -172,10 +172,6 @@ static void sts_is_asked_again_after_what_time_may_mend(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        for (int n = 0; n < FAKE_STS_SEEN_MAX; n++) {
-            free(sts.seen[n]);
-            sts.seen[n] = NULL;
-        }
         answers_with(cases[i].status, cases[i].code, "later", 2);
         snprintf(last, sizeof last, "STS-%zu", i + 1);
         setenv("AWS_MAX_ATTEMPTS", "3", 1);
