@@ -45,7 +45,72 @@ uint32_t crc32c_table(uint32_t crc, const void *data, size_t bytes)
     return ~crc;
 }
 
+/* Polynomials over GF(2) modulo the CRC's, bit-reflected: bit 31 is x^0, bit 0 is x^31. */
+static uint32_t multiply(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+
+    for (uint32_t bit = 1u << 31; a != 0; bit >>= 1) {
+        if ((a & bit) != 0) {
+            product ^= b;
+            a ^= bit;
+        }
+        b = (b >> 1) ^ ((b & 1) != 0 ? POLYNOMIAL_REFLECTED : 0);
+    }
+    return product;
+}
+
+/* x^(8 bytes): what so many bytes behind do to a CRC's register. */
+static uint32_t shift_of(uint64_t bytes)
+{
+    uint32_t power = 1u << 31, square = 1u << 23; /* x^0, x^8 */
+
+    for (; bytes > 0; bytes >>= 1) {
+        if ((bytes & 1) != 0)
+            power = multiply(power, square);
+        square = multiply(square, square);
+    }
+    return power;
+}
+
+uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes)
+{
+    return multiply(shift_of(second_bytes), first) ^ second;
+}
+
 #if defined(__x86_64__)
+
+/* The instruction takes 3 cycles and one can begin in each: three runs of the data side by side,
+ * and then put together (Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32
+ * Instruction", Intel 2011). A run is long enough for the two multiplications to be cheap; three of
+ * them are what curl hands over at a time, 16 KiB, but for 64 bytes. */
+#define RUN_BYTES ((size_t)5440)
+
+static uint32_t shift_1, shift_2; /* by one and two runs */
+static pthread_once_t shifts_once = PTHREAD_ONCE_INIT;
+
+static void shifts_make(void)
+{
+    shift_1 = shift_of(RUN_BYTES);
+    shift_2 = shift_of(2 * RUN_BYTES);
+}
+
+__attribute__((target("sse4.2"))) static uint32_t three_runs(uint32_t crc, const unsigned char *p)
+{
+    uint64_t a = crc, b = 0, c = 0;
+
+    for (size_t i = 0; i < RUN_BYTES; i += 8) {
+        uint64_t words[3];
+
+        memcpy(&words[0], p + i, 8);
+        memcpy(&words[1], p + RUN_BYTES + i, 8);
+        memcpy(&words[2], p + 2 * RUN_BYTES + i, 8);
+        a = __builtin_ia32_crc32di(a, words[0]);
+        b = __builtin_ia32_crc32di(b, words[1]);
+        c = __builtin_ia32_crc32di(c, words[2]);
+    }
+    return multiply(shift_2, (uint32_t)a) ^ multiply(shift_1, (uint32_t)b) ^ (uint32_t)c;
+}
 
 bool crc32c_cpu_has(void)
 {
@@ -57,6 +122,10 @@ __attribute__((target("sse4.2"))) uint32_t crc32c_cpu(uint32_t crc, const void *
     const unsigned char *p = data;
     uint64_t wide = (uint32_t)~crc;
 
+    if (bytes >= 3 * RUN_BYTES)
+        pthread_once(&shifts_once, shifts_make);
+    for (; bytes >= 3 * RUN_BYTES; bytes -= 3 * RUN_BYTES, p += 3 * RUN_BYTES)
+        wide = three_runs((uint32_t)wide, p);
     for (; bytes >= 8; bytes -= 8, p += 8) {
         uint64_t word;
 

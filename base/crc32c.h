@@ -1,5 +1,5 @@
 /*
- * base/crc32c.h -- the two ways in which digest_crc32c counts; for base/digest.c and the tests
+ * base/crc32c.h -- how digest_crc32c counts; for base/digest.c and the tests
  * only.
  */
 #ifndef BASE_CRC32C_H
@@ -13,6 +13,9 @@
  */
 bool crc32c_cpu_has(void);
 uint32_t crc32c_cpu(uint32_t crc, const void *data, size_t bytes);
+
+/** As digest_crc32c_join. */
+uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes);
 
 /** Eight bytes at a time by tables ("slicing-by-8", Kounavis and Berry, ISCC 2005). Any CPU, any
  * thread. */

@@ -81,3 +81,8 @@ uint32_t digest_crc32c(uint32_t crc, const void *data, size_t bytes)
     assert(bytes == 0 || data != NULL);
     return crc32c_cpu_has() ? crc32c_cpu(crc, data, bytes) : crc32c_table(crc, data, bytes);
 }
+
+uint32_t digest_crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes)
+{
+    return crc32c_join(first, second, second_bytes);
+}

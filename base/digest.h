@@ -34,4 +34,8 @@ void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HE
  * there is one. */
 uint32_t digest_crc32c(uint32_t crc, const void *data, size_t bytes);
 
+/** The CRC-32C of two runs one behind the other, from theirs (each begun with 0) and the length of
+ * the second. Source: zlib's crc32_combine (Adler). */
+uint32_t digest_crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes);
+
 #endif

@@ -121,6 +121,30 @@ static void digest_hmac_sha256_gives_the_vectors_of_rfc_4231(void **state)
     assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
 }
 
+static void digest_crc32c_of_long_runs_is_the_tables_and_joins_from_parts(void **state)
+{
+    enum { BYTES = 100003 };
+    static const size_t cuts[] = {0, 1, 12288, 50000, 99999, BYTES};
+    unsigned char *const bytes = malloc(BYTES);
+    uint32_t want;
+
+    (void)state;
+    assert_non_null(bytes);
+    for (uint32_t i = 0; i < BYTES; i++)
+        bytes[i] = (unsigned char)(i * 2654435761u >> 24);
+    want = crc32c_table(0, bytes, BYTES);
+    assert_int_equal(digest_crc32c(0, bytes, BYTES), want);
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        const size_t cut = cuts[i];
+        const uint32_t first = digest_crc32c(0, bytes, cut);
+        const uint32_t second = digest_crc32c(0, bytes + cut, BYTES - cut);
+
+        assert_int_equal(digest_crc32c(first, bytes + cut, BYTES - cut), want);
+        assert_int_equal(digest_crc32c_join(first, second, BYTES - cut), want);
+    }
+    free(bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -129,6 +153,7 @@ int main(void)
         cmocka_unit_test(digest_hmac_sha256_gives_the_vectors_of_rfc_4231),
         cmocka_unit_test(digest_crc32c_gives_the_vectors_of_rfc_3720),
         cmocka_unit_test(digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere),
+        cmocka_unit_test(digest_crc32c_of_long_runs_is_the_tables_and_joins_from_parts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
