@@ -50,6 +50,8 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     new->backoff_max_s = S3_BACKOFF_MAX_S;
     new->stall_s = STALL_S;
     new->region = copy(new->config.region);
+    s3_hedge_init(&new->hedge);
+    s3_sign_cache_init(&new->signing);
     pthread_mutex_init(&new->mutex, NULL);
     *client = new;
     return 0;
@@ -71,6 +73,8 @@ void s3_client_close(struct s3_client *client)
     s3_http_free(client->http);
     s3_credentials_free(client->credentials);
     s3_config_release(&client->config);
+    s3_hedge_release(&client->hedge);
+    s3_sign_cache_release(&client->signing);
     pthread_mutex_destroy(&client->mutex);
     free(client);
 }

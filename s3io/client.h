@@ -63,6 +63,7 @@ void s3_client_shared_close(void);
 /** What requests so far were: for reports and tests. */
 struct s3_client_stats {
     unsigned long long requests, retries, bytes_in, bytes_out;
+    unsigned long long hedged; /* of requests: asked a second time because the first one was slow */
 };
 void s3_client_stats(struct s3_client *client, struct s3_client_stats *stats);
 

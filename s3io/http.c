@@ -10,22 +10,25 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "s3io/http_easy.h"
 
 #define CONNECT_S                 10.0
 #define STALL_S                   20.0
 #define POLL_MS                   150 /* how often cancel and the stall are looked at while nothing moves */
 #define HEADER_BYTES_MAX          ((size_t)256 << 10)
-#define RECEIVE_BYTES             (256L << 10) /* curl's default of 16 KiB costs a system call for each */
+/* Curl's default of 16 KiB costs a system call for each. Those of all requests in flight have to
+ * fit into a core's second cache (2 MiB), since each byte is written there and read again. */
+#define RECEIVE_BYTES             (128L << 10)
 #define SEND_BYTES                (256L << 10)
 #define IDLE_MAX                  4L /* kept connections of one slot: it may have talked to several hosts */
 #define STATUS_EXPECTATION_FAILED 417
 
 /* One call at a time: an easy handle and the multi handle that owns its kept connections. Curl's
  * easy interface would do the same with a multi handle of its own, but sleeps for a second between
- * two looks at anything else. */
+ * two looks at anything else, and cannot have a second request beside the first. */
 struct slot {
     CURLM *multi;
-    CURL *easy;
+    CURL *easy; /* with the options that hold for all calls */
     struct slot *next;
 };
 
@@ -36,11 +39,21 @@ struct s3_http {
     struct slot *idle;     /* last in, first out: the connection used last is the likeliest alive */
 };
 
-/* What the callbacks of one call know. */
+/* Less than a byte per second on average since `since`, for the whole stall time. */
+struct pace {
+    double since;
+    double bytes;
+};
+
+/* What the callbacks of one request know. */
 struct transfer {
     const struct s3_http_call *call;
     struct s3_http_answer *answer;
-    struct slot *slot;
+    void *context; /* of the sink */
+    CURL *easy;    /* NULL: not begun */
+    CURLcode code; /* once it is done */
+    bool done;
+    struct pace pace;
     int sent;             /* how often curl was about to send the request */
     size_t header_bytes;  /* of the answer, interim ones too */
     size_t body_bytes;    /* that arrived */
@@ -48,7 +61,6 @@ struct transfer {
     bool refused_by_sink; /* or by cancel: not the network's fault */
     bool cancelled, resent;
     bool headers_whole; /* the empty line behind them came */
-    char place[300];    /* "HOST:PORT" */
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -60,31 +72,14 @@ static void global_init(void)
     }
 }
 
-static void *must(void *pointer)
-{
-    if (pointer == NULL) {
-        fprintf(stderr, "out of memory for an HTTP request\n");
-        abort();
-    }
-    return pointer;
-}
-
-/* Every option here is known to the libcurl that we ask for; a refusal is our mistake. */
-#define SET(easy, option, value)                                                                   \
-    do {                                                                                           \
-        const CURLcode set_ = curl_easy_setopt(easy, option, value);                               \
-        assert(set_ == CURLE_OK);                                                                  \
-        (void)set_;                                                                                \
-    } while (0)
-
 struct s3_http *s3_http_new(const struct s3_http_options *options)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    struct s3_http *http = must(calloc(1, sizeof *http));
+    struct s3_http *http = s3_http_must(calloc(1, sizeof *http));
 
     pthread_once(&once, global_init);
     if (options != NULL && options->ca_bundle != NULL)
-        http->ca_bundle = must(strdup(options->ca_bundle));
+        http->ca_bundle = s3_http_must(strdup(options->ca_bundle));
     http->no_proxy = options != NULL && options->no_proxy;
     pthread_mutex_init(&http->mutex, NULL);
     return http;
@@ -119,34 +114,6 @@ void s3_http_free(struct s3_http *http)
     pthread_mutex_destroy(&http->mutex);
     free(http->ca_bundle);
     free(http);
-}
-
-static struct slot *slot_take(struct s3_http *http)
-{
-    struct slot *slot;
-
-    pthread_mutex_lock(&http->mutex);
-    slot = http->idle;
-    if (slot != NULL)
-        http->idle = slot->next;
-    pthread_mutex_unlock(&http->mutex);
-    if (slot == NULL) {
-        slot = must(calloc(1, sizeof *slot));
-        slot->multi = must(curl_multi_init());
-        slot->easy = must(curl_easy_init());
-        curl_multi_setopt(slot->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
-    }
-    slot->next = NULL;
-    return slot;
-}
-
-static void slot_give(struct s3_http *http, struct slot *slot)
-{
-    curl_easy_reset(slot->easy); /* options only: connections belong to the multi handle */
-    pthread_mutex_lock(&http->mutex);
-    slot->next = http->idle;
-    http->idle = slot;
-    pthread_mutex_unlock(&http->mutex);
 }
 
 /* "HTTP/1.1 200 OK": the number. An interim answer or a proxy's may have come before: start over.
@@ -205,7 +172,7 @@ static size_t on_body(char *data, size_t one, size_t bytes, void *context)
 
     t->body_bytes += bytes * one;
     if (t->call->sink != NULL && t->answer->status / 100 == 2) {
-        if (bytes == 0 || t->call->sink(t->call->context, data, bytes) == 0)
+        if (bytes == 0 || t->call->sink(t->context, t->answer, data, bytes) == 0)
             return bytes;
         t->refusal = "the body was not wanted";
         t->refused_by_sink = true;
@@ -235,100 +202,80 @@ static int on_send(void *context, char *ip, char *local_ip, int port, int local_
     return CURL_PREREQFUNC_OK;
 }
 
-/* The connection to the other side as messages name it. */
-static void place_set(struct transfer *t)
+/* With the options that hold for all calls. */
+static CURL *easy_new(const struct s3_http *http)
 {
-    CURLU *url = must(curl_url());
+    CURL *easy = s3_http_must(curl_easy_init());
+
+    S3_HTTP_SET(easy, CURLOPT_NOSIGNAL, 1L);
+    S3_HTTP_SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    S3_HTTP_SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    S3_HTTP_SET(easy, CURLOPT_PATH_AS_IS, 1L); /* "a/../b" is a key */
+    S3_HTTP_SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    S3_HTTP_SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    S3_HTTP_SET(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES,
+                1L); /* else all connections go to the first one */
+    S3_HTTP_SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    S3_HTTP_SET(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
+    S3_HTTP_SET(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
+    S3_HTTP_SET(easy, CURLOPT_HEADERFUNCTION, on_header);
+    S3_HTTP_SET(easy, CURLOPT_WRITEFUNCTION, on_body);
+    S3_HTTP_SET(easy, CURLOPT_PREREQFUNCTION, on_send);
+    if (http->ca_bundle != NULL) { /* in the system's place, not beside it */
+        S3_HTTP_SET(easy, CURLOPT_CAINFO, http->ca_bundle);
+        S3_HTTP_SET(easy, CURLOPT_CAPATH, NULL);
+    }
+    return easy;
+}
+
+static struct slot *slot_take(struct s3_http *http)
+{
+    struct slot *slot;
+
+    pthread_mutex_lock(&http->mutex);
+    slot = http->idle;
+    if (slot != NULL)
+        http->idle = slot->next;
+    pthread_mutex_unlock(&http->mutex);
+    if (slot == NULL) {
+        slot = s3_http_must(calloc(1, sizeof *slot));
+        slot->multi = s3_http_must(curl_multi_init());
+        slot->easy = easy_new(http);
+        curl_multi_setopt(slot->multi, CURLMOPT_MAXCONNECTS, IDLE_MAX);
+    }
+    slot->next = NULL;
+    return slot;
+}
+
+static void slot_give(struct s3_http *http, struct slot *slot)
+{
+    S3_HTTP_SET(slot->easy, CURLOPT_ERRORBUFFER, NULL); /* the call's */
+    S3_HTTP_SET(slot->easy, CURLOPT_HTTPHEADER, NULL);
+    pthread_mutex_lock(&http->mutex);
+    slot->next = http->idle;
+    http->idle = slot;
+    pthread_mutex_unlock(&http->mutex);
+}
+
+/* The other side as messages name it. */
+struct place {
+    char text[300]; /* "HOST:PORT" */
+};
+
+static struct place place_of(const struct s3_http_call *call)
+{
+    struct place place = {.text = "the server"};
+    CURLU *url = s3_http_must(curl_url());
     char *host = NULL, *port = NULL;
 
-    snprintf(t->place, sizeof t->place, "the server");
-    if (curl_url_set(url, CURLUPART_URL, t->call->url, CURLU_PATH_AS_IS) == CURLUE_OK &&
+    if (curl_url_set(url, CURLUPART_URL, call->url, CURLU_PATH_AS_IS) == CURLUE_OK &&
         curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
         curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
-        snprintf(t->place, sizeof t->place, "%s:%s", host, port);
+        snprintf(place.text, sizeof place.text, "%s:%s", host, port);
     curl_free(host);
     curl_free(port);
     curl_url_cleanup(url);
-}
-
-/* A line break inside a header would be a header of its own. */
-static bool headers_clean(const struct s3_http_call *call)
-{
-    for (size_t i = 0; i < call->header_count; i++)
-        if (strpbrk(call->headers[i].name, "\r\n: ") != NULL ||
-            strpbrk(call->headers[i].value, "\r\n") != NULL)
-            return false;
-    return true;
-}
-
-static struct curl_slist *list_add(struct curl_slist *list, const char *line)
-{
-    return must(curl_slist_append(list, line));
-}
-
-static bool call_has(const struct s3_http_call *call, const char *name)
-{
-    for (size_t i = 0; i < call->header_count; i++)
-        if (strcasecmp(call->headers[i].name, name) == 0)
-            return true;
-    return false;
-}
-
-static struct curl_slist *header_list(const struct s3_http_call *call)
-{
-    struct curl_slist *list = NULL;
-    struct buf line = {0};
-
-    for (size_t i = 0; i < call->header_count; i++) {
-        const struct s3_pair *header = &call->headers[i];
-
-        line.bytes = 0; /* curl's way to send a header without a value is a ';' in the ':'s place */
-        if (header->value[0] == '\0')
-            buf_printf(&line, "%s;", header->name);
-        else
-            buf_printf(&line, "%s: %s", header->name, header->value);
-        list = list_add(list, buf_text(&line));
-    }
-    /* What curl would add by itself. */
-    if (!call_has(call, "accept"))
-        list = list_add(list, "Accept:");
-    if (!call_has(call, "content-type"))
-        list = list_add(list, "Content-Type:");
-    if (!call_has(call, "user-agent"))
-        list = list_add(list, "User-Agent: convoy/" CONVOY_VERSION);
-    buf_release(&line);
-    return list;
-}
-
-/* Curl takes https_proxy in both cases but http_proxy in lower case only (in a CGI program the
- * other one is set by the client); we are no CGI program, and other S3 clients take both. */
-static void proxy_set(const struct s3_http *http, CURL *easy, const char *url)
-{
-    const char *upper = getenv("HTTP_PROXY");
-
-    if (http->no_proxy)
-        SET(easy, CURLOPT_PROXY, "");
-    else if (strncmp(url, "http:", 5) == 0 && getenv("http_proxy") == NULL && upper != NULL)
-        SET(easy, CURLOPT_PROXY, upper);
-    SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-}
-
-static void method_set(CURL *easy, const struct s3_http_call *call)
-{
-    const bool body =
-        call->body != NULL || strcmp(call->method, "PUT") == 0 || strcmp(call->method, "POST") == 0;
-
-    if (strcmp(call->method, "HEAD") == 0) {
-        SET(easy, CURLOPT_NOBODY, 1L);
-    } else if (body) { /* an empty one too, for its Content-Length: 0 */
-        SET(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-            (curl_off_t)(call->body == NULL ? 0 : call->body_bytes));
-        SET(easy, CURLOPT_POSTFIELDS, call->body == NULL ? "" : (const char *)call->body);
-        SET(easy, CURLOPT_CUSTOMREQUEST, call->method);
-    } else {
-        SET(easy, CURLOPT_HTTPGET, 1L);
-        SET(easy, CURLOPT_CUSTOMREQUEST, call->method);
-    }
+    return place;
 }
 
 static long milliseconds(double seconds)
@@ -340,94 +287,178 @@ static CURLcode options_set(const struct s3_http *http, struct transfer *t,
                             struct curl_slist *headers)
 {
     const struct s3_http_call *call = t->call;
-    CURL *easy = t->slot->easy;
+    CURL *easy = t->easy;
 
-    SET(easy, CURLOPT_NOSIGNAL, 1L);
-    SET(easy, CURLOPT_ERRORBUFFER, t->reason);
-    SET(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    SET(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(easy, CURLOPT_PATH_AS_IS, 1L); /* "a/../b" is a key */
-    SET(easy, CURLOPT_FOLLOWLOCATION, 0L);
-    SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    SET(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES, 1L); /* else all connections go to the first one */
-    SET(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
-    SET(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
-    SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
-        milliseconds(call->connect_s > 0 ? call->connect_s : CONNECT_S));
-    SET(easy, CURLOPT_TIMEOUT_MS, milliseconds(call->total_s));
-    SET(easy, CURLOPT_HTTPHEADER, headers);
-    SET(easy, CURLOPT_HEADERFUNCTION, on_header);
-    SET(easy, CURLOPT_HEADERDATA, t);
-    SET(easy, CURLOPT_WRITEFUNCTION, on_body);
-    SET(easy, CURLOPT_WRITEDATA, t);
-    SET(easy, CURLOPT_PREREQFUNCTION, on_send);
-    SET(easy, CURLOPT_PREREQDATA, t);
-    if (http->ca_bundle != NULL) { /* in the system's place, not beside it */
-        SET(easy, CURLOPT_CAINFO, http->ca_bundle);
-        SET(easy, CURLOPT_CAPATH, NULL);
-    }
-    proxy_set(http, easy, call->url);
-    method_set(easy, call);
+    S3_HTTP_SET(easy, CURLOPT_ERRORBUFFER, t->reason);
+    S3_HTTP_SET(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                milliseconds(call->connect_s > 0 ? call->connect_s : CONNECT_S));
+    S3_HTTP_SET(easy, CURLOPT_TIMEOUT_MS, milliseconds(call->total_s));
+    S3_HTTP_SET(easy, CURLOPT_HTTPHEADER, headers);
+    S3_HTTP_SET(easy, CURLOPT_HEADERDATA, t);
+    S3_HTTP_SET(easy, CURLOPT_WRITEDATA, t);
+    S3_HTTP_SET(easy, CURLOPT_PREREQDATA, t);
+    S3_HTTP_SET(easy, CURLOPT_PRIVATE, t);
+    s3_http_proxy_set(easy, call->url, http->no_proxy);
+    s3_http_method_set(easy, call);
     return curl_easy_setopt(easy, CURLOPT_URL, call->url);
 }
-
-/* Less than a byte per second on average since `since`, for the whole stall time. */
-struct pace {
-    double since;
-    double bytes;
-};
 
 static double bytes_moved(const struct transfer *t)
 {
     curl_off_t up = 0;
 
-    curl_easy_getinfo(t->slot->easy, CURLINFO_SIZE_UPLOAD_T, &up);
+    curl_easy_getinfo(t->easy, CURLINFO_SIZE_UPLOAD_T, &up);
     return (double)up + (double)t->header_bytes + (double)t->body_bytes;
 }
 
-static bool stalled(const struct transfer *t, struct pace *pace)
+static bool stalled(struct transfer *t)
 {
     const double limit = t->call->stall_s > 0 ? t->call->stall_s : STALL_S;
     const double now = clock_now_s();
     double moved;
 
     if (t->sent == 0) { /* not connected yet: the connection has its own limit */
-        pace->since = now;
+        t->pace.since = now;
         return false;
     }
     moved = bytes_moved(t);
-    if (moved > pace->bytes && moved - pace->bytes >= now - pace->since)
-        *pace = (struct pace){.since = now, .bytes = moved};
-    return now - pace->since > limit;
+    if (moved > t->pace.bytes && moved - t->pace.bytes >= now - t->pace.since)
+        t->pace = (struct pace){.since = now, .bytes = moved};
+    return now - t->pace.since > limit;
+}
+
+static bool whole(const struct transfer *t)
+{
+    return t->done && t->code == CURLE_OK && t->headers_whole;
+}
+
+/* A request, and maybe the same beside it, until one is answered. */
+struct race {
+    struct s3_http *http;
+    struct slot *slot;
+    struct curl_slist *headers;
+    struct transfer runners[2]; /* the second one: the hedge */
+    struct s3_http_answer hedge_answer;
+    double hedge_at_s; /* 0: no (more) hedge */
+};
+
+static CURLcode runner_begin(struct race *race, struct transfer *t, CURL *easy)
+{
+    CURLcode code;
+
+    t->easy = easy;
+    t->pace.since = clock_now_s();
+    code = options_set(race->http, t, race->headers);
+    if (code == CURLE_OK && curl_multi_add_handle(race->slot->multi, easy) != CURLM_OK)
+        code = CURLE_FAILED_INIT;
+    t->done = code != CURLE_OK;
+    t->code = code;
+    return code;
+}
+
+static void runner_drop(struct race *race, struct transfer *t)
+{
+    if (t->easy != NULL)
+        curl_multi_remove_handle(race->slot->multi, t->easy);
+    if (t->easy != race->slot->easy)
+        curl_easy_cleanup(t->easy);
+    t->easy = NULL;
+}
+
+/* Which one's end is the call's; NULL: go on. A failure is none while the other may do better. */
+static struct transfer *winner(struct race *race)
+{
+    struct transfer *const first = &race->runners[0], *const second = &race->runners[1];
+    const bool running = !first->done || (second->easy != NULL && !second->done);
+
+    for (int i = 0; i < 2; i++) {
+        struct transfer *const t = &race->runners[i];
+
+        if (t->cancelled || t->refused_by_sink || (whole(t) && t->answer->status / 100 == 2))
+            return t;
+    }
+    if (running)
+        return NULL;
+    return second->easy != NULL && whole(second) && !whole(first) ? second : first;
+}
+
+static void take_ends(struct race *race)
+{
+    CURLMsg *msg;
+    int left;
+
+    while ((msg = curl_multi_info_read(race->slot->multi, &left)) != NULL) {
+        char *private = NULL;
+        struct transfer *t;
+
+        if (msg->msg != CURLMSG_DONE)
+            continue;
+        curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &private);
+        t = (struct transfer *)(void *)private;
+        t->done = true;
+        t->code = msg->data.result;
+        /* Curl takes headers that end in the middle for all of them. */
+        if (t->code == CURLE_OK && !t->headers_whole)
+            t->refusal = "its headers are cut short";
+    }
+}
+
+/* The looks at everything but the sockets. */
+static void watch(struct race *race)
+{
+    struct transfer *const first = &race->runners[0], *const second = &race->runners[1];
+    const volatile sig_atomic_t *const cancel = first->call->cancel;
+
+    if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+        first->cancelled = true;
+    for (int i = 0; i < 2; i++) {
+        struct transfer *const t = &race->runners[i];
+
+        if (t->easy != NULL && !t->done && stalled(t)) {
+            t->refusal = "stalled";
+            t->done = true;
+            t->code = CURLE_ABORTED_BY_CALLBACK;
+        }
+    }
+    if (race->hedge_at_s > 0 && !first->done && clock_now_s() >= race->hedge_at_s) {
+        race->hedge_at_s = 0;
+        first->answer->hedged = true;
+        runner_begin(race, second, easy_new(race->http));
+    }
+}
+
+static int wait_ms(const struct race *race)
+{
+    const double left = race->hedge_at_s > 0 ? 1e3 * (race->hedge_at_s - clock_now_s()) : POLL_MS;
+
+    return left > POLL_MS ? POLL_MS : left < 1 ? 1 : (int)left;
 }
 
 /* Run the call to its end. Whatever ends it early leaves the connection closed, not kept. */
-static CURLcode drive(struct transfer *t)
+static struct transfer *drive(struct race *race)
 {
-    CURLM *multi = t->slot->multi;
-    struct pace pace = {.since = clock_now_s()};
-    CURLcode code = CURLE_ABORTED_BY_CALLBACK;
-    int running = 1, left;
-    CURLMsg *msg;
+    CURLM *const multi = race->slot->multi;
+    struct transfer *won = NULL;
+    int running;
 
-    if (curl_multi_add_handle(multi, t->slot->easy) != CURLM_OK)
-        return CURLE_FAILED_INIT;
-    while (curl_multi_perform(multi, &running) == CURLM_OK && running > 0) {
-        if (t->call->cancel != NULL && __atomic_load_n(t->call->cancel, __ATOMIC_RELAXED)) {
-            t->cancelled = true;
+    runner_begin(race, &race->runners[0], race->slot->easy);
+    for (;;) {
+        if (curl_multi_perform(multi, &running) != CURLM_OK)
             break;
-        }
-        if (stalled(t, &pace)) {
-            t->refusal = "stalled";
+        take_ends(race);
+        if ((won = winner(race)) != NULL)
             break;
-        }
-        if (curl_multi_poll(multi, NULL, 0, POLL_MS, NULL) != CURLM_OK)
+        watch(race);
+        if ((won = winner(race)) != NULL)
+            break;
+        if (curl_multi_poll(multi, NULL, 0, wait_ms(race), NULL) != CURLM_OK)
             break;
     }
-    while ((msg = curl_multi_info_read(multi, &left)) != NULL)
-        if (msg->msg == CURLMSG_DONE)
-            code = msg->data.result;
-    return code;
+    if (won == NULL) {
+        won = &race->runners[0];
+        won->code = CURLE_FAILED_INIT;
+    }
+    return won;
 }
 
 static enum s3_http_failure failure_of(const struct transfer *t, CURLcode code)
@@ -458,7 +489,7 @@ static enum s3_http_failure failure_of(const struct transfer *t, CURLcode code)
     }
     if (t->sent == 0)
         return S3_HTTP_CONNECT;
-    curl_easy_getinfo(t->slot->easy, CURLINFO_NUM_CONNECTS, &connects);
+    curl_easy_getinfo(t->easy, CURLINFO_NUM_CONNECTS, &connects);
     if (connects == 0 && no_byte && t->refusal == NULL &&
         (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING))
         return S3_HTTP_STALE;
@@ -480,20 +511,21 @@ static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode 
                        struct err *err)
 {
     const char *reason = reason_of(t, code);
+    const struct place place = place_of(t->call);
     long number = 0;
 
     t->answer->failure = failure_of(t, code);
     switch (t->answer->failure) {
     case S3_HTTP_ABORTED:
-        return err_set(err, ERR_STOPPED, "the request to %s was stopped", t->place);
+        return err_set(err, ERR_STOPPED, "the request to %s was stopped", place.text);
     case S3_HTTP_STALE:
-        return err_set(err, ERR_NET, "%s closed the connection before it answered", t->place);
+        return err_set(err, ERR_NET, "%s closed the connection before it answered", place.text);
     case S3_HTTP_CONNECT:
         /* Curl's words would name the host once more and leave out the reason. */
-        curl_easy_getinfo(t->slot->easy, CURLINFO_OS_ERRNO, &number);
+        curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &number);
         if (code == CURLE_COULDNT_CONNECT && number != 0)
-            return err_set_errno(err, ERR_NET, (int)number, "cannot connect to %s", t->place);
-        return err_set(err, ERR_NET, "cannot connect to %s: %s", t->place, reason);
+            return err_set_errno(err, ERR_NET, (int)number, "cannot connect to %s", place.text);
+        return err_set(err, ERR_NET, "cannot connect to %s: %s", place.text, reason);
     case S3_HTTP_CERTIFICATE:
         if (code == CURLE_SSL_CACERT_BADFILE && http->ca_bundle != NULL)
             return err_set(err, ERR_INPUT,
@@ -502,62 +534,80 @@ static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode 
         return err_set(err, ERR_INPUT,
                        "the certificate of %s is not accepted: %s; AWS_CA_BUNDLE may name a PEM "
                        "file with the authority to trust%s%s%s",
-                       t->place, reason, http->ca_bundle == NULL ? "" : " (it is '",
+                       place.text, reason, http->ca_bundle == NULL ? "" : " (it is '",
                        http->ca_bundle == NULL ? "" : http->ca_bundle,
                        http->ca_bundle == NULL ? "" : "')");
     case S3_HTTP_OTHER:
-        return err_set(err, ERR_INPUT, "cannot send a request to %s: %s", t->place, reason);
+        return err_set(err, ERR_INPUT, "cannot send a request to %s: %s", place.text, reason);
     case S3_HTTP_BROKEN:
     case S3_HTTP_ANSWERED:
         break;
     }
     if (t->refusal != NULL && strcmp(t->refusal, "stalled") == 0)
-        return err_set(err, ERR_NET, "nothing came from %s for %g s", t->place,
+        return err_set(err, ERR_NET, "nothing came from %s for %g s", place.text,
                        t->call->stall_s > 0 ? t->call->stall_s : STALL_S);
-    return err_set(err, ERR_NET, "the answer of %s broke off: %s", t->place, reason);
+    return err_set(err, ERR_NET, "the answer of %s broke off: %s", place.text, reason);
+}
+
+static int refuse(const struct s3_http_call *call, struct s3_http_answer *answer, struct err *err)
+{
+    if (!s3_http_headers_clean(call))
+        return err_set(err, ERR_INPUT, "cannot send to %s: a header's value has a line break",
+                       place_of(call).text);
+    if (call->cancel == NULL || !__atomic_load_n(call->cancel, __ATOMIC_RELAXED))
+        return 0;
+    answer->failure = S3_HTTP_ABORTED;
+    return err_set(err, ERR_STOPPED, "the request to %s was stopped", place_of(call).text);
+}
+
+/* The second answer in the place of the first. */
+static void take_second(struct race *race, struct s3_http_answer *answer)
+{
+    const struct s3_http_answer first = *answer;
+
+    *answer = race->hedge_answer;
+    answer->hedged = answer->second = true;
+    race->hedge_answer = first;
 }
 
 int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
                  struct s3_http_answer *answer, struct err *err)
 {
-    struct transfer t = {.call = call, .answer = answer};
-    struct curl_slist *headers;
-    CURLcode code;
+    struct race race = {.http = http};
+    struct transfer *won;
     int rc = 0;
 
     assert(call->method != NULL && call->url != NULL);
-    place_set(&t);
     answer->status = 0;
     answer->headers.bytes = answer->body.bytes = 0;
     answer->failure = S3_HTTP_OTHER;
-    if (!headers_clean(call))
-        return err_set(err, ERR_INPUT, "cannot send to %s: a header's value has a line break",
-                       t.place);
-    if (call->cancel != NULL && __atomic_load_n(call->cancel, __ATOMIC_RELAXED)) {
-        t.cancelled = true;
-        return failure_set(http, &t, CURLE_OK, err);
-    }
-    t.slot = slot_take(http);
-    headers = header_list(call);
-    code = options_set(http, &t, headers);
-    if (code == CURLE_OK)
-        code = drive(&t);
-    /* Curl takes headers that end in the middle for all of them. */
-    if (code == CURLE_OK && !t.headers_whole)
-        t.refusal = "its headers are cut short";
-    if (code == CURLE_OK && t.headers_whole)
-        answer->failure = S3_HTTP_ANSWERED;
+    answer->hedged = answer->second = false;
+    if (refuse(call, answer, err) < 0)
+        return -1;
+    race.runners[0] = (struct transfer){.call = call, .answer = answer, .context = call->context};
+    race.runners[1] = (struct transfer){
+        .call = call, .answer = &race.hedge_answer, .context = call->hedge_context};
+    race.hedge_at_s = call->hedge_s > 0 ? clock_now_s() + call->hedge_s : 0;
+    race.slot = slot_take(http);
+    race.headers = s3_http_headers(call);
+    won = drive(&race);
+    if (whole(won))
+        won->answer->failure = S3_HTTP_ANSWERED;
     else
-        rc = failure_set(http, &t, code, err);
-    curl_multi_remove_handle(t.slot->multi, t.slot->easy);
+        rc = failure_set(http, won, won->code, err);
+    if (won == &race.runners[1])
+        take_second(&race, answer);
+    runner_drop(&race, &race.runners[1]);
+    runner_drop(&race, &race.runners[0]);
+    s3_http_answer_release(&race.hedge_answer);
     /* After some failures (a host without address) curl 7.88 refuses settings on the handle. */
-    if (rc == 0)
-        slot_give(http, t.slot);
+    if (rc == 0 && !answer->hedged)
+        slot_give(http, race.slot);
     else
-        slot_free(t.slot);
+        slot_free(race.slot);
     if (answer->failure == S3_HTTP_STALE)
         idle_drop(http); /* the others are as old: the next try shall have a new connection */
-    curl_slist_free_all(headers);
+    curl_slist_free_all(race.headers);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 /*
  * s3io/http.h -- one HTTP exchange over a kept connection: the only files that include curl's
- * headers are http.*.
+ * headers are http*. New connections are spread over the addresses that a host's name has.
  *
  * No retries, no signing, no redirects followed, no "Expect: 100-continue" below 1 MiB: those who
  * call know better.
@@ -29,8 +29,11 @@ struct s3_http_options {
 struct s3_http *s3_http_new(const struct s3_http_options *options);
 void s3_http_free(struct s3_http *http);
 
-/** Takes a body as it arrives; 0, or -1 to end the call (S3_HTTP_ABORTED). */
-typedef int s3_http_sink(void *context, const void *data, size_t bytes);
+struct s3_http_answer;
+/** Takes a body as it arrives; the answer's status and headers are there. 0, or -1 to end the call
+ * (S3_HTTP_ABORTED). */
+typedef int s3_http_sink(void *context, const struct s3_http_answer *answer, const void *data,
+                         size_t bytes);
 
 struct s3_http_call {
     const char *method, *url;
@@ -42,6 +45,11 @@ struct s3_http_call {
     double stall_s;            /* less than 1 byte/s for so long is an error; 0: 20 s */
     s3_http_sink *sink;        /* the body of a 2xx answer goes here; NULL: into answer->body */
     void *context;
+    /* > 0: a request that is not answered whole by then is sent a second time, on another
+     * connection; the first whole 2xx answer counts, and the other one is dropped. The second one's
+     * body goes to sink with hedge_context; both are called from this thread. */
+    double hedge_s;
+    void *hedge_context;
     const volatile sig_atomic_t *cancel; /* looked at at least 5 times a second; may be NULL */
 };
 
@@ -63,6 +71,8 @@ struct s3_http_answer {
     struct buf headers; /* "name: value\n" lines, names in lower case */
     struct buf body;    /* of answers that are no 2xx, or all where there is no sink */
     enum s3_http_failure failure;
+    bool hedged; /* a second request was sent */
+    bool second; /* and this is how that one ended */
 };
 
 /** Blocks. 0: an answer came whole, whatever its status; -1 with err (ERR_NET; ERR_INPUT for a

@@ -43,14 +43,17 @@ struct s3_get {
     bool whole;      /* the whole object, whatever its length: offset and bytes are not looked at */
     const char *if_match; /* an ETag the object must still have; NULL: any */
     const volatile sig_atomic_t
-        *cancel; /* looked at instead of the client's: for who gives up
-                    reading while others of the process go on; may be NULL */
+        *cancel;      /* looked at instead of the client's: for who gives up
+                         reading while others of the process go on; may be NULL */
+    bool hedge;       /* set by s3io where what takes the bytes bears two answers */
+    uint32_t *crc32c; /* where the CRC-32C of the bytes goes, counted while they are in the cache;
+                         may be NULL */
 };
 
-/** Read into `out` (get->bytes of room). Not for whole. An object that no longer has the ETag is
- * ERR_INPUT: "was replaced while it was read". A body that ends early is asked for again from the
- * byte reached. object may be NULL. S3_NO: no such key (use s3_object_missing where that is an
- * error). */
+/** Read into `out` (get->bytes of room; NULL: the bytes are only counted). Not for whole. An object
+ * that no longer has the ETag is ERR_INPUT: "was replaced while it was read". A body that ends
+ * early is asked for again from the byte reached. object may be NULL. S3_NO: no such key (use
+ * s3_object_missing where that is an error). */
 int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out,
                    struct s3_object *object, struct err *err);
 

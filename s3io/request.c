@@ -38,6 +38,7 @@ struct shot {
 /* Where the body of an answer goes, counted on its way. */
 struct tap {
     const struct s3_request *request;
+    void *context; /* of the request's sink */
     unsigned long long bytes;
 };
 
@@ -138,6 +139,7 @@ static int shot_load(struct shot *shot, struct s3_client *client, const struct s
                             .payload_sha256 = tries->payload_sha256,
                             .region = tries->region,
                             .service = "s3",
+                            .cache = &client->signing,
                             .time = (time_t)tries->signed_s};
     s3_sign_request(&sign, &shot->keys, NULL, NULL, &shot->authorization);
     shot_header(shot, "authorization", buf_text(&shot->authorization));
@@ -150,12 +152,13 @@ static int shot_load(struct shot *shot, struct s3_client *client, const struct s
     return 0;
 }
 
-static int tap_body(void *context, const void *data, size_t bytes)
+static int tap_body(void *context, const struct s3_http_answer *answer, const void *data,
+                    size_t bytes)
 {
     struct tap *tap = context;
 
     tap->bytes += bytes;
-    return tap->request->sink(tap->request->context, data, bytes);
+    return tap->request->sink(tap->context, answer, data, bytes);
 }
 
 static const volatile sig_atomic_t *cancel_of(const struct s3_client *client,
@@ -173,10 +176,23 @@ static bool cancelled(const struct s3_client *client, const struct s3_request *r
     return cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED); /* set by a thread, too */
 }
 
+static void count(struct s3_client *client, const struct s3_request *request,
+                  const struct s3_http_answer *answer, unsigned long long bytes_in, bool sent)
+{
+    pthread_mutex_lock(&client->mutex);
+    client->stats.requests += answer->hedged ? 2 : 1;
+    client->stats.hedged += answer->hedged;
+    client->stats.bytes_in += bytes_in + answer->body.bytes;
+    client->stats.bytes_out += sent ? request->body_bytes : 0;
+    pthread_mutex_unlock(&client->mutex);
+}
+
 static int shot_fire(struct shot *shot, struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
-    struct tap tap = {.request = request};
+    struct tap tap = {.request = request, .context = request->context};
+    struct tap hedge_tap = {.request = request, .context = request->hedge_context};
+    const bool may_hedge = request->hedge_context != NULL && !tries->probe;
     const struct s3_http_call call = {
         .method = shot->method,
         .url = buf_text(&shot->url),
@@ -187,15 +203,18 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
         .stall_s = request->stall_s > 0 ? request->stall_s : client->stall_s,
         .sink = request->sink != NULL && !tries->probe ? tap_body : NULL,
         .context = &tap,
+        .hedge_s = may_hedge ? s3_hedge_after_s(&client->hedge, request->bytes) : 0,
+        .hedge_context = &hedge_tap,
         .cancel = cancel_of(client, request),
     };
+    const double begun = clock_now_s();
     const int rc = s3_http_send(client->http, &call, &tries->answer, err);
 
-    pthread_mutex_lock(&client->mutex);
-    client->stats.requests++;
-    client->stats.bytes_in += tap.bytes + tries->answer.body.bytes;
-    client->stats.bytes_out += rc == 0 ? request->body_bytes : 0;
-    pthread_mutex_unlock(&client->mutex);
+    if (may_hedge)
+        s3_hedge_note(&client->hedge, request->bytes,
+                      rc == 0 && tries->answer.status / 100 == 2 ? clock_now_s() - begun : 0,
+                      tries->answer.hedged);
+    count(client, request, &tries->answer, tap.bytes + hedge_tap.bytes, rc == 0);
     return rc;
 }
 

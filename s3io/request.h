@@ -9,10 +9,12 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "s3io/client.h"
 #include "s3io/config.h"
 #include "s3io/fault.h"
+#include "s3io/hedge.h"
 #include "s3io/http.h"
 #include "s3io/sign.h"
 
@@ -24,6 +26,8 @@ struct s3_client {
     struct s3_config config;
     struct s3_credentials *credentials;
     struct s3_http *http;
+    struct s3_hedge hedge;
+    struct s3_sign_cache signing;
     const volatile sig_atomic_t *cancel;
     /* S3_BACKOFF_S, S3_BACKOFF_MAX_S, and the time without a byte that ends a try: tests make them
      * short. */
@@ -55,6 +59,10 @@ struct s3_request {
     size_t body_bytes;
     s3_http_sink *sink; /* of a 2xx answer's body; NULL: into tries->answer.body */
     void *context;
+    /* Not NULL: the sink may be called for two answers side by side, with this for the second one's
+     * (s3_http_call), and `bytes` are expected: a range that may be hedged. */
+    void *hedge_context;
+    uint64_t bytes;
     const char *permission; /* the action that a 403 means, "s3:GetObject" */
     const char *root; /* a 2xx answer must be a document with this root element; NULL: it is none */
     double stall_s;   /* 0: the client's */

@@ -167,23 +167,78 @@ static void make_string_to_sign(const char *when, const char *scope, const struc
     buf_printf(out, "AWS4-HMAC-SHA256\n%s\n%s\n%s", when, scope, hex);
 }
 
-/* kDate, kRegion, kService, kSigning, signature: each step's HMAC is the next one's key. */
-static void make_signature(const struct s3_sign *sign, const struct s3_keys *keys, const char *when,
-                           const struct buf *string_to_sign, char hex[DIGEST_HEX_CHARS])
+/* kDate, kRegion, kService, kSigning: each step's HMAC is the next one's key. */
+static void derive(const struct s3_sign *sign, const char *secret, const char *when,
+                   unsigned char key[DIGEST_SHA256_BYTES])
 {
-    unsigned char step[DIGEST_SHA256_BYTES], next[DIGEST_SHA256_BYTES];
+    unsigned char step[DIGEST_SHA256_BYTES];
     struct buf seed = {0};
 
-    buf_printf(&seed, "AWS4%s", keys->secret_key);
+    buf_printf(&seed, "AWS4%s", secret);
     digest_hmac_sha256(seed.data, seed.bytes, when, DAY_CHARS, step);
-    digest_hmac_sha256(step, sizeof step, sign->region, strlen(sign->region), next);
-    digest_hmac_sha256(next, sizeof next, sign->service, strlen(sign->service), step);
-    digest_hmac_sha256(step, sizeof step, "aws4_request", strlen("aws4_request"), next);
-    digest_hmac_sha256(next, sizeof next, string_to_sign->data, string_to_sign->bytes, step);
-    digest_hex(step, hex);
+    digest_hmac_sha256(step, sizeof step, sign->region, strlen(sign->region), key);
+    digest_hmac_sha256(key, DIGEST_SHA256_BYTES, sign->service, strlen(sign->service), step);
+    digest_hmac_sha256(step, sizeof step, "aws4_request", strlen("aws4_request"), key);
     explicit_bzero(seed.data, seed.bytes);
-    explicit_bzero(next, sizeof next);
+    explicit_bzero(step, sizeof step);
     buf_release(&seed);
+}
+
+static void forget(struct s3_sign_cache *cache)
+{
+    if (cache->secret != NULL)
+        explicit_bzero(cache->secret, strlen(cache->secret));
+    explicit_bzero(cache->key, sizeof cache->key);
+    free(cache->secret);
+    free(cache->scope);
+    cache->secret = cache->scope = NULL;
+}
+
+void s3_sign_cache_init(struct s3_sign_cache *cache)
+{
+    *cache = (struct s3_sign_cache){0};
+    pthread_mutex_init(&cache->mutex, NULL);
+}
+
+void s3_sign_cache_release(struct s3_sign_cache *cache)
+{
+    forget(cache);
+    pthread_mutex_destroy(&cache->mutex);
+}
+
+static void signing_key(const struct s3_sign *sign, const char *secret, const char *when,
+                        const char *scope, unsigned char key[DIGEST_SHA256_BYTES])
+{
+    struct s3_sign_cache *const cache = sign->cache;
+
+    if (cache == NULL) {
+        derive(sign, secret, when, key);
+        return;
+    }
+    pthread_mutex_lock(&cache->mutex);
+    if (cache->scope == NULL || strcmp(cache->scope, scope) != 0 ||
+        strcmp(cache->secret, secret) != 0) {
+        forget(cache);
+        derive(sign, secret, when, cache->key);
+        cache->scope = strdup(scope);
+        cache->secret = strdup(secret);
+        if (cache->scope == NULL || cache->secret == NULL)
+            abort();
+    }
+    memcpy(key, cache->key, DIGEST_SHA256_BYTES);
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+static void make_signature(const struct s3_sign *sign, const struct s3_keys *keys, const char *when,
+                           const char *scope, const struct buf *string_to_sign,
+                           char hex[DIGEST_HEX_CHARS])
+{
+    unsigned char key[DIGEST_SHA256_BYTES], signature[DIGEST_SHA256_BYTES];
+
+    signing_key(sign, keys->secret_key, when, scope, key);
+    digest_hmac_sha256(key, sizeof key, string_to_sign->data, string_to_sign->bytes, signature);
+    digest_hex(signature, hex);
+    explicit_bzero(key, sizeof key);
 }
 
 void s3_sign_request(const struct s3_sign *sign, const struct s3_keys *keys, struct buf *canonical,
@@ -198,7 +253,7 @@ void s3_sign_request(const struct s3_sign *sign, const struct s3_keys *keys, str
     buf_printf(&scope, "%.*s/%s/%s/aws4_request", DAY_CHARS, when, sign->region, sign->service);
     make_canonical(sign, &request, &names);
     make_string_to_sign(when, buf_text(&scope), &request, &text);
-    make_signature(sign, keys, when, &text, signature);
+    make_signature(sign, keys, when, buf_text(&scope), &text, signature);
     if (canonical != NULL)
         buf_append(canonical, request.data, request.bytes);
     if (string_to_sign != NULL)

@@ -11,6 +11,7 @@
 #ifndef S3IO_SIGN_H
 #define S3IO_SIGN_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
@@ -21,6 +22,17 @@ struct s3_keys;
 struct s3_pair {
     const char *name, *value;
 };
+
+/** The key that a day's signatures for a region are made with, computed once (four HMACs). Any
+ * number of threads. Release wipes it. */
+struct s3_sign_cache {
+    pthread_mutex_t mutex; /* guards what follows */
+    char *scope;           /* "20260101/us-east-1/s3/aws4_request"; NULL: none */
+    char *secret;          /* the key's */
+    unsigned char key[32];
+};
+void s3_sign_cache_init(struct s3_sign_cache *cache);
+void s3_sign_cache_release(struct s3_sign_cache *cache);
 
 struct s3_sign {
     const char *method;          /* "GET" */
@@ -33,6 +45,7 @@ struct s3_sign {
     const char *payload_sha256; /* 64 hex digits, or "UNSIGNED-PAYLOAD" */
     const char *region, *service;
     time_t time;
+    struct s3_sign_cache *cache; /* NULL: none */
 };
 
 /** Append `text` percent-encoded: all bytes but A-Z a-z 0-9 - . _ ~, and '/' only if keep_slash. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "s3io/date.h"
 #include "s3io/object.h"
@@ -12,16 +13,27 @@
 
 #define UNKNOWN S3_STREAM_BYTES_UNKNOWN
 
+struct stream;
+
+/* One answer's way. A range that is slow is asked for twice, and there are two. */
+struct side {
+    struct stream *stream;
+    uint64_t reached; /* bytes of what is wanted that went into the sink */
+    uint32_t crc32c;  /* of these */
+    bool checked;     /* this try's headers were */
+    struct err why;   /* code ERR_NONE, or why we ended a try ourselves */
+};
+
 struct stream {
     const struct s3_get *get;
     s3_stream_sink *sink;
     void *context;
     struct s3_tries tries;
     struct s3_object *object;
-    uint64_t want, reached; /* bytes; want is UNKNOWN until the length of a whole object is */
-    bool ranged;            /* this try asked for a range */
-    bool checked;           /* this try's headers were */
-    struct err why;         /* code ERR_NONE, or why we ended a try ourselves */
+    uint64_t want;  /* bytes; UNKNOWN until the length of a whole object is known */
+    uint64_t begun; /* of them, when this try did */
+    bool ranged;    /* this try asked for a range */
+    struct side sides[2];
     char range[64], if_match[S3_ETAG_CHARS];
 };
 
@@ -79,18 +91,19 @@ static int too_short(const struct stream *stream, uint64_t total, struct err *er
 }
 
 /* The answer to a request for a range: the range that was asked for, or an error. */
-static int check_range(struct stream *stream, struct s3_object *now, struct err *err)
+static int check_range(const struct stream *stream, const struct s3_http_answer *answer,
+                       struct s3_object *now, struct err *err)
 {
-    const uint64_t begin = (stream->get->whole ? 0 : stream->get->offset) + stream->reached;
-    const uint64_t end = begin + stream->want - stream->reached;
+    const uint64_t begin = (stream->get->whole ? 0 : stream->get->offset) + stream->begun;
+    const uint64_t end = begin + stream->want - stream->begun;
     uint64_t first, last, total;
 
-    if (!content_range(&stream->tries.answer, &first, &last, &total))
+    if (!content_range(answer, &first, &last, &total))
         return err_set(err, ERR_INPUT,
                        "bytes %" PRIu64 " to %" PRIu64
                        " were asked for, and the answer (HTTP %d) does not say "
                        "which it has",
-                       begin, end - 1, stream->tries.answer.status);
+                       begin, end - 1, answer->status);
     now->bytes = total;
     if (total < end)
         return too_short(stream, total, err);
@@ -103,14 +116,15 @@ static int check_range(struct stream *stream, struct s3_object *now, struct err 
 }
 
 /* Before a byte of this try counts. */
-static int check(struct stream *stream, struct err *err)
+static int check(struct side *side, const struct s3_http_answer *answer, struct err *err)
 {
+    struct stream *const stream = side->stream;
     struct s3_object now;
 
-    stream->checked = true;
-    s3_stream_object(&now, &stream->tries.answer);
+    side->checked = true;
+    s3_stream_object(&now, answer);
     if (stream->ranged) {
-        if (check_range(stream, &now, err) < 0)
+        if (check_range(stream, answer, &now, err) < 0)
             return -1;
     } else {
         if (now.bytes == UNKNOWN)
@@ -126,19 +140,46 @@ static int check(struct stream *stream, struct err *err)
     return 0;
 }
 
-static int on_body(void *context, const void *data, size_t bytes)
+static int on_body(void *context, const struct s3_http_answer *answer, const void *data,
+                   size_t bytes)
 {
-    struct stream *stream = context;
+    struct side *const side = context;
+    const struct stream *const stream = side->stream;
 
-    if (!stream->checked && check(stream, &stream->why) < 0)
+    if (!side->checked && check(side, answer, &side->why) < 0)
         return -1;
-    if (bytes > stream->want - stream->reached)
-        return err_set(&stream->why, ERR_NET, "more bytes came than the answer announced");
-    if (stream->sink(stream->context, stream->reached, data, bytes, stream->object, &stream->why) <
-        0)
+    if (bytes > stream->want - side->reached)
+        return err_set(&side->why, ERR_NET, "more bytes came than the answer announced");
+    if (stream->get->crc32c != NULL)
+        side->crc32c = digest_crc32c(side->crc32c, data, bytes);
+    if (stream->sink(stream->context, side->reached, data, bytes, stream->object, &side->why) < 0)
         return -1;
-    stream->reached += bytes;
+    side->reached += bytes;
     return 0;
+}
+
+static void sides_begin(struct stream *stream)
+{
+    stream->sides[0].checked = false;
+    stream->sides[0].why.code = ERR_NONE;
+    stream->sides[1] = stream->sides[0];
+    stream->begun = stream->sides[0].reached;
+}
+
+/* The side that counts is the first one from now on. Where it failed, the bytes of the one that
+ * came farther are there none the less. */
+static struct side *sides_end(struct stream *stream, int status)
+{
+    struct side *const sides = stream->sides;
+    const int counts = stream->tries.answer.second ? 1 : 0;
+    const struct side *const other = &sides[1 - counts];
+
+    if (status / 100 != 2 && other->reached > sides[counts].reached) {
+        sides[counts].reached = other->reached;
+        sides[counts].crc32c = other->crc32c;
+    }
+    sides[0] = sides[counts];
+    return &sides[0];
 }
 
 /* One try. Its status, 0 to be called again, or -1. */
@@ -146,35 +187,39 @@ static int stream_try(struct stream *stream, struct s3_client *client,
                       const struct s3_request *request, struct err *err)
 {
     const struct s3_get *get = stream->get;
-    const uint64_t begin = (get->whole ? 0 : get->offset) + stream->reached;
     struct s3_pair headers[2];
     struct s3_request now = *request;
+    struct side *side;
     int status;
 
-    stream->ranged = !get->whole || stream->reached > 0;
-    stream->checked = false;
-    stream->why.code = ERR_NONE;
+    sides_begin(stream);
+    stream->ranged = !get->whole || stream->begun > 0;
     now.headers = headers;
+    now.bytes = stream->want - stream->begun;
     if (stream->ranged) {
+        const uint64_t begin = (get->whole ? 0 : get->offset) + stream->begun;
+
         snprintf(stream->range, sizeof stream->range, "bytes=%" PRIu64 "-%" PRIu64, begin,
-                 begin + stream->want - stream->reached - 1);
+                 begin + now.bytes - 1);
         headers[now.header_count++] = (struct s3_pair){"range", stream->range};
     }
     if (stream->if_match[0] != '\0')
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);
-    if (status < 0 && stream->why.code != ERR_NONE) {
-        *err = stream->why;
+    side = sides_end(stream, status);
+    if (status < 0 && side->why.code != ERR_NONE) {
+        *err = side->why;
         return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
     }
     if (status / 100 != 2)
         return status;
     /* Whole as far as HTTP goes; an empty one has not been looked at yet. */
-    if ((stream->checked || check(stream, err) == 0) && stream->reached == stream->want)
+    if ((side->checked || check(side, &stream->tries.answer, err) == 0) &&
+        side->reached == stream->want)
         return status;
-    if (stream->checked && stream->reached < stream->want)
+    if (side->checked && side->reached < stream->want)
         err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes",
-                stream->reached, stream->want);
+                side->reached, stream->want);
     return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
 }
 
@@ -186,7 +231,9 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                                        .bucket = get->bucket,
                                        .key = get->key,
                                        .sink = on_body,
-                                       .context = &stream,
+                                       .context = &stream.sides[0],
+                                       .hedge_context =
+                                           get->hedge && !get->whole ? &stream.sides[1] : NULL,
                                        .permission = "s3:GetObject",
                                        .cancel = get->cancel};
     struct err unseen = {0};
@@ -194,13 +241,14 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
 
     err = err == NULL ? &unseen : err;
     stream.want = get->whole ? UNKNOWN : get->bytes;
+    stream.sides[0].stream = &stream;
     if (get->if_match != NULL)
         snprintf(stream.if_match, sizeof stream.if_match, "%s", get->if_match);
     /* A whole object all of whose bytes came needs no further try, even if the last one broke. */
     while ((status = stream_try(&stream, client, &request, err)) == 0 &&
-           stream.reached != stream.want)
+           stream.sides[0].reached != stream.want)
         ;
-    if (status / 100 == 2 || (status == 0 && stream.reached == stream.want))
+    if (status / 100 == 2 || (status == 0 && stream.sides[0].reached == stream.want))
         rc = S3_YES;
     else if (status == 404)
         rc = S3_NO;
@@ -212,6 +260,8 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                 get->offset + get->bytes - 1);
     else if (status > 0)
         s3_request_fail(client, &request, &stream.tries, err);
+    if (rc == S3_YES && get->crc32c != NULL)
+        *get->crc32c = stream.sides[0].crc32c;
     s3_tries_release(&stream.tries);
     return rc;
 }

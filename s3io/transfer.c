@@ -154,12 +154,13 @@ static void job_cut(struct job *job, uint64_t bytes, uint64_t part_bytes_min)
 struct landing {
     struct job *job;
     uint64_t begin;
+    uint64_t done; /* bytes from there on that are in the file */
 };
 
 static int into_file(void *context, uint64_t offset, const void *data, size_t bytes,
                      const struct s3_object *object, struct err *err)
 {
-    const struct landing *landing = context;
+    struct landing *const landing = context;
     const char *from = data;
     uint64_t at = landing->begin + offset;
     size_t left = bytes;
@@ -176,14 +177,18 @@ static int into_file(void *context, uint64_t offset, const void *data, size_t by
             left -= (size_t)n;
         }
     }
-    job_add(landing->job, bytes);
+    if (offset + bytes > landing->done) { /* a range that is asked for twice counts once */
+        job_add(landing->job, offset + bytes - landing->done);
+        landing->done = offset + bytes;
+    }
     return 0;
 }
 
 static int download_part(struct job *job, int index, void *scratch, struct err *err)
 {
     struct landing landing = {.job = job};
-    struct s3_get get = {.bucket = job->bucket, .key = job->key, .if_match = job->etag};
+    struct s3_get get = {
+        .bucket = job->bucket, .key = job->key, .if_match = job->etag, .hedge = true};
     struct s3_object object;
     int rc;
 

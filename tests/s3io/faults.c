@@ -31,6 +31,7 @@ struct faults {
     pthread_mutex_t mutex; /* guards what follows */
     char *requests[REQUESTS_MAX];
     int request_count, accepted;
+    unsigned addresses; /* bit n: 127.0.0.n was connected to */
 };
 
 static void must(bool ok, const char *what)
@@ -159,12 +160,16 @@ static void receive(struct faults *faults, struct connection *connection)
 static void accept_one(struct faults *faults)
 {
     struct connection *connection = faults->connections;
+    struct sockaddr_in address = {0};
+    socklen_t bytes = sizeof address;
 
     while (connection->fd >= 0)
         must(++connection < faults->connections + CONNECTIONS_MAX, "too many connections");
     connection->fd = accept(faults->listener, NULL, NULL);
+    getsockname(connection->fd, (struct sockaddr *)&address, &bytes);
     pthread_mutex_lock(&faults->mutex);
     faults->accepted++;
+    faults->addresses |= 1u << (ntohl(address.sin_addr.s_addr) & 31);
     pthread_mutex_unlock(&faults->mutex);
 }
 
@@ -192,7 +197,7 @@ static void *serve(void *context)
 struct faults *faults_start(const struct fault_step *steps, size_t count)
 {
     struct faults *faults = calloc(1, sizeof *faults);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_ANY)}};
     socklen_t bytes = sizeof address;
 
     must(faults != NULL, "calloc");
@@ -201,6 +206,8 @@ struct faults *faults_start(const struct fault_step *steps, size_t count)
     for (int i = 0; i < CONNECTIONS_MAX; i++)
         faults->connections[i].fd = -1;
     faults->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* All of 127.0.0.0/8, and nobody from outside. */
+    must(setsockopt(faults->listener, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0, "loopback");
     must(bind(faults->listener, (struct sockaddr *)&address, sizeof address) == 0, "bind");
     must(listen(faults->listener, 64) == 0, "listen");
     must(getsockname(faults->listener, (struct sockaddr *)&address, &bytes) == 0, "getsockname");
@@ -270,6 +277,16 @@ int faults_connections(struct faults *faults)
 
     pthread_mutex_lock(&faults->mutex);
     count = faults->accepted;
+    pthread_mutex_unlock(&faults->mutex);
+    return count;
+}
+
+int faults_addresses(struct faults *faults)
+{
+    int count;
+
+    pthread_mutex_lock(&faults->mutex);
+    count = __builtin_popcount(faults->addresses);
     pthread_mutex_unlock(&faults->mutex);
     return count;
 }

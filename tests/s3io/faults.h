@@ -45,7 +45,8 @@ const char *faults_request(struct faults *faults, int index);
 /** For a step's make: hold the answer until there is a second connection, for 10 s at most. */
 void faults_await_second(const struct faults *faults);
 
-/** Connections that were accepted. */
+/** Connections that were accepted, and by how many of the addresses 127.0.0.1 to 127.0.0.31. */
 int faults_connections(struct faults *faults);
+int faults_addresses(struct faults *faults);
 
 #endif

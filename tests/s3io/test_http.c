@@ -1,13 +1,16 @@
 /* tests/s3io/test_http.c -- one exchange, against a server that answers badly. */
 #include "s3io/http.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -77,15 +80,18 @@ static void http_hands_over_status_headers_and_body(void **state)
     call_end(&o);
 }
 
-static int sink_append(void *context, const void *data, size_t bytes)
+static int sink_append(void *context, const struct s3_http_answer *answer, const void *data,
+                       size_t bytes)
 {
+    (void)answer;
     buf_append(context, data, bytes);
     return 0;
 }
 
-static int sink_refuse(void *context, const void *data, size_t bytes)
+static int sink_refuse(void *context, const struct s3_http_answer *answer, const void *data,
+                       size_t bytes)
 {
-    (void)context, (void)data, (void)bytes;
+    (void)context, (void)answer, (void)data, (void)bytes;
     return -1;
 }
 
@@ -325,9 +331,10 @@ static void http_names_host_and_port_of_a_server_that_is_down(void **state)
 
 static volatile sig_atomic_t cancel;
 
-static int sink_cancel(void *context, const void *data, size_t bytes)
+static int sink_cancel(void *context, const struct s3_http_answer *answer, const void *data,
+                       size_t bytes)
 {
-    (void)context, (void)data, (void)bytes;
+    (void)context, (void)answer, (void)data, (void)bytes;
     cancel = 1;
     return 0;
 }
@@ -403,6 +410,47 @@ static void http_asks_a_proxy_for_a_tunnel_to_an_https_server(void **state)
     faults_stop(proxy);
 }
 
+/* A hosts file of our own, for this process; false where we may not. */
+static bool name_has_addresses(const char *line)
+{
+    char path[] = "/tmp/convoy-hosts-XXXXXX";
+    const int fd = mkstemp(path);
+    bool done;
+
+    assert_true(fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line));
+    close(fd);
+    done = (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount(path, "/etc/hosts", NULL, MS_BIND, NULL) == 0;
+    unlink(path);
+    return done;
+}
+
+static void http_spreads_connections_over_the_addresses_of_a_name(void **state)
+{
+    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                                    .then = FAULT_CLOSE};
+    struct faults *faults;
+    char url[64];
+
+    (void)state;
+    if (!name_has_addresses("127.0.0.2 s3.test\n127.0.0.3 s3.test\n127.0.0.4 s3.test\n"))
+        skip();
+    faults = faults_start(&step, 1);
+    snprintf(url, sizeof url, "http://s3.test:%d/x", faults_port(faults));
+    for (int i = 0; i < 24; i++) { /* one address for all: once in 3^23 */
+        const struct s3_http_call call = {.method = "GET", .url = url};
+        struct s3_http *http = s3_http_new(NULL);
+        struct outcome o = {0};
+
+        assert_int_equal(s3_http_send(http, &call, &o.answer, &o.err), 0);
+        call_end(&o);
+        s3_http_free(http);
+    }
+    assert_true(faults_addresses(faults) > 1);
+    faults_stop(faults);
+}
+
 int main(void)
 {
     static const char *const unwanted[] = {"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY",
@@ -422,6 +470,7 @@ int main(void)
         cmocka_unit_test(http_ends_when_cancelled),
         cmocka_unit_test(http_goes_through_a_proxy_unless_told_not_to),
         cmocka_unit_test(http_asks_a_proxy_for_a_tunnel_to_an_https_server),
+        cmocka_unit_test(http_spreads_connections_over_the_addresses_of_a_name),
     };
 
     for (size_t i = 0; i < sizeof unwanted / sizeof *unwanted; i++)

@@ -1,0 +1,190 @@
+/* tests/s3io/test_hedge.c -- ranges that are slow, and what asking for them twice brings. */
+#include "s3io/hedge.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/object.h"
+#include "s3io/request.h"
+
+#define KNOWN 20 /* quick ranges first: as many as a hedge needs */
+#define ANSWER(etag, body)                                                                         \
+    "HTTP/1.1 206 Partial Content\r\nETag: \"" etag "\"\r\nContent-Range: bytes 0-4/10\r\n"        \
+    "Content-Length: 5\r\n\r\n" body
+#define HELLO ANSWER("e", "hello")
+#define SLOW                                                                                       \
+    {                                                                                              \
+        .text = ANSWER("e", "hel"), .then = FAULT_HOLD                                             \
+    }
+
+static struct faults *faults;
+static struct fault_step steps[KNOWN + 8];
+static struct s3_client *client;
+static struct err err;
+
+static int read_hello(void)
+{
+    uint32_t crc32c = 1;
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5, .crc32c = &crc32c};
+    char out[6] = "";
+    const int rc = s3_object_read(client, &get, out, NULL, &err);
+
+    if (rc == S3_YES) {
+        assert_string_equal(out, "hello");
+        assert_int_equal(crc32c, digest_crc32c(0, "hello", 5));
+    }
+    return rc;
+}
+
+/* A server that answers KNOWN requests at once and then as `then` says, and a client that has seen
+ * the former. */
+static void begin_with(const struct fault_step *then, size_t count)
+{
+    struct s3_client_options options = {0};
+
+    for (size_t i = 0; i < KNOWN; i++)
+        steps[i] = (struct fault_step){.text = HELLO};
+    memcpy(steps + KNOWN, then, count * sizeof *then);
+    err = (struct err){0};
+    faults = faults_start(steps, KNOWN + count);
+    options.endpoint = faults_url(faults);
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->stall_s = 0.6;
+    client->hedge.min_s = 0.1;
+    for (int i = 0; i < KNOWN; i++)
+        assert_int_equal(read_hello(), S3_YES);
+}
+#define BEGIN(...)                                                                                 \
+    begin_with((const struct fault_step[]){__VA_ARGS__},                                           \
+               sizeof(const struct fault_step[]){__VA_ARGS__} / sizeof(struct fault_step))
+
+static void end(unsigned requests, unsigned hedged, unsigned retries)
+{
+    struct s3_client_stats stats;
+
+    s3_client_stats(client, &stats);
+    assert_int_equal(stats.requests, KNOWN + requests);
+    assert_int_equal(stats.hedged, hedged);
+    assert_int_equal(stats.retries, retries);
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+static void hedge_asks_again_on_another_connection_and_takes_that_answer(void **state)
+{
+    double begun;
+
+    (void)state;
+    BEGIN(SLOW, {.text = HELLO});
+    begun = clock_now_s();
+    assert_int_equal(read_hello(), S3_YES);
+    assert_true(clock_now_s() - begun < client->stall_s);
+    assert_int_equal(faults_requests(faults), KNOWN + 2);
+    assert_int_equal(faults_connections(faults), 2);
+    assert_int_equal(read_hello(), S3_YES); /* and the connections that are left serve */
+    end(3, 1, 0);
+}
+
+static void hello_once_there_is_a_second(struct faults *server, struct buf *out)
+{
+    faults_await_second(server);
+    buf_printf(out, "%s", HELLO);
+}
+
+static void hedge_takes_the_first_answer_where_that_is_sooner(void **state)
+{
+    (void)state;
+    BEGIN({.make = hello_once_there_is_a_second}, {.text = NULL, .then = FAULT_HOLD});
+    assert_int_equal(read_hello(), S3_YES);
+    end(2, 1, 0);
+}
+
+static void hedge_waits_for_the_other_when_one_fails(void **state)
+{
+    (void)state;
+    BEGIN({.make = hello_once_there_is_a_second},
+          {.text = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"});
+    assert_int_equal(read_hello(), S3_YES);
+    end(2, 1, 0);
+}
+
+static void hedge_is_tried_again_when_both_fail(void **state)
+{
+    (void)state;
+    BEGIN(SLOW, {.text = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"},
+          {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 3-4/10\r\n"
+                   "Content-Length: 2\r\n\r\nlo"});
+    assert_int_equal(read_hello(), S3_YES);
+    assert_non_null(strcasestr(faults_request(faults, KNOWN + 2), "\r\nrange: bytes=3-4\r\n"));
+    end(3, 1, 1);
+}
+
+static void hedge_never_mixes_two_versions(void **state)
+{
+    (void)state;
+    BEGIN(SLOW, {.text = ANSWER("f", "other")});
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "replaced while it was read"));
+    end(2, 1, 0);
+}
+
+static void hedge_is_one_request_in_twenty_at_most(void **state)
+{
+    (void)state;
+    BEGIN(SLOW, {.text = HELLO}, SLOW,
+          {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 3-4/10\r\n"
+                   "Content-Length: 2\r\n\r\nlo"});
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(read_hello(), S3_YES); /* by a stall and a retry */
+    end(4, 1, 1);
+}
+
+static void hedge_waits_for_twice_what_ranges_of_that_size_take(void **state)
+{
+    struct s3_hedge hedge;
+
+    (void)state;
+    s3_hedge_init(&hedge);
+    for (int i = 0; i < S3_HEDGE_SAMPLES - 1; i++)
+        s3_hedge_note(&hedge, 1 << 20, 0.1, false);
+    for (int i = 0; i < 100; i++)
+        s3_hedge_note(&hedge, 1 << 10, 0.001, false);
+    assert_true(s3_hedge_after_s(&hedge, 1 << 20) == 0); /* too few of them are known */
+    s3_hedge_note(&hedge, 1 << 20, 9.0, false);          /* one in 16 says nothing yet */
+    assert_float_equal(s3_hedge_after_s(&hedge, (1 << 20) + 5), 0.2, 1e-6);
+    assert_float_equal(s3_hedge_after_s(&hedge, 1 << 10), S3_HEDGE_MIN_S, 1e-6);
+    assert_true(s3_hedge_after_s(&hedge, 1 << 25) == 0);
+    for (int i = 0; i < S3_HEDGE_MEMORY; i++)
+        s3_hedge_note(&hedge, 1 << 20, 0.5, false); /* slower now, all of them */
+    assert_float_equal(s3_hedge_after_s(&hedge, 1 << 20), 1.0, 1e-6);
+    s3_hedge_release(&hedge);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hedge_asks_again_on_another_connection_and_takes_that_answer),
+        cmocka_unit_test(hedge_takes_the_first_answer_where_that_is_sooner),
+        cmocka_unit_test(hedge_waits_for_the_other_when_one_fails),
+        cmocka_unit_test(hedge_is_tried_again_when_both_fail),
+        cmocka_unit_test(hedge_never_mixes_two_versions),
+        cmocka_unit_test(hedge_is_one_request_in_twenty_at_most),
+        cmocka_unit_test(hedge_waits_for_twice_what_ranges_of_that_size_take),
+    };
+
+    return cmocka_run_group_tests_name("s3io/hedge", tests, place_setup, place_teardown);
+}
