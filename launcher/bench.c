@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "launcher/bench_comm.h"
+#include "launcher/bench_s3.h"
 #include "launcher/bench_scaling.h"
 #include "launcher/child.h"
 #include "launcher/job.h"
@@ -22,6 +23,7 @@ static const struct {
     {"scaling", "how the rate of training grows with hosts or ranks, weak and strong",
      launch_bench_scaling},
     {"comm", "how fast the exchange of gradients is, beside MPI_Allreduce", launch_bench_comm},
+    {"s3", "how fast objects are read from S3, and what that costs", launch_bench_s3},
 };
 #define BENCH_COUNT (sizeof benches / sizeof benches[0])
 
