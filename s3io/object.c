@@ -77,27 +77,49 @@ static int into_buf(void *context, uint64_t offset, const void *data, size_t byt
     return 0;
 }
 
+/* The whole object once. *damaged: it came whole, but not as the server says it is. */
+static int load_once(struct s3_client *client, const char *bucket, const char *key,
+                     struct load *load, struct s3_object *object, bool *damaged, struct err *err)
+{
+    uint32_t crc32c;
+    const struct s3_get get = {.bucket = bucket, .key = key, .whole = true, .crc32c = &crc32c};
+    const int rc = s3_stream_read(client, &get, into_buf, load, object, err);
+
+    *damaged = rc == S3_YES && object->has_crc32c && object->crc32c != crc32c;
+    if (*damaged)
+        err_set(err, ERR_NET, "the %" PRIu64 " bytes that came have CRC-32C %08x, the object %08x",
+                object->bytes, crc32c, object->crc32c);
+    if (rc != S3_YES || *damaged)
+        load->out->bytes = load->begin;
+    return *damaged ? -1 : rc;
+}
+
 int s3_object_load(struct s3_client *client, const char *bucket, const char *key, size_t bytes_max,
                    struct buf *out, struct s3_object *object, struct err *err)
 {
-    const struct s3_get get = {.bucket = bucket, .key = key, .whole = true};
     struct load load = {.out = out, .begin = out->bytes, .bytes_max = bytes_max};
     struct s3_object unseen;
-    int rc;
+    bool damaged = true;
+    int rc = -1;
 
-    rc = s3_stream_read(client, &get, into_buf, &load, object == NULL ? &unseen : object, err);
-    if (rc != S3_YES)
-        out->bytes = load.begin;
+    object = object == NULL ? &unseen : object;
+    for (int i = 0; damaged && i < client->config.attempts; i++)
+        rc = load_once(client, bucket, key, &load, object, &damaged, err);
     if (rc < 0)
         err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
     return rc;
 }
 
-int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
+int s3_stream_head(struct s3_client *client, const char *bucket, const char *key, bool checksum,
                    struct s3_object *object, struct err *err)
 {
-    const struct s3_request request = {
-        .method = "HEAD", .bucket = bucket, .key = key, .permission = "s3:GetObject"};
+    const struct s3_pair header = {"x-amz-checksum-mode", "ENABLED"};
+    const struct s3_request request = {.method = "HEAD",
+                                       .bucket = bucket,
+                                       .key = key,
+                                       .headers = &header,
+                                       .header_count = checksum ? 1 : 0,
+                                       .permission = "s3:GetObject"};
     struct s3_tries tries = {0};
     const int status = s3_request_send(client, &request, &tries, err);
     int rc = -1;
@@ -120,6 +142,12 @@ int s3_object_head(struct s3_client *client, const char *bucket, const char *key
         err_wrap(err, "cannot look at '%s'", s3_address_name(bucket, key).text);
     s3_tries_release(&tries);
     return rc;
+}
+
+int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
+                   struct s3_object *object, struct err *err)
+{
+    return s3_stream_head(client, bucket, key, false, object, err);
 }
 
 size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers)

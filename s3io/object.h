@@ -34,6 +34,8 @@ struct s3_object {
     char etag[S3_ETAG_CHARS];
     double modified_s; /* Last-Modified, seconds since 1970 */
     double server_s;   /* the response's Date: the server's clock */
+    bool has_crc32c;   /* the server said the CRC-32C of the whole object */
+    uint32_t crc32c;
 };
 
 struct s3_get {
@@ -72,6 +74,8 @@ struct s3_transfer {
                             are needed */
     s3_progress *progress;
     void *context;
+    const char *source; /* upload: the path of the file, which the same call may find again later;
+                           NULL: it cannot be gone on with */
 };
 #define S3_TRANSFER_THREADS    8
 #define S3_TRANSFER_PART_BYTES ((uint64_t)8 << 20)
@@ -102,9 +106,15 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
 /** Write the first `bytes` bytes of the regular file or memfd fd as one object that appears whole
  * or not at all: by s3_object_put below two parts' length, else by multipart upload
  * (CreateMultipartUpload, UploadPart, in transfer->threads requests side by side,
- * CompleteMultipartUpload), aborted on failure. put->data is not looked at; its conditions apply to
- * the last request. Each part's SHA-256 is signed with it, so that a byte changed on the way is
- * refused by the server. */
+ * CompleteMultipartUpload). put->data is not looked at; its conditions apply to the last request.
+ *
+ * Each part goes with its CRC-32C where the server understands that (it says so when the upload is
+ * created), else with its SHA-256: a byte changed on the way is refused by the server. On failure
+ * the upload is aborted, unless it failed for the network (ERR_NET) and transfer->source says what
+ * it was: then it stays for S3_UPLOAD_KEEP_S, and the same call goes on with it, in this process or
+ * another one on this host. Parts that are there are compared (length and CRC-32C or MD5), and not
+ * sent again where they are equal. What a process that was killed left behind is aborted at the
+ * first upload of another one (upload_record.h), unless it can be gone on with. */
 int s3_object_upload(struct s3_client *client, const struct s3_put *put, int fd,
                      const struct s3_transfer *transfer, struct s3_object *object, struct err *err);
 

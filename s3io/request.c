@@ -82,7 +82,9 @@ static void tries_begin(struct s3_client *client, const struct s3_request *reque
     char hex[DIGEST_HEX_CHARS] = EMPTY_SHA256;
 
     if (tries->payload_sha256 == NULL) {
-        if (request->body_bytes > 0) {
+        if (request->unsigned_body) {
+            snprintf(hex, sizeof hex, "UNSIGNED-PAYLOAD");
+        } else if (request->body_bytes > 0) {
             digest_sha256(request->body, request->body_bytes, sha);
             digest_hex(sha, hex);
         }

@@ -34,6 +34,7 @@ struct s3_client {
     double backoff_s, backoff_max_s, stall_s;
 
     pthread_mutex_t mutex;     /* guards what follows */
+    bool swept;                /* old uploads of ours were looked for */
     struct s3_bucket *buckets; /* those with a region of their own, or seen to be there */
     char *region;              /* of buckets not in the list; NULL until it is asked for */
     double clock_ahead_s;      /* the server's clock before ours */
@@ -57,6 +58,7 @@ struct s3_request {
     size_t header_count;           /* at most S3_REQUEST_HEADERS_MAX */
     const void *body;
     size_t body_bytes;
+    bool unsigned_body; /* its SHA-256 is not computed: over https, with a checksum in a header */
     s3_http_sink *sink; /* of a 2xx answer's body; NULL: into tries->answer.body */
     void *context;
     /* Not NULL: the sink may be called for two answers side by side, with this for the second one's

@@ -7,6 +7,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "s3io/checksum.h"
 #include "s3io/date.h"
 #include "s3io/object.h"
 #include "s3io/request.h"
@@ -65,6 +66,7 @@ void s3_stream_object(struct s3_object *object, const struct s3_http_answer *ans
         object->modified_s = s3_date_http(value);
     if (s3_http_header(answer, "date", value, sizeof value))
         object->server_s = s3_date_http(value);
+    object->has_crc32c = s3_checksum_of(answer, &object->crc32c);
 }
 
 /* "bytes 10-19/1000". False if it is not there or not of this form. */
@@ -136,6 +138,12 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
         return err_set(err, ERR_INPUT, "it was replaced while it was read");
     if (stream->if_match[0] == '\0')
         snprintf(stream->if_match, sizeof stream->if_match, "%s", now.etag);
+    if (stream->ranged && stream->get->whole && stream->begun > 0) { /* the first answer said it */
+        now.has_crc32c = stream->object->has_crc32c;
+        now.crc32c = stream->object->crc32c;
+    } else if (stream->ranged) { /* of a range, if anything */
+        now.has_crc32c = false;
+    }
     *stream->object = now;
     return 0;
 }
@@ -187,7 +195,7 @@ static int stream_try(struct stream *stream, struct s3_client *client,
                       const struct s3_request *request, struct err *err)
 {
     const struct s3_get *get = stream->get;
-    struct s3_pair headers[2];
+    struct s3_pair headers[3];
     struct s3_request now = *request;
     struct side *side;
     int status;
@@ -202,7 +210,8 @@ static int stream_try(struct stream *stream, struct s3_client *client,
         snprintf(stream->range, sizeof stream->range, "bytes=%" PRIu64 "-%" PRIu64, begin,
                  begin + now.bytes - 1);
         headers[now.header_count++] = (struct s3_pair){"range", stream->range};
-    }
+    } else
+        headers[now.header_count++] = (struct s3_pair){"x-amz-checksum-mode", "ENABLED"};
     if (stream->if_match[0] != '\0')
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);

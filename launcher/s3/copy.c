@@ -98,12 +98,15 @@ static int spool_fill(const struct copy *copy, int spool, int fd, uint64_t *byte
 
 /* --- one object --- */
 
-static int upload(const struct copy *copy, const char *key, int fd, uint64_t bytes, int threads,
-                  struct progress *progress, struct err *err)
+/* source: the file's path, so that an upload that is cut off can be gone on with; NULL: none. */
+static int upload(const struct copy *copy, const char *key, int fd, const char *source,
+                  uint64_t bytes, int threads, struct progress *progress, struct err *err)
 {
     const struct s3_put put = {.bucket = copy->to->uri.bucket, .key = key, .bytes = bytes};
-    const struct s3_transfer transfer = {
-        .threads = threads, .progress = progress == NULL ? NULL : tell, .context = progress};
+    const struct s3_transfer transfer = {.threads = threads,
+                                         .progress = progress == NULL ? NULL : tell,
+                                         .context = progress,
+                                         .source = source};
     const int rc = s3_object_upload(copy->s3->client, &put, fd, &transfer, NULL, err);
 
     if (rc == S3_NO) /* no condition was set */
@@ -132,7 +135,7 @@ static int upload_stream(const struct copy *copy, const char *key, int fd, struc
     int rc = -1;
 
     if (spool >= 0 && spool_fill(copy, spool, fd, &bytes, err) == 0)
-        rc = upload(copy, key, spool, bytes, 0, &progress, err);
+        rc = upload(copy, key, spool, NULL, bytes, 0, &progress, err);
     if (spool >= 0)
         close(spool);
     return rc;
@@ -141,7 +144,7 @@ static int upload_stream(const struct copy *copy, const char *key, int fd, struc
 static int upload_regular(const struct copy *copy, const struct launch_s3_item *item, int fd,
                           uint64_t bytes, int threads, struct progress *progress, struct err *err)
 {
-    const int rc = upload(copy, item->to, fd, bytes, threads, progress, err);
+    const int rc = upload(copy, item->to, fd, item->from, bytes, threads, progress, err);
 
     if (rc < 0 && err->code == ERR_IO)
         err_wrap(err, "cannot read '%s'", item->from);
@@ -215,7 +218,7 @@ static int relay(const struct copy *copy, const struct launch_s3_item *item, int
     if (spool < 0)
         return -1;
     if (download(copy, item->from, spool, threads, progress, &object, err) == 0)
-        rc = upload(copy, item->to, spool, object.bytes, threads, NULL, err);
+        rc = upload(copy, item->to, spool, NULL, object.bytes, threads, NULL, err);
     else if (err->code == ERR_IO)
         err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", file_temp_root());
     close(spool);

@@ -1,0 +1,137 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/digest.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "s3io/address.h"
+#include "s3io/job.h"
+#include "s3io/object.h"
+#include "s3io/stream.h"
+
+struct landing {
+    struct s3_job *job;
+    uint64_t begin;
+    uint64_t done; /* bytes from there on that are in the file */
+};
+
+static int into_file(void *context, uint64_t offset, const void *data, size_t bytes,
+                     const struct s3_object *object, struct err *err)
+{
+    struct landing *const landing = context;
+    const char *from = data;
+    uint64_t at = landing->begin + offset;
+    size_t left = bytes;
+
+    (void)object;
+    while (left > 0) {
+        const ssize_t n = pwrite(landing->job->fd, from, left, (off_t)at);
+
+        if (n < 0 && errno != EINTR)
+            return err_set_errno(err, ERR_IO, errno, "cannot write the file it goes to");
+        if (n > 0) {
+            from += n;
+            at += (uint64_t)n;
+            left -= (size_t)n;
+        }
+    }
+    if (offset + bytes > landing->done) { /* a range that is asked for twice counts once */
+        s3_job_add(landing->job, offset + bytes - landing->done);
+        landing->done = offset + bytes;
+    }
+    return 0;
+}
+
+/* What the parts share. */
+struct download {
+    const char *etag;  /* of the object that all parts must be of; NULL: it has none */
+    uint32_t *crc32cs; /* of each part, in order; each is one thread's */
+};
+
+static int download_part(struct s3_job *job, int index, void *scratch, struct err *err)
+{
+    const struct download *const download = job->context;
+    struct landing landing = {.job = job};
+    struct s3_get get = {.bucket = job->bucket,
+                         .key = job->key,
+                         .if_match = download->etag,
+                         .hedge = true,
+                         .crc32c = &download->crc32cs[index]};
+    struct s3_object object;
+    int rc;
+
+    (void)scratch;
+    get.offset = landing.begin = s3_job_part(job, index, &get.bytes);
+    rc = s3_stream_read(job->client, &get, into_file, &landing, &object, err);
+    if (rc == S3_NO)
+        return err_set(err, ERR_INPUT, "it was deleted while it was read");
+    return rc < 0 ? -1 : 0;
+}
+
+/* Whether the parts together have the CRC-32C that the server says the object has. */
+static int compare(const struct s3_job *job, const struct s3_object *object, struct err *err)
+{
+    const struct download *const download = job->context;
+    uint32_t crc32c = 0;
+
+    for (int i = 0; i < job->part_count; i++) {
+        uint64_t bytes;
+
+        s3_job_part(job, i, &bytes);
+        crc32c = digest_crc32c_join(crc32c, download->crc32cs[i], bytes);
+    }
+    if (!object->has_crc32c || crc32c == object->crc32c)
+        return 0;
+    return err_set(err, ERR_NET,
+                   "the %" PRIu64 " bytes that came have CRC-32C %08x, the object %08x",
+                   object->bytes, crc32c, object->crc32c);
+}
+
+/* All parts; once more where what came is not what the server has. */
+static int move(struct s3_job *job, const struct s3_object *object, struct err *err)
+{
+    if (s3_job_run(job, err) < 0)
+        return -1;
+    if (compare(job, object, err) == 0)
+        return 0;
+    log_warn("'%s': %s; it is read once more", s3_address_name(job->bucket, job->key).text,
+             err->msg);
+    job->next = 0;
+    job->done = 0;
+    return s3_job_run(job, err) < 0 ? -1 : compare(job, object, err);
+}
+
+int s3_object_download(struct s3_client *client, const char *bucket, const char *key, int fd,
+                       const struct s3_transfer *transfer, struct s3_object *object,
+                       struct err *err)
+{
+    struct download download = {0};
+    struct s3_job job = {.client = client, .bucket = bucket, .key = key, .fd = fd};
+    struct s3_object unseen;
+    int rc;
+
+    object = object == NULL ? &unseen : object;
+    rc = s3_stream_head(client, bucket, key, true, object, err);
+    if (rc != S3_YES)
+        return rc;
+    /* What a longer file held before must not stand behind the object's bytes. */
+    if (ftruncate(fd, (off_t)object->bytes) < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot give the file for '%s' %" PRIu64 " bytes",
+                             s3_address_name(bucket, key).text, object->bytes);
+    download.etag = object->etag[0] != '\0' ? object->etag : NULL;
+    job.transfer = s3_job_transfer(transfer);
+    job.move = download_part;
+    job.context = &download;
+    s3_job_cut(&job, object->bytes, 1);
+    download.crc32cs = calloc((size_t)job.part_count + 1, sizeof *download.crc32cs);
+    if (download.crc32cs == NULL)
+        abort();
+    pthread_mutex_init(&job.mutex, NULL);
+    if (job.part_count > 0 && move(&job, object, err) < 0)
+        rc = err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
+    pthread_mutex_destroy(&job.mutex);
+    free(download.crc32cs);
+    return rc;
+}

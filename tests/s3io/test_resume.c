@@ -1,0 +1,346 @@
+/* tests/s3io/test_resume.c -- multipart uploads that were cut off: gone on with, or aborted. */
+#include "s3io/upload_record.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/object.h"
+#include "s3io/request.h"
+
+#define MIB         ((size_t)1 << 20)
+#define BYTES       (11 * MIB)                         /* of zeros: parts of 5, 5 and 1 MiB */
+#define ZEROS_MD5   "5f363e0e58a95f06cbe9bbc662c5dfb6" /* of 5 MiB of them */
+#define UPLOADS     ".local/state/convoy/uploads"
+#define ERROR(code) "<Error><Code>" code "</Code><RequestId>7QX2</RequestId></Error>"
+#define CREATED(id)                                                                                \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<InitiateMultipartUploadResult>"      \
+                "<UploadId>" id "</UploadId></InitiateMultipartUploadResult>",                     \
+        .then = FAULT_CLOSE                                                                        \
+    }
+#define COMPLETED                                                                                  \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<CompleteMultipartUploadResult>"      \
+                "<ETag>c-3</ETag></CompleteMultipartUploadResult>",                                \
+        .then = FAULT_CLOSE                                                                        \
+    }
+#define LISTED(parts)                                                                              \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListPartsResult>" parts              \
+                "<IsTruncated>false</IsTruncated></ListPartsResult>",                              \
+        .then = FAULT_CLOSE                                                                        \
+    }
+#define PART_LISTED(number, etag, bytes)                                                           \
+    "<Part><PartNumber>" number "</PartNumber><ETag>&quot;" etag "&quot;</ETag><Size>" bytes       \
+    "</Size></Part>"
+#define PART(etag)                                                                                 \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nETag: \"" etag "\"\r\nContent-Length: 0\r\n\r\n"               \
+    }
+#define ILL                                                                                        \
+    {                                                                                              \
+        .text = "HTTP/1.1 503 x\r\nConnection: close\r\n\r\n" ERROR("SlowDown"),                   \
+        .then = FAULT_CLOSE                                                                        \
+    }
+#define NO_CONTENT                                                                                 \
+    {                                                                                              \
+        .text = "HTTP/1.1 204 No Content\r\n\r\n"                                                  \
+    }
+#define CUT_OFF CREATED("u1"), PART(ZEROS_MD5), ILL, ILL
+
+static struct faults *faults;
+static struct s3_client *client;
+static struct err err;
+
+static void client_begin(void)
+{
+    const struct s3_client_options options = {.endpoint = faults_url(faults)};
+
+    err = (struct err){0};
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->stall_s = 30;
+    client->config.attempts = 2;
+}
+
+static void client_again(void)
+{
+    s3_client_close(client);
+    client_begin();
+}
+
+static const char *file_make(void)
+{
+    const char *const path = place_path("file");
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+    assert_true(fd >= 0 && ftruncate(fd, (off_t)BYTES) == 0);
+    close(fd);
+    return path;
+}
+
+static void begin_with(const struct fault_step *steps, size_t count)
+{
+    faults = faults_start(steps, count);
+    client_begin();
+    file_make();
+}
+#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+
+static int records(void)
+{
+    DIR *dir = opendir(place_path(UPLOADS));
+    int count = 0;
+
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
+        count += entry->d_name[0] != '.';
+    if (dir != NULL)
+        closedir(dir);
+    return count;
+}
+
+static void end(int requests)
+{
+    assert_int_equal(faults_requests(faults), requests);
+    assert_int_equal(records(), 0);
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+static int upload(void)
+{
+    const char *const path = place_path("file");
+    const struct s3_put put = {.bucket = "imgs", .key = "a key/k", .bytes = BYTES};
+    const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB, .source = path};
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int rc = s3_object_upload(client, &put, fd, &transfer, NULL, &err);
+
+    close(fd);
+    return rc;
+}
+
+static void assert_request_has(int index, const char *part)
+{
+    if (strcasestr(faults_request(faults, index), part) == NULL)
+        fail_msg("'%s' is not in request %d: %.400s", part, index, faults_request(faults, index));
+}
+
+static void resume_sends_only_the_parts_that_lack(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF, LISTED(PART_LISTED("1", ZEROS_MD5, "5242880")),
+                                       PART("p2"), PART("p3"), COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(), -1);
+    assert_int_equal(err.code, ERR_NET);
+    assert_non_null(strstr(err.msg, "goes on with it"));
+    assert_int_equal(records(), 1);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(4, "GET /imgs/a%20key/k?part-number-marker=0&uploadId=u1 ");
+    assert_request_has(5, "PUT /imgs/a%20key/k?partNumber=2&uploadId=u1 ");
+    assert_request_has(6, "partNumber=3&");
+    assert_request_has(7, "<PartNumber>1</PartNumber><ETag>&#34;" ZEROS_MD5 "&#34;</ETag>");
+    end(8);
+}
+
+static void resume_sends_again_what_differs(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF,
+                                       LISTED(PART_LISTED("1", "0123", "5242880")
+                                                  PART_LISTED("2", ZEROS_MD5, "5242879")
+                                                      PART_LISTED("9", ZEROS_MD5, "5242880")),
+                                       PART("p1"),
+                                       PART("p2"),
+                                       PART("p3"),
+                                       COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(), -1);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(5, "partNumber=1&");
+    assert_request_has(6, "partNumber=2&");
+    end(9);
+}
+
+static void resume_begins_anew_when_the_upload_is_gone(void **state)
+{
+    const struct fault_step steps[] = {
+        CUT_OFF,
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+         .then = FAULT_CLOSE},
+        CREATED("u2"),
+        PART("p1"),
+        PART("p2"),
+        PART("p3"),
+        COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(), -1);
+    assert_int_equal(upload(), S3_YES); /* in the same process, too */
+    assert_request_has(6, "uploadId=u2 ");
+    end(10);
+}
+
+static void resume_never_takes_parts_of_a_file_that_has_changed(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF,    NO_CONTENT, CREATED("u2"), PART("p1"),
+                                       PART("p2"), PART("p3"), COMPLETED};
+    const struct timespec times[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(), -1);
+    assert_int_equal(utimensat(AT_FDCWD, place_path("file"), times, 0), 0);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(4, "DELETE /imgs/a%20key/k?uploadId=u1 ");
+    assert_request_has(5, "?uploads=");
+    end(10);
+}
+
+/* Upload in a process that is killed when its request number `requests` is held. */
+static void upload_and_be_killed(int requests, const char *source)
+{
+    const pid_t child = fork();
+    const double until = clock_now_s() + 20;
+
+    if (child == 0) {
+        const struct s3_put put = {.bucket = "imgs", .key = "a key/k", .bytes = BYTES};
+        const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB, .source = source};
+        const int fd = source != NULL ? open(source, O_RDONLY) : memfd_create("m", 0);
+
+        if (source == NULL && ftruncate(fd, (off_t)BYTES) < 0)
+            _exit(1);
+        client_begin();
+        s3_object_upload(client, &put, fd, &transfer, NULL, &err);
+        _exit(0);
+    }
+    while (faults_requests(faults) < requests && clock_now_s() < until)
+        clock_sleep_s(0.01);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_int_equal(faults_requests(faults), requests);
+}
+
+static void resume_goes_on_after_a_kill(void **state)
+{
+    const struct fault_step steps[] = {CREATED("u1"),
+                                       PART(ZEROS_MD5),
+                                       {.text = NULL, .then = FAULT_HOLD},
+                                       LISTED(PART_LISTED("1", ZEROS_MD5, "5242880")),
+                                       PART("p2"),
+                                       PART("p3"),
+                                       COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    upload_and_be_killed(3, place_path("file"));
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(3, "GET /imgs/a%20key/k?part-number-marker=0&uploadId=u1 ");
+    end(7);
+}
+
+static void resume_aborts_at_the_next_start_what_nobody_can_go_on_with(void **state)
+{
+    const struct fault_step steps[] = {
+        CREATED("u1"), PART(ZEROS_MD5), {.text = NULL, .then = FAULT_HOLD},
+        NO_CONTENT,    CREATED("u2"),   PART("p1"),
+        PART("p2"),    PART("p3"),      COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    upload_and_be_killed(3, NULL);
+    assert_int_equal(records(), 1);
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(3, "DELETE /imgs/a%20key/k?uploadId=u1 ");
+    end(9);
+}
+
+/* A record as another process or host would have it. */
+static void record_write(const char *host)
+{
+    char text[512];
+
+    snprintf(text, sizeof text,
+             "convoy-upload-1 %s\nendpoint %s\nbucket imgs\nkey k\nupload other\npart_bytes 5\n",
+             host, faults_url(faults));
+    place_write(UPLOADS "/0123", text);
+}
+
+static void resume_leaves_uploads_of_others_alone(void **state)
+{
+    const struct fault_step steps[] = {CREATED("u2"), PART("p1"), PART("p2"), PART("p3"),
+                                       COMPLETED};
+    struct s3_upload_record living;
+    const int fd = open("/dev/null", O_RDONLY);
+
+    (void)state;
+    BEGIN(steps);
+    record_write("another-host");
+    place_write(UPLOADS "/damaged", "convoy-upload-1");
+    s3_upload_record_init(&living, faults_url(faults), "imgs", "k", NULL, fd); /* not ended */
+    living.upload_id = strdup("u9");
+    living.part_bytes = 5;
+    s3_upload_record_keep(&living);
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(0, "?uploads=");
+    assert_int_equal(records(), 3);
+    s3_upload_record_drop(&living);
+    unlink(place_path(UPLOADS "/0123"));
+    unlink(place_path(UPLOADS "/damaged"));
+    close(fd);
+    end(5);
+}
+
+static void resume_is_not_missed_where_nothing_can_be_written(void **state)
+{
+    const struct fault_step steps[] = {CREATED("u1"), PART("p1"), ILL, ILL, NO_CONTENT};
+
+    (void)state;
+    BEGIN(steps);
+    setenv("XDG_STATE_HOME", "/proc/nowhere", 1);
+    assert_int_equal(upload(), -1);
+    unsetenv("XDG_STATE_HOME");
+    assert_request_has(4, "DELETE ");
+    end(5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resume_sends_only_the_parts_that_lack),
+        cmocka_unit_test(resume_sends_again_what_differs),
+        cmocka_unit_test(resume_begins_anew_when_the_upload_is_gone),
+        cmocka_unit_test(resume_never_takes_parts_of_a_file_that_has_changed),
+        cmocka_unit_test(resume_goes_on_after_a_kill),
+        cmocka_unit_test(resume_aborts_at_the_next_start_what_nobody_can_go_on_with),
+        cmocka_unit_test(resume_leaves_uploads_of_others_alone),
+        cmocka_unit_test(resume_is_not_missed_where_nothing_can_be_written),
+    };
+
+    return cmocka_run_group_tests_name("s3io/resume", tests, place_setup, place_teardown);
+}
