@@ -25,7 +25,7 @@ static void forget_variables(void)
     static const char *const others[] = {"S3_ENDPOINT_URL", "CONVOY_SSE", "CONVOY_SSE_KMS_KEY_ID",
                                          "http_proxy",      "HTTP_PROXY", "https_proxy",
                                          "HTTPS_PROXY",     "all_proxy",  "ALL_PROXY",
-                                         "XDG_STATE_HOME"};
+                                         "no_proxy",        "NO_PROXY",   "XDG_STATE_HOME"};
 
     for (char **at = environ; *at != NULL;) {
         char name[128];

@@ -3,6 +3,7 @@
  * may write, and the line when it fails.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -245,6 +246,19 @@ static void process_that_hangs_is_ended_with_its_children(void **state)
     assert_false(file_exists(place_path("late")));
 }
 
+static void process_status_may_be_taken_by_others(void **state)
+{
+    void (*before)(int) = signal(SIGCHLD, SIG_IGN); /* as the launcher, which waits for all */
+
+    (void)state;
+    write_process(
+        "echo '{\"Version\":1,\"AccessKeyId\":\"PK\",\"SecretAccessKey\":\"s\"}'; sleep 0.2");
+    who_has_keys("p", "PK", "s", NULL, "credential_process of profile 'p'");
+    write_process("echo no vault >&2; exit 1");
+    expect_in(who_refusal("p", ERR_INPUT), "what it writes is no JSON object; it says: no vault");
+    signal(SIGCHLD, before);
+}
+
 static void process_is_ended_by_a_cancel(void **state)
 {
     static const volatile sig_atomic_t cancel = 1;
@@ -292,6 +306,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(process_that_fails_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(process_that_hangs_is_ended_with_its_children, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(process_status_may_be_taken_by_others, setup, teardown),
         cmocka_unit_test_setup_teardown(process_is_ended_by_a_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(process_is_asked_again_before_its_keys_end, setup,
                                         teardown),

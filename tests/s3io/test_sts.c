@@ -272,6 +272,48 @@ static void sts_is_asked_through_a_proxy_and_metadata_is_not(void **state)
     assert_int_equal(sts.seen_count, 1);
 }
 
+static void answer_metadata(void *context, const char *request, struct buf *out, bool *silent)
+{
+    static const char keys[] = "{\"Code\":\"Success\",\"AccessKeyId\":\"IM\",\"SecretAccessKey\":"
+                               "\"TOPSECRET\",\"Token\":\"t\"}";
+
+    (void)context, (void)silent;
+    if (strncmp(request, "PUT ", 4) == 0)
+        fake_reply(out, 200, "", "METADATA-TOKEN");
+    else if (strstr(request, "/placement/region HTTP") != NULL)
+        fake_reply(out, 200, "", "eu-north-1");
+    else
+        fake_reply(out, 200, "", strstr(request, "/role HTTP") != NULL ? keys : "role");
+}
+
+static void sts_is_asked_in_the_region_of_this_host(void **state)
+{
+    struct fake *metadata = fake_start("127.0.0.1", 0, answer_metadata, NULL);
+    char url[64];
+
+    (void)state;
+    place_write(".aws/config",
+                "[profile p]\nrole_arn = r\ncredential_source = Ec2InstanceMetadata\n");
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", fake_port(metadata));
+    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url, 1);
+    unsetenv("AWS_EC2_METADATA_DISABLED");
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", fake_port(sts.fake));
+    setenv("HTTPS_PROXY", url, 1); /* AWS is not to be reached from here: the proxy says no */
+    unsetenv("AWS_ENDPOINT_URL_STS");
+    unsetenv("AWS_REGION");
+    setenv("AWS_MAX_ATTEMPTS", "1", 1);
+    fake_lock(sts.fake);
+    sts.status = 403;
+    sts.code = sts.says = "";
+    fake_unlock(sts.fake);
+    expect_in(who_refusal("p", ERR_NET), "cannot connect to sts.eu-north-1.amazonaws.com:443: ");
+    assert_int_equal(sts.seen_count, 1);
+    assert_int_equal(
+        strncmp(sts.seen[0], "CONNECT sts.eu-north-1.amazonaws.com:443 HTTP/1.1\r\n", 51), 0);
+    assert_null(strstr(sts.seen[0], "uthorization")); /* that is for the other end of the tunnel */
+    fake_stop(metadata);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -289,6 +331,8 @@ int main(void)
                                         teardown_server),
         cmocka_unit_test_setup_teardown(sts_is_asked_through_a_proxy_and_metadata_is_not,
                                         setup_server, teardown_server),
+        cmocka_unit_test_setup_teardown(sts_is_asked_in_the_region_of_this_host, setup_server,
+                                        teardown_server),
     };
 
     return cmocka_run_group_tests_name("sts", tests, NULL, NULL);
