@@ -276,17 +276,17 @@ static void role_keys_are_renewed_ahead_of_their_end(void **state)
     const double began_s = clock_now_s();
 
     (void)state;
-    sts.lives_s = 4;
+    sts.lives_s = 6;
     place_write(".aws/config", BASE "[profile p]\nrole_arn = r\nsource_profile = base\n");
     who = who_open("p");
     who.credentials = s3_credentials_new(&who.config);
     assert_string_equal(who_access_key(&who), "STS-1");
-    clock_sleep_s(2);
+    clock_sleep_s(1.5);
     assert_string_equal(who_access_key(&who), "STS-1"); /* three quarters of its life, no sooner */
     while (strcmp(who_access_key(&who), "STS-1") == 0 && clock_now_s() - began_s < 20)
         clock_sleep_s(0.02);
     assert_string_equal(who_access_key(&who), "STS-2");
-    assert_true(clock_now_s() - began_s < 4);
+    assert_true(clock_now_s() - began_s < 6);
     fake_lock(sts.fake); /* it fails: the keys at hand go on, without a row of tries */
     sts.status = 503;
     sts.code = "ServiceUnavailable";
