@@ -197,6 +197,10 @@ class Gate:
         except OSError:
             pass
 
+    def open(self):
+        """New connections carry everything."""
+        self._limits = (None, None)
+
     def __enter__(self):
         return self
 

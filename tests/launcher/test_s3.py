@@ -13,7 +13,7 @@ import subprocess
 import unicodedata
 import unittest
 
-from s3_case import SIZE_PART, Case, Fake, Gate, s3, server, stop_servers
+from s3_case import LIMIT_S, SIZE_PART, Case, Fake, Gate, s3, server, stop_servers
 
 
 def pattern(count, seed=1):
@@ -262,6 +262,26 @@ class Interrupts(Case):
             process.send_signal(signal.SIGINT)
             self.assertEqual(process.wait(30), -signal.SIGINT)
         self.assertEqual((self.client.uploads(self.bucket), self.keys()), ([], []))
+
+    def test_a_killed_upload_goes_on_part_by_part_when_the_same_is_copied_again(self):
+        data = pattern(9 * SIZE_PART + 5)
+        self.write("large", data)
+        env = {**self.env, "HOME": self.folder}
+        with Gate(server().http_url, up=SIZE_PART * 5 // 4) as gate:  # a part each, and not a second one
+            words = ("cp", "large", self.uri + "/large", "--endpoint-url", gate.url)
+            process = self.start(*words, env=env)
+            self.assertTrue(gate.held.wait(60))
+            process.kill()
+            process.wait(30)
+            self.assertEqual(self.client.uploads(self.bucket), [b"large"])
+            gate.open()
+            mark = server().log_mark()
+            process = self.start(*words, env=env)
+            self.assertEqual(process.wait(LIMIT_S), 0)
+            sent = [r for r in server().requests(mark) if r.method == "PUT" and "partNumber" in r.path]
+        self.assertLess(len(sent), 10)
+        self.assertEqual((self.client.uploads(self.bucket), self.client.get(self.bucket, "large")), ([], data))
+        self.assertEqual(os.listdir(self.path(".local/state/convoy/uploads")), [])
 
     def test_an_interrupted_download_leaves_nothing(self):
         self.client.put(self.bucket, "large", b"x" * (3 * SIZE_PART))
