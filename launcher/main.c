@@ -47,7 +47,7 @@ static const struct {
               "recorded"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
-    {"bench", "model|layers|scaling ...\n"
+    {"bench", "model|layers|scaling|comm|s3 ...\n"
               "    measure how fast a network trains here, its layers one by one, and how the "
               "rate grows with hosts or ranks"},
 };

@@ -1,5 +1,5 @@
 /*
- * s3io/put.h -- the headers that a write carries. For object.c and transfer.c.
+ * s3io/put.h -- the headers that a write carries. For object.c and upload.c.
  */
 #ifndef S3IO_PUT_H
 #define S3IO_PUT_H
