@@ -25,7 +25,8 @@ static int into_file(void *context, uint64_t offset, const void *data, size_t by
     uint64_t at = landing->begin + offset;
     size_t left = bytes;
 
-    (void)object;
+    if (offset == 0 && landing->job->part_count == 1)
+        landing->job->bytes = object->bytes; /* by now it may be another one than was listed */
     while (left > 0) {
         const ssize_t n = pwrite(landing->job->fd, from, left, (off_t)at);
 
@@ -103,35 +104,70 @@ static int move(struct s3_job *job, const struct s3_object *object, struct err *
     return s3_job_run(job, err) < 0 ? -1 : compare(job, object, err);
 }
 
+/* A small object, by one request. Not as the server says it is: it is left to the parts to find out
+ * once more. */
+static int download_whole(struct s3_job *job, struct s3_object *object, bool *damaged,
+                          struct err *err)
+{
+    struct landing landing = {.job = job};
+    uint32_t crc32c = 0;
+    const struct s3_get get = {
+        .bucket = job->bucket, .key = job->key, .whole = true, .crc32c = &crc32c};
+    int rc = s3_stream_read(job->client, &get, into_file, &landing, object, err);
+
+    *damaged = rc == S3_YES && object->has_crc32c && object->crc32c != crc32c;
+    if (rc == S3_YES && ftruncate(job->fd, (off_t)object->bytes) < 0)
+        rc = err_set_errno(err, ERR_IO, errno, "cannot give the file %" PRIu64 " bytes",
+                           object->bytes);
+    if (rc < 0)
+        err_wrap(err, "cannot get '%s'", s3_address_name(job->bucket, job->key).text);
+    return rc;
+}
+
+/* Its length first, then its parts. */
+static int download_parts(struct s3_job *job, struct s3_object *object, struct err *err)
+{
+    struct download download = {0};
+    int rc = s3_stream_head(job->client, job->bucket, job->key, true, object, err);
+
+    if (rc != S3_YES)
+        return rc;
+    /* What a longer file held before must not stand behind the object's bytes. */
+    if (ftruncate(job->fd, (off_t)object->bytes) < 0)
+        return err_set_errno(err, ERR_IO, errno, "cannot give the file for '%s' %" PRIu64 " bytes",
+                             s3_address_name(job->bucket, job->key).text, object->bytes);
+    download.etag = object->etag[0] != '\0' ? object->etag : NULL;
+    job->move = download_part;
+    job->context = &download;
+    s3_job_cut(job, object->bytes, 1);
+    download.crc32cs = calloc((size_t)job->part_count + 1, sizeof *download.crc32cs);
+    if (download.crc32cs == NULL)
+        abort();
+    if (job->part_count > 0 && move(job, object, err) < 0)
+        rc = err_wrap(err, "cannot get '%s'", s3_address_name(job->bucket, job->key).text);
+    free(download.crc32cs);
+    return rc;
+}
+
 int s3_object_download(struct s3_client *client, const char *bucket, const char *key, int fd,
                        const struct s3_transfer *transfer, struct s3_object *object,
                        struct err *err)
 {
-    struct download download = {0};
     struct s3_job job = {.client = client, .bucket = bucket, .key = key, .fd = fd};
     struct s3_object unseen;
-    int rc;
+    bool damaged = true;
+    int rc = -1;
 
     object = object == NULL ? &unseen : object;
-    rc = s3_stream_head(client, bucket, key, true, object, err);
-    if (rc != S3_YES)
-        return rc;
-    /* What a longer file held before must not stand behind the object's bytes. */
-    if (ftruncate(fd, (off_t)object->bytes) < 0)
-        return err_set_errno(err, ERR_IO, errno, "cannot give the file for '%s' %" PRIu64 " bytes",
-                             s3_address_name(bucket, key).text, object->bytes);
-    download.etag = object->etag[0] != '\0' ? object->etag : NULL;
     job.transfer = s3_job_transfer(transfer);
-    job.move = download_part;
-    job.context = &download;
-    s3_job_cut(&job, object->bytes, 1);
-    download.crc32cs = calloc((size_t)job.part_count + 1, sizeof *download.crc32cs);
-    if (download.crc32cs == NULL)
-        abort();
+    s3_job_cut(&job, job.transfer->bytes_likely, 1);
     pthread_mutex_init(&job.mutex, NULL);
-    if (job.part_count > 0 && move(&job, object, err) < 0)
-        rc = err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
+    if (job.part_count == 1)
+        rc = download_whole(&job, object, &damaged, err);
+    if (job.part_count != 1 || (rc == S3_YES && damaged)) {
+        job.done = 0;
+        rc = download_parts(&job, object, err);
+    }
     pthread_mutex_destroy(&job.mutex);
-    free(download.crc32cs);
     return rc;
 }

@@ -74,6 +74,8 @@ struct s3_transfer {
                             are needed */
     s3_progress *progress;
     void *context;
+    uint64_t bytes_likely; /* download: as a listing says; 0: not known. One of a single part is
+                              then read by one request, without asking for its length first */
     const char *source; /* upload: the path of the file, which the same call may find again later;
                            NULL: it cannot be gone on with */
 };

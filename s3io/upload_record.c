@@ -49,6 +49,17 @@ static void host_name(char *out, size_t bytes)
     out[bytes - 1] = '\0';
 }
 
+static void boot_id(char *out, size_t bytes)
+{
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+    if (file == NULL || fgets(out, (int)bytes, file) == NULL)
+        snprintf(out, bytes, "?");
+    out[strcspn(out, "\n")] = '\0';
+    if (file != NULL)
+        fclose(file);
+}
+
 /* --- the source --- */
 
 static void stat_take(struct s3_upload_record *record, const struct stat *info)
@@ -124,7 +135,7 @@ static void put_number(struct buf *out, const char *name, uint64_t value)
 
 void s3_upload_record_keep(struct s3_upload_record *record)
 {
-    char folder[4096], path[4200], host[256];
+    char folder[4096], path[4200], host[256], boot[64];
     struct buf text = {0};
     struct err why = {0};
     int fd = -1;
@@ -132,7 +143,9 @@ void s3_upload_record_keep(struct s3_upload_record *record)
     if (!folder_path(folder, sizeof folder) || file_make_folder(folder, &why) < 0)
         return;
     host_name(host, sizeof host);
+    boot_id(boot, sizeof boot);
     put_text(&text, HEADER, host);
+    put_text(&text, "boot", boot);
     put_text(&text, "endpoint", record->endpoint);
     put_text(&text, "bucket", record->bucket);
     put_text(&text, "key", record->key);
@@ -206,6 +219,12 @@ static void take_line(struct s3_upload_record *record, const char *name, size_t 
 
     if (name_chars == 6 && strncmp(name, "crc32c", 6) == 0)
         record->crc32c = value[0] == '1';
+    if (name_chars == 4 && strncmp(name, "boot", 4) == 0) {
+        char boot[64];
+
+        boot_id(boot, sizeof boot);
+        record->this_boot = strcmp(value, boot) == 0;
+    }
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         if (strlen(fields[i].name) != name_chars || strncmp(fields[i].name, name, name_chars) != 0)
             continue;
@@ -336,8 +355,10 @@ static bool sweep_one(void *context, struct s3_upload_record *record)
     const double age_s =
         fstat(record->fd, &info) == 0 ? clock_wall_s() - (double)info.st_mtim.tv_sec : 0;
 
-    if (strcmp(record->endpoint, sweep->endpoint) == 0 &&
-        (record->source == NULL || age_s > S3_UPLOAD_KEEP_S || source_changed(record)) &&
+    const bool useless = age_s > S3_UPLOAD_KEEP_S ||
+                         (record->this_boot && (record->source == NULL || source_changed(record)));
+
+    if (useless && strcmp(record->endpoint, sweep->endpoint) == 0 &&
         sweep->abort(sweep->context, record))
         s3_upload_record_drop(record);
     return true;

@@ -24,7 +24,8 @@ struct s3_upload_record {
     char *source; /* what is uploaded, if it can be uploaded again: a path; NULL: it cannot */
     uint64_t device, inode, bytes, modified_ns; /* of the source */
     uint64_t part_bytes;
-    bool crc32c; /* parts have one */
+    bool crc32c;    /* parts have one */
+    bool this_boot; /* it was begun since this host was started */
 
     char *path; /* of the record's file; NULL: not on disk */
     int fd;     /* holds the lock; -1 */
@@ -47,8 +48,9 @@ void s3_upload_record_drop(struct s3_upload_record *record);
 bool s3_upload_record_find(struct s3_upload_record *record);
 
 /** Call `abort` for each record at the endpoint whose process is gone and which nobody will go on
- * with: without a source, with one that has changed, or older than S3_UPLOAD_KEEP_S. One for which
- * it returns true is dropped. */
+ * with: without a source, with one that has changed, or older than S3_UPLOAD_KEEP_S. From before
+ * the last start, or of another host with our name and home, it has to be as old in any case. One
+ * for which it returns true is dropped. */
 typedef bool s3_upload_record_abort(void *context, const struct s3_upload_record *record);
 void s3_upload_record_sweep(const char *endpoint, s3_upload_record_abort *abort_one, void *context);
 

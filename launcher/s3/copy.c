@@ -114,15 +114,19 @@ static int upload(const struct copy *copy, const char *key, int fd, const char *
     return rc < 0 ? -1 : 0;
 }
 
-static int download(const struct copy *copy, const char *key, int fd, int threads,
+static int download(const struct copy *copy, const struct launch_s3_item *item, int fd, int threads,
                     struct progress *progress, struct s3_object *object, struct err *err)
 {
-    const struct s3_transfer transfer = {.threads = threads, .progress = tell, .context = progress};
-    const int rc = s3_object_download(copy->s3->client, copy->from->uri.bucket, key, fd, &transfer,
-                                      object, err);
+    const bool known = item->bytes != LAUNCH_S3_BYTES_UNKNOWN;
+    const struct s3_transfer transfer = {.threads = threads,
+                                         .progress = tell,
+                                         .context = progress,
+                                         .bytes_likely = known ? item->bytes : 0};
+    const int rc = s3_object_download(copy->s3->client, copy->from->uri.bucket, item->from, fd,
+                                      &transfer, object, err);
 
     if (rc == S3_NO)
-        return s3_object_missing(copy->from->uri.bucket, key, err);
+        return s3_object_missing(copy->from->uri.bucket, item->from, err);
     return rc < 0 ? -1 : 0;
 }
 
@@ -196,7 +200,7 @@ static int download_file(const struct copy *copy, const struct launch_s3_item *i
 
     if (make_folder_of(item->to, err) < 0 || file_new_open(&file, item->to, err) < 0)
         goto out;
-    if (download(copy, item->from, file.fd, threads, progress, NULL, err) < 0) {
+    if (download(copy, item, file.fd, threads, progress, NULL, err) < 0) {
         if (err->code == ERR_IO)
             err_wrap(err, "cannot write '%s'", item->to);
         goto out;
@@ -217,7 +221,7 @@ static int relay(const struct copy *copy, const struct launch_s3_item *item, int
 
     if (spool < 0)
         return -1;
-    if (download(copy, item->from, spool, threads, progress, &object, err) == 0)
+    if (download(copy, item, spool, threads, progress, &object, err) == 0)
         rc = upload(copy, item->to, spool, NULL, object.bytes, threads, NULL, err);
     else if (err->code == ERR_IO)
         err_wrap(err, "cannot use a temporary file in '%s' (TMPDIR)", file_temp_root());

@@ -281,14 +281,15 @@ static void resume_aborts_at_the_next_start_what_nobody_can_go_on_with(void **st
 }
 
 /* A record as another process or host would have it. */
-static void record_write(const char *host)
+static void record_write(const char *name, const char *host)
 {
     char text[512];
 
     snprintf(text, sizeof text,
-             "convoy-upload-1 %s\nendpoint %s\nbucket imgs\nkey k\nupload other\npart_bytes 5\n",
+             "convoy-upload-1 %s\nboot 0-0\nendpoint %s\nbucket imgs\nkey k\nupload other\n"
+             "part_bytes 5\n",
              host, faults_url(faults));
-    place_write(UPLOADS "/0123", text);
+    place_write(name, text);
 }
 
 static void resume_leaves_uploads_of_others_alone(void **state)
@@ -297,10 +298,13 @@ static void resume_leaves_uploads_of_others_alone(void **state)
                                        COMPLETED};
     struct s3_upload_record living;
     const int fd = open("/dev/null", O_RDONLY);
+    char host[256] = "";
 
     (void)state;
     BEGIN(steps);
-    record_write("another-host");
+    gethostname(host, sizeof host - 1);
+    record_write(UPLOADS "/0123", "another-host");
+    record_write(UPLOADS "/4567", host); /* before the last start, or not this machine's */
     place_write(UPLOADS "/damaged", "convoy-upload-1");
     s3_upload_record_init(&living, faults_url(faults), "imgs", "k", NULL, fd); /* not ended */
     living.upload_id = strdup("u9");
@@ -308,9 +312,10 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     s3_upload_record_keep(&living);
     assert_int_equal(upload(), S3_YES);
     assert_request_has(0, "?uploads=");
-    assert_int_equal(records(), 3);
+    assert_int_equal(records(), 4);
     s3_upload_record_drop(&living);
     unlink(place_path(UPLOADS "/0123"));
+    unlink(place_path(UPLOADS "/4567"));
     unlink(place_path(UPLOADS "/damaged"));
     close(fd);
     end(5);

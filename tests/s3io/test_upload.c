@@ -354,6 +354,43 @@ static void download_makes_the_file_the_object(void **state)
     end();
 }
 
+static void download_reads_a_small_object_by_one_request(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\nhe",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 2-4/5\r\n"
+                 "Content-Length: 3\r\n\r\nllo"},
+        /* one whose checksum is not that of what came, which the parts then find to be right */
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nx-amz-checksum-crc32c: mnG7TA==\r\n"
+                 "Content-Length: 5\r\n\r\njello"},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n"},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\n"
+                 "Content-Length: 5\r\n\r\nhello"},
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchKey"),
+         .then = FAULT_CLOSE}};
+    struct progress progress = {0};
+    struct s3_transfer transfer = {
+        .progress = count_progress, .context = &progress, .bytes_likely = 7};
+    char out[8] = "";
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(pread(fd, out, sizeof out, 0), 5); /* it had been longer */
+    assert_string_equal(out, "hello");
+    assert_int_equal(progress.done, 5);
+    assert_int_equal(progress.total, 5);
+    assert_int_equal(faults_requests(faults), 2);
+    transfer.progress = NULL;
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(pread(fd, out, sizeof out, 0), 5);
+    assert_string_equal(out, "hello");
+    assert_int_equal(faults_requests(faults), 5);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_NO);
+    end();
+}
+
 /* A server that has the object "0123..." of PARALLEL_PARTS parts and takes uploads, whatever the
  * order of the requests. */
 #define PARALLEL_PARTS 40
@@ -448,6 +485,7 @@ int main(void)
         cmocka_unit_test(upload_says_that_the_file_is_too_short),
         cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
         cmocka_unit_test(download_makes_the_file_the_object),
+        cmocka_unit_test(download_reads_a_small_object_by_one_request),
         cmocka_unit_test(download_has_many_requests_in_flight_on_few_connections),
         cmocka_unit_test(upload_has_many_parts_in_flight_and_lists_them_in_order),
     };
