@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/uri.h"
 #include "launcher/export.h"
+#include "launcher/words.h"
 
 #define CONFIG_BYTES_MAX ((size_t)1 << 20)
 #define NAME_BYTES_MAX   64
@@ -53,26 +54,33 @@ static int read_text(const json_t *object, const char *key, const char *otherwis
     return json_read_string(object, key, value, what, err);
 }
 
-/* *apart: each host has other objects of it. */
+/* How a channel comes. */
+struct kind {
+    bool pipe;
+    bool apart; /* each host has other objects of it */
+};
+
+/* The channel as its configuration has it. */
 static int check_mode(const char *file, const char *name, const char *variable,
-                      const json_t *channel, bool *apart, struct err *err)
+                      const json_t *channel, struct kind *kind, struct err *err)
 {
     const char *mode = NULL, *distribution = NULL;
 
-    *apart = false;
+    *kind = (struct kind){0};
     if (!json_is_object(channel))
         return err_set(err, ERR_INPUT, "'%s': channel '%s' is no object", file, name);
     if (read_text(channel, "TrainingInputMode", "File", &mode, file, err) < 0 ||
         read_text(channel, "S3DistributionType", "FullyReplicated", &distribution, file, err) < 0)
         return err_wrap(err, "channel '%s'", name);
-    if (strcasecmp(mode, "File") != 0 && strcasecmp(mode, "FastFile") != 0)
+    kind->pipe = strcasecmp(mode, "Pipe") == 0;
+    if (!kind->pipe && strcasecmp(mode, "File") != 0 && strcasecmp(mode, "FastFile") != 0)
         return err_set(err, ERR_INPUT,
-                       "channel '%s' has TrainingInputMode %s in '%s', which is not there yet: use "
-                       "File or FastFile, or give the s3:// URI of the data as %s in the job's "
+                       "channel '%s' has TrainingInputMode %s in '%s', which is none: use File, "
+                       "FastFile or Pipe, or give the s3:// URI of the data as %s in the job's "
                        "environment",
                        name, mode, file, variable);
-    *apart = strcasecmp(distribution, "ShardedByS3Key") == 0;
-    if (*apart && strcasecmp(name, "model") == 0)
+    kind->apart = strcasecmp(distribution, "ShardedByS3Key") == 0;
+    if (kind->apart && strcasecmp(name, "model") == 0)
         return err_set(err, ERR_INPUT,
                        "channel '%s' has S3DistributionType ShardedByS3Key in '%s', but every host "
                        "needs the whole of it: use FullyReplicated",
@@ -123,33 +131,55 @@ static int check_folder(const char *name, const char *path, struct err *err)
     return 0;
 }
 
-/* What a host has no part of is no channel that was forgotten. */
-static int check_channel(const char *file, const char *name, const char *path, const char *variable,
-                         const json_t *channel, struct buf *host_data, struct err *err)
-{
-    bool apart = false;
+/* Where the channels of a job are and what becomes of them. */
+struct channels {
+    const char *base, *file;
+    json_t *folders;
+    struct launch_words *pipes;
+    struct buf *host_data; /* names of those of which each host has its own */
+};
 
-    if (channel != NULL && check_mode(file, name, variable, channel, &apart, err) < 0)
-        return -1;
-    if (!apart)
-        return check_folder(name, path, err);
-    buf_printf(host_data, "%s%s", host_data->bytes > 0 ? "," : "", name);
-    return 0;
+/* A channel in Pipe mode: the folder that its stream goes to; heap. */
+static char *add_pipe(const struct channels *channels, const char *name, const char *path)
+{
+    const char *const own = getenv("CONVOY_SPOOL");
+    char *const otherwise = uri_join(channels->base, "spool");
+    char *const folder = uri_join(own != NULL && own[0] != '\0' ? own : otherwise, name);
+    char *fifo = NULL;
+
+    if (asprintf(&fifo, "%s_0", path) < 0)
+        abort();
+    launch_words_push(channels->pipes, fifo);
+    launch_words_push(channels->pipes, folder);
+    free(fifo);
+    free(otherwise);
+    return folder;
 }
 
-static int add_channel(const char *base, json_t *folders, const char *file, const char *name,
-                       const json_t *channel, struct buf *host_data, struct err *err)
+static int add_channel(const struct channels *channels, const char *name, const json_t *channel,
+                       struct err *err)
 {
-    char *const data = uri_join(base, "input/data"), *const path = uri_join(data, name),
+    char *const data = uri_join(channels->base, "input/data"), *path = uri_join(data, name),
                 *const variable = launch_export_name("SM_CHANNEL_", name);
     const char *const own = own_value(name, path);
+    struct kind kind = {0};
     int rc = 0;
 
-    if (own == NULL)
-        rc = check_channel(file, name, path, variable, channel, host_data, err);
+    if (own == NULL && channel != NULL)
+        rc = check_mode(channels->file, name, variable, channel, &kind, err);
+    if (rc == 0 && kind.pipe) {
+        char *const folder = add_pipe(channels, name, path);
+
+        free(path);
+        path = folder;
+    } else if (rc == 0 && own == NULL && !kind.apart) {
+        rc = check_folder(name, path, err);
+    }
+    if (rc == 0 && kind.apart) /* what a host has no part of is no channel that was forgotten */
+        buf_printf(channels->host_data, "%s%s", channels->host_data->bytes > 0 ? "," : "", name);
     if (rc == 0) {
         launch_export(variable, path);
-        json_object_set_new(folders, name, json_string(own != NULL ? own : path));
+        json_object_set_new(channels->folders, name, json_string(own != NULL ? own : path));
     }
     free(variable);
     free(path);
@@ -158,9 +188,9 @@ static int add_channel(const char *base, json_t *folders, const char *file, cons
 }
 
 /* Those that the platform names. */
-static int add_configured(const char *base, json_t *folders, const char *file, json_t *config,
-                          struct buf *host_data, struct err *err)
+static int add_configured(const struct channels *channels, json_t *config, struct err *err)
 {
+    const char *const file = channels->file;
     const char *name = NULL;
     json_t *channel = NULL;
 
@@ -173,16 +203,16 @@ static int add_configured(const char *base, json_t *folders, const char *file, j
     {
         if (!is_name(name))
             return err_set(err, ERR_INPUT, "'%s': '%s' can be no channel's name", file, name);
-        if (add_channel(base, folders, file, name, channel, host_data, err) < 0)
+        if (add_channel(channels, name, channel, err) < 0)
             return -1;
     }
     return 0;
 }
 
 /* Folders that it does not name: a tree that was made by hand. */
-static int add_found(const char *base, json_t *folders, struct err *err)
+static int add_found(const struct channels *channels, struct err *err)
 {
-    char *const data = uri_join(base, "input/data");
+    char *const data = uri_join(channels->base, "input/data");
     DIR *const dir = opendir(data);
     const struct dirent *entry = NULL;
     int rc = 0;
@@ -191,8 +221,8 @@ static int add_found(const char *base, json_t *folders, struct err *err)
         char *const path = uri_join(data, entry->d_name);
 
         if (entry->d_name[0] != '.' && is_name(entry->d_name) && file_is_folder(path) &&
-            json_object_get(folders, entry->d_name) == NULL)
-            rc = add_channel(base, folders, NULL, entry->d_name, NULL, NULL, err);
+            json_object_get(channels->folders, entry->d_name) == NULL)
+            rc = add_channel(channels, entry->d_name, NULL, err);
         free(path);
     }
     if (dir != NULL)
@@ -225,10 +255,13 @@ static void export_names(json_t *folders)
     free(names);
 }
 
-int launch_channels_export(const char *base, json_t *folders, struct err *err)
+int launch_channels_export(const char *base, json_t *folders, struct launch_words *pipes,
+                           struct err *err)
 {
     char *const file = uri_join(base, "input/config/inputdataconfig.json");
     struct buf host_data = {0};
+    const struct channels channels = {
+        .base = base, .file = file, .folders = folders, .pipes = pipes, .host_data = &host_data};
     json_t *config = NULL;
     int rc = -1;
 
@@ -236,8 +269,8 @@ int launch_channels_export(const char *base, json_t *folders, struct err *err)
         config = json_read_file(file, CONFIG_BYTES_MAX, err);
     else
         config = json_object();
-    if (config == NULL || add_configured(base, folders, file, config, &host_data, err) < 0 ||
-        add_found(base, folders, err) < 0)
+    if (config == NULL || add_configured(&channels, config, err) < 0 ||
+        add_found(&channels, err) < 0)
         goto out;
     launch_export_json("SM_INPUT_DATA_CONFIG", config);
     export_names(folders);

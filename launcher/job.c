@@ -22,6 +22,7 @@
 #include "launcher/network.h"
 #include "launcher/options.h"
 #include "launcher/sagemaker.h"
+#include "launcher/spool.h"
 #include "s3io/client.h"
 
 /* What a job is made of before anybody leads it. */
@@ -69,6 +70,20 @@ static int check_train_options(struct job *job, struct err *err)
         snprintf(job->outcome.failure, sizeof job->outcome.failure,
                  "the options or the data are wrong: the log says how");
     job->outcome.code = status;
+    return 0;
+}
+
+/* Channels in Pipe mode become folders of this host. */
+static int spool_channels(struct job *job, struct err *err)
+{
+    if (job->sagemaker == NULL || job->sagemaker->pipes.count == 0)
+        return 0;
+    if (launch_spool_run(&job->sagemaker->pipes, job->program, &job->signals, &job->outcome.code,
+                         err) < 0)
+        return -1;
+    if (job->outcome.code != 0 && !launch_local_failure(&job->local, job->outcome.failure))
+        snprintf(job->outcome.failure, sizeof job->outcome.failure,
+                 "a channel could not be read: the log says why");
     return 0;
 }
 
@@ -203,7 +218,8 @@ static int run(struct job *job, struct err *err)
     const int threads = launch_local_set_threads(job->options->threads, ranks);
 
     /* Where each host started by itself the others must learn of a mistake; else nobody waits. */
-    if (check_surroundings(job, err) < 0 || check_train_options(job, err) < 0) {
+    if (check_surroundings(job, err) < 0 || spool_channels(job, err) < 0 ||
+        (job->outcome.code == 0 && check_train_options(job, err) < 0)) {
         if (job->hosts.kind != LAUNCH_HOSTS_EACH)
             return -1;
         log_error("%s", err->msg);

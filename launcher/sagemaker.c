@@ -411,7 +411,8 @@ static int read_all(struct launch_sagemaker *s, json_t *env, struct err *err)
 
     json_object_set_new(env, "channel_input_dirs", folders);
     json_object_set_new(env, "hyperparameters", decoded);
-    if (read_resources(s, env, err) < 0 || launch_channels_export(s->base, folders, err) < 0 ||
+    if (read_resources(s, env, err) < 0 ||
+        launch_channels_export(s->base, folders, &s->pipes, err) < 0 ||
         launch_hyperparameters_export(s->base, decoded, err) < 0 || read_checkpoints(s, err) < 0)
         goto out;
     launch_export("CONVOY_MODEL_ON_STOP", "1"); /* what is in the model folder then is uploaded */
@@ -450,6 +451,7 @@ void launch_sagemaker_release(struct launch_sagemaker *sagemaker)
     free(sagemaker->current);
     free(sagemaker->interface);
     launch_words_release(&sagemaker->hosts);
+    launch_words_release(&sagemaker->pipes);
     *sagemaker = (struct launch_sagemaker){0};
 }
 

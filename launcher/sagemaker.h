@@ -21,8 +21,9 @@ struct launch_sagemaker {
     char *job;     /* TRAINING_JOB_ARN, else TRAINING_JOB_NAME, else NULL */
     char *current; /* this host's name; NULL: no resourceconfig.json (then hosts is empty too) */
     struct launch_words
-        hosts;       /* of our group, sorted bytewise (algo-1, algo-10, algo-2); the first leads */
-    char *interface; /* network_interface_name; NULL: not given */
+        hosts; /* of our group, sorted bytewise (algo-1, algo-10, algo-2); the first leads */
+    struct launch_words pipes; /* channels in Pipe mode: FIFO, folder, ... (channels.h) */
+    char *interface;           /* network_interface_name; NULL: not given */
 };
 
 /** Read resourceconfig.json, inputdataconfig.json, hyperparameters.json, checkpointconfig.json, and
@@ -33,7 +34,7 @@ struct launch_sagemaker {
  * SM_INPUT_DIR, SM_INPUT_CONFIG_DIR, SM_NUM_CPUS, ..., and CONVOY_CHECKPOINT where a checkpoint
  * folder is configured. Outside SageMaker: active is false and nothing is read. ERR_INPUT names
  * file and key: not JSON, the current host not among the hosts, a channel in a mode that we do not
- * have (Pipe, ShardedByS3Key) or without a file. */
+ * have (ShardedByS3Key) or without a file. */
 int launch_sagemaker_read(struct launch_sagemaker *sagemaker, struct err *err);
 void launch_sagemaker_release(struct launch_sagemaker *sagemaker);
 

@@ -17,6 +17,7 @@
 #include "trainer/bench/bench.h"
 #include "trainer/bench_comm.h"
 #include "trainer/data/pack.h"
+#include "trainer/data/spool.h"
 #include "trainer/data/synth.h"
 #include "trainer/eval.h"
 #include "trainer/export.h"
@@ -313,6 +314,18 @@ static const struct option_spec pack_table[] = {
      .max = 1e12,
      .fallback = "100000000",
      .help = "a shard is closed when it holds this much"},
+    {.name = "root",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .shown = "the list's own folder",
+     .help = "the folder that the paths of a list are below; may be s3://BUCKET/PREFIX"},
+    {.name = "threads",
+     .kind = OPTION_INTEGER,
+     .metavar = "N",
+     .min = 1,
+     .max = 256,
+     .shown = "8; 16 from S3",
+     .help = "threads that read; what is written is the same with any number"},
     {.name = "bad-images",
      .kind = OPTION_CHOICE,
      .metavar = "skip|stop",
@@ -326,8 +339,10 @@ static int pack(const char *source, const char *target, struct option_set *set, 
 {
     const struct data_pack_options options = {
         .source = source,
+        .root = option_text(set, "root"),
         .target = target,
         .shard_bytes = (uint64_t)option_integer(set, "shard-bytes"),
+        .threads = option_text(set, "threads") != NULL ? (int)option_integer(set, "threads") : 0,
         .stop_at_bad = strcmp(option_text(set, "bad-images"), "stop") == 0,
         .cancel = &train_stop_asked};
 
@@ -350,8 +365,12 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
     if (wants_help(argc, argv)) {
         printf("%s [options]\n\n%soptions [default]:\n", usage,
                is_synth ? ""
-                        : "SRC: a folder per class, or train and val below one; DST: where the tar "
-                          "shards go.\nEither is a folder or s3://BUCKET/PREFIX.\n\n");
+                        : "SRC: a folder per class, or train and val below one; a list NAME.lst or "
+                          "RecordIO NAME.rec, as MXNet's\nim2rec writes them; a folder of other "
+                          "people's tars (WebDataset: KEY.jpg beside KEY.cls). DST: where the tar\n"
+                          "shards go. Either may be s3://BUCKET/PREFIX. After a stop, a kill or a "
+                          "failure of disk or network the same\ncommand goes on behind the shards "
+                          "that are finished.\n\n");
         option_set_help(&set, stdout);
     } else if (argc < folders || strncmp(argv[0], "--", 2) == 0 ||
                strncmp(argv[folders - 1], "--", 2) == 0) {
@@ -365,6 +384,23 @@ static int folder_verb(const char *verb, int argc, char *const *argv)
     option_set_release(&set);
     s3_client_shared_close();
     return rc < 0 ? fail(&err) : 0;
+}
+
+/* For launchers, not for people: a Pipe channel's FIFO to shards in a folder. */
+static int spool(int argc, char *const *argv)
+{
+    const struct data_spool_options options = {.fifo = argc > 0 ? argv[0] : "",
+                                               .folder = argc > 1 ? argv[1] : "",
+                                               .shard_bytes = DATA_PACK_SHARD_BYTES,
+                                               .wait_s = DATA_SPOOL_WAIT_S,
+                                               .cancel = &train_stop_asked};
+    struct err err = {0};
+
+    if (argc != 2)
+        err_set(&err, ERR_USAGE, "convoy-train spool FIFO FOLDER");
+    else if (data_spool(&options, &err) == 0)
+        return 0;
+    return fail(&err);
 }
 
 /* --- export --- */
@@ -431,6 +467,8 @@ int main(int argc, char **argv)
         return predict(argc - 2, argv + 2);
     if (strcmp(verb, "synth") == 0 || strcmp(verb, "pack") == 0)
         return folder_verb(verb, argc - 2, argv + 2);
+    if (strcmp(verb, "spool") == 0)
+        return spool(argc - 2, argv + 2);
     if (strcmp(verb, "export") == 0)
         return export(argc - 2, argv + 2);
     if (strcmp(verb, "audit") == 0)

@@ -429,11 +429,14 @@ static void index_refuses_a_picture_larger_than_2_gib(void **state)
     assert_refused("pets", "pets/cats/3.jpg");
 }
 
-static void index_refuses_tar_files_without_an_index(void **state)
+static void index_refuses_tar_files_that_are_none_and_shards_without_their_index(void **state)
 {
     (void)state;
     tree_write("tars/a.tar", "x", 1);
-    assert_refused("tars", "convoy pack");
+    assert_refused("tars", "a.tar' at byte 0");
+    make_shards();
+    unlink(tree_path("shards/index.json"));
+    assert_refused("shards", "convoy pack");
 }
 
 static void index_refuses_a_shard_cut_short(void **state)
@@ -630,7 +633,7 @@ int main(void)
         CASE(index_refuses_pictures_in_no_class_folder),
         CASE(index_refuses_a_root_of_splits),
         CASE(index_refuses_a_picture_larger_than_2_gib),
-        CASE(index_refuses_tar_files_without_an_index),
+        CASE(index_refuses_tar_files_that_are_none_and_shards_without_their_index),
         CASE(index_refuses_a_shard_cut_short),
         CASE(index_refuses_a_pipe_in_the_place_of_a_file),
         CASE(index_refuses_a_missing_shard),

@@ -397,12 +397,39 @@ static void sagemaker_names_channels_of_which_each_host_has_a_share(void **state
     launch_sagemaker_release(&s);
 }
 
+static void sagemaker_gives_a_pipe_channel_a_folder_for_its_stream(void **state)
+{
+    struct launch_sagemaker s = {0};
+    char want[512];
+
+    (void)state;
+    put_config("resourceconfig", TWO_HOSTS);
+    put_config("inputdataconfig", "{\"training\":{\"TrainingInputMode\":\"pipe\"},"
+                                  "\"test\":{\"TrainingInputMode\":\"Pipe\","
+                                  "\"S3DistributionType\":\"ShardedByS3Key\"}}");
+    read_tree(&s);
+    assert_path_variable("SM_CHANNEL_TRAINING", "spool/training");
+    assert_variable("CONVOY_HOST_DATA", "test");
+    assert_int_equal(s.pipes.count, 4);
+    snprintf(want, sizeof want, "%s/input/data/training_0", s.base);
+    assert_string_equal(s.pipes.at[0], want);
+    snprintf(want, sizeof want, "%s/spool/training", s.base);
+    assert_string_equal(s.pipes.at[1], want);
+    launch_sagemaker_release(&s);
+    setenv("CONVOY_SPOOL", "/big/disk", 1);
+    unsetenv("SM_CHANNEL_TRAINING");
+    read_tree(&s);
+    unsetenv("CONVOY_SPOOL");
+    assert_variable("SM_CHANNEL_TRAINING", "/big/disk/training");
+    launch_sagemaker_release(&s);
+}
+
 static void sagemaker_refuses_channels_that_it_cannot_read(void **state)
 {
     static const struct {
         const char *text, *part, *other;
     } cases[] = {
-        {"{\"training\":{\"TrainingInputMode\":\"pipe\"}}", "channel 'training'", "FastFile"},
+        {"{\"training\":{\"TrainingInputMode\":\"tube\"}}", "channel 'training'", "FastFile"},
         {"{\"training\":{\"TrainingInputMode\":7}}", "channel 'training'", "TrainingInputMode"},
         {"{\"model\":{\"S3DistributionType\":\"ShardedByS3Key\"}}", "channel 'model'",
          "FullyReplicated"},
@@ -601,6 +628,7 @@ int main(void)
         CASE(sagemaker_refuses_resources_that_cannot_be),
         CASE(sagemaker_exports_channels_of_file_and_folders),
         CASE(sagemaker_leaves_channels_that_the_user_set),
+        CASE(sagemaker_gives_a_pipe_channel_a_folder_for_its_stream),
         CASE(sagemaker_refuses_channels_that_it_cannot_read),
         CASE(sagemaker_names_channels_of_which_each_host_has_a_share),
         CASE(sagemaker_refuses_an_empty_folder_that_no_file_names),

@@ -11,9 +11,11 @@
 #include "trainer/data/bucket.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/folder.h"
+#include "trainer/data/numbers.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/shards.h"
+#include "trainer/data/webdataset.h"
 
 #define CHUNK_BYTES                                                                                \
     ((uint64_t)4 << 20) /* DESIGN: one range request over S3 pays for itself at about 4 MB */
@@ -94,6 +96,7 @@ static int bind_classes(struct data_index *index, char *const *class_names, int 
                         struct err *err)
 {
     int32_t *labels = calloc((size_t)index->classes + 1, sizeof *labels); /* old label -> new */
+    char **names;
     int rc = -1;
 
     if (labels == NULL)
@@ -102,18 +105,23 @@ static int bind_classes(struct data_index *index, char *const *class_names, int 
         char *const *found = bsearch(&index->class_names[i], class_names, (size_t)classes,
                                      sizeof *class_names, by_name);
 
-        if (found == NULL) {
+        const int number = found != NULL
+                               ? (int)(found - class_names)
+                               : data_numbers_find(class_names, classes, index->class_names[i]);
+
+        if (number < 0) {
             err_set(err, ERR_INPUT,
                     "class '%s' of '%s' is not among the %d classes of the training data",
                     index->class_names[i], index->root, classes);
             goto out;
         }
-        labels[i] = (int32_t)(found - class_names);
+        labels[i] = number;
     }
     for (size_t i = 0; i < index->count; i++)
         index->samples[i].label = labels[index->samples[i].label];
+    names = copy_names(class_names, (size_t)classes); /* they may be the index's own */
     free_names(index->class_names, (size_t)index->classes);
-    index->class_names = copy_names(class_names, (size_t)classes);
+    index->class_names = names;
     index->classes = classes;
     data_index_seal(index);
     rc = 0;
@@ -125,11 +133,6 @@ out:
 static int refuse(const char *root, enum data_root_kind kind, struct err *err)
 {
     switch (kind) {
-    case DATA_ROOT_TARS:
-        return err_set(err, ERR_INPUT,
-                       "'%s' holds tar files but no index.json: write shards with 'convoy pack' "
-                       "from a folder per class",
-                       root);
     case DATA_ROOT_SPLITS:
         return err_set(err, ERR_INPUT,
                        "'%s' holds a folder 'train': give that one, or the whole as --data", root);
@@ -202,6 +205,36 @@ static int read_folder(struct data_index *index, const volatile sig_atomic_t *ca
     return 0;
 }
 
+/* Classes are those that it is bound to, or its own. */
+static int finish(struct data_index *index, char *const *class_names, int classes, struct err *err)
+{
+    if (class_names != NULL)
+        return bind_classes(index, class_names, classes, err);
+    if (index->classes == 1)
+        return err_set(err, ERR_INPUT,
+                       "'%s' has one class only ('%s'): training needs at least two classes",
+                       index->root, index->class_names[0]);
+    return 0;
+}
+
+static int read_tars(struct data_index *index, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    if (data_webdataset_read(index, cancel, err) < 0)
+        return -1;
+    data_numbers_name(index, false);
+    data_index_seal(index);
+    return 0;
+}
+
+int data_index_complete(struct data_index *index, bool sort, char *const *class_names, int classes,
+                        struct err *err)
+{
+    if (sort && sort_by_digest(index, err) < 0)
+        return -1;
+    data_index_seal(index);
+    return finish(index, class_names, classes, err);
+}
+
 /* *again: shards, or nothing that looks like pictures, in a bucket. Neither a listing nor
  * index.json has a checksum: what does not fit may fit when it is read again. */
 static int open_once(struct data_index *opened, bool *again, const volatile sig_atomic_t *cancel,
@@ -214,9 +247,11 @@ static int open_once(struct data_index *opened, bool *again, const volatile sig_
         return -1;
     if (kind == DATA_ROOT_SHARDS)
         return read_shards(opened, cancel, err);
-    if (kind != DATA_ROOT_CLASSES)
+    if (kind != DATA_ROOT_CLASSES && kind != DATA_ROOT_TARS)
         return refuse(opened->root, kind, err);
-    *again = false; /* a listing of all pictures takes its time */
+    *again = false; /* a listing of all pictures takes its time, and so do the headers of tars */
+    if (kind == DATA_ROOT_TARS)
+        return read_tars(opened, cancel, err);
     return read_folder(opened, cancel, err);
 }
 
@@ -250,12 +285,7 @@ int data_index_open(struct data_index *index, const char *root, char *const *cla
 
     if (rc < 0)
         return -1;
-    if (class_names != NULL)
-        rc = bind_classes(&opened, class_names, classes, err);
-    else if (opened.classes == 1)
-        rc = err_set(err, ERR_INPUT,
-                     "'%s' has one class only ('%s'): training needs at least two classes", root,
-                     opened.class_names[0]);
+    rc = finish(&opened, class_names, classes, err);
     if (rc < 0)
         data_index_release(&opened);
     else

@@ -1,12 +1,12 @@
 /*
  * trainer/data/index.h -- which pictures there are: one entry a sample, in index order.
  *
- * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), or a folder of tar
- * shards written by `convoy pack` (README.md of this folder describes the files); either may lie in
- * a bucket, ROOT is s3://BUCKET/PREFIX then (place.h), and is the same index. Index order: for
- * a folder per class, samples sorted by the SHA-256 of their key "CLASS/x.jpg"; shards are written
- * in that order and keep it. Hence a folder and the shards packed from it are the same index, up to
- * where the bytes lie.
+ * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), a folder of tar
+ * shards written by `convoy pack` (README.md of this folder describes the files), or of tars that
+ * others wrote (webdataset.h); each may lie in a bucket, ROOT is s3://BUCKET/PREFIX then (place.h),
+ * and is the same index. Index order: for a folder per class, samples sorted by the SHA-256 of
+ * their key "CLASS/x.jpg"; shards are written in that order and keep it. Hence a folder and the
+ * shards packed from it are the same index, up to where the bytes lie.
  */
 #ifndef DATA_INDEX_H
 #define DATA_INDEX_H
@@ -25,7 +25,8 @@ struct data_sample {
     const char *key; /* "CLASS/x.jpg" */
     uint64_t offset; /* where its bytes begin in the file */
     uint32_t bytes;
-    uint32_t crc32c; /* shards: of its bytes; a folder in S3: of its ETag's text (0: it has none) */
+    uint32_t crc32c; /* shards: of its bytes (0: not known); a folder in S3: of its ETag's text (0:
+                        it has none) */
     uint32_t file;   /* number of the shard; folders have a file per sample and leave it 0 */
     int32_t label;   /* -1: none, of given files */
 };
@@ -68,8 +69,8 @@ struct data_index {
  *
  * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be
  * NULL; when it becomes non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty,
- * one class only, no pictures (but empty ones), a shard whose length or index does not match, tar
- * files without an index; in S3 also what s3_list and s3_object_load say.
+ * one class only, no pictures (but empty ones), a shard whose length or index does not match, what
+ * data_webdataset_read says; in S3 also what s3_list and s3_object_load say.
  */
 int data_index_open(struct data_index *index, const char *root, char *const *class_names,
                     int classes, const volatile sig_atomic_t *cancel, struct err *err);
@@ -81,6 +82,11 @@ int data_index_open_any(struct data_index *index, const char *root,
 
 /** For who has changed samples, classes or parts: sum the bytes and take the fingerprint. */
 void data_index_seal(struct data_index *index);
+
+/** For sources of their own: what data_index_open does to an index that has its classes and
+ * samples. sort: put them into index order by their keys; else they keep theirs. */
+int data_index_complete(struct data_index *index, bool sort, char *const *class_names, int classes,
+                        struct err *err);
 
 /** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
  * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of

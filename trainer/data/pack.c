@@ -5,346 +5,244 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/uri.h"
+#include "trainer/data/ahead.h"
 #include "trainer/data/codec.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/index.h"
-#include "trainer/data/order.h"
-#include "trainer/data/pictures.h"
+#include "trainer/data/packing.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
-#include "trainer/data/shard.h"
-#include "trainer/data/tar.h"
+#include "trainer/data/source.h"
 #include "trainer/data/target.h"
+#include "trainer/data/writer.h"
 
-#define BAR_EVERY_S 0.2
-
-/* One folder per class on its way into shards. */
-struct split {
+/* The pack as a whole: its splits, and what training's classes are. */
+struct pack {
     const struct data_pack_options *options;
-    struct data_target *target;
+    struct data_target target;
+    char **class_names; /* (classes) of the first split; NULL until it is packed */
+    int classes;
+    char *noted[DATA_SPLITS]; /* targets that have a note to be removed at the end */
+    size_t noted_count;
+    size_t finished; /* shards that are whole: they may stay */
+};
+
+/* One that there will be. */
+struct shard {
+    size_t first, count; /* its samples */
+    uint64_t tar_bytes;  /* of one that is there already; else 0 */
+};
+
+/* One set of samples on its way into shards. */
+struct split {
+    struct pack *pack;
     const char *folder; /* below the target */
-    struct data_index index;
-    struct data_pictures pictures;
-    struct data_index packed; /* where the samples went: keys are those of `index` */
-    json_t *shards;           /* of the top index; a member for every shard that is finished */
-    struct data_tar tar;      /* the shard in hand */
-    struct data_shard shard;
-    char *tar_path, *draft;
-    uint64_t shard_bytes; /* its pictures */
-    struct buf picture;
-    struct data_left bad; /* neither JPEG nor PNG */
-    uint64_t bytes;       /* done, for the bar */
-    double bar_s;
+    struct data_source source;
+    struct data_writer writer;
+    struct shard *shards;
+    size_t shard_count;
+    uint64_t *samples; /* (sample_count) those that are to be read */
+    size_t sample_count;
+    struct data_left bad;  /* neither JPEG nor PNG */
+    uint64_t bytes, total; /* for the bar: read; to be read */
+    double begun_s;
 };
 
 static void split_release(struct split *split)
 {
-    data_tar_release(&split->tar);
-    data_shard_release(&split->shard);
-    free(split->tar_path);
-    free(split->draft);
+    data_writer_release(&split->writer);
+    data_source_close(&split->source);
+    free(split->shards);
+    free(split->samples);
     free(split->bad.first);
-    buf_release(&split->picture);
-    json_decref(split->shards);
-    data_pictures_close(&split->pictures);
-    data_index_release(&split->packed);
-    data_index_release(&split->index);
 }
 
-static bool bar_is_due(struct split *split)
+static void show(const struct split *split)
 {
-    const double now = clock_now_s();
-
-    if (now - split->bar_s < BAR_EVERY_S)
-        return false;
-    split->bar_s = now;
-    return true;
-}
-
-static void show(struct split *split, const char *what, size_t done)
-{
+    const double seconds = clock_now_s() - split->begun_s;
+    const double rate = seconds > 0 ? (double)split->bytes / seconds : 0;
     char line[256];
 
-    split->bytes = done == 1 ? 0 : split->bytes;
-    split->bytes += split->index.samples[done - 1].bytes;
-    if (!bar_is_due(split))
+    if (log_bar_width() == 0)
         return;
-    snprintf(line, sizeof line, "%s %s: %zu of %zu pictures, %.1f of %.1f MB", what, split->folder,
-             done, split->index.count, (double)split->bytes / 1e6,
-             (double)split->index.bytes / 1e6);
+    snprintf(line, sizeof line,
+             "packing %.120s: %3.0f %%  %.1f of %.1f MB  %.1f MB/s  %zu of %zu shards",
+             split->folder,
+             split->total > 0 ? 100.0 * (double)split->bytes / (double)split->total : 100.0,
+             (double)split->bytes / 1e6, (double)split->total / 1e6, rate / 1e6,
+             json_array_size(split->writer.shards), split->shard_count);
     log_bar(line);
 }
 
-static void show_upload(void *context, uint64_t done, uint64_t total)
+static int check_stop(const struct split *split, struct err *err)
 {
-    struct split *split = context;
-    char line[256];
+    const struct data_pack_options *options = split->pack->options;
 
-    if (!bar_is_due(split))
-        return;
-    snprintf(line, sizeof line, "uploading %s: %.1f of %.1f MB", split->tar_path,
-             (double)done / 1e6, (double)total / 1e6);
-    log_bar(line);
+    if (options->cancel == NULL || !*options->cancel)
+        return 0;
+    return err_set(err, ERR_STOPPED, "stopped while packing '%s'", split->source.index.root);
 }
 
-static bool stopped(const struct split *split, struct err *err)
+/* What is no picture keeps its place: training from shards and from the folder meets the same
+ * samples, and leaves out the same. */
+static int check_picture(struct split *split, size_t sample, const struct buf *picture,
+                         struct err *err)
 {
-    if (split->options->cancel == NULL || !*split->options->cancel)
-        return false;
-    err_set(err, ERR_STOPPED, "stopped while packing '%s'", split->index.root);
-    return true;
+    const char *const key = split->source.index.samples[sample].key;
+
+    if (data_jpeg_known(picture->data, picture->bytes) ||
+        data_png_known(picture->data, picture->bytes))
+        return 0;
+    if (split->pack->options->stop_at_bad)
+        return err_set(err, ERR_INPUT, "'%s/%s' is no picture: neither JPEG nor PNG",
+                       split->source.index.root, key);
+    data_folder_leave(&split->bad, key, strlen(key));
+    return 0;
 }
 
-/* Read a picture; *extension tells its kind. What is neither keeps its name's: training from shards
- * and from the folder meets the same samples, and leaves out the same. */
-static int read_picture(struct split *split, size_t sample, const char **extension, struct err *err)
-{
-    const struct buf *const picture = &split->picture;
-    const char *const key = split->index.samples[sample].key;
-    char *path;
+/* --- which shards there will be, and which there are --- */
 
-    if (data_pictures_get(&split->pictures, sample, &split->picture, err) < 0)
-        return -1;
-    if (data_jpeg_known(picture->data, picture->bytes)) {
-        *extension = "jpg";
-    } else if (data_png_known(picture->data, picture->bytes)) {
-        *extension = "png";
-    } else if (split->options->stop_at_bad) {
-        path = data_index_path(&split->index, sample);
-        err_set(err, ERR_INPUT, "'%s' is no picture: neither JPEG nor PNG", path);
-        free(path);
-        return -1;
-    } else {
-        *extension = strcasecmp(strrchr(key, '.'), ".png") == 0 ? "png" : "jpg";
-        data_folder_leave(&split->bad, key, strlen(key));
+static void plan_shards(struct split *split)
+{
+    const struct data_index *index = &split->source.index;
+    size_t capacity = 0, first = 0;
+
+    while (first < index->count) {
+        if (split->shard_count == capacity) {
+            capacity = capacity * 2 + 64;
+            split->shards = reallocarray(split->shards, capacity, sizeof *split->shards);
+            if (split->shards == NULL)
+                abort();
+        }
+        split->shards[split->shard_count] =
+            (struct shard){.first = first, .count = data_writer_plan(&split->writer, index, first)};
+        first += split->shards[split->shard_count++].count;
+    }
+}
+
+/* What an earlier pack left. */
+static int find_shards(struct split *split, struct err *err)
+{
+    char *top = uri_join(split->folder, SHARD_TOP_NAME);
+    size_t found = 0;
+
+    data_target_forget(&split->pack->target, top); /* it is written again, when all is there */
+    free(top);
+    for (size_t s = 0; s < split->shard_count; s++) {
+        struct shard *shard = &split->shards[s];
+
+        if (check_stop(split, err) < 0 ||
+            data_writer_look(&split->writer, &split->source.index, s, shard->first, shard->count,
+                             &shard->tar_bytes, err) < 0)
+            return -1;
+        found += shard->tar_bytes > 0;
+        split->pack->finished += shard->tar_bytes > 0;
+    }
+    log_info("'%s' is half packed: %zu of %zu shards are whole, and stay", split->folder, found,
+             split->shard_count);
+    return 0;
+}
+
+/* The samples of the shards that are not there. */
+static int list_samples(struct split *split, struct err *err)
+{
+    const struct data_index *index = &split->source.index;
+
+    split->samples = calloc(index->count + 1, sizeof *split->samples);
+    if (split->samples == NULL)
+        return err_set(err, ERR_MEMORY, "no memory for the %zu samples of '%s'", index->count,
+                       index->root);
+    for (size_t s = 0; s < split->shard_count; s++) {
+        const struct shard *shard = &split->shards[s];
+
+        for (size_t i = shard->first; shard->tar_bytes == 0 && i < shard->first + shard->count;
+             i++) {
+            split->samples[split->sample_count++] = i;
+            split->total += index->samples[i].bytes;
+        }
     }
     return 0;
 }
 
-static int begin_shard(struct split *split, struct err *err)
+/* --- writing --- */
+
+static int write_shard(struct split *split, const struct shard *shard, struct data_ahead *ahead,
+                       struct buf *picture, struct err *err)
 {
-    char name[64];
+    const struct data_index *index = &split->source.index;
 
-    snprintf(name, sizeof name, "shard-%06zu.tar", json_array_size(split->shards));
-    split->tar_path = uri_join(split->folder, name);
-    split->shard_bytes = 0;
-    split->draft = data_target_draft(split->target, split->tar_path, err);
-    return split->draft == NULL ? -1 : data_tar_open(&split->tar, split->draft, err);
-}
-
-/* The shard is there: the top index and `packed` learn of it. */
-static void note_shard(struct split *split, char *etag)
-{
-    struct data_index *packed = &split->packed;
-    const char *name = strrchr(split->tar_path, '/') + 1;
-    const size_t files = packed->files + 2; /* with a NULL at the end */
-
-    packed->file_names = reallocarray(packed->file_names, files, sizeof *packed->file_names);
-    packed->file_etags = reallocarray(packed->file_etags, files, sizeof *packed->file_etags);
-    if (packed->file_names == NULL || packed->file_etags == NULL)
-        abort();
-    packed->file_names[packed->files] = strdup(name);
-    packed->file_etags[packed->files] = etag != NULL ? etag : strdup("");
-    if (packed->file_names[packed->files] == NULL || packed->file_etags[packed->files] == NULL)
-        abort();
-    packed->files++;
-    json_array_append_new(split->shards, json_pack("{s:s, s:I, s:I, s:I}", "name", name, "count",
-                                                   (json_int_t)split->shard.count, "bytes",
-                                                   (json_int_t)split->shard_bytes, "tar_bytes",
-                                                   (json_int_t)split->shard.tar_bytes));
-}
-
-static int finish_shard(struct split *split, struct err *err)
-{
-    char *index_path = data_shard_index_path(split->tar_path);
-    struct buf encoded = {0};
-    char *etag = NULL;
-    int rc = -1;
-
-    data_target_expect(split->target, split->tar_path);
-    if (data_tar_finish(&split->tar, &split->shard.tar_bytes, err) < 0 ||
-        data_target_deliver(split->target, split->draft, split->tar_path, &etag, show_upload, split,
-                            err) < 0)
-        goto out;
-    data_shard_encode(&split->shard, &encoded);
-    if (data_target_put(split->target, index_path, encoded.data, encoded.bytes, err) < 0)
-        goto out;
-    note_shard(split, etag);
-    etag = NULL;
-    rc = 0;
-out:
-    data_tar_release(&split->tar);
-    data_shard_release(&split->shard);
-    free(split->tar_path);
-    free(split->draft);
-    free(etag);
-    split->tar_path = split->draft = NULL;
-    buf_release(&encoded);
-    free(index_path);
-    return rc;
-}
-
-static int put_sample(struct split *split, size_t place, struct err *err)
-{
-    const struct data_sample *sample = &split->index.samples[place];
-    struct data_shard_record record = {.bytes = sample->bytes, .label = (uint32_t)sample->label};
-    const char *extension;
-    char name[64], label[16];
-
-    if (read_picture(split, place, &extension, err) < 0)
+    for (size_t i = shard->first; i < shard->first + shard->count; i++) {
+        if (check_stop(split, err) < 0 || data_ahead_take(ahead, picture, err) < 0 ||
+            check_picture(split, i, picture, err) < 0 ||
+            data_writer_put(&split->writer, &index->samples[i], picture->data, err) < 0)
+            return -1;
+        split->bytes += index->samples[i].bytes;
+        show(split);
+    }
+    if (data_writer_finish(&split->writer, err) < 0) /* the last one, which is shorter */
         return -1;
-    if (split->tar_path == NULL && begin_shard(split, err) < 0)
-        return -1;
-    record.crc32c = digest_crc32c(0, split->picture.data, split->picture.bytes);
-    snprintf(name, sizeof name, "%012zu.%s", place, extension);
-    if (data_tar_put(&split->tar, name, split->picture.data, split->picture.bytes, &record.offset,
-                     err) < 0)
-        return -1;
-    snprintf(name, sizeof name, "%012zu.cls", place);
-    snprintf(label, sizeof label, "%" PRId32, sample->label);
-    if (data_tar_put(&split->tar, name, label, strlen(label), NULL, err) < 0)
-        return -1;
-    data_shard_add(&split->shard, &record, sample->key);
-    split->packed.samples[place] = *sample;
-    split->packed.samples[place].offset = record.offset;
-    split->packed.samples[place].crc32c = record.crc32c;
-    split->packed.samples[place].file = (uint32_t)json_array_size(split->shards);
-    split->shard_bytes += sample->bytes;
-    return split->tar.bytes >= split->options->shard_bytes ? finish_shard(split, err) : 0;
+    split->pack->finished++;
+    return 0;
 }
 
 static int write_shards(struct split *split, struct err *err)
 {
-    split->packed = (struct data_index){
-        .root = strdup(split->folder),
-        .sharded = true,
-        .count = split->index.count,
-        .samples = calloc(split->index.count + 1, sizeof *split->packed.samples),
-        .bytes = split->index.bytes,
-    };
-    if (split->packed.root == NULL || split->packed.samples == NULL)
-        abort();
-    for (size_t i = 0; i < split->index.count; i++) {
-        if (stopped(split, err) || put_sample(split, i, err) < 0)
-            return -1;
-        show(split, "packing", i + 1);
-    }
-    return split->tar_path != NULL ? finish_shard(split, err) : 0;
-}
-
-/* Compare the bytes that lie where the index says with its CRCs. */
-static int verify_pictures(struct split *split, struct err *err)
-{
-    struct data_pictures pictures = {0};
-    int rc = data_pictures_open(&pictures, &split->packed, split->options->cancel, err);
-
-    for (size_t i = 0; i < split->packed.count && rc == 0; i++) {
-        if (stopped(split, err) || data_pictures_get(&pictures, i, &split->picture, err) < 0)
-            rc = -1;
-        else
-            show(split, "verifying", i + 1);
-    }
-    data_pictures_close(&pictures);
-    return rc;
-}
-
-static int verify_shards(struct split *split, struct err *err)
-{
-    size_t first = 0;
+    const struct data_pack_options *options = split->pack->options;
+    struct data_ahead *ahead = data_ahead_new(&split->source, split->samples, split->sample_count,
+                                              options->threads, options->cancel);
+    struct buf picture = {0};
     int rc = 0;
 
-    for (size_t i = 0; i < split->packed.files && rc == 0; i++) {
-        char *tar_path = uri_join(split->folder, split->packed.file_names[i]);
-        char *index_path = data_shard_index_path(tar_path);
-        struct data_shard shard = {0};
+    split->begun_s = clock_now_s();
+    for (size_t s = 0; s < split->shard_count && rc == 0; s++) {
+        const struct shard *shard = &split->shards[s];
 
-        rc = data_shard_read(&shard, index_path, err);
-        if (rc == 0 && !data_place_is_remote(tar_path)) /* else reading it will tell */
-            rc = data_shard_check_tar(&shard, tar_path, index_path, first, err);
-        first += shard.count;
-        data_shard_release(&shard);
-        free(index_path);
-        free(tar_path);
+        if (shard->tar_bytes > 0)
+            data_writer_pass(&split->writer, &split->source.index, shard->count, shard->tar_bytes);
+        else
+            rc = write_shard(split, shard, ahead, &picture, err);
     }
-    if (rc == 0)
-        rc = verify_pictures(split, err);
-    if (rc < 0 && err->code != ERR_STOPPED)
-        err_wrap(err, "what was written reads back otherwise");
-    return rc;
-}
-
-/* JSON holds text in UTF-8 only, so a class name must be that. */
-static json_t *classes_json(const struct data_index *index, struct err *err)
-{
-    json_t *classes = json_array();
-
-    for (int i = 0; i < index->classes; i++)
-        if (json_array_append_new(classes, json_string(index->class_names[i])) < 0) {
-            err_set(err, ERR_INPUT, "the name of class folder '%s/%s' is not UTF-8: rename it",
-                    index->root, index->class_names[i]);
-            json_decref(classes);
-            return NULL;
-        }
-    return classes;
-}
-
-static int write_top(struct split *split, json_t *classes, struct err *err)
-{
-    const struct data_index *index = &split->index;
-    char *path = uri_join(split->folder, SHARD_TOP_NAME);
-    char fingerprint[DIGEST_HEX_CHARS];
-    json_t *top;
-    char *text;
-    int rc;
-
-    digest_hex(index->fingerprint, fingerprint);
-    top = json_pack("{s:s, s:i, s:i, s:O, s:I, s:I, s:s, s:O}", "format", SHARD_FORMAT, "version",
-                    SHARD_VERSION, "order", DATA_ORDER_VERSION, "classes", classes, "count",
-                    (json_int_t)index->count, "bytes", (json_int_t)index->bytes, "fingerprint",
-                    fingerprint, "shards", split->shards);
-    text = json_dumps(top, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
-    if (text == NULL)
-        abort();
-    rc = data_target_put(split->target, path, text, strlen(text), err);
-    free(text);
-    json_decref(top);
-    free(path);
+    data_ahead_free(ahead);
+    buf_release(&picture);
+    log_bar("");
     return rc;
 }
 
 static int write_split(struct split *split, struct err *err)
 {
-    json_t *classes = classes_json(&split->index, err);
-    int rc = -1;
+    struct pack *pack = split->pack;
+    bool resumes = false;
 
-    if (classes == NULL)
+    if (data_target_folder(&pack->target, split->folder, err) < 0 ||
+        data_packing_begin(&pack->target, split->folder, pack->options->source,
+                           split->source.identity, pack->options->shard_bytes, &resumes, err) < 0)
         return -1;
-    if (data_target_folder(split->target, split->folder, err) == 0 &&
-        data_pictures_open(&split->pictures, &split->index, split->options->cancel, err) == 0 &&
-        write_shards(split, err) == 0 && verify_shards(split, err) == 0)
-        rc = write_top(split, classes, err);
-    json_decref(classes);
-    log_bar("");
-    return rc;
+    pack->noted[pack->noted_count] = strdup(split->folder);
+    if (pack->noted[pack->noted_count++] == NULL)
+        abort();
+    plan_shards(split);
+    if (resumes && find_shards(split, err) < 0)
+        return -1;
+    if (list_samples(split, err) < 0 || write_shards(split, err) < 0)
+        return -1;
+    return data_writer_top(&split->writer, &split->source.index, err);
 }
 
 /* Before anything is written. */
 static int tell_empty(const struct split *split, const char *source, struct err *err)
 {
-    const struct data_left *const empty = &split->index.empty;
+    const struct data_left *const empty = &split->source.index.empty;
 
-    if (empty->count > 0 && split->options->stop_at_bad)
-        return err_set(err, ERR_INPUT, "picture '%s/%s' is empty: it has 0 bytes", source,
-                       empty->first);
+    if (empty->count > 0 && split->pack->options->stop_at_bad)
+        return err_set(err, ERR_INPUT, "picture '%s/%s' is empty: it has 0 bytes",
+                       split->source.index.root, empty->first);
     if (empty->count > 0)
         log_warn("%zu pictures below '%s' are empty and are left out; the first is '%s'",
                  empty->count, source, empty->first);
@@ -362,50 +260,58 @@ static void tell_bad(const struct split *split, const char *source)
                  bad->count, source, bad->first);
 }
 
-/* Pack one folder per class. `train` has the classes that it is bound to; an empty one takes its
- * classes from this folder. */
-static int pack_split(const struct data_pack_options *options, struct data_target *target,
-                      const char *source, const char *folder, struct data_index *train,
-                      struct err *err)
+static void keep_classes(struct pack *pack, const struct data_index *index)
 {
-    struct split split = {
-        .options = options, .target = target, .folder = folder, .tar.file.fd = -1};
+    if (pack->class_names != NULL)
+        return;
+    pack->class_names = calloc((size_t)index->classes + 1, sizeof *pack->class_names);
+    if (pack->class_names == NULL)
+        abort();
+    for (int i = 0; i < index->classes; i++)
+        if ((pack->class_names[i] = strdup(index->class_names[i])) == NULL)
+            abort();
+    pack->classes = index->classes;
+}
+
+/* Pack one set of samples. It is bound to the classes of the one before. */
+static int pack_split(struct pack *pack, const char *source, const char *folder, struct err *err)
+{
+    const struct data_pack_options *options = pack->options;
+    struct split split = {.pack = pack, .folder = folder, .source.file.fd = -1};
     int rc = -1;
 
-    if (data_index_open(&split.index, source, train->class_names, train->classes, options->cancel,
-                        err) < 0)
-        goto out;
-    if (split.index.sharded) {
-        err_set(err, ERR_INPUT, "'%s' holds shards already", source);
-        goto out;
-    }
-    split.shards = json_array();
-    if (tell_empty(&split, source, err) < 0 || write_split(&split, err) < 0)
+    data_writer_init(&split.writer, &pack->target, folder, options->shard_bytes, options->cancel);
+    if (data_source_open(&split.source, source, options->root, pack->class_names, pack->classes,
+                         options->cancel, err) < 0 ||
+        data_writer_check_names(&split.source.index, err) < 0 ||
+        tell_empty(&split, source, err) < 0 || write_split(&split, err) < 0)
         goto out;
     tell_bad(&split, source);
-    log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder, split.index.count,
-             split.index.classes, json_array_size(split.shards));
-    if (train->class_names == NULL) {
-        data_pictures_close(&split.pictures); /* it reads from the index that goes now */
-        *train = split.index;
-        split.index = (struct data_index){0};
-    }
+    log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder,
+             split.source.index.count, split.source.index.classes,
+             json_array_size(split.writer.shards));
+    keep_classes(pack, &split.source.index);
     rc = 0;
 out:
     split_release(&split);
     return rc;
 }
 
+/* Shards there are refused, but for those of a pack that was broken off. */
 static int refuse_shards(const char *target, const volatile sig_atomic_t *cancel, struct err *err)
 {
     enum data_root_kind kind;
-    bool there = false;
+    bool there = false, noted = false;
 
     if (!data_place_is_remote(target))
         there = file_exists(target);
     else if (data_place_exists(target, &there, err) < 0)
         return -1;
     if (!there)
+        return 0;
+    if (data_packing_find(target, &noted, err) < 0)
+        return -1;
+    if (noted)
         return 0;
     if (data_root_look(target, &kind, cancel, err) < 0)
         return -1;
@@ -421,11 +327,10 @@ static char *target_of(const struct data_pack_options *options, const char *sour
     return uri_join(options->target, strrchr(source, '/') + 1);
 }
 
-static int pack_root(const struct data_pack_options *options, struct data_target *target,
-                     struct err *err)
+static int pack_root(struct pack *pack, struct err *err)
 {
+    const struct data_pack_options *options = pack->options;
     char *sources[DATA_SPLITS] = {0}, *targets[DATA_SPLITS] = {0};
-    struct data_index train = {0};
     int rc = -1;
 
     for (int s = 0; s < DATA_SPLITS; s++) {
@@ -437,15 +342,13 @@ static int pack_root(const struct data_pack_options *options, struct data_target
         if (refuse_shards(targets[s], options->cancel, err) < 0)
             goto out;
     }
-    if (data_target_folder(target, options->target, err) < 0)
+    if (data_target_folder(&pack->target, options->target, err) < 0)
         goto out;
     for (int s = 0; s < DATA_SPLITS; s++)
-        if (sources[s] != NULL &&
-            pack_split(options, target, sources[s], targets[s], &train, err) < 0)
+        if (sources[s] != NULL && pack_split(pack, sources[s], targets[s], err) < 0)
             goto out;
     rc = 0;
 out:
-    data_index_release(&train);
     for (int s = 0; s < DATA_SPLITS; s++) {
         free(sources[s]);
         free(targets[s]);
@@ -453,22 +356,51 @@ out:
     return rc;
 }
 
+/* All is there: the notes go. */
+static void end_notes(struct pack *pack)
+{
+    for (size_t i = 0; i < pack->noted_count; i++)
+        data_packing_end(&pack->target, pack->noted[i]);
+}
+
+/* Whether what is finished may stay after a failure: where the data was wrong, the shards would not
+ * be what the mended data gives. */
+static bool may_stay(const struct pack *pack, const struct err *err)
+{
+    return pack->finished > 0 &&
+           (err->code == ERR_STOPPED || err->code == ERR_NET || err->code == ERR_IO);
+}
+
 int data_pack(const struct data_pack_options *options, struct err *err)
 {
-    struct data_target target = {0};
-    struct data_index train = {0};
-    enum data_root_kind kind;
+    struct pack pack = {.options = options};
+    struct err local = {0};
+    enum data_root_kind kind = DATA_ROOT_CLASSES;
+    bool stays = false;
     int rc = -1;
 
-    if (data_root_look(options->source, &kind, options->cancel, err) < 0 ||
+    err = err != NULL ? err : &local;
+    if ((!data_source_is_file(options->source) &&
+         data_root_look(options->source, &kind, options->cancel, err) < 0) ||
         refuse_shards(options->target, options->cancel, err) < 0)
         goto out;
     if (kind == DATA_ROOT_SPLITS)
-        rc = pack_root(options, &target, err);
+        rc = pack_root(&pack, err);
     else
-        rc = pack_split(options, &target, options->source, options->target, &train, err);
+        rc = pack_split(&pack, options->source, options->target, err);
+    if (rc == 0)
+        end_notes(&pack);
+    else
+        stays = may_stay(&pack, err);
+    if (stays)
+        log_info("%zu finished shards stay in '%s': the same command goes on behind them",
+                 pack.finished, options->target);
 out:
-    data_index_release(&train);
-    data_target_release(&target, rc < 0);
+    data_target_release(&pack.target, rc < 0 && !stays);
+    for (size_t i = 0; i < pack.noted_count; i++)
+        free(pack.noted[i]);
+    for (int i = 0; i < pack.classes; i++)
+        free(pack.class_names[i]);
+    free(pack.class_names);
     return rc;
 }

@@ -103,7 +103,8 @@ static bool crc_matches(const struct data_range_source *source, const struct dat
 {
     const struct data_sample *sample = &source->index->samples[group->samples[place]];
 
-    return digest_crc32c(0, group->data[place], sample->bytes) == sample->crc32c;
+    return sample->crc32c == 0 ||
+           digest_crc32c(0, group->data[place], sample->bytes) == sample->crc32c;
 }
 
 /* One sample of a range by itself. What stays wrong is the object's fault, not the network's, and

@@ -133,28 +133,38 @@ static int decode_records(struct data_shard *shard, const unsigned char *at, con
     return 0;
 }
 
-static int decode(struct data_shard *shard, const struct buf *file, const char *path,
-                  struct err *err)
+static int decode(struct data_shard *shard, const unsigned char *data, size_t bytes,
+                  const char *path, struct err *err)
 {
-    const size_t body = file->bytes - CRC_BYTES; /* meant once the length is checked */
+    const size_t body = bytes - CRC_BYTES; /* meant once the length is checked */
     uint64_t count, key_bytes;
 
-    if (file->bytes < HEADER_BYTES + CRC_BYTES || memcmp(file->data, magic, sizeof magic) != 0)
+    if (bytes < HEADER_BYTES + CRC_BYTES || memcmp(data, magic, sizeof magic) != 0)
         return err_set(err, ERR_INPUT,
                        "'%s' is no index of a shard, or of another version: pack again", path);
-    if (digest_crc32c(0, file->data, body) != get_u32(file->data + body))
+    if (digest_crc32c(0, data, body) != get_u32(data + body))
         return err_set(err, ERR_INPUT, "'%s' is damaged: its CRC-32C does not match: pack again",
                        path);
-    count = get_u64(file->data + sizeof magic);
-    key_bytes = get_u64(file->data + sizeof magic + 16);
+    count = get_u64(data + sizeof magic);
+    key_bytes = get_u64(data + sizeof magic + 16);
     if (count == 0 || count > body / RECORD_BYTES || key_bytes == 0 || key_bytes > UINT32_MAX ||
-        HEADER_BYTES + count * RECORD_BYTES + key_bytes != body || file->data[body - 1] != '\0')
+        HEADER_BYTES + count * RECORD_BYTES + key_bytes != body || data[body - 1] != '\0')
         return err_set(err, ERR_INPUT, "'%s' is damaged: its lengths do not add up: pack again",
                        path);
     shard->count = shard->capacity = count;
-    shard->tar_bytes = get_u64(file->data + sizeof magic + 8);
-    buf_append(&shard->keys, file->data + body - key_bytes, key_bytes);
-    return decode_records(shard, file->data + HEADER_BYTES, path, err);
+    shard->tar_bytes = get_u64(data + sizeof magic + 8);
+    buf_append(&shard->keys, data + body - key_bytes, key_bytes);
+    return decode_records(shard, data + HEADER_BYTES, path, err);
+}
+
+int data_shard_decode(struct data_shard *shard, const void *data, size_t bytes, const char *path,
+                      struct err *err)
+{
+    const int rc = decode(shard, data, bytes, path, err);
+
+    if (rc < 0)
+        data_shard_release(shard);
+    return rc;
 }
 
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
@@ -167,9 +177,7 @@ int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
         file.bytes = 0;
         if (data_place_load(path, INDEX_BYTES_MAX, &file, err) < 0)
             break;
-        rc = decode(shard, &file, path, err);
-        if (rc < 0)
-            data_shard_release(shard);
+        rc = data_shard_decode(shard, file.data, file.bytes, path, err);
     }
     buf_release(&file);
     return rc;

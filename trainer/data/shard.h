@@ -43,6 +43,10 @@ void data_shard_encode(const struct data_shard *shard, struct buf *out);
  * damaged, or not consistent with itself. */
 int data_shard_read(struct data_shard *shard, const char *path, struct err *err);
 
+/** The same of bytes at hand; path names them in errors. */
+int data_shard_decode(struct data_shard *shard, const void *data, size_t bytes, const char *path,
+                      struct err *err);
+
 /** Compare with the tar itself: its length, and the headers before the first and the last picture;
  * first_sample is the index place of the first. ERR_INPUT names the tar that is missing or cut
  * short, or tar and index that do not match. */

@@ -166,6 +166,22 @@ static void take_back(const char *path)
     data_place_release(&place);
 }
 
+void data_target_own(struct data_target *target, const char *path)
+{
+    add(target, path);
+}
+
+void data_target_forget(struct data_target *target, const char *path)
+{
+    for (size_t i = target->count; i-- > 0;)
+        if (strcmp(target->paths[i], path) == 0) {
+            free(target->paths[i]);
+            memmove(&target->paths[i], &target->paths[i + 1],
+                    (--target->count - i) * sizeof *target->paths);
+        }
+    take_back(path);
+}
+
 void data_target_release(struct data_target *target, bool undo)
 {
     for (size_t i = target->count; i-- > 0;) {

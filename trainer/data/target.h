@@ -40,6 +40,11 @@ int data_target_deliver(struct data_target *target, const char *draft, const cha
 int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,
                     struct err *err);
 
+/** What an earlier pack of the same kind left is this one's too. */
+void data_target_own(struct data_target *target, const char *path);
+/** Remove what is ours, if it is there, before the end. What cannot be removed is warned of. */
+void data_target_forget(struct data_target *target, const char *path);
+
 /** undo: remove what appeared; folders only if they are empty, another may have put something there
  * meanwhile. What could not be removed from a bucket is warned of. Accepts all-zero. */
 void data_target_release(struct data_target *target, bool undo);
