@@ -83,7 +83,9 @@ static int spool_channels(struct job *job, struct err *err)
         return -1;
     if (job->outcome.code != 0 && !launch_local_failure(&job->local, job->outcome.failure))
         snprintf(job->outcome.failure, sizeof job->outcome.failure,
-                 "a channel could not be read: the log says why");
+                 job->outcome.code == err_exit_code(ERR_STOPPED)
+                     ? "stopped while the channels in Pipe mode were read"
+                     : "a channel could not be read: the log says why");
     return 0;
 }
 

@@ -400,7 +400,10 @@ static int spool(int argc, char *const *argv)
         err_set(&err, ERR_USAGE, "convoy-train spool FIFO FOLDER");
     else if (data_spool(&options, &err) == 0)
         return 0;
-    return fail(&err);
+    if (err.code != ERR_STOPPED)
+        return fail(&err);
+    log_info("%s", err.msg); /* whoever asked for that says why */
+    return err_exit_code(err.code);
 }
 
 /* --- export --- */

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Pictures in S3: the bits of a run from local files, from a folder per class as it lies in the bucket and from shards,
 whatever the number of ranks; read once; what is wrong with them, or with S3, is one line. With a real S3 server."""
+import glob
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 import s3  # noqa: E402
@@ -164,6 +167,78 @@ class S3Data(Job):
         self.assert_one_error(os.path.relpath(bad, self.path()), "no picture")
         self.assertEqual(self.keys(), [])
         self.assertEqual(self.client.uploads(BUCKET), [])
+
+    def test_pack_that_was_killed_goes_on_with_the_shards_that_are_there(self):
+        self.pack(self.data, "want", "--shard-bytes=5000")
+        want = self.files_of("want")
+        process = self.start(CONVOY, "pack", self.data, self.place, "--shard-bytes=5000")
+        wait_until(lambda: len([key for key in self.keys("train/") if key.endswith(".idx")]) > 1)
+        process.kill()
+        process.wait()
+        self.assertNotIn("index.json", self.keys("val/"))
+        there = {key for key in self.keys("train/") if key.endswith(".idx")}
+        mark = self.server.log_mark()
+        self.pack(self.data, self.place, "--shard-bytes=5000")
+        self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{key}") for key in self.keys()}, want)
+        put = {request.path.rsplit("/", 1)[1] for request in self.server.requests(mark)
+               if request.method == "PUT" and "/train/" in request.path}
+        self.assertEqual(put & there, set())  # what was whole is not sent again
+
+    def records(self, folder):
+        """The pictures of a folder per class, shuffled, as MXNet's im2rec writes them."""
+        paths = sorted(self.pictures_of(folder), key=lambda path: zlib.crc32(path.encode()))
+        classes = sorted({os.path.basename(os.path.dirname(path)) for path in paths})
+        records = b""
+        for number, path in enumerate(paths):
+            with open(path, "rb") as file:
+                data = struct.pack("<IfQQ", 0, classes.index(os.path.basename(os.path.dirname(path))), number, 0) + file.read()
+            self.assertNotIn(struct.pack("<I", 0xced7230a), data)
+            records += struct.pack("<II", 0xced7230a, len(data)) + data + bytes(-len(data) % 4)
+        return records
+
+    def test_pack_takes_records_and_lists_from_s3_as_from_files(self):
+        records = self.records(self.train)
+        with open(self.path("train.rec"), "wb") as file:
+            file.write(records)
+        names = [os.path.relpath(path, self.train) for path in self.pictures_of(self.train)]
+        classes = sorted({os.path.dirname(name) for name in names})
+        text = "".join(f"{i}\t{classes.index(os.path.dirname(name))}.000000\t{name}\n" for i, name in enumerate(names))
+        with open(self.path("train.lst"), "w") as file:
+            file.write(text)
+        self.client.put(BUCKET, f"{self.prefix}/train.rec", records)
+        self.client.put(BUCKET, f"{self.prefix}/train.lst", text.encode())
+        for name, root, remote_root in (("train.rec", (), ()),
+                                        ("train.lst", ("--root", self.train), ("--root", f"s3://{BUCKET}/folder/train"))):
+            self.pack(name, f"local-{name}", "--shard-bytes=20000", *root)
+            self.pack(f"{self.place}/{name}", f"remote-{name}", "--shard-bytes=20000", *remote_root)
+            self.assertEqual(self.files_of(f"remote-{name}"), self.files_of(f"local-{name}"))
+        # The list names what is in the folder, in whatever order: it is the same data.
+        want = self.trained(None, train=self.train)
+        self.assertEqual(self.trained(None, train="local-train.lst"), want)
+
+    def test_tars_of_others_are_scanned_once_and_give_the_weights_of_shards(self):
+        self.pack(self.data, "shards", "--shard-bytes=20000")
+        for path in glob.glob(self.path("shards", "*", "*.tar")):
+            with open(path, "rb") as file:
+                name = os.path.relpath(path, self.path("shards"))
+                self.client.put(BUCKET, f"{self.prefix}/{name}", file.read())
+                target = self.path("tars", name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copy(path, target)
+        want = self.trained("shards")
+        self.env["TMPDIR"] = self.path("tmp")
+        os.mkdir(self.env["TMPDIR"])
+        for data in ("tars", self.place):
+            for ranks in (1, 2):
+                with self.subTest(data=data, ranks=ranks):
+                    mark = self.server.log_mark()
+                    self.assertEqual(self.trained(data, ranks), want)
+                    self.assertEqual("read the headers of" in self.err, ranks == 1)
+                    if data != "tars":
+                        heads = [r for r in self.server.requests(mark) if r.method == "HEAD"]
+                        self.assertGreaterEqual(len(heads), len(self.keys("train/")))
+        self.client.put(BUCKET, f"{self.prefix}/train/shard-000000.tar", b"no tar")
+        self.refused(self.place, "shard-000000.tar", "at byte 0")
 
     # --- what lies in a bucket ---
 

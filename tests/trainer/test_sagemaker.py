@@ -2,6 +2,8 @@
 """The contract of a SageMaker training container, one host, with the real programs: a tree in place of /opt/ml, what a
 job's authors may write into it, and what the platform finds afterwards."""
 import ast
+import contextlib
+import glob
 import json
 import os
 import re
@@ -9,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
+import time
 
 from job import CONVOY, Job, descendants, main, wait_until
 
@@ -96,6 +100,67 @@ class SageMaker(Job):
         self.assertEqual([name for name in os.listdir(self.env["TMPDIR"]) if name.startswith("convoy")], [])
         return failure
 
+    # --- Pipe mode ---
+
+    def pipes(self, **streams):
+        """Channels in Pipe mode, each with a writer that makes its FIFO a little late and ends as S3 does."""
+        self.job(channels=())
+        self.put("input/config/inputdataconfig.json", {name: {"TrainingInputMode": "Pipe"} for name in streams})
+        os.makedirs(os.path.join(self.tree, "input", "data"), exist_ok=True)
+
+        def write(name, stream):
+            time.sleep(0.2)
+            path = os.path.join(self.tree, "input", "data", name + "_0")
+            os.mkfifo(path)
+            with contextlib.suppress(BrokenPipeError), open(path, "wb") as file:
+                file.write(stream)
+
+        for name, stream in streams.items():
+            threading.Thread(target=write, args=(name, stream), daemon=True).start()
+
+    def shards(self, part):
+        """A part of the data as shards, and what a Pipe channel makes of them."""
+        target = self.path("shards", part)
+        self.assertEqual(self.wait(self.start(CONVOY, "pack", os.path.join(self.data, part), target,
+                                              "--shard-bytes=20000")), 0, self.err)
+        stream = b""
+        for tar in sorted(glob.glob(os.path.join(target, "*.tar"))):
+            with open(tar, "rb") as file:
+                stream += file.read()
+        return target, stream
+
+    def test_pipe_channels_give_the_weights_of_file_mode(self):
+        shards = {"training": self.shards("train"), "validation": self.shards("val")}
+        self.job(channels=())
+        self.put("input/config/inputdataconfig.json", {name: {"TrainingInputMode": "File"} for name in shards})
+        for name, (folder, _) in shards.items():
+            shutil.copytree(folder, os.path.join(self.tree, "input", "data", name))
+        self.succeeds("train")
+        want = self.sha256()
+        shutil.rmtree(self.tree)
+        self.pipes(**{name: stream for name, (_, stream) in shards.items()})
+        self.succeeds("train", "--epochs=1")
+        self.assertEqual(self.sha256(), want)
+        self.assertTrue(os.path.exists(os.path.join(self.tree, "spool", "training", "index.json")))
+
+    def test_pipe_channel_that_is_cut_off_fails_in_one_line(self):
+        good, cut = self.shards("train")[1], self.shards("val")[1][:5000]
+        self.pipes(training=good, validation=cut)
+        self.assertIn("validation_0", self.fails(["train"], "validation_0", "byte"))
+        self.assertFalse(os.path.exists(os.path.join(self.tree, "spool", "validation")))
+
+    def test_stop_ends_the_wait_for_a_channel(self):
+        self.job(channels=())
+        self.put("input/config/inputdataconfig.json", {"training": {"TrainingInputMode": "Pipe"}})
+        job = self.start(CONVOY, "train")
+        wait_until(lambda: os.path.exists(os.path.join(self.tree, "spool", "training", "packing.json")))
+        job.send_signal(signal.SIGTERM)
+        begun = time.monotonic()
+        self.assertEqual(self.wait(job), 75, self.err)
+        self.assertLess(time.monotonic() - begun, 10)
+        self.assertIn("stopped", self.left("output", "failure"))
+        self.assertFalse(os.path.exists(os.path.join(self.tree, "spool", "training")))
+
     # --- what the tree says ---
 
     def test_job_without_channels_and_hyperparameters_fails_in_one_line(self):
@@ -175,7 +240,7 @@ class SageMaker(Job):
                  ("hyperparameters", b'{"epochs": ', "hyperparameters.json"),
                  ("hyperparameters", dict(SMALL, optimizer='"rmsprop"'), "optimizer"),
                  ("hyperparameters", dict(SMALL, num_classes="133"), "num_classes"),
-                 ("inputdataconfig", {"training": {"TrainingInputMode": "Pipe"}}, "'training'"),
+                 ("inputdataconfig", {"training": {"TrainingInputMode": "Tube"}}, "'training'"),
                  ("inputdataconfig", {"training": {"S3DistributionType": "ShardedByS3Key"}}, "FullyReplicated"),
                  ("inputdataconfig", {"breeds": {}}, "channel 'breeds' has no folder"),
                  ("checkpointconfig", {"LocalPath": 3}, "LocalPath")]
