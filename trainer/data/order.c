@@ -245,6 +245,35 @@ static uint64_t sequence_sample(const struct data_order *order, uint32_t epoch, 
     return data_permute(place / size, chunks, key) * size + place % size;
 }
 
+uint64_t data_order_chunk_place(const struct data_order *order, uint32_t epoch, uint64_t chunk,
+                                uint64_t *samples)
+{
+    const uint64_t size = order->chunk_samples;
+    const uint64_t chunks = order->samples / size + (order->samples % size > 0);
+    const uint64_t lacking = chunks * size - order->samples;
+    uint32_t key[2];
+    uint64_t at, at_short;
+
+    assert(chunk < chunks && order->parts == NULL);
+    derive_key(order->seed, 0, epoch, key);
+    at = data_unpermute(chunk, chunks, key);
+    at_short = data_unpermute(chunks - 1, chunks, key);
+    *samples = chunk == chunks - 1 ? size - lacking : size;
+    return at * size - (at > at_short ? lacking : 0);
+}
+
+static uint64_t lane_begin_of_one(const struct data_order *order, uint32_t lane)
+{
+    return full_steps(order) * share_before(order->batch, order->lanes, lane) +
+           share_before(last_images(order), order->lanes, lane);
+}
+
+uint64_t data_order_lane_begin(const struct data_order *order, uint32_t lane)
+{
+    assert(lane <= order->lanes && order->parts == NULL);
+    return lane_begin_of_one(order, lane);
+}
+
 uint64_t data_order_window_places(const struct data_order *order)
 {
     return WINDOW_CHUNKS * order->chunk_samples;
@@ -278,8 +307,7 @@ uint64_t data_order_place_step(const struct data_order *order, uint32_t lane, ui
 static uint64_t place_sample_of_one(const struct data_order *order, uint32_t epoch, uint32_t lane,
                                     uint64_t place)
 {
-    const uint64_t lane_begin = full_steps(order) * share_before(order->batch, order->lanes, lane) +
-                                share_before(last_images(order), order->lanes, lane);
+    const uint64_t lane_begin = lane_begin_of_one(order, lane);
     const uint64_t lane_count = lane_places_of_one(order, lane);
     const uint64_t window_size = data_order_window_places(order);
     const uint64_t window = place / window_size, window_begin = window * window_size;

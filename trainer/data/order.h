@@ -83,6 +83,16 @@ uint64_t data_order_place_sample(const struct data_order *order, uint32_t epoch,
 /** Places of a window: 16 G. Windows begin at multiples of it. */
 uint64_t data_order_window_places(const struct data_order *order);
 
+/*
+ * The same backwards, for who keeps chunks: where they stand in an epoch's sequence. Of an order
+ * without parts.
+ */
+/** Where a chunk begins in the sequence; *samples gets its length. */
+uint64_t data_order_chunk_place(const struct data_order *order, uint32_t epoch, uint64_t chunk,
+                                uint64_t *samples);
+/** Where a lane begins in the sequence; of lane V: where the last one ends. */
+uint64_t data_order_lane_begin(const struct data_order *order, uint32_t lane);
+
 /** A keyed permutation of [0, n): exposed for tests and for who shuffles elsewhere. x < n. */
 uint64_t data_permute(uint64_t x, uint64_t n, const uint32_t key[2]);
 uint64_t data_unpermute(uint64_t y, uint64_t n, const uint32_t key[2]);
