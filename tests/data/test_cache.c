@@ -1,0 +1,488 @@
+/* tests/data/test_cache.c -- pictures kept on the disk: never more than may be, never others than
+ * were put in; flipped bits, kills, several processes, other people's files. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "base/philox.h"
+#include "trainer/data/cache.h"
+#include "trainer/data/index.h"
+#include "trainer/data/order.h"
+
+#define COUNT     600
+#define CHUNK     16
+#define BYTES_MAX 3000
+#define FLIPS     400
+#define KILLS     60
+
+static char root[64];
+static struct data_sample samples[COUNT];
+static struct data_index pictures = {
+    .root = "s3://b/p", .sharded = true, .count = COUNT, .samples = samples};
+static struct data_order order = {
+    .samples = COUNT, .chunk_samples = CHUNK, .seed = 3, .batch = 8, .lanes = 2};
+static struct data_cache_use use = {.order = &order,
+                                    .lane_end = 2,
+                                    .samples = COUNT,
+                                    .chunk_samples = CHUNK,
+                                    .epoch_end = 1000000,
+                                    .epoch_ticks = COUNT / 8 + 1};
+
+/* ---- a folder, pictures ---- */
+
+static int remove_one(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)stat, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    strcpy(root, "/tmp/convoy-cache-XXXXXX");
+    if (mkdtemp(root) == NULL)
+        return -1;
+    for (uint32_t i = 0; i < COUNT; i++)
+        samples[i] = (struct data_sample){
+            .key = "a/x.jpg", .offset = i * BYTES_MAX, .bytes = 1 + i * 7919 % BYTES_MAX};
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static uint64_t found_bytes;
+
+static int add_one(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)path, (void)ftw;
+    if (type != FTW_NS) /* removed meanwhile */
+        found_bytes += (uint64_t)stat->st_blocks * 512;
+    return 0;
+}
+
+/* What du says. */
+static uint64_t disk_use(void)
+{
+    found_bytes = 0;
+    nftw(root, add_one, 16, FTW_PHYS);
+    return found_bytes;
+}
+
+static void picture(uint64_t sample, unsigned char *out)
+{
+    for (uint32_t i = 0; i < samples[sample].bytes; i++)
+        out[i] = (unsigned char)(sample * 31 + i * (sample + 3) + (i >> 7));
+}
+
+static struct data_cache *open_cache(uint64_t bytes)
+{
+    struct err err = {0};
+    struct data_cache *const cache = data_cache_new(root, bytes, &err);
+
+    if (cache == NULL || data_cache_add(cache, &pictures, &use, &use, &err) < 0)
+        fail_msg("%s", err.msg);
+    return cache;
+}
+
+/* Whether it is there; then it must be right. */
+static bool get(struct data_cache *cache, uint32_t epoch, uint64_t sample)
+{
+    unsigned char got[BYTES_MAX], want[BYTES_MAX];
+    unsigned char *const out = got;
+
+    if (!data_cache_get(data_cache_set(cache, &pictures), epoch, &sample, 1, &out))
+        return false;
+    picture(sample, want);
+    if (memcmp(got, want, samples[sample].bytes) != 0)
+        abort(); /* also in a child */
+    return true;
+}
+
+static void put(struct data_cache *cache, uint32_t epoch, uint64_t sample)
+{
+    unsigned char data[BYTES_MAX];
+    unsigned char *const in = data;
+
+    picture(sample, data);
+    data_cache_put(data_cache_set(cache, &pictures), epoch, &sample, 1, &in);
+}
+
+/* Read all of an epoch, as a rank does; returns what was there. */
+static int read_epoch(struct data_cache *cache, uint32_t epoch)
+{
+    int hits = 0;
+
+    for (uint64_t step = 0; step < data_order_steps(&order); step++) {
+        data_cache_now(data_cache_set(cache, &pictures), epoch, step);
+        for (uint32_t lane = 0; lane < order.lanes; lane++)
+            for (uint32_t i = 0; i < data_order_lane_images(&order, step, lane); i++) {
+                const uint64_t sample = data_order_sample(&order, epoch, step, lane, i);
+
+                if (get(cache, epoch, sample))
+                    hits++;
+                else
+                    put(cache, epoch, sample);
+            }
+    }
+    return hits;
+}
+
+static struct data_cache_stats stats_of(struct data_cache *cache)
+{
+    struct data_cache_stats stats;
+
+    data_cache_stats(cache, &stats);
+    return stats;
+}
+
+/* ---- cases ---- */
+
+static void what_was_put_comes_back_also_in_the_next_run(void **state)
+{
+    struct data_cache *cache = open_cache(10 << 20);
+    bool there[3];
+
+    (void)state;
+    assert_int_equal(read_epoch(cache, 0), 0);
+    assert_int_equal(read_epoch(cache, 1), COUNT);
+    data_cache_free(cache);
+    cache = open_cache(10 << 20);
+    assert_int_equal(read_epoch(cache, 0), COUNT);
+    data_cache_look(data_cache_set(cache, &pictures), (const uint64_t[]){599, 0, 17}, 3, there);
+    assert_true(there[0] && there[1] && there[2]);
+    assert_int_equal(stats_of(cache).hits, COUNT);
+    assert_int_equal(stats_of(cache).kept, 0);
+    data_cache_free(cache);
+}
+
+static void it_stays_within_its_bytes_whatever_they_are(void **state)
+{
+    int before = -1;
+
+    (void)state;
+    for (uint64_t bytes = 50000; bytes < 1600000; bytes += 150000) {
+        struct data_cache *cache = open_cache(bytes);
+        int hits = 0;
+
+        assert_true(disk_use() <= bytes);
+        for (uint32_t epoch = 0; epoch < 4; epoch++) {
+            hits = read_epoch(cache, epoch);
+            assert_true(disk_use() <= stats_of(cache).disk_bytes);
+            assert_true(stats_of(cache).disk_bytes <= bytes);
+        }
+        assert_true(hits >= before);
+        before = hits;
+        data_cache_free(cache);
+    }
+    assert_int_equal(before, COUNT);
+}
+
+static void without_room_for_a_chunk_nothing_is_kept(void **state)
+{
+    struct err err = {0};
+    struct data_cache *cache;
+
+    (void)state;
+    assert_null(data_cache_new(root, 5000, &err));
+    assert_int_equal(err.code, ERR_IO);
+    assert_true(disk_use() <= 5000);
+    for (uint64_t bytes = 24576; bytes <= 60000; bytes += 4096) {
+        cache = open_cache(bytes);
+        assert_int_equal(read_epoch(cache, 0), 0);
+        assert_int_equal(read_epoch(cache, 1), 0);
+        assert_true(disk_use() <= bytes);
+        data_cache_free(cache);
+    }
+}
+
+static char paths[256][256];
+static int path_count;
+
+static int list_chunk(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)stat, (void)type, (void)ftw;
+    if (strstr(path, ".chunk") != NULL && path_count < 256)
+        snprintf(paths[path_count++], sizeof paths[0], "%s", path);
+    return 0;
+}
+
+static void flip(struct philox *philox, const char *path)
+{
+    const int fd = open(path, O_RDWR);
+    unsigned char byte;
+    off_t at;
+
+    assert_true(fd >= 0);
+    at = (off_t)(philox_u32(philox) % (uint64_t)lseek(fd, 0, SEEK_END));
+    if (philox_u32(philox) % 3 == 0) /* of header and records */
+        at %= 200;
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= (unsigned char)(1u << philox_u32(philox) % 8);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static void flipped_bits_are_noticed_and_read_again(void **state)
+{
+    struct data_cache *cache = open_cache(10 << 20);
+    struct philox philox;
+    uint64_t again = 0;
+
+    (void)state;
+    philox_init(&philox, 5, 1, 1, PHILOX_ORDER);
+    read_epoch(cache, 0);
+    for (uint32_t i = 1; i <= FLIPS; i++) {
+        int hits;
+
+        path_count = 0;
+        nftw(root, list_chunk, 16, FTW_PHYS);
+        assert_int_equal(path_count, (COUNT + CHUNK - 1) / CHUNK);
+        flip(&philox, paths[philox_u32(&philox) % (uint32_t)path_count]);
+        hits = read_epoch(cache, 2 * i); /* each is compared */
+        assert_true(hits >= COUNT - CHUNK && hits < COUNT);
+        again += (uint64_t)(COUNT - hits);
+        read_epoch(cache, 2 * i + 1); /* those of the chunk that were read before it was dropped */
+    }
+    print_message("%d bits: %d chunks dropped, %d pictures read again\n", FLIPS,
+                  (int)stats_of(cache).damaged, (int)again);
+    assert_in_range(stats_of(cache).damaged, FLIPS / 2, FLIPS);
+    assert_int_equal(read_epoch(cache, 2 * FLIPS + 2), COUNT);
+    data_cache_free(cache);
+}
+
+static void cut_and_removed_files_are_missed(void **state)
+{
+    struct data_cache *cache = open_cache(10 << 20);
+
+    (void)state;
+    read_epoch(cache, 0);
+    path_count = 0;
+    nftw(root, list_chunk, 16, FTW_PHYS);
+    for (int i = 0; i < path_count; i += 2)
+        assert_int_equal(i % 4 == 0 ? remove(paths[i]) : truncate(paths[i], 300), 0);
+    assert_in_range(read_epoch(cache, 1), COUNT / 3, COUNT * 2 / 3);
+    assert_int_equal(read_epoch(cache, 2), COUNT);
+    assert_true(disk_use() <= stats_of(cache).disk_bytes);
+    data_cache_free(cache);
+}
+
+/* ---- processes ---- */
+
+/* A process that trains till it is ended. */
+static pid_t begin_process(uint64_t bytes)
+{
+    const pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct err err = {0};
+        struct data_cache *const cache = data_cache_new(root, bytes, &err);
+
+        if (cache == NULL || data_cache_add(cache, &pictures, &use, &use, &err) < 0)
+            _exit(1);
+        for (uint32_t epoch = 0;; epoch++)
+            read_epoch(cache, epoch);
+    }
+    return pid;
+}
+
+static void end_process(pid_t pid)
+{
+    int status;
+
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* it found nothing wrong */
+}
+
+static void killed_at_any_moment_nothing_wrong_is_left(void **state)
+{
+    const uint64_t bytes = 500000;
+    struct philox philox;
+    int hits = 0;
+
+    (void)state;
+    philox_init(&philox, 6, 1, 1, PHILOX_ORDER);
+    for (int i = 0; i < KILLS; i++) {
+        const pid_t one = begin_process(bytes), other = begin_process(bytes);
+        struct data_cache *cache;
+
+        clock_sleep_s(philox_u32(&philox) % 60 * 0.001);
+        end_process(one);
+        clock_sleep_s(philox_u32(&philox) % 10 * 0.001);
+        end_process(other);
+        assert_true(disk_use() <= bytes);
+        cache = open_cache(bytes);
+        assert_true(disk_use() <= stats_of(cache).disk_bytes);
+        hits += read_epoch(cache, 0);
+        assert_int_equal(stats_of(cache).damaged, 0);
+        assert_true(disk_use() <= bytes);
+        data_cache_free(cache);
+    }
+    print_message("after %d kills %d pictures were found\n", 2 * KILLS, hits);
+    assert_true(hits > 0);
+}
+
+static void processes_at_once_find_each_others_pictures(void **state)
+{
+    const uint64_t bytes = 700000;
+    struct data_cache *const cache = open_cache(bytes);
+    pid_t pids[3];
+    uint64_t most = 0;
+    double until;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        pids[i] = begin_process(bytes);
+    for (until = clock_now_s() + 1.5; clock_now_s() < until;) {
+        const uint64_t now = disk_use();
+
+        most = now > most ? now : most;
+    }
+    assert_true(read_epoch(cache, 0) > 0);
+    for (int i = 0; i < 3; i++)
+        end_process(pids[i]);
+    print_message("at most %d bytes of %d\n", (int)most, (int)bytes);
+    assert_true(most <= bytes && most > bytes / 2);
+    assert_true(stats_of(cache).disk_bytes <= bytes);
+    data_cache_free(cache);
+}
+
+static void process_that_is_frozen_with_the_lock_is_not_waited_for(void **state)
+{
+    struct data_cache *const cache = open_cache(10 << 20);
+    char path[96];
+    double begun;
+    int lock;
+
+    (void)state;
+    put(cache, 0, 0);
+    snprintf(path, sizeof path, "%s/pictures/lock", root);
+    lock = open(path, O_RDWR);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    begun = clock_now_s();
+    assert_true(get(cache, 0, 0));
+    for (uint64_t i = 100; i < 400; i++)
+        put(cache, 0, i);
+    assert_true(clock_now_s() - begun < 8); /* one second's wait, not three hundred */
+    assert_int_equal(stats_of(cache).kept, 1);
+    close(lock);
+    data_cache_free(cache);
+}
+
+struct reader {
+    struct data_cache *cache;
+    pthread_t thread;
+    uint64_t begin;
+    int found;
+};
+
+static void *read_part(void *argument)
+{
+    struct reader *const reader = argument;
+
+    for (uint64_t i = reader->begin; i < COUNT; i += 8)
+        put(reader->cache, 0, i);
+    for (uint64_t i = reader->begin; i < COUNT; i += 8)
+        reader->found += get(reader->cache, 1, i);
+    return NULL;
+}
+
+static void threads_fill_one_chunk_together(void **state)
+{
+    struct data_cache *const cache = open_cache(10 << 20);
+    struct reader readers[8];
+
+    (void)state;
+    for (uint64_t i = 0; i < 8; i++) {
+        readers[i] = (struct reader){.cache = cache, .begin = i};
+        assert_int_equal(pthread_create(&readers[i].thread, NULL, read_part, &readers[i]), 0);
+    }
+    for (int i = 0; i < 8; i++) {
+        pthread_join(readers[i].thread, NULL);
+        assert_int_equal(readers[i].found, (COUNT - i + 7) / 8);
+    }
+    data_cache_free(cache);
+}
+
+/* ---- the disk says no ---- */
+
+static void error_of_writing_turns_it_off(void **state)
+{
+    const struct rlimit none = {.rlim_cur = 9000, .rlim_max = RLIM_INFINITY};
+    struct data_cache *const cache = open_cache(10 << 20);
+    struct rlimit before;
+
+    (void)state;
+    put(cache, 0, 0);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    setrlimit(RLIMIT_FSIZE, &none);
+    for (uint64_t i = 0; i < COUNT; i++)
+        put(cache, 0, i);
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_false(get(cache, 0, 0));
+    put(cache, 0, 599);
+    assert_int_equal(stats_of(cache).misses, COUNT + 2);
+    assert_true(disk_use() <= stats_of(cache).disk_bytes);
+    data_cache_free(cache);
+}
+
+static void other_peoples_lock_is_refused(void **state)
+{
+    struct err err = {0};
+    char path[96];
+
+    (void)state;
+    snprintf(path, sizeof path, "%s/pictures", root);
+    assert_int_equal(file_make_folder(path, NULL), 0);
+    snprintf(path, sizeof path, "%s/pictures/lock", root);
+    assert_int_equal(file_replace(path, "mine", 4, NULL), 0);
+    assert_null(data_cache_new(root, 1 << 20, &err));
+    assert_non_null(strstr(err.msg, "pictures'"));
+}
+
+#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(what_was_put_comes_back_also_in_the_next_run),
+        CASE(it_stays_within_its_bytes_whatever_they_are),
+        CASE(without_room_for_a_chunk_nothing_is_kept),
+        CASE(flipped_bits_are_noticed_and_read_again),
+        CASE(cut_and_removed_files_are_missed),
+        CASE(killed_at_any_moment_nothing_wrong_is_left),
+        CASE(processes_at_once_find_each_others_pictures),
+        CASE(process_that_is_frozen_with_the_lock_is_not_waited_for),
+        CASE(threads_fill_one_chunk_together),
+        CASE(error_of_writing_turns_it_off),
+        CASE(other_peoples_lock_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,482 @@
+#include "trainer/data/cache_store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/file.h"
+#include "trainer/data/cache_chunk.h"
+#include "trainer/data/cache_folder.h"
+#include "trainer/data/cache_table.h"
+
+#define LOCK_MAGIC   "CVYCCL1\n"
+#define LOCK_BYTES   4096
+#define LOCK_WAIT_S  1  /* then who wants it does without, */
+#define LOCK_LEAVE_S 10 /* and does not ask again for so long */
+#define LOCK_NAP_S   0.001
+#define FIXED_BLOCKS 6 /* DIR, DIR/pictures, `lock` and `users` */
+
+/* The first bytes of `lock`. */
+struct state {
+    char magic[DATA_CACHE_MAGIC_BYTES];
+    uint64_t marked; /* somebody is changing something, or died in it */
+    uint64_t bytes;  /* in use */
+};
+
+struct data_cache_store {
+    char *dir; /* DIR, for messages */
+    int folder, lock, users;
+    uint64_t bytes_max, block;
+    struct state *state;   /* mapped */
+    pthread_mutex_t mutex; /* the flock is the process's: this is its threads' */
+    double asked_s;        /* when the lock could not be had */
+};
+
+/* What a file counts for. */
+static uint64_t counted(const struct data_cache_store *store, uint64_t bytes)
+{
+    return (bytes + store->block - 1) / store->block * store->block + store->block;
+}
+
+/* ---- the lock ---- */
+
+static void survey(struct data_cache_store *store);
+
+bool data_cache_store_lock(struct data_cache_store *store)
+{
+    const double begun = clock_now_s();
+
+    pthread_mutex_lock(&store->mutex);
+    if (store->asked_s > 0 && begun - store->asked_s < LOCK_LEAVE_S) {
+        pthread_mutex_unlock(&store->mutex);
+        return false;
+    }
+    while (flock(store->lock, LOCK_EX | LOCK_NB) < 0) {
+        if (clock_now_s() - begun > LOCK_WAIT_S) {
+            store->asked_s = clock_now_s();
+            pthread_mutex_unlock(&store->mutex);
+            return false;
+        }
+        clock_sleep_s(LOCK_NAP_S);
+    }
+    store->asked_s = 0;
+    if (store->state->marked != 0)
+        survey(store);
+    store->state->marked = 1;
+    return true;
+}
+
+void data_cache_store_unlock(struct data_cache_store *store)
+{
+    store->state->marked = 0;
+    flock(store->lock, LOCK_UN);
+    pthread_mutex_unlock(&store->mutex);
+}
+
+/* ---- counting anew ---- */
+
+/* Bytes of the files of DIR/index, which others put there. */
+static uint64_t beside(const struct data_cache_store *store)
+{
+    const int folder = openat(store->folder, "../index", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct data_cache_names names = {0};
+    struct stat stat;
+    uint64_t bytes = 0;
+
+    if (folder < 0)
+        return 0;
+    for (data_cache_names_open(&names, folder); data_cache_names_next(&names);)
+        if (fstatat(folder, names.name, &stat, AT_SYMLINK_NOFOLLOW) == 0)
+            bytes += counted(store, (uint64_t)stat.st_size);
+    data_cache_names_close(&names);
+    close(folder);
+    return bytes;
+}
+
+/* What a dataset's folder takes up; states (chunks; NULL: unknown) become what is there. */
+static uint64_t survey_chunks(const struct data_cache_store *store, int folder, uint32_t *states,
+                              uint64_t chunks)
+{
+    unsigned char *const there = states != NULL ? calloc(chunks + 1, 1) : NULL;
+    struct data_cache_names names = {0};
+    uint64_t bytes = 0, number, size;
+
+    if (states != NULL && there == NULL)
+        abort();
+    for (data_cache_names_open(&names, folder); data_cache_names_next(&names);) {
+        if (!data_cache_is_chunk(folder, names.name, &number, &size))
+            continue;
+        bytes += counted(store, size);
+        if (states != NULL && number < chunks)
+            there[number] = 1;
+    }
+    data_cache_names_close(&names);
+    for (uint64_t i = 0; states != NULL && i < chunks; i++)
+        if (!there[i] || states[i] == 0)
+            states[i] = there[i];
+    free(there);
+    return bytes;
+}
+
+static uint64_t survey_dataset(const struct data_cache_store *store, const char *name)
+{
+    struct data_cache_table table = {.folder = -1, .fd = -1};
+    uint64_t bytes = 0;
+
+    if (!data_cache_key_read(name, table.key))
+        return 0;
+    table.folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (table.folder < 0)
+        return 0;
+    if (data_cache_table_map(&table) == 0)
+        bytes += counted(store, data_cache_table_bytes(table.chunks));
+    bytes += survey_chunks(store, table.folder, table.states, table.chunks);
+    data_cache_table_close(&table);
+    return bytes + 2 * store->block;
+}
+
+/* With the lock: count all files, and let all tables be as the files are. */
+static void survey(struct data_cache_store *store)
+{
+    struct data_cache_names names = {0};
+    uint64_t bytes = FIXED_BLOCKS * store->block + beside(store);
+
+    for (data_cache_names_open(&names, store->folder); data_cache_names_next(&names);)
+        bytes += survey_dataset(store, names.name);
+    data_cache_names_close(&names);
+    store->state->bytes = bytes;
+}
+
+/* ---- opening ---- */
+
+static int map_lock(struct data_cache_store *store)
+{
+    struct stat stat;
+    void *mapped;
+    int rc;
+
+    if (fstat(store->lock, &stat) < 0)
+        return -1;
+    if (stat.st_size == 0 && (rc = posix_fallocate(store->lock, 0, LOCK_BYTES)) != 0) {
+        errno = rc;
+        return -1;
+    }
+    if (stat.st_size != 0 && stat.st_size != LOCK_BYTES) {
+        errno = EEXIST;
+        return -1;
+    }
+    mapped = mmap(NULL, LOCK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, store->lock, 0);
+    if (mapped == MAP_FAILED)
+        return -1;
+    store->state = mapped;
+    if (store->state->magic[0] == '\0') {
+        store->state->marked = 1; /* to be counted */
+        memcpy(store->state->magic, LOCK_MAGIC, sizeof store->state->magic);
+    }
+    errno = EEXIST;
+    return memcmp(store->state->magic, LOCK_MAGIC, sizeof store->state->magic) == 0 ? 0 : -1;
+}
+
+/* The files that all share; made under the folder's own flock, which nobody holds for long. */
+static int open_files(struct data_cache_store *store)
+{
+    const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+    int rc = -1;
+
+    if (flock(store->folder, LOCK_EX) < 0)
+        return -1;
+    store->lock = openat(store->folder, "lock", flags, 0666);
+    store->users = openat(store->folder, "users", flags, 0666);
+    if (store->lock >= 0 && store->users >= 0)
+        rc = map_lock(store);
+    flock(store->folder, LOCK_UN);
+    return rc;
+}
+
+static uint64_t half_of_disk(const struct data_cache_store *store)
+{
+    struct statvfs disk;
+    const uint64_t used = store->state->bytes;
+
+    if (fstatvfs(store->folder, &disk) < 0)
+        return used;
+    return (used + (uint64_t)disk.f_bavail * disk.f_frsize) / 2;
+}
+
+/* With what is there counted. */
+static int take_up(struct data_cache_store *store, struct err *err)
+{
+    if (!data_cache_store_lock(store))
+        return err_set(err, ERR_IO, "another process holds '%s/pictures/lock'", store->dir);
+    if (flock(store->users, LOCK_EX | LOCK_NB) == 0)
+        survey(store);
+    flock(store->users, LOCK_SH | LOCK_NB);
+    if (store->bytes_max == 0)
+        store->bytes_max = half_of_disk(store);
+    while (store->state->bytes > store->bytes_max && data_cache_store_evict_idle(store))
+        ;
+    data_cache_store_unlock(store);
+    return 0;
+}
+
+static int too_small(const struct data_cache_store *store, struct err *err)
+{
+    return err_set(err, ERR_IO,
+                   "%" PRIu64 " bytes (--cache-bytes) hold nothing: %" PRIu64
+                   " are needed before the first picture",
+                   store->bytes_max, FIXED_BLOCKS * store->block);
+}
+
+static int open_folder(struct data_cache_store *store, uint64_t bytes, struct err *err)
+{
+    struct buf path = {0};
+    struct statvfs disk;
+    int rc = -1;
+
+    buf_printf(&path, "%s/pictures", store->dir);
+    store->block = 4096;
+    store->bytes_max = bytes;
+    if (bytes > 0 && bytes < FIXED_BLOCKS * store->block && !file_exists(buf_text(&path))) {
+        rc = too_small(store, err);
+    } else if (file_make_folder(buf_text(&path), err) == 0) {
+        store->folder = open(buf_text(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (store->folder >= 0 && fstatvfs(store->folder, &disk) == 0 &&
+            disk.f_frsize > store->block && disk.f_frsize <= 1 << 16)
+            store->block = disk.f_frsize;
+        rc = store->folder < 0 || open_files(store) < 0
+                 ? err_set_errno(err, ERR_IO, errno, "cannot use '%s'", buf_text(&path))
+                 : 0;
+    }
+    buf_release(&path);
+    return rc;
+}
+
+int data_cache_store_open(struct data_cache_store **store, const char *dir, uint64_t bytes,
+                          struct err *err)
+{
+    struct data_cache_store *const s = calloc(1, sizeof *s);
+
+    if (s == NULL || (s->dir = strdup(dir)) == NULL)
+        abort();
+    s->folder = s->lock = s->users = -1;
+    pthread_mutex_init(&s->mutex, NULL);
+    if (open_folder(s, bytes, err) < 0 || take_up(s, err) < 0 ||
+        (s->bytes_max < FIXED_BLOCKS * s->block && too_small(s, err) < 0)) {
+        data_cache_store_close(s);
+        return -1;
+    }
+    *store = s;
+    return 0;
+}
+
+void data_cache_store_close(struct data_cache_store *store)
+{
+    if (store == NULL)
+        return;
+    if (store->state != NULL)
+        munmap(store->state, LOCK_BYTES);
+    if (store->folder >= 0)
+        close(store->folder);
+    if (store->lock >= 0)
+        close(store->lock);
+    if (store->users >= 0)
+        close(store->users);
+    pthread_mutex_destroy(&store->mutex);
+    free(store->dir);
+    free(store);
+}
+
+uint64_t data_cache_store_bytes_max(const struct data_cache_store *store)
+{
+    return store->bytes_max;
+}
+
+uint64_t data_cache_store_used(const struct data_cache_store *store)
+{
+    return store->state->bytes;
+}
+
+bool data_cache_store_fits(const struct data_cache_store *store, uint64_t file_bytes)
+{
+    return store->state->bytes + counted(store, file_bytes) <= store->bytes_max;
+}
+
+/* ---- datasets ---- */
+
+/* With the lock: a table that can be taken up, or a new one. */
+static int open_table(struct data_cache_store *store, struct data_cache_table *table)
+{
+    const uint64_t bytes = data_cache_table_bytes(table->chunks);
+
+    if (data_cache_table_map(table) == 0) {
+        if (flock(table->fd, LOCK_EX | LOCK_NB) == 0) /* else others know better */
+            for (uint64_t i = 0; i < table->chunks; i++)
+                table->states[i] = table->states[i] > 0;
+        return flock(table->fd, LOCK_SH | LOCK_NB);
+    }
+    while (!data_cache_store_fits(store, bytes + store->block) &&
+           data_cache_store_evict_idle(store))
+        ;
+    if (!data_cache_store_fits(store, bytes + store->block))
+        return 1;
+    if (data_cache_table_make(table) < 0)
+        return -1;
+    store->state->bytes += counted(store, bytes);
+    survey_chunks(store, table->folder, table->states, table->chunks);
+    return flock(table->fd, LOCK_SH | LOCK_NB);
+}
+
+int data_cache_store_add(struct data_cache_store *store, struct data_cache_table *table,
+                         struct err *err)
+{
+    char name[DIGEST_HEX_CHARS];
+    bool made;
+    int rc = -1;
+
+    table->folder = table->fd = -1;
+    table->states = NULL;
+    table->mapped = NULL;
+    digest_hex(table->key, name);
+    if (!data_cache_store_lock(store))
+        return err_set(err, ERR_IO, "another process holds '%s/pictures/lock'", store->dir);
+    made = mkdirat(store->folder, name, 0777) == 0;
+    store->state->bytes += made ? 2 * store->block : 0;
+    table->folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (table->folder >= 0)
+        rc = open_table(store, table);
+    if (rc != 0) {
+        if (rc < 0)
+            err_set_errno(err, ERR_IO, errno, "cannot use '%s/pictures/%s'", store->dir, name);
+        data_cache_table_close(table);
+        if (unlinkat(store->folder, name, AT_REMOVEDIR) == 0)
+            store->state->bytes -= 2 * store->block;
+    }
+    data_cache_store_unlock(store);
+    return rc < 0 ? -1 : 0;
+}
+
+/* ---- files ---- */
+
+static void set_state(struct data_cache_table *table, uint64_t chunk, uint32_t state)
+{
+    __atomic_store_n(&table->states[chunk], state, __ATOMIC_RELAXED);
+}
+
+int data_cache_store_create(struct data_cache_store *store, struct data_cache_table *table,
+                            uint64_t chunk, uint64_t file_bytes, uint32_t state)
+{
+    char name[DATA_CACHE_NAME_CHARS];
+    int fd, number;
+
+    assert(state > 0 && table->states[chunk] == 0);
+    data_cache_chunk_name(chunk, name);
+    fd = openat(table->folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return -1;
+    store->state->bytes += counted(store, file_bytes);
+    set_state(table, chunk, state);
+    if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+        return fd;
+    number = errno;
+    unlinkat(table->folder, name, 0);
+    close(fd);
+    store->state->bytes -= counted(store, file_bytes);
+    set_state(table, chunk, 0);
+    errno = number;
+    return -1;
+}
+
+bool data_cache_store_evict(struct data_cache_store *store, struct data_cache_table *table,
+                            uint64_t chunk, uint64_t file_bytes)
+{
+    char name[DATA_CACHE_NAME_CHARS];
+    enum data_cache_removal removal;
+    uint64_t size;
+
+    if (table->states[chunk] == 0)
+        return true;
+    data_cache_chunk_name(chunk, name);
+    removal = data_cache_remove(table->folder, name, &size);
+    if (removal == DATA_CACHE_BUSY)
+        return false;
+    /* Also where somebody else removed it, or put something else in its place. */
+    store->state->bytes -= counted(store, file_bytes);
+    set_state(table, chunk, 0);
+    return true;
+}
+
+/* With the lock: one chunk of this dataset, or what is left when there is none. */
+static bool evict_of(struct data_cache_store *store, const char *name, int folder)
+{
+    struct data_cache_names names = {0};
+    uint64_t size = 0;
+    bool gone = false;
+
+    for (data_cache_names_open(&names, folder); !gone && data_cache_names_next(&names);)
+        gone = data_cache_remove(folder, names.name, &size) == DATA_CACHE_REMOVED;
+    data_cache_names_close(&names);
+    if (gone) {
+        store->state->bytes -= counted(store, size);
+        return true;
+    }
+    if (data_cache_table_remove(folder, &size) < 0)
+        return false;
+    store->state->bytes -= counted(store, size);
+    if (unlinkat(store->folder, name, AT_REMOVEDIR) == 0)
+        store->state->bytes -= 2 * store->block;
+    return true;
+}
+
+bool data_cache_store_evict_idle(struct data_cache_store *store)
+{
+    struct data_cache_names names = {0};
+    unsigned char key[DIGEST_SHA256_BYTES];
+    bool gone = false;
+
+    for (data_cache_names_open(&names, store->folder); !gone && data_cache_names_next(&names);) {
+        int folder;
+
+        if (!data_cache_key_read(names.name, key))
+            continue;
+        folder = openat(store->folder, names.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (folder < 0)
+            continue;
+        gone = data_cache_table_idle(folder) && evict_of(store, names.name, folder);
+        close(folder);
+    }
+    data_cache_names_close(&names);
+    return gone;
+}
+
+int data_cache_store_file(const struct data_cache_table *table, uint64_t chunk, bool writing)
+{
+    char name[DATA_CACHE_NAME_CHARS];
+    struct stat stat;
+    int fd;
+
+    data_cache_chunk_name(chunk, name);
+    fd = openat(table->folder, name, (writing ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (flock(fd, LOCK_SH | LOCK_NB) == 0 && fstat(fd, &stat) == 0) {
+        if (stat.st_nlink > 0)
+            return fd;
+        errno = ENOENT; /* removed between the two */
+    }
+    close(fd);
+    return -1;
+}
