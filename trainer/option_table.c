@@ -428,6 +428,20 @@ const struct option_spec train_option_table[] = {
      .fallback = "536870912",
      .help =
          "of s3:// pictures: the most memory of a rank for those read ahead and not decoded yet"},
+    {.name = "cache",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .shown = "none",
+     .help =
+         "keep s3:// pictures in this folder of the host's disk: later epochs, and later runs on "
+         "the same\npictures, do not read them from S3 again. The ranks of a host share it"},
+    {.name = "cache-bytes",
+     .kind = OPTION_INTEGER,
+     .metavar = "BYTES",
+     .min = 1,
+     .max = 1e15,
+     .shown = "half of what is free there",
+     .help = "the most that --cache takes up; what is needed last makes room"},
     {.name = "feature-cache",
      .kind = OPTION_INTEGER,
      .metavar = "BYTES",

@@ -138,7 +138,7 @@ static int check_paths(const struct train_options *o, struct err *err)
         bool s3;
     } paths[] = {{"data", true},       {"train", true},      {"val", true},       {"test", true},
                  {"pretrained", true}, {"checkpoint", true}, {"model-dir", true}, {"report", false},
-                 {"trace", false},     {"audit", false},     {"resume", true}};
+                 {"trace", false},     {"audit", false},     {"cache", false},    {"resume", true}};
 
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         const char *text = option_text(&o->set, paths[i].name);
@@ -184,6 +184,7 @@ static void fill_texts(struct train_options *o)
     o->report = path_option(o, "report");
     o->trace = path_option(o, "trace");
     o->audit = path_option(o, "audit");
+    o->cache = path_option(o, "cache");
     o->model = option_text(&o->set, "model");
     o->lr_schedule = option_text(&o->set, "lr-schedule");
 }
@@ -377,6 +378,8 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->threads = integer_or(set, "threads", 0);
     o->decode_threads = integer_or(set, "decode-threads", 0);
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
+    o->cache_bytes =
+        option_text(set, "cache-bytes") != NULL ? (uint64_t)option_integer(set, "cache-bytes") : 0;
     o->feature_cache_bytes = (uint64_t)option_integer(set, "feature-cache");
     o->fetch_threads = (int)option_integer(set, "fetch-threads");
     o->wire = strcmp(option_text(set, "wire-dtype"), "bf16") == 0 ? COMM_WIRE_BF16 : COMM_WIRE_FP32;

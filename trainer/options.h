@@ -73,6 +73,8 @@ struct train_options {
     int threads, decode_threads;                  /* 0: to be chosen */
     uint64_t prefetch_bytes, feature_cache_bytes; /* the latter 0: none */
     int fetch_threads;
+    const char *cache;    /* NULL: none */
+    uint64_t cache_bytes; /* 0: what its disk can spare */
     size_t bucket_bytes;
     enum comm_wire wire;
     bool memory; /* print the plan and end */

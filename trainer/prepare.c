@@ -1,3 +1,4 @@
+#include "trainer/picture_cache.h"
 #include "trainer/run.h"
 
 #include <sched.h>
@@ -277,6 +278,7 @@ static struct data_stream *open_stream(const struct train_run *run, struct err *
         .depth = TRAIN_BATCHES_AHEAD,
         .fetch_bytes = o->prefetch_bytes - o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
         .fetch_threads = o->fetch_threads,
+        .cache = run->cache,
         .stop_at_bad = o->stop_at_bad};
 
     return data_stream_new(&options, err);
@@ -459,6 +461,7 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         run->position.best_accuracy = -1;
     if (train_step_init(run, err) < 0 || train_audit_begin(run, err) < 0)
         return -1;
+    train_picture_cache_open(run);
     if (train_feature_cache_new(&run->feature_cache, run, err) < 0)
         return -1;
     if (run->feature_cache == NULL && (run->stream = open_stream(run, err)) == NULL)
@@ -525,6 +528,8 @@ int train_prepare_bench(struct train_run *run, struct err *err)
         return -1;
     nn_model_init(run->model, o->seed);
     run->lanes = comm_tree_share((uint32_t)o->lanes, run->comm->rank, run->comm->size);
+    if (o->bench_data)
+        train_picture_cache_open(run);
     if (o->bench_data && (run->stream = open_stream(run, err)) == NULL)
         return -1;
     return 0;

@@ -10,10 +10,12 @@
 #include "base/trace.h"
 #include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
+#include "trainer/data/cache.h"
 #include "trainer/data/stream.h"
 #include "trainer/feature_cache.h"
 #include "trainer/mark.h"
 #include "trainer/model_dir.h"
+#include "trainer/picture_cache.h"
 #include "trainer/tally.h"
 
 #define BATCHES_BETWEEN_LINES 20 /* as the built-in algorithm prints */
@@ -175,20 +177,24 @@ static int train_epoch(struct train_run *run, struct err *err)
     return train_update_settle(run, err);
 }
 
-static void tell_epoch(struct train_run *run)
+static int tell_epoch(struct train_run *run, struct err *err)
 {
     const struct train_position *const p = &run->position;
     const struct report_sum sum = train_report_epoch(p);
+    json_t *cache = NULL;
 
+    if (train_picture_cache_tell(run, &cache, err) < 0)
+        return -1;
     report_progress_end(&run->progress);
     if (run->comm->rank == 0)
         report_line_train(run->comm->host, (int)p->epoch, &sum, p->epoch_s);
     report_metrics_write(&run->metrics, "epoch",
-                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f, s:o*}", "epoch", (int)p->epoch,
-                                   "step", (json_int_t)p->step, "loss", sum.loss, "accuracy",
-                                   report_accuracy(&sum), "images", (json_int_t)sum.images,
-                                   "seconds", p->epoch_s, "slowest",
-                                   train_straggler_json(run, run->epoch_busy_s)));
+                         json_pack("{s:i, s:I, s:f, s:f, s:I, s:f, s:o*, s:o*}", "epoch",
+                                   (int)p->epoch, "step", (json_int_t)p->step, "loss", sum.loss,
+                                   "accuracy", report_accuracy(&sum), "images",
+                                   (json_int_t)sum.images, "seconds", p->epoch_s, "slowest",
+                                   train_straggler_json(run, run->epoch_busy_s), "cache", cache));
+    return 0;
 }
 
 static int evaluate(struct train_run *run, const struct data_index *index, const char *what,
@@ -306,8 +312,9 @@ static int train_epochs(struct train_run *run, struct err *err)
             train_note_odd(run, run->stream);
             return train_no_picture(run, &run->dataset.train, err);
         }
-        if (run->position.step > begun) /* else it was told before the run was resumed */
-            tell_epoch(run);
+        if (run->position.step > begun && /* else it was told before the run was resumed */
+            tell_epoch(run, err) < 0)
+            return -1;
         if (save_between(run, err) < 0)
             return -1;
         if (validate(run, err) < 0)
@@ -323,17 +330,20 @@ static int train_epochs(struct train_run *run, struct err *err)
 static int tell_end(struct train_run *run, const char *how, const char *hex, struct err *err)
 {
     int64_t truncated = 0, left_out = 0;
+    json_t *cache = NULL;
 
     train_note_odd(run, run->stream);
-    if (train_tell_odd(run, &truncated, &left_out, err) < 0)
+    if (train_tell_odd(run, &truncated, &left_out, err) < 0 ||
+        train_picture_cache_tell(run, &cache, err) < 0)
         return -1;
-    report_metrics_write(&run->metrics, "end",
-                         json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:s*, s:f}", "how", how, "why",
-                                   run->ended_early ? "early stopping" : NULL, "step",
-                                   (json_int_t)run->position.step, "images",
-                                   (json_int_t)run->position.samples, "truncated",
-                                   (json_int_t)truncated, "left_out", (json_int_t)left_out,
-                                   "sha256", hex, "seconds", clock_now_s() - run->began_s));
+    train_picture_cache_log(run, cache);
+    report_metrics_write(
+        &run->metrics, "end",
+        json_pack("{s:s, s:s*, s:I, s:I, s:I, s:I, s:s*, s:f, s:o*}", "how", how, "why",
+                  run->ended_early ? "early stopping" : NULL, "step",
+                  (json_int_t)run->position.step, "images", (json_int_t)run->position.samples,
+                  "truncated", (json_int_t)truncated, "left_out", (json_int_t)left_out, "sha256",
+                  hex, "seconds", clock_now_s() - run->began_s, "cache", cache));
     return 0;
 }
 
@@ -394,6 +404,7 @@ static void release(struct train_run *run)
 {
     data_stream_free(run->stream);
     train_feature_cache_free(run->feature_cache);
+    data_cache_free(run->cache);
     train_step_release(run);
     nn_model_free(run->model);
     optim_state_release(&run->state);

@@ -31,6 +31,7 @@
 #include "trainer/trace.h"
 
 struct comm_exchange;
+struct data_cache;
 struct data_batch;
 struct data_stream;
 struct err;
@@ -96,6 +97,7 @@ struct train_run {
     bool prepared;    /* all is there: a run that ends has something to tell */
     bool ended_early; /* no epoch improved for long enough */
 
+    struct data_cache *cache;   /* of S3's pictures; NULL: none */
     struct data_stream *stream; /* NULL with a feature cache */
     struct train_feature_cache *feature_cache;
     const struct data_batch *same_batch; /* not NULL: every micro-batch is made of these pictures,
@@ -246,8 +248,10 @@ struct train_share {
     uint64_t begin, end, rounds;
 };
 
-/** walk.c. Where hosts have samples of their own, those of this rank's host are shared out among
- * its ranks. Not collective. */
+/** walk.c: another rank's share (without its rounds) where each host has all. */
+struct train_share train_share_of_rank(uint64_t count, int rank, int ranks);
+/** This rank's. Where hosts have samples of their own, those of this rank's host are shared out
+ * among its ranks. Not collective. */
 struct train_share train_share_of(const struct train_run *run, const struct data_index *index);
 
 /* A pass over an index: each rank takes a share of it, in micro-batches, in index order. */

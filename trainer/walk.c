@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/trace.h"
 #include "comm/comm.h"
+#include "trainer/data/cache.h"
 #include "trainer/data/index.h"
 #include "trainer/data/stream.h"
 #include "trainer/stop.h"
@@ -25,8 +26,10 @@ static struct data_stream *open_stream(const struct train_run *run, const struct
                                                 .fetch_bytes =
                                                     o->prefetch_bytes / TRAIN_PREFETCH_EVALUATION,
                                                 .fetch_threads = o->fetch_threads,
+                                                .cache = run->cache,
                                                 .stop_at_bad = o->stop_at_bad};
 
+    data_cache_evaluate(data_cache_set(run->cache, walk->index), run->position.epoch);
     return data_stream_new(&options, err);
 }
 
@@ -118,15 +121,21 @@ static struct train_share share_of_parts(const struct train_run *run,
     return share;
 }
 
+struct train_share train_share_of_rank(uint64_t count, int rank, int ranks)
+{
+    return (struct train_share){.begin = (uint64_t)rank * count / (uint64_t)ranks,
+                                .end = (uint64_t)(rank + 1) * count / (uint64_t)ranks};
+}
+
 struct train_share train_share_of(const struct train_run *run, const struct data_index *index)
 {
-    const uint64_t size = (uint64_t)run->comm->size, rank = (uint64_t)run->comm->rank;
+    struct train_share share;
 
     if (index->parts != NULL)
         return share_of_parts(run, index);
-    return (struct train_share){.begin = rank * index->count / size,
-                                .end = (rank + 1) * index->count / size,
-                                .rounds = rounds_of(run, index->count, size)};
+    share = train_share_of_rank(index->count, run->comm->rank, run->comm->size);
+    share.rounds = rounds_of(run, index->count, (uint64_t)run->comm->size);
+    return share;
 }
 
 struct walking {

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/trace.h"
 #include "s3io/client.h"
+#include "trainer/data/cache.h"
 #include "trainer/data/group.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
@@ -60,6 +61,7 @@ struct data_fetch {
     struct lane *lanes;
     size_t lane_count;
     uint64_t held, scratch; /* by all lanes; by threads for their ranges */
+    int under_way[2];       /* ranges, of even epochs and of odd */
     int waiting;            /* threads that wait for a picture */
     volatile sig_atomic_t stop;
     struct data_fetch_stats stats;
@@ -95,6 +97,13 @@ static uint64_t urgency_of(const struct data_fetch *fetch, const struct lane *la
            data_order_place_step(fetch->order, lane->number, place);
 }
 
+/* What the last epoch's ranges bring may be kept and wanted in this one: with a cache an epoch
+ * begins when those under way have arrived. They need nothing but their requests, so they do. */
+static bool may_be_kept_soon(const struct data_fetch *fetch, uint32_t epoch)
+{
+    return fetch->source.cache != NULL && epoch > 0 && fetch->under_way[(epoch - 1) % 2] > 0;
+}
+
 /* Under the mutex: the lane's next range, if there is room for it. */
 static bool lane_next_range(const struct data_fetch *fetch, struct lane *lane, struct job *job)
 {
@@ -106,6 +115,8 @@ static bool lane_next_range(const struct data_fetch *fetch, struct lane *lane, s
             continue;
         if (lane->held > 0 && lane->held + range->bytes > fetch->lane_bytes)
             return false;
+        if (may_be_kept_soon(fetch, group->epoch))
+            return false;
         *job = (struct job){lane, group, group->begun,
                             urgency_of(fetch, lane, group->epoch, group->begin + range->need)};
         return true;
@@ -115,7 +126,8 @@ static bool lane_next_range(const struct data_fetch *fetch, struct lane *lane, s
 
 static bool lane_next_group(const struct data_fetch *fetch, struct lane *lane, struct job *job)
 {
-    if (lane->planning || lane->group_count == 2 || !lane_settle(fetch, lane))
+    if (lane->planning || lane->group_count == 2 || !lane_settle(fetch, lane) ||
+        may_be_kept_soon(fetch, lane->epoch))
         return false;
     *job = (struct job){lane, NULL, 0, urgency_of(fetch, lane, lane->epoch, lane->place)};
     return true;
@@ -159,11 +171,15 @@ static void do_plan(struct data_fetch *fetch, struct lane *lane)
         .window = fetch->window,
         .bytes_max = fetch->lane_bytes,
         .range_bytes = fetch->range_bytes,
+        .cache = fetch->source.cache,
     };
     struct data_group *group;
 
     lane->planning = true;
     pthread_mutex_unlock(&fetch->mutex);
+    if (fetch->order != NULL)
+        data_cache_now(cut.cache, cut.epoch,
+                       data_order_place_step(fetch->order, cut.lane, cut.place));
     group = data_group_new(&cut);
     pthread_mutex_lock(&fetch->mutex);
     lane->planning = false;
@@ -201,7 +217,8 @@ static void wait_ms(struct data_fetch *fetch, int ms)
     pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
 }
 
-/* Read a range that this thread has begun; with the mutex, which is let go meanwhile. S3 may be
+/* Read a range that this thread has begun, as data_range_read; with the mutex, which is let go
+ * meanwhile. S3 may be
  * away for longer than the client's tries: as long as there are pictures for everybody nothing is
  * lost by asking again. A reading that began while somebody waited is the last. */
 static int read_range(struct data_fetch *fetch, const struct job *job, unsigned char *scratch,
@@ -222,9 +239,9 @@ static int read_range(struct data_fetch *fetch, const struct job *job, unsigned 
                                  .argument = "bytes",
                                  .value = (int64_t)job->group->plan.ranges[job->range].length});
         pthread_mutex_lock(&fetch->mutex);
-        fetch->stats.requests++;
+        fetch->stats.requests += rc != 1;
         fetch->stats.damaged += damaged;
-        if (rc == 0 || last || err->code != ERR_NET)
+        if (rc >= 0 || last || err->code != ERR_NET)
             return rc;
         for (int i = 0; i < AWAY_SLICES && fetch->waiting == 0 && !fetch->stop; i++)
             wait_ms(fetch, WAIT_SLICE_MS);
@@ -259,10 +276,11 @@ static void do_read(struct data_fetch *fetch, const struct job *job, unsigned ch
         assert(range->length <= fetch->range_bytes);
         rc = get_scratch(fetch, scratch, &err);
     }
+    fetch->under_way[job->group->epoch % 2]++;
     hold(fetch, job->lane, range->bytes);
     if (rc == 0)
         rc = read_range(fetch, job, *scratch, &err);
-    fetch->stats.bytes += range->length;
+    fetch->stats.bytes += rc != 1 ? range->length : 0;
     if (range->count > 1 && range->length > fetch->stats.range_max)
         fetch->stats.range_max = range->length;
     if (rc < 0) {
@@ -271,6 +289,7 @@ static void do_read(struct data_fetch *fetch, const struct job *job, unsigned ch
             abort();
         *job->group->errs[job->range] = err;
     }
+    fetch->under_way[job->group->epoch % 2]--;
     job->group->states[job->range] = rc < 0 ? DATA_RANGE_FAILED : DATA_RANGE_READ;
     pthread_cond_broadcast(&fetch->arrived);
 }
@@ -388,8 +407,12 @@ struct data_fetch *data_fetch_new(const struct data_fetch_options *options, stru
         abort();
     make_lanes(fetch);
     share_memory(fetch);
-    fetch->source = (struct data_range_source){
-        .index = options->index, .client = s3_client_shared(err), .cancel = &fetch->stop};
+    fetch->source =
+        (struct data_range_source){.index = options->index,
+                                   .client = s3_client_shared(err),
+                                   .cache = data_cache_set(options->cache, options->index),
+                                   .evaluation = options->order == NULL,
+                                   .cancel = &fetch->stop};
     if (fetch->source.client == NULL ||
         data_place_folder(&fetch->source.root, options->index->root, err) < 0 ||
         start_threads(fetch, err) < 0) {

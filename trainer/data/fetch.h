@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 struct buf;
+struct data_cache;
 struct data_fetch;
 struct data_index;
 struct data_order;
@@ -40,7 +41,8 @@ struct data_fetch_options {
      * DATA_FETCH_BYTES. A picture that is larger than its lane's share (the most part of this,
      * divided by the lanes) is read nevertheless, alone. */
     uint64_t bytes;
-    int threads; /* requests at a time; 0: DATA_FETCH_THREADS */
+    int threads;              /* requests at a time; 0: DATA_FETCH_THREADS */
+    struct data_cache *cache; /* the caller's, outlives the fetch; NULL: none */
     /* Ends a wait in data_fetch_take when it becomes non-zero; may be NULL. */
     const volatile sig_atomic_t *cancel;
 };
@@ -67,7 +69,7 @@ int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane, uin
                     struct buf *out, struct err *err);
 
 struct data_fetch_stats {
-    uint64_t requests;  /* ranges read */
+    uint64_t requests;  /* ranges read, but for those that the cache had */
     uint64_t bytes;     /* of these ranges */
     uint64_t held_max;  /* the most memory held at any time */
     uint64_t groups;    /* planned so far */

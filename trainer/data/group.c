@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "trainer/data/cache.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
 
@@ -61,6 +62,20 @@ static void number_ranges(struct data_group *group)
     }
 }
 
+/* What the cache has is no part of what is read from S3. */
+static void plan(struct data_group *group, const struct data_group_cut *cut)
+{
+    bool *const cached = calloc(group->count, sizeof *cached);
+
+    if (cached == NULL)
+        abort();
+    if (cut->cache != NULL)
+        data_cache_look(cut->cache, group->samples, group->count, cached);
+    data_plan_init(&group->plan, cut->index, group->samples, cached, group->count,
+                   cut->range_bytes);
+    free(cached);
+}
+
 struct data_group *data_group_new(const struct data_group_cut *cut)
 {
     struct data_group *group = calloc(1, sizeof *group);
@@ -70,7 +85,7 @@ struct data_group *data_group_new(const struct data_group_cut *cut)
     group->epoch = cut->epoch;
     group->begin = cut->place;
     gather(group, cut);
-    data_plan_init(&group->plan, cut->index, group->samples, group->count, cut->range_bytes);
+    plan(group, cut);
     group->data = calloc(group->count, sizeof *group->data);
     group->range_of = calloc(group->count, sizeof *group->range_of);
     group->states = calloc(group->plan.range_count, sizeof *group->states);

@@ -37,10 +37,11 @@ struct data_group_cut {
     const struct data_order *order; /* NULL: sample_begin and on, in index order */
     uint64_t sample_begin;
     uint32_t lane, epoch;
-    uint64_t place, places; /* its first place, and how many the lane has: place < places */
-    uint64_t window;        /* places: it ends where a multiple of this does */
-    uint64_t bytes_max;     /* or when it holds this much; one sample at least */
-    uint64_t range_bytes;   /* as data_plan_init */
+    uint64_t place, places;       /* its first place, and how many the lane has: place < places */
+    uint64_t window;              /* places: it ends where a multiple of this does */
+    uint64_t bytes_max;           /* or when it holds this much; one sample at least */
+    uint64_t range_bytes;         /* as data_plan_init */
+    struct data_cache_set *cache; /* NULL: none */
 };
 
 /** Gather the samples and plan them; nothing is read. */

@@ -16,6 +16,7 @@ struct wanted {
     uint32_t file, place;
     uint64_t offset;
     uint32_t bytes;
+    bool cached;
 };
 
 static int by_offset(const void *a, const void *b)
@@ -42,7 +43,7 @@ static bool continues(const struct data_plan_range *range, const struct wanted *
 {
     const uint64_t end = range->offset + range->length;
 
-    return range->file == next->file && next->offset >= end &&
+    return range->file == next->file && range->cached == next->cached && next->offset >= end &&
            next->offset - end <= GAP_BYTES_MAX &&
            next->offset + next->bytes - range->offset <= range_bytes;
 }
@@ -61,7 +62,8 @@ static void add(struct data_plan *plan, const struct wanted *next, uint32_t numb
                                                                      .file = next->file,
                                                                      .offset = next->offset,
                                                                      .length = next->bytes,
-                                                                     .bytes = next->bytes};
+                                                                     .bytes = next->bytes,
+                                                                     .cached = next->cached};
         return;
     }
     range->count++;
@@ -71,7 +73,7 @@ static void add(struct data_plan *plan, const struct wanted *next, uint32_t numb
 }
 
 void data_plan_init(struct data_plan *plan, const struct data_index *index, const uint64_t *samples,
-                    uint32_t count, uint64_t range_bytes)
+                    const bool *cached, uint32_t count, uint64_t range_bytes)
 {
     struct wanted *wanted = calloc((size_t)count + 1, sizeof *wanted);
 
@@ -84,8 +86,11 @@ void data_plan_init(struct data_plan *plan, const struct data_index *index, cons
     for (uint32_t i = 0; i < count; i++) {
         const struct data_sample *sample = &index->samples[samples[i]];
 
-        wanted[i] = (struct wanted){
-            .file = sample->file, .place = i, .offset = sample->offset, .bytes = sample->bytes};
+        wanted[i] = (struct wanted){.file = sample->file,
+                                    .place = i,
+                                    .offset = sample->offset,
+                                    .bytes = sample->bytes,
+                                    .cached = cached != NULL && cached[i]};
     }
     if (index->sharded)
         qsort(wanted, count, sizeof *wanted, by_offset);

@@ -8,6 +8,7 @@
 #ifndef DATA_PLAN_H
 #define DATA_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ struct data_plan_range {
     uint64_t offset;       /* in the file */
     uint64_t length;       /* of the range: what is read */
     uint64_t bytes;        /* of its samples: what is kept */
+    bool cached;           /* all of its samples seem to be in the cache */
 };
 
 struct data_plan {
@@ -30,10 +32,12 @@ struct data_plan {
 };
 
 /** Plan the group samples[0 .. count) (index places, in the order in which they are wanted, each
- * once). No range with more than one sample is longer than range_bytes. Allocates two small arrays.
+ * once). cached (count): which of them seem to be in the cache; a range has only such or none.
+ * NULL: none. No range with more than one sample is longer than range_bytes. Allocates two small
+ * arrays.
  */
 void data_plan_init(struct data_plan *plan, const struct data_index *index, const uint64_t *samples,
-                    uint32_t count, uint64_t range_bytes);
+                    const bool *cached, uint32_t count, uint64_t range_bytes);
 /** Accepts all-zero. */
 void data_plan_release(struct data_plan *plan);
 

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
+#include "trainer/data/cache.h"
 #include "trainer/data/group.h"
 #include "trainer/data/index.h"
 
@@ -146,6 +147,63 @@ static int check_samples(const struct data_range_source *source, struct data_gro
     return 0;
 }
 
+/* A range's pictures as the cache names them. */
+struct named {
+    uint64_t *samples;
+    unsigned char **data;
+    uint32_t epoch;
+};
+
+static struct named name(const struct data_range_source *source, const struct data_group *group,
+                         const struct data_plan_range *range)
+{
+    const struct named named = {.samples = calloc(range->count, sizeof *named.samples),
+                                .data = calloc(range->count, sizeof *named.data),
+                                .epoch = source->evaluation ? DATA_CACHE_TOLD : group->epoch};
+
+    if (named.samples == NULL || named.data == NULL)
+        abort();
+    for (uint32_t i = 0; i < range->count; i++) {
+        named.samples[i] = group->samples[place_of(group, range, i)];
+        named.data[i] = group->data[place_of(group, range, i)];
+    }
+    return named;
+}
+
+static void forget(struct named *named)
+{
+    free(named->samples);
+    free(named->data);
+}
+
+/* There is room for the pictures. The cache is asked for every range: what it lost since the plan
+ * was made is read like all else, in one range, and what it got is not. */
+static bool ask_cache(const struct data_range_source *source, const struct data_group *group,
+                      const struct data_plan_range *range)
+{
+    struct named named;
+    bool got;
+
+    if (source->cache == NULL)
+        return false;
+    named = name(source, group, range);
+    got = data_cache_get(source->cache, named.epoch, named.samples, range->count, named.data);
+    forget(&named);
+    return got;
+}
+
+static void tell_cache(const struct data_range_source *source, const struct data_group *group,
+                       const struct data_plan_range *range)
+{
+    struct named named;
+
+    if (source->cache == NULL)
+        return;
+    named = name(source, group, range);
+    data_cache_put(source->cache, named.epoch, named.samples, range->count, named.data);
+    forget(&named);
+}
+
 int data_range_read(const struct data_range_source *source, struct data_group *group, size_t number,
                     unsigned char *scratch, uint32_t *damaged, struct err *err)
 {
@@ -153,8 +211,13 @@ int data_range_read(const struct data_range_source *source, struct data_group *g
     const bool alone = range->count == 1;
 
     *damaged = 0;
-    if (make_room(source, group, range, err) < 0 ||
-        read_bytes(source, group, range, alone ? group->data[place_of(group, range, 0)] : scratch,
+    if (make_room(source, group, range, err) < 0) {
+        take_back(group, range);
+        return -1;
+    }
+    if (ask_cache(source, group, range))
+        return 1;
+    if (read_bytes(source, group, range, alone ? group->data[place_of(group, range, 0)] : scratch,
                    err) < 0) {
         take_back(group, range);
         return -1;
@@ -165,5 +228,6 @@ int data_range_read(const struct data_range_source *source, struct data_group *g
         take_back(group, range);
         return -1;
     }
+    tell_cache(source, group, range);
     return 0;
 }

@@ -5,11 +5,13 @@
 #define DATA_RANGE_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "trainer/data/place.h"
 
+struct data_cache_set;
 struct data_group;
 struct data_index;
 struct err;
@@ -19,12 +21,15 @@ struct s3_client;
 struct data_range_source {
     const struct data_index *index;
     struct s3_client *client;
-    struct data_place root; /* the folder of index->root; released by whoever made this */
+    struct data_place root;       /* the folder of index->root; released by whoever made this */
+    struct data_cache_set *cache; /* asked first, and told; NULL: none */
+    bool evaluation;              /* as the cache is told: not of the group's epoch */
     const volatile sig_atomic_t *cancel; /* ends the reading with ERR_STOPPED */
 };
 
 /**
  * Read a range of a group and put its pictures (heap) into group->data; on failure none of them.
+ * Returns 1 where the cache had them all, 0 where they are from S3.
  *
  * scratch  room for the range's length where it holds more than one picture, else not looked at.
  *          Pictures go through it: a range that was kept whole would not shrink as they are taken.

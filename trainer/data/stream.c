@@ -386,6 +386,7 @@ static int stream_start_fetch(struct data_stream *stream, struct err *err)
         .sample_end = o->sample_end,
         .bytes = o->fetch_bytes,
         .threads = o->fetch_threads,
+        .cache = o->cache,
     };
 
     if (!data_place_is_remote(o->index->root))

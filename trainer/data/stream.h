@@ -16,6 +16,7 @@
 #include "trainer/data/order.h"
 #include "trainer/data/transform.h"
 
+struct data_cache;
 struct data_index;
 struct data_stream;
 struct err;
@@ -57,6 +58,7 @@ struct data_stream_options {
     /* Where the index is of an s3:// root, as data_fetch_options; not looked at for others. */
     uint64_t fetch_bytes;
     int fetch_threads;
+    struct data_cache *cache;
     /* A picture that cannot be decoded is an error; else it is left out: its micro-batch has one
      * less, the others move up. */
     bool stop_at_bad;

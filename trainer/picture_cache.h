@@ -1,0 +1,26 @@
+/*
+ * trainer/picture_cache.h -- a run's --cache: what its host reads of S3's pictures and when, and
+ * what came of it.
+ */
+#ifndef TRAIN_PICTURE_CACHE_H
+#define TRAIN_PICTURE_CACHE_H
+
+#include <jansson.h>
+
+struct err;
+struct train_run;
+
+/** Open run->cache where it is asked for and pictures lie in S3. A folder that cannot be used is
+ * warned about, by the first rank of its host, and the run goes on without. Not collective; before
+ * streams. */
+void train_picture_cache_open(struct train_run *run);
+
+/** What all ranks' caches did so far: {"hits", "hit_bytes", "misses", "miss_bytes", "kept",
+ * "evicted", "damaged", "bytes"}: pictures that came from the disk and from S3, and were written;
+ * chunks; the bytes that the folders take up now. *json is NULL without a cache. Collective. */
+int train_picture_cache_tell(struct train_run *run, json_t **json, struct err *err);
+
+/** The same as a line in the log. json: what tell made; NULL: nothing. */
+void train_picture_cache_log(const struct train_run *run, const json_t *json);
+
+#endif
