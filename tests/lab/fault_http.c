@@ -83,6 +83,8 @@ static char *line_of(const struct buf *head, const char *name)
     char *text = (char *)head->data;
     const size_t bytes = strlen(name);
 
+    if (head->bytes == 0)
+        return NULL;
     for (char *line = text;
          (line = memmem(line, head->bytes - (size_t)(line - text), "\r\n", 2));) {
         line += 2;

@@ -56,10 +56,11 @@ class S3Faults(Job):
         for ranks in (1, 2):
             with self.subTest(ranks=ranks):
                 # The first sample of a tar lies behind a header of 512 bytes, and ranges begin with samples.
-                proxy = self.through("GET */train/*.tar #1-4 flip at=0", "GET */val/*.tar #1 flip at=7")
+                # Three of a sample's four readings may be damaged, should all three be of one.
+                proxy = self.through("GET */train/*.tar #1-3 flip at=0", "GET */val/*.tar #1 flip at=7")
                 self.assertEqual(self.trained(ranks), want)
                 self.assertGreaterEqual(self.read_again(), 2)
-                self.assertEqual(proxy.report()["flip"], 5)
+                self.assertEqual(proxy.report()["flip"], 4)
         self.assertIn("another CRC-32C than its index has", self.err)
 
     def test_11_a_picture_that_stays_damaged_is_named(self):
