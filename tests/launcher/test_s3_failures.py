@@ -184,6 +184,28 @@ class Writes(Failures):
         self.assertIsNone(self.client.head(self.bucket, "big"))
 
 
+    def test_16_parts_of_an_upload_that_was_killed_are_used_or_aborted_by_the_next(self):
+        self.write("file", os.urandom(4 * SIZE_PART))
+        self.write("other", os.urandom(2 * SIZE_PART))
+        for again, key in (("file", "big"), ("other", "else")):
+            with self.subTest(again=again):
+                proxy = self.through("PUT *partNumber=3* #1 pass delay=60000")
+                env = {**self.env, "XDG_STATE_HOME": self.path(f"state-{key}")}
+                process = self.start("cp", "file", f"{self.uri}/big", env=env)
+                while sum(r.delay_s == 0 for r in proxy.requests("PUT")) < 3:
+                    time.sleep(0.02)
+                time.sleep(1)  # for their answers
+                process.kill()
+                process.wait()
+                self.assertEqual(self.client.uploads(self.bucket), [b"big"])
+                if again != "file":
+                    os.remove(self.path("file"))  # else somebody may yet want to go on with it
+                self.done("cp", again, f"{self.uri}/{key}", env=env)
+                self.assertEqual(self.client.get(self.bucket, key), self.read(again))
+                self.assertEqual(self.client.uploads(self.bucket), [])
+                self.client.delete(self.bucket, key)
+
+
 class Who(Failures):
     """Rows 6 to 8: clocks and keys."""
 
