@@ -58,7 +58,7 @@ struct scan {
     struct tar *tars; /* sorted by name */
     size_t count, capacity;
     bool half_packed, unfinished; /* packing.json; an index file of our own shards */
-    char *folder; /* where indices are kept; NULL: nowhere */
+    char *folder;                 /* where indices are kept; NULL: nowhere */
     atomic_size_t next, done;
     pthread_mutex_t mutex; /* guards the two below */
     struct err err;        /* the first tar's, by name, that failed */
