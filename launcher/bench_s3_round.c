@@ -122,6 +122,7 @@ static int read_one(void *context, size_t index, struct err *err)
                                .key = object->key,
                                .offset = range->offset,
                                .bytes = range->bytes,
+                               .object_bytes = object->bytes,
                                .crc32c = &range->crc32c,
                                .if_match = object->etag[0] != '\0' ? object->etag : NULL};
     const double begun = clock_now_s();

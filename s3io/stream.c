@@ -34,6 +34,7 @@ struct stream {
     uint64_t want;  /* bytes; UNKNOWN until the length of a whole object is known */
     uint64_t begun; /* of them, when this try did */
     bool ranged;    /* this try asked for a range */
+    bool plain;     /* what is wanted is all of the object, as far as is known */
     struct side sides[2];
     char range[64], if_match[S3_ETAG_CHARS];
 };
@@ -131,6 +132,12 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
     } else {
         if (now.bytes == UNKNOWN)
             return err_set(err, ERR_NET, "the answer does not say how long the object is");
+        if (stream->plain && now.bytes < stream->want)
+            return too_short(stream, now.bytes, err);
+        if (stream->plain && now.bytes > stream->want) {
+            stream->plain = false; /* then by a range */
+            return err_set(err, ERR_NET, "it is longer than it was said to be");
+        }
         stream->want = now.bytes;
     }
     if (stream->if_match[0] != '\0' && now.etag[0] != '\0' &&
@@ -201,7 +208,7 @@ static int stream_try(struct stream *stream, struct s3_client *client,
     int status;
 
     sides_begin(stream);
-    stream->ranged = !get->whole || stream->begun > 0;
+    stream->ranged = (!get->whole && !stream->plain) || stream->begun > 0;
     now.headers = headers;
     now.bytes = stream->want - stream->begun;
     if (stream->ranged) {
@@ -250,6 +257,7 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
 
     err = err == NULL ? &unseen : err;
     stream.want = get->whole ? UNKNOWN : get->bytes;
+    stream.plain = !get->whole && get->offset == 0 && get->bytes == get->object_bytes;
     stream.sides[0].stream = &stream;
     if (get->if_match != NULL)
         snprintf(stream.if_match, sizeof stream.if_match, "%s", get->if_match);

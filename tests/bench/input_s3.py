@@ -97,9 +97,10 @@ def main():
                 mark = server.log_mark()
                 result = run(folder, env, source, options)
                 requests = server.requests(mark)
-                result["requests"] = sum(r.status == 206 for r in requests)
+                reads = [r for r in requests if r.method == "GET" and r.path.endswith((".jpg", ".jpeg", ".png", ".tar"))]
+                result["requests"] = len(reads)
                 result["others"] = len(requests) - result["requests"]
-                result["bytes"] = sum(r.bytes for r in requests if r.status == 206)
+                result["bytes"] = sum(r.bytes for r in reads)
                 found[name].append(result)
                 print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
         bytes_needed = size_of(pictures) * options.epochs

@@ -238,6 +238,35 @@ static void request_goes_on_from_the_byte_reached(void **state)
     end();
 }
 
+static void request_asks_for_all_of_an_object_without_a_range(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\nhe",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 2-4/5\r\n"
+                 "Content-Length: 3\r\n\r\nllo"},
+        /* one that has grown since it was listed, and one that is shorter */
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\nhelloworld"},
+        {.text = HELLO},
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 4\r\n\r\nhell"}};
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5, .object_bytes = 5};
+
+    (void)state;
+    BEGIN(steps);
+    for (int i = 0; i < 2; i++) {
+        char out[6] = "";
+
+        assert_int_equal(s3_object_read(client, &get, out, NULL, &err), S3_YES);
+        assert_string_equal(out, "hello");
+        assert_null(strcasestr(faults_request(faults, 2 * i), "\r\nrange:"));
+    }
+    assert_request_has(1, "\r\nrange: bytes=2-4\r\n");
+    assert_request_has(3, "\r\nrange: bytes=0-4\r\n");
+    assert_int_equal(s3_object_read(client, &get, (char[5]){0}, NULL, &err), -1);
+    assert_says("it has 4 bytes");
+    end();
+}
+
 static void request_never_mixes_two_versions_of_an_object(void **state)
 {
     const struct fault_step steps[] = {
@@ -618,6 +647,7 @@ int main(void)
         cmocka_unit_test(request_does_not_repeat_what_a_person_has_to_mend),
         cmocka_unit_test(request_says_that_a_key_is_missing_without_an_error),
         cmocka_unit_test(request_goes_on_from_the_byte_reached),
+        cmocka_unit_test(request_asks_for_all_of_an_object_without_a_range),
         cmocka_unit_test(request_never_mixes_two_versions_of_an_object),
         cmocka_unit_test(request_never_takes_a_body_without_a_length_for_whole),
         cmocka_unit_test(request_does_not_count_a_kept_connection_that_was_closed),

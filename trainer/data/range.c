@@ -42,6 +42,7 @@ static int read_bytes(const struct data_range_source *source, const struct data_
     struct s3_get get = {.bucket = source->root.bucket,
                          .offset = range->offset,
                          .bytes = range->length,
+                         .object_bytes = index->sharded ? 0 : sample->bytes,
                          .cancel = source->cancel};
     struct s3_object object = {0};
     struct buf key = {0};
