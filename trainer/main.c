@@ -402,7 +402,7 @@ static int spool(int argc, char *const *argv)
         return 0;
     if (err.code != ERR_STOPPED)
         return fail(&err);
-    log_info("%s", err.msg); /* whoever asked for that says why */
+    log_debug("%s", err.msg); /* whoever asked for that has said why */
     return err_exit_code(err.code);
 }
 

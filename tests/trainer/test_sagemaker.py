@@ -241,7 +241,7 @@ class SageMaker(Job):
                  ("hyperparameters", dict(SMALL, optimizer='"rmsprop"'), "optimizer"),
                  ("hyperparameters", dict(SMALL, num_classes="133"), "num_classes"),
                  ("inputdataconfig", {"training": {"TrainingInputMode": "Tube"}}, "'training'"),
-                 ("inputdataconfig", {"training": {"S3DistributionType": "ShardedByS3Key"}}, "FullyReplicated"),
+                 ("inputdataconfig", {"model": {"S3DistributionType": "ShardedByS3Key"}}, "FullyReplicated"),
                  ("inputdataconfig", {"breeds": {}}, "channel 'breeds' has no folder"),
                  ("checkpointconfig", {"LocalPath": 3}, "LocalPath")]
         for name, content, said in cases:
