@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "trainer/data/root.h"
+#include "trainer/data/webdataset.h"
 #include "trainer/options.h"
 #include "trainer/stop.h"
 
@@ -182,6 +183,7 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
     int rc = -1;
 
     memset(d, 0, sizeof *d);
+    data_webdataset_keep(o->cache);
     if (find_places(&places, o, err) < 0)
         goto out;
     if (data_index_open(&d->train, places.train, NULL, 0, &train_stop_asked, err) < 0)

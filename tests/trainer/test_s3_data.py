@@ -238,6 +238,8 @@ class S3Data(Job):
                     if data != "tars":
                         heads = [r for r in self.server.requests(mark) if r.method == "HEAD"]
                         self.assertGreaterEqual(len(heads), len(self.keys("train/")))
+        self.assertEqual(self.trained("tars", cache="kept"), want)
+        self.assertEqual(len(os.listdir(self.path("kept", "index"))), len(glob.glob(self.path("tars", "*", "*.tar"))))
         self.client.put(BUCKET, f"{self.prefix}/train/shard-000000.tar", b"no tar")
         self.refused(self.place, "shard-000000.tar", "at byte 0")
 
