@@ -161,6 +161,92 @@ static void forks_are_named(void **state)
     play_release(&play);
 }
 
+/* Its checkpoints were removed, and generations are counted anew. */
+static void run_that_began_anew_is_the_later_one(void **state)
+{
+    struct play play = {.order = order};
+    struct audit_begin first;
+
+    (void)state;
+    play_launch(&play, 1, NULL, 0, 1);
+    steps(&play, 5);
+    play_launch(&play, 1, NULL, 0, 1); /* of the first nothing was saved */
+    steps(&play, 6);
+    expect(&play, 0, NULL);
+    first = play.begin;
+    play_launch(&play, 1, &first, 6, 2);
+    steps(&play, 14);
+    expect(&play, 0, NULL);
+    play_launch(&play, 1, NULL, 0, 1);
+    steps(&play, 3);
+    expect(&play, UINT64_MAX, "the run forked: launch 02000100 (generation 1, from step 0)");
+    play_release(&play);
+}
+
+static void end_beyond_all_steps_is_one_fault(void **state)
+{
+    struct play play = {.order = order};
+    struct audit_verdict verdict = {0};
+    struct err err = {0};
+
+    (void)state;
+    play_launch(&play, 2, NULL, 0, 1);
+    steps(&play, 9);
+    play.step = (uint64_t)1 << 60;
+    play_end(&play, AUDIT_FINISHED);
+    assert_int_equal(play_judge(&play, &verdict, &err), 1);
+    assert_non_null(
+        strstr(verdict.first, "steps 10 to 1152921504606846976 of generation 1: no rank has"));
+    audit_verdict_release(&verdict);
+    play_release(&play);
+}
+
+static void more_ranks_than_a_machine_has_bytes_are_only_counted(void **state)
+{
+    struct play play = {.order = order};
+    struct audit_begin begin;
+    struct buf body = {0};
+
+    (void)state;
+    play_launch(&play, 1, NULL, 0, 1);
+    begin = play.begin;
+    begin.rank = 0;
+    begin.ranks = UINT32_MAX;
+    begin.launch[3] = 9;
+    begin.started_us = 99;
+    audit_begin_encode(&body, &begin);
+    audit_frame_append(&play.files[0], &body);
+    body.bytes = 0;
+    audit_step_encode(&body, 0, 0, 1);
+    audit_frame_append(&play.files[0], &body);
+    buf_release(&body);
+    assert_int_equal(play_judge(&play, NULL, &(struct err){0}), UINT32_MAX - 1);
+    play_release(&play);
+}
+
+static void steps_behind_the_checkpoint_do_not_count(void **state)
+{
+    struct play play = {.order = order};
+    struct audit_lineage lineage = {0};
+    struct audit_verdict verdict = {0};
+    struct err err = {0};
+
+    (void)state;
+    play_launch(&play, 1, NULL, 0, 1);
+    steps(&play, 9);
+    assert_int_equal(
+        audit_lineage_add(&lineage, "a", play.files[0].data, play.files[0].bytes, &err), 0);
+    for (uint64_t step = 7; step <= 10; step++) {
+        assert_int_equal(audit_lineage_trace(&lineage, "01", step, &err), 0);
+        assert_int_equal(audit_judge(&lineage, NULL, &verdict, &err), 0);
+        assert_int_equal(verdict.steps, step);
+        assert_int_equal(verdict.faults > 0, step > 9);
+        audit_verdict_release(&verdict);
+    }
+    audit_lineage_release(&lineage);
+    play_release(&play);
+}
+
 static void launch_can_be_chosen_by_its_id(void **state)
 {
     struct play play = {.order = order};
@@ -179,13 +265,13 @@ static void launch_can_be_chosen_by_its_id(void **state)
     steps(&play, 14);
     assert_int_equal(
         audit_lineage_add(&lineage, "a", play.files[0].data, play.files[0].bytes, &err), 0);
-    assert_int_equal(audit_lineage_trace(&lineage, NULL, &err), -1);
-    assert_int_equal(audit_lineage_trace(&lineage, "0200", &err), 0);
+    assert_int_equal(audit_lineage_trace(&lineage, NULL, 0, &err), -1);
+    assert_int_equal(audit_lineage_trace(&lineage, "0200", 0, &err), 0);
     assert_int_equal(lineage.chain_count, 2);
     assert_int_equal(lineage.launches[lineage.chain[1]].begin.launch[0], 2);
-    assert_int_equal(audit_lineage_trace(&lineage, "0", &err), -1);
+    assert_int_equal(audit_lineage_trace(&lineage, "0", 0, &err), -1);
     assert_non_null(strstr(err.msg, "several"));
-    assert_int_equal(audit_lineage_trace(&lineage, "ff", &err), -1);
+    assert_int_equal(audit_lineage_trace(&lineage, "ff", 0, &err), -1);
     assert_non_null(strstr(err.msg, "no launch has the id"));
     audit_lineage_release(&lineage);
     play_release(&play);
@@ -255,6 +341,10 @@ int main(void)
         cmocka_unit_test(missing_files_are_named),
         cmocka_unit_test(lost_tail_of_a_rank_is_named),
         cmocka_unit_test(forks_are_named),
+        cmocka_unit_test(run_that_began_anew_is_the_later_one),
+        cmocka_unit_test(end_beyond_all_steps_is_one_fault),
+        cmocka_unit_test(more_ranks_than_a_machine_has_bytes_are_only_counted),
+        cmocka_unit_test(steps_behind_the_checkpoint_do_not_count),
         cmocka_unit_test(launch_can_be_chosen_by_its_id),
         cmocka_unit_test(copies_and_other_runs_are_named),
         cmocka_unit_test(each_kind_of_fault_has_its_words),

@@ -195,6 +195,27 @@ class Audit(Job):
         self.trains(epochs=2)
         self.assert_named("steps 1 to 2 were trained before generation 2")
 
+    def test_the_weights_of_a_checkpoint(self):
+        """The steps that led to it and no others; what nobody recorded on the way is named."""
+        self.trains()
+        saved = sorted(name for name in os.listdir(self.path("saved")) if name.endswith(".safetensors"))
+        self.assert_clean(EPOCH, "--checkpoint=saved")
+        self.assert_clean(EPOCH - 1, f"--checkpoint=saved/{saved[-2]}")
+        self.trains(epochs=2, audit=None)
+        self.assert_clean(EPOCH)  # of these files
+        self.assert_named("--checkpoint: 'saved' was made by launch ", "and no file here tells of it",
+                          words=("run.audit", "--checkpoint=saved"))
+        os.mkdir(self.path("empty"))
+        self.assert_named("--checkpoint: there is none in 'empty'", words=("run.audit", "--checkpoint=empty"))
+        self.assert_named("there is no 'nowhere'", words=("run.audit", "--checkpoint=nowhere"))
+        self.assert_named("--last and --checkpoint", words=("run.audit", "--checkpoint=saved", "--last=1"))
+
+    def test_nothing_to_judge(self):
+        self.trains()
+        self.change(lambda bodies: [b for b in bodies if b[0] == BEGIN])
+        os.remove(self.path("run.audit.rank-1"))
+        self.assert_named("nothing to judge")
+
     def test_a_fork(self):
         self.trains()
         self.trains(epochs=2)

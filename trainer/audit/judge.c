@@ -208,7 +208,7 @@ static bool find_step(struct judge *judge, struct audit_part *part, uint64_t ste
     return false;
 }
 
-static void judge_part(struct judge *judge, const struct audit_launch *launch, uint32_t rank,
+static void judge_part(struct judge *judge, const struct audit_launch *launch,
                        struct audit_part *part, uint64_t step)
 {
     const uint64_t steps = data_order_steps(judge->order);
@@ -219,7 +219,7 @@ static void judge_part(struct judge *judge, const struct audit_launch *launch, u
         fault(judge,
               "epoch %" PRIu32 ", step %" PRIu64 ": rank %" PRIu32 " of generation %" PRIu32
               " has no record of it ('%s')",
-              judge->epoch->epoch, step, rank, launch->begin.generation, part->name);
+              judge->epoch->epoch, step, part->rank, launch->begin.generation, part->name);
         return;
     }
     if (found.epoch != (step - 1) / steps || found.epoch_step != (step - 1) % steps)
@@ -240,9 +240,8 @@ static void judge_step(struct judge *judge, struct audit_launch *launch, struct 
     if (judge->epoch == NULL || judge->epoch->epoch != epoch)
         begin_epoch(judge, epoch, step);
     memset(judge->lanes, 0, judge->order->lanes);
-    for (uint32_t r = 0; r < launch->begin.ranks; r++)
-        if (parts[r].name != NULL)
-            judge_part(judge, launch, r, &parts[r], step);
+    for (uint32_t i = 0; i < launch->part_count; i++)
+        judge_part(judge, launch, &parts[i], step);
     for (uint32_t v = 0; complete && v < judge->order->lanes; v++)
         if (judge->lanes[v] == 0 && data_order_lane_images(judge->order, (step - 1) % steps, v) > 0)
             fault(judge,
@@ -255,43 +254,99 @@ static void judge_step(struct judge *judge, struct audit_launch *launch, struct 
 
 /* --- launches --- */
 
-/* Files of all ranks? */
+/* Files of all ranks? Of many that are missing the first few are told. */
 static bool check_parts(struct judge *judge, const struct audit_launch *launch)
 {
-    bool complete = true;
+    const uint32_t missing = launch->begin.ranks - launch->part_count;
+    uint32_t told = 0, part = 0;
     char id[AUDIT_ID_CHARS];
 
     audit_lineage_id(launch->begin.launch, id);
-    for (uint32_t r = 0; r < launch->begin.ranks; r++)
-        if (launch->parts[r].name == NULL) {
-            complete = false;
-            fault(judge,
-                  "generation %" PRIu32 " (launch %s) had %" PRIu32
-                  " ranks, and no file here is of rank %" PRIu32,
-                  launch->begin.generation, id, launch->begin.ranks, r);
+    for (uint32_t r = 0; told < missing && told < AUDIT_TOLD_MAX; r++) {
+        if (part < launch->part_count && launch->parts[part].rank == r) {
+            part++;
+            continue;
         }
-    return complete;
+        fault(judge,
+              "generation %" PRIu32 " (launch %s) had %" PRIu32
+              " ranks, and no file here is of rank %" PRIu32,
+              launch->begin.generation, id, launch->begin.ranks, r);
+        told++;
+    }
+    judge->verdict->faults += missing - told;
+    return missing == 0;
+}
+
+/* The first step from `step` on that a rank has on record; UINT64_MAX: none. */
+static uint64_t next_recorded(const struct audit_launch *launch, const struct audit_part *parts,
+                              uint64_t step)
+{
+    struct audit_frame frame;
+    uint64_t next = UINT64_MAX;
+
+    for (uint32_t i = 0; i < launch->part_count; i++) {
+        size_t at = parts[i].at;
+
+        while (at < parts[i].end &&
+               audit_read(parts[i].data, parts[i].end, &at, &frame) == AUDIT_READ_FRAME &&
+               frame.kind == AUDIT_STEP) {
+            if (frame.step.step < step)
+                continue;
+            next = frame.step.step < next ? frame.step.step : next;
+            break;
+        }
+    }
+    return next;
+}
+
+/* Steps that no rank has on record, if they are many, are one fault; the step to go on with. */
+static uint64_t pass_gap(struct judge *judge, const struct audit_launch *launch,
+                         const struct audit_part *parts, uint64_t step)
+{
+    uint64_t next = next_recorded(launch, parts, step);
+
+    if (next > launch->to_step)
+        next = launch->to_step + 1;
+    if (next - step <= AUDIT_TOLD_MAX)
+        return step;
+    fault(judge,
+          "steps %" PRIu64 " to %" PRIu64 " of generation %" PRIu32
+          ": no rank has a record of them",
+          step, next - 1, launch->begin.generation);
+    return next;
+}
+
+static void judge_steps(struct judge *judge, struct audit_launch *launch, struct audit_part *parts)
+{
+    const bool complete = launch->to_step == launch->from_step || check_parts(judge, launch);
+    uint64_t step = launch->from_step + 1;
+
+    while (step <= launch->to_step) {
+        const uint64_t next = pass_gap(judge, launch, parts, step);
+
+        if (next == step)
+            judge_step(judge, launch, parts, complete, step++);
+        else
+            step = next;
+    }
 }
 
 static void judge_launch(struct judge *judge, struct audit_launch *launch)
 {
-    struct audit_part *const parts = calloc(launch->begin.ranks, sizeof *parts);
-    bool complete;
+    struct audit_part *parts;
 
     if (launch->to_step < launch->from_step) {
         fault(judge,
               "generation %" PRIu32 " began at step %" PRIu64
               ", and the next one resumed it at step %" PRIu64,
               launch->begin.generation, launch->from_step, launch->to_step);
-        free(parts);
         return;
     }
+    parts = calloc(launch->part_count, sizeof *parts);
     if (parts == NULL)
         abort();
-    memcpy(parts, launch->parts, launch->begin.ranks * sizeof *parts); /* the cursors move */
-    complete = launch->to_step == launch->from_step || check_parts(judge, launch);
-    for (uint64_t step = launch->from_step + 1; step <= launch->to_step; step++)
-        judge_step(judge, launch, parts, complete, step);
+    memcpy(parts, launch->parts, launch->part_count * sizeof *parts); /* the cursors move */
+    judge_steps(judge, launch, parts);
     free(parts);
 }
 

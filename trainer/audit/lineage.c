@@ -7,8 +7,6 @@
 
 #include "base/err.h"
 
-#define RANKS_MAX 1000000 /* more are no ranks, but bytes of something else */
-
 void audit_lineage_release(struct audit_lineage *lineage)
 {
     for (size_t i = 0; i < lineage->count; i++)
@@ -63,22 +61,44 @@ static struct audit_launch *launch_of(struct audit_lineage *lineage,
     }
     if (launch != NULL)
         return launch;
-    if (begin->ranks > RANKS_MAX) {
-        err_set(err, ERR_INPUT, "'%s' tells of %" PRIu32 " ranks", name, begin->ranks);
-        return NULL;
-    }
     lineage->launches =
         reallocarray(lineage->launches, lineage->count + 1, sizeof *lineage->launches);
     if (lineage->launches == NULL)
         abort();
     launch = &lineage->launches[lineage->count++];
-    *launch = (struct audit_launch){.begin = *begin,
-                                    .parts = calloc(begin->ranks, sizeof *launch->parts)};
-    if (launch->parts == NULL)
-        abort();
+    *launch = (struct audit_launch){.begin = *begin};
     if (lineage->name == NULL)
         lineage->name = name;
     return launch;
+}
+
+/* Room for a rank's part, among those of lower and higher ranks; NULL: it is there already. */
+static struct audit_part *insert_part(struct audit_launch *launch, uint32_t rank)
+{
+    uint32_t at = launch->part_count;
+
+    while (at > 0 && launch->parts[at - 1].rank >= rank)
+        at--;
+    if (at < launch->part_count && launch->parts[at].rank == rank)
+        return NULL;
+    launch->parts =
+        reallocarray(launch->parts, launch->part_count + (size_t)1, sizeof *launch->parts);
+    if (launch->parts == NULL)
+        abort();
+    memmove(launch->parts + at + 1, launch->parts + at,
+            (launch->part_count - at) * sizeof *launch->parts);
+    launch->part_count++;
+    launch->parts[at] = (struct audit_part){.rank = rank};
+    return &launch->parts[at];
+}
+
+static const char *name_of_part(const struct audit_launch *launch, uint32_t rank)
+{
+    uint32_t at = 0;
+
+    while (launch->parts[at].rank != rank)
+        at++;
+    return launch->parts[at].name;
 }
 
 static int add_begin(struct audit_lineage *lineage, const struct audit_begin *begin,
@@ -90,14 +110,14 @@ static int add_begin(struct audit_lineage *lineage, const struct audit_begin *be
     *launch = launch_of(lineage, begin, name, err);
     if (*launch == NULL)
         return -1;
-    *part = &(*launch)->parts[begin->rank];
-    if ((*part)->name == NULL)
+    *part = insert_part(*launch, begin->rank);
+    if (*part != NULL)
         return 0;
     audit_lineage_id(begin->launch, id);
     return err_set(err, ERR_INPUT,
                    "'%s' and '%s' both tell of rank %" PRIu32 " of launch %s: a copy, or a record "
                    "written twice",
-                   (*part)->name, name, begin->rank, id);
+                   name_of_part(*launch, begin->rank), name, begin->rank, id);
 }
 
 int audit_lineage_add(struct audit_lineage *lineage, const char *name, const void *data,
@@ -113,7 +133,8 @@ int audit_lineage_add(struct audit_lineage *lineage, const char *name, const voi
         if (frame.kind == AUDIT_BEGIN) {
             if (add_begin(lineage, &frame.begin, name, &launch, &part, err) < 0)
                 return -1;
-            *part = (struct audit_part){.name = name, .data = data, .at = at, .end = at};
+            *part = (struct audit_part){
+                .rank = frame.begin.rank, .name = name, .data = data, .at = at, .end = at};
             continue;
         }
         if (part == NULL || part->how.how != 0)
@@ -155,11 +176,21 @@ static void find_parents(struct audit_lineage *lineage)
     }
 }
 
-/* A launch that died before it saved anything left its number to the next one: the clock decides.
- */
-static bool is_later(const struct audit_begin *a, const struct audit_begin *b)
+static size_t root_of(const struct audit_lineage *lineage, size_t launch)
 {
-    if (a->generation != b->generation)
+    for (size_t i = 0; i < lineage->count && lineage->launches[launch].parent >= 0; i++)
+        launch = (size_t)lineage->launches[launch].parent;
+    return launch;
+}
+
+/* Generations count within a run. One that began anew counts from 1 again, and a launch that died
+ * before it saved anything left its number to the next one: there the clock decides. */
+static bool is_later(const struct audit_lineage *lineage, size_t launch, size_t than)
+{
+    const struct audit_begin *const a = &lineage->launches[launch].begin;
+    const struct audit_begin *const b = &lineage->launches[than].begin;
+
+    if (root_of(lineage, launch) == root_of(lineage, than) && a->generation != b->generation)
         return a->generation > b->generation;
     return a->started_us > b->started_us;
 }
@@ -188,16 +219,15 @@ static long find_last(const struct audit_lineage *lineage)
     long last = -1;
 
     for (size_t i = 0; i < lineage->count; i++)
-        if (!lineage->launches[i].has_children &&
-            (last < 0 || is_later(&lineage->launches[i].begin, &lineage->launches[last].begin)))
+        if (!lineage->launches[i].has_children && (last < 0 || is_later(lineage, i, (size_t)last)))
             last = (long)i;
     return last;
 }
 
 static bool has_finished(const struct audit_launch *launch)
 {
-    for (uint32_t r = 0; r < launch->begin.ranks; r++)
-        if (launch->parts[r].how.how == AUDIT_FINISHED)
+    for (uint32_t i = 0; i < launch->part_count; i++)
+        if (launch->parts[i].how.how == AUDIT_FINISHED)
             return true;
     return false;
 }
@@ -240,11 +270,11 @@ static uint64_t steps_done(const struct audit_launch *launch)
 {
     uint64_t done = UINT64_MAX, end = UINT64_MAX;
 
-    for (uint32_t r = 0; r < launch->begin.ranks; r++) {
-        const struct audit_part *const part = &launch->parts[r];
+    for (uint32_t i = 0; i < launch->part_count; i++) {
+        const struct audit_part *const part = &launch->parts[i];
         const uint64_t last = part->last_step > 0 ? part->last_step : launch->begin.resumed_step;
 
-        if (part->name != NULL && last + 1 >= launch->last_step && last < done)
+        if (last + 1 >= launch->last_step && last < done)
             done = last;
         if (part->how.how != 0 && part->how.step < end)
             end = part->how.step;
@@ -256,10 +286,11 @@ static uint64_t steps_done(const struct audit_launch *launch)
     return done > launch->begin.resumed_step ? done : launch->begin.resumed_step;
 }
 
-int audit_lineage_trace(struct audit_lineage *lineage, const char *last, struct err *err)
+int audit_lineage_trace(struct audit_lineage *lineage, const char *last, uint64_t step,
+                        struct err *err)
 {
+    uint64_t to = step;
     long at = -1;
-    uint64_t to;
 
     if (lineage->count == 0)
         return err_set(err, ERR_INPUT, "there is no launch in these files");
@@ -285,7 +316,8 @@ int audit_lineage_trace(struct audit_lineage *lineage, const char *last, struct 
         lineage->chain[i] = lineage->chain[j];
         lineage->chain[j] = swap;
     }
-    to = steps_done(&lineage->launches[lineage->chain[lineage->chain_count - 1]]);
+    if (step == 0)
+        to = steps_done(&lineage->launches[lineage->chain[lineage->chain_count - 1]]);
     for (size_t i = lineage->chain_count; i-- > 0;) {
         struct audit_launch *const launch = &lineage->launches[lineage->chain[i]];
 

@@ -19,7 +19,8 @@ struct err;
 
 /* What one rank recorded of a launch. */
 struct audit_part {
-    const char *name;          /* of its file, the caller's; NULL: there is none */
+    uint32_t rank;
+    const char *name;          /* of its file, the caller's */
     const unsigned char *data; /* of the file, the caller's */
     size_t at, end;            /* its steps and its end in there */
     uint64_t last_step;        /* 0: none */
@@ -28,8 +29,9 @@ struct audit_part {
 
 struct audit_launch {
     struct audit_begin begin; /* of any of its ranks */
-    struct audit_part *parts; /* (begin.ranks) */
-    long parent;              /* its number; -1: not among these */
+    struct audit_part *parts; /* (part_count) of the ranks that have a file, by rank */
+    uint32_t part_count;
+    long parent; /* its number; -1: not among these */
     bool has_children;
     uint64_t last_step;          /* that some rank recorded */
     uint64_t from_step, to_step; /* set by trace: what survived of it is (from_step, to_step] */
@@ -52,9 +54,11 @@ int audit_lineage_add(struct audit_lineage *lineage, const char *name, const voi
                       size_t bytes, struct err *err);
 
 /** Find the lineage of the last launch, or of the one whose id in hex begins with `last` (NULL:
- * none). ERR_INPUT: no launches; none or several of that id; a fork: another launch went on from
- * the same run as well, to an end of its own. */
-int audit_lineage_trace(struct audit_lineage *lineage, const char *last, struct err *err);
+ * none); step: of the checkpoint that it made and that is to be judged, 0: all that it did.
+ * ERR_INPUT: no launches; a fork: another launch went on from the same run as well, to an end of
+ * its own; ERR_USAGE: none or several of that id. */
+int audit_lineage_trace(struct audit_lineage *lineage, const char *last, uint64_t step,
+                        struct err *err);
 
 /** The first digits of a launch's id. */
 #define AUDIT_ID_CHARS 9 /* with the NUL */

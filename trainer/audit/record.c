@@ -181,7 +181,7 @@ static bool decode_end(const unsigned char *at, size_t bytes, struct audit_end *
     if (bytes != END_BYTES || at[1] < AUDIT_FINISHED || at[1] > AUDIT_FAILED)
         return false;
     *end = (struct audit_end){.how = (enum audit_how)at[1], .step = get(at + 2, 8)};
-    return true;
+    return end->step < STEPS_BEYOND_ALL;
 }
 
 static bool decode(const unsigned char *body, size_t bytes, struct audit_frame *frame)

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/option.h"
 #include "trainer/audit/judge.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/index.h"
 
 static const struct option_spec table[] = {
@@ -29,6 +30,11 @@ static const struct option_spec table[] = {
      .max = 0.9,
      .fallback = "0",
      .help = "with --train: what the run had"},
+    {.name = "checkpoint",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR|FILE|s3://...",
+     .shown = "none: what the files tell of",
+     .help = "judge the steps that led to these weights: the newest checkpoint, or this one"},
     {.name = "last",
      .kind = OPTION_TEXT,
      .metavar = "ID",
@@ -210,6 +216,10 @@ static int tell(const struct audit_lineage *lineage, struct audit_verdict *verdi
     }
     for (size_t i = 0; i < verdict->epoch_count; i++)
         tell_epoch(&verdict->epochs[i], begin->order.samples);
+    if (verdict->faults == 0 && verdict->steps == 0)
+        return err_set(err, ERR_INPUT,
+                       "nothing to judge: no launch here has a step that others or a checkpoint "
+                       "could build on");
     if (verdict->faults == 0) {
         printf("exactly once: steps=%" PRIu64 " epochs=%zu trained=%" PRIu64 " left_out=%" PRIu64
                " launches=%zu torn=%zu\n",
@@ -249,6 +259,80 @@ static int open_index(struct data_index *index, const struct audit_lineage *line
     return rc;
 }
 
+/* What is to be judged: the lineage's end. */
+struct tip {
+    char launch[2 * AUDIT_LAUNCH_BYTES + 1]; /* in hex, or its beginning; empty: the last one */
+    uint64_t step;                           /* 0: the last */
+};
+
+static int read_tip(const struct safetensors *file, const char *path, struct tip *tip,
+                    struct err *err)
+{
+    const char *const launch = safetensors_metadata(file, "launch");
+    const char *const step = safetensors_metadata(file, "step");
+
+    if (launch == NULL || strlen(launch) != sizeof tip->launch - 1 || step == NULL)
+        return err_set(err, ERR_INPUT,
+                       "--checkpoint: '%s' does not say which launch made it: it is no checkpoint "
+                       "of a training run, or an older one",
+                       path);
+    memcpy(tip->launch, launch, sizeof tip->launch);
+    tip->step = strtoull(step, NULL, 10);
+    return 0;
+}
+
+static int open_tip(const char *place, struct tip *tip, struct err *err)
+{
+    struct safetensors file = {0};
+    char *path = NULL;
+    int rc = 1;
+
+    if (checkpoint_is_file(place))
+        rc = checkpoint_open(place, &file, err) < 0 ? -1 : 1;
+    else
+        rc = checkpoint_open_latest(place, &file, &path, err);
+    if (rc == 0)
+        rc = err_set(err, ERR_INPUT, "--checkpoint: there is none in '%s'", place);
+    if (rc > 0)
+        rc = read_tip(&file, path != NULL ? path : place, tip, err);
+    safetensors_close(&file);
+    free(path);
+    return rc;
+}
+
+static bool is_told_of(const struct audit_lineage *lineage, const struct tip *tip)
+{
+    for (size_t i = 0; i < lineage->count; i++) {
+        char id[AUDIT_ID_CHARS];
+
+        audit_lineage_id(lineage->launches[i].begin.launch, id);
+        if (strncmp(tip->launch, id, sizeof id - 1) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int trace(struct audit_lineage *lineage, const struct option_set *set, struct err *err)
+{
+    const char *const place = option_text(set, "checkpoint"), *const last =
+                                                                  option_text(set, "last");
+    struct tip tip = {.step = 0};
+
+    if (place == NULL)
+        return audit_lineage_trace(lineage, last, 0, err);
+    if (last != NULL)
+        return err_set(err, ERR_USAGE,
+                       "--last and --checkpoint each say which end is meant: give "
+                       "one of them");
+    if (open_tip(place, &tip, err) < 0)
+        return -1;
+    if (!is_told_of(lineage, &tip))
+        return err_set(err, ERR_INPUT,
+                       "--checkpoint: '%s' was made by launch %.8s, and no file here tells of it",
+                       place, tip.launch);
+    return audit_lineage_trace(lineage, tip.launch, tip.step, err);
+}
+
 static int judge(struct files *files, const struct option_set *set,
                  const volatile sig_atomic_t *cancel, struct err *err)
 {
@@ -262,7 +346,7 @@ static int judge(struct files *files, const struct option_set *set,
         rc = audit_lineage_add(&lineage, files->files[i].path, files->files[i].data,
                                files->files[i].bytes, err);
     if (rc == 0)
-        rc = audit_lineage_trace(&lineage, option_text(set, "last"), err);
+        rc = trace(&lineage, set, err);
     if (rc == 0 && root != NULL)
         rc = open_index(&index, &lineage, root, option_number(set, "val-split"), cancel, err);
     if (rc == 0)
