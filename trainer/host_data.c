@@ -1,4 +1,5 @@
 /* trainer/host_data.c -- --host-data: pictures of which each host has its own share. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,29 +188,62 @@ int train_host_data_open(struct train_run *run, struct err *err)
     return open_one(run, TRAIN_HOST_TEST, o->test, "test", &d->test, err);
 }
 
-void train_host_data_parts(struct train_run *run)
+/* Of each host: the lanes of its ranks. */
+static uint32_t *lanes_of_hosts(const struct train_run *run)
 {
     const struct comm *const comm = run->comm;
-    const struct data_index *const index = &run->dataset.train;
-    uint32_t lane = 0;
+    uint32_t *const lanes = calloc((size_t)comm->hosts, sizeof *lanes);
 
-    if (index->parts == NULL)
-        return;
-    run->parts = calloc((size_t)comm->hosts, sizeof *run->parts);
-    if (run->parts == NULL)
+    if (lanes == NULL)
         abort();
     for (int rank = 0; rank < comm->size; rank++) {
         const struct comm_leaves own =
             comm_tree_share((uint32_t)run->options->lanes, rank, comm->size);
 
-        run->parts[comm->host_of[rank]].lanes += own.end - own.begin;
+        lanes[comm->host_of[rank]] += own.end - own.begin;
     }
+    return lanes;
+}
+
+void train_host_data_lanes(const struct train_run *run, struct buf *text)
+{
+    uint32_t *const lanes = lanes_of_hosts(run);
+
+    for (int host = 0; run->dataset.train.parts != NULL && host < run->comm->hosts; host++)
+        buf_printf(text, "%s%" PRIu32, host > 0 ? "," : "", lanes[host]);
+    free(lanes);
+}
+
+int train_host_data_parts(struct train_run *run, struct err *err)
+{
+    const struct comm *const comm = run->comm;
+    const struct data_index *const index = &run->dataset.train;
+    uint32_t *lanes, lane = 0;
+
+    if (index->parts == NULL)
+        return 0;
+    lanes = lanes_of_hosts(run);
+    run->parts = calloc((size_t)comm->hosts, sizeof *run->parts);
+    if (run->parts == NULL)
+        abort();
     for (int host = 0; host < comm->hosts; host++) {
-        run->parts[host].sample_begin = index->parts[host].begin;
-        run->parts[host].samples = index->parts[host].count;
-        run->parts[host].lane_begin = lane;
-        lane += run->parts[host].lanes;
+        run->parts[host] = (struct data_order_part){.sample_begin = index->parts[host].begin,
+                                                    .samples = index->parts[host].count,
+                                                    .lane_begin = lane,
+                                                    .lanes = lanes[host]};
+        lane += lanes[host];
     }
+    free(lanes);
     run->order.parts = run->parts;
     run->order.part_count = (uint32_t)comm->hosts;
+    for (int host = 0; host < comm->hosts; host++)
+        if (run->parts[host].samples > 0 && run->parts[host].lanes == 0) {
+            run->agreed = true; /* every rank finds the same */
+            return err_set(err, ERR_USAGE,
+                           "host '%s' has %" PRIu64 " pictures of its own, and none of the %d "
+                           "micro-batches of a step: start fewer ranks",
+                           comm_host_name(comm, first_of(comm, host)), run->parts[host].samples,
+                           run->options->lanes);
+        }
+    return 0;
 }

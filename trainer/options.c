@@ -492,9 +492,6 @@ static int take_host_data(struct train_options *o, struct err *err)
         return err_set(err, ERR_USAGE,
                        "%s: the training pictures are to be every host's own too, where others are",
                        called(o, "--host-data"));
-    if (o->host_data != 0 && o->audit != NULL)
-        return err_set(err, ERR_USAGE, "%s and %s do not go together yet", called(o, "--audit"),
-                       called(o, "--host-data"));
     return 0;
 }
 

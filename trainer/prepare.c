@@ -184,7 +184,7 @@ static int open_outputs(struct train_run *run, struct err *err)
     return comm_broadcast(run->comm, &run->position.generation, sizeof(int), 0, err);
 }
 
-static void plan(struct train_run *run)
+static int plan(struct train_run *run, struct err *err)
 {
     const struct train_options *const o = run->options;
     double of_epoch = 0;
@@ -195,7 +195,8 @@ static void plan(struct train_run *run)
                                      .batch = (uint32_t)o->global_batch,
                                      .lanes = (uint32_t)o->lanes,
                                      .drop_last = o->drop_last};
-    train_host_data_parts(run);
+    if (train_host_data_parts(run, err) < 0)
+        return -1;
     of_epoch = (double)data_order_images(&run->order);
     run->schedule =
         (struct optim_schedule){.kind = strcmp(o->lr_schedule, "cosine") == 0 ? OPTIM_COSINE
@@ -208,6 +209,7 @@ static void plan(struct train_run *run)
                                 .step_count = o->lr_step_count};
     for (int i = 0; i < o->lr_step_count; i++)
         run->schedule.step_samples[i] = o->lr_steps[i] * of_epoch;
+    return 0;
 }
 
 /* Before memory is taken: a host that runs out of it ends some process, and not with a line. */
@@ -450,8 +452,7 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
     choose_threads(run); /* after a checkpoint's options are in: they are filled in anew */
     if (open_dataset(run, err) < 0 || train_resume_check_data(run, file, *path, err) < 0)
         return -1;
-    plan(run);
-    if (check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
+    if (plan(run, err) < 0 || check_validation(run, err) < 0 || weigh_classes(run, err) < 0 ||
         check_steps(run, err) < 0 || make_model(run, err) < 0 || begin_weights(run, err) < 0 ||
         open_outputs(run, err) < 0)
         return -1;
@@ -502,9 +503,8 @@ static int open_bench_dataset(struct train_run *run, struct err *err)
 {
     const struct train_options *const o = run->options;
 
-    if (open_dataset(run, err) < 0)
+    if (open_dataset(run, err) < 0 || plan(run, err) < 0)
         return -1;
-    plan(run);
     run->order.drop_last = true;
     if (data_order_steps(&run->order) > 0)
         return 0;

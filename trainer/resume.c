@@ -244,6 +244,26 @@ int train_resume_find(struct train_run *run, struct safetensors *file, char **pa
     return share_options(run, err) < 0 ? -1 : 1;
 }
 
+/* Pictures of a host go to the lanes of its ranks: other lanes would train some twice in an epoch,
+ * and others not at all. */
+static int check_host_lanes(const struct train_run *run, const struct safetensors *file,
+                            const char *path, struct err *err)
+{
+    const char *const stored = safetensors_metadata(file, "host_lanes");
+    struct buf now = {0};
+    int rc = 0;
+
+    train_host_data_lanes(run, &now);
+    if (stored != NULL && now.bytes > 0 && strcmp(stored, buf_text(&now)) != 0)
+        rc = err_set(err, ERR_USAGE,
+                     "the checkpoint '%s' was made with %s micro-batches of a step on the hosts in "
+                     "their turn, now it would be %s: --host-data needs the same; start as many "
+                     "ranks on each host",
+                     path, stored, buf_text(&now));
+    buf_release(&now);
+    return rc;
+}
+
 /* Rank 0: the data must be those of the checkpoint; other arithmetic is allowed, but said. */
 static int check_data(const struct train_run *run, const struct safetensors *file, const char *path,
                       struct err *err)
@@ -272,7 +292,7 @@ static int check_data(const struct train_run *run, const struct safetensors *fil
         log_warn("the checkpoint was made by '%s', this is '%s': bits may differ from an "
                  "uninterrupted run",
                  numerics != NULL ? numerics : "?", nn_numerics_id());
-    return 0;
+    return check_host_lanes(run, file, path, err);
 }
 
 int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path,

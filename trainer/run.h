@@ -34,6 +34,7 @@ struct comm_exchange;
 struct data_cache;
 struct data_batch;
 struct data_stream;
+struct buf;
 struct err;
 struct lease;
 struct train_agreement;
@@ -206,8 +207,11 @@ bool train_save_is_due(const struct train_run *run);
 /** host_data.c: with --host-data, what train_dataset_open and train_share_dataset do. Collective;
  * agreed, or not as these are. */
 int train_host_data_open(struct train_run *run, struct err *err);
-/** Which lanes read which host's samples, into run->order; nothing where each host has all. */
-void train_host_data_parts(struct train_run *run);
+/** Which lanes read which host's samples, into run->order; nothing where each host has all.
+ * ERR_USAGE, agreed: a host with samples has no lane. */
+int train_host_data_parts(struct train_run *run, struct err *err);
+/** How many lanes each host has, "3,2"; nothing where each host has all samples. */
+void train_host_data_lanes(const struct train_run *run, struct buf *text);
 
 /** step.c: buffers of the step, and one step at run->position; its sums may be on their way still.
  * *dropped: asked to stop in the middle, nothing changed. *stop: some rank was asked to stop. A

@@ -73,6 +73,17 @@ static void add_options(struct metadata *m, const struct train_options *o)
     }
 }
 
+/* Which lanes read whose pictures. */
+static void add_host_lanes(struct metadata *m, const struct train_run *run)
+{
+    struct buf lanes = {0};
+
+    train_host_data_lanes(run, &lanes);
+    if (lanes.bytes > 0)
+        add(m, "host_lanes", buf_text(&lanes));
+    buf_release(&lanes);
+}
+
 static void describe(struct metadata *m, const struct train_run *run)
 {
     const struct train_position *const p = &run->position;
@@ -99,6 +110,7 @@ static void describe(struct metadata *m, const struct train_run *run)
     digest_hex(run->dataset.train.fingerprint, hex);
     add(m, "dataset", hex);
     add_integer(m, "order_version", DATA_ORDER_VERSION);
+    add_host_lanes(m, run);
     add(m, "numerics", nn_numerics_id());
     add_options(m, run->options);
 }

@@ -46,6 +46,55 @@ static void make(struct buf *file)
     append(file, &body);
 }
 
+static enum audit_read read_begin(const struct audit_begin *what, struct audit_frame *frame,
+                                  struct buf *file)
+{
+    struct buf body = {0};
+    size_t at = 0;
+
+    file->bytes = 0;
+    buf_append(file, AUDIT_MAGIC, AUDIT_MAGIC_BYTES);
+    audit_begin_encode(&body, what);
+    append(file, &body);
+    return audit_read(file->data, file->bytes, &at, frame);
+}
+
+static void parts_of_hosts_come_back_and_have_to_fit(void **state)
+{
+    static const struct data_order_part good[] = {{0, 400, 0, 1}, {400, 0, 1, 0}, {400, 600, 1, 2}};
+    static const struct data_order_part unfit[][2] = {{{0, 400, 0, 1}, {401, 599, 1, 2}},
+                                                      {{0, 400, 0, 1}, {400, 601, 1, 2}},
+                                                      {{0, 400, 0, 1}, {400, 600, 1, 1}},
+                                                      {{0, 400, 0, 0}, {400, 600, 0, 3}},
+                                                      {{0, 400, 0, 1}, {400, UINT64_MAX, 1, 2}}};
+    struct audit_begin apart = begin, other = begin;
+    struct data_order_part *parts;
+    struct audit_frame frame;
+    struct buf file = {0};
+
+    (void)state;
+    apart.order.parts = good;
+    apart.order.part_count = 3;
+    assert_int_equal(read_begin(&apart, &frame, &file), AUDIT_READ_FRAME);
+    assert_true(audit_begin_same_run(&frame.begin, &apart));
+    assert_false(audit_begin_same_run(&frame.begin, &begin));
+    parts = audit_begin_parts(&frame.begin);
+    assert_memory_equal(parts, good, sizeof good);
+    parts[2].lane_begin = 0;
+    other.order = apart.order;
+    other.order.parts = parts;
+    assert_false(audit_begin_same_run(&frame.begin, &other));
+    free(parts);
+    for (size_t i = 0; i < sizeof unfit / sizeof unfit[0]; i++) {
+        apart.order.parts = unfit[i];
+        apart.order.part_count = 2;
+        assert_int_equal(read_begin(&apart, &frame, &file), AUDIT_READ_DAMAGED);
+    }
+    assert_int_equal(read_begin(&begin, &frame, &file), AUDIT_READ_FRAME);
+    assert_null(audit_begin_parts(&frame.begin));
+    buf_release(&file);
+}
+
 static void width_is_the_fewest_bytes_for_the_last_place(void **state)
 {
     static const struct {
@@ -240,6 +289,7 @@ static void lanes_stay_within_their_record(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_of_hosts_come_back_and_have_to_fit),
         cmocka_unit_test(width_is_the_fewest_bytes_for_the_last_place),
         cmocka_unit_test(records_come_back_as_they_were_written),
         cmocka_unit_test(file_is_read_to_its_last_whole_record_wherever_it_is_torn),

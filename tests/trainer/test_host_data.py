@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """--host-data: pictures of which each host has a share of its own, as SageMaker's ShardedByS3Key gives them: two and three hosts of
 this machine with a tree each, and the real programs."""
+import glob
+import hashlib
 import json
 import os
 import shutil
+import struct
 import sys
 
 from job import CONVOY, Job, main
@@ -46,6 +49,11 @@ class HostData(Job):
         self.assertEqual(len(statuses), 1, statuses)
         self.log = job["algo-1"].log()
         return statuses.pop()
+
+    @staticmethod
+    def hyperparameters(host, **more):
+        with open(os.path.join(host.base, "input", "config", "hyperparameters.json"), "w") as file:
+            json.dump({**SMALL, **more}, file)
 
     @staticmethod
     def nth(key):
@@ -112,11 +120,56 @@ class HostData(Job):
         self.assertEqual(self.run_job(parted), 0, self.log)
         self.assertNotIn(sha, self.log)
         for host in parted.hosts.values():
-            with open(os.path.join(host.base, "input", "config", "hyperparameters.json"), "w") as file:
-                json.dump(SMALL, file)
+            self.hyperparameters(host)
         self.assertEqual(self.run_job(parted), 0, self.log)
         self.assertIn("resuming at step 3", self.log)
         self.assertEqual(self.log.split("weights sha256=")[1].split()[0], sha)
+
+    def test_an_audit_proves_each_picture_once(self):
+        """Over a stop, with an uneven part each; and other ranks on the hosts are refused."""
+        def share(host, _, key):
+            return self.nth(key) % 3 > 0 if host == 0 else self.nth(key) % 3 == 0
+        job = self.job(2, share)
+        for host in job.hosts.values():
+            self.hyperparameters(host, max_steps="3", audit=os.path.join(host.base, "run.audit"))
+        self.assertEqual(self.run_job(job), 0, self.log)
+        for host in job.hosts.values():
+            self.hyperparameters(host, audit=os.path.join(host.base, "run.audit"))
+        self.assertEqual(self.run_job(job), 0, self.log)
+        self.assertIn("resuming at step 3", self.log)
+        files = [os.path.join(host.base, "run.audit") for host in job.hosts.values()]
+        self.assertEqual(self.wait(self.start(CONVOY, "audit", *files)), 0, self.out + self.err)
+        trained = sum(len(names) for _, _, names in os.walk(self.train))
+        self.assertIn(f"epochs=2 trained={2 * trained} left_out=0 launches=2", self.out)
+
+    def say_otherwise(self, path, key, was, now):
+        """A checkpoint as somebody would make it who knows its sums (trainer/checkpoint/README.md)."""
+        with open(path, "rb") as file:
+            data = file.read()
+        length = struct.unpack_from("<Q", data)[0]
+        header = json.loads(data[8:8 + length])
+        metadata = header.pop("__metadata__")
+        self.assertEqual(metadata[key], was)
+        metadata[key] = now
+        told = b"".join(f"{k}\0{v}\0".encode() for k, v in metadata.items() if not k.endswith("_sha256"))
+        for name, t in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            numbers = [{"I64": 0, "F32": 1}[t["dtype"]], len(t["shape"]), *t["shape"]]
+            told += name.encode() + b"\0" + struct.pack(f"<{len(numbers)}Q", *numbers)
+        metadata["header_sha256"] = hashlib.sha256(told).hexdigest()
+        text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode().ljust(length)
+        self.assertEqual(len(text), length)
+        with open(path, "wb") as file:
+            file.write(data[:8] + text + data[8 + length:])
+
+    def test_other_ranks_on_a_host_are_refused(self):
+        def share(host, _, key):
+            return self.nth(key) % 3 > 0 if host == 0 else self.nth(key) % 3 == 0
+        job = self.job(2, share, max_steps="3", mini_batch_size="12")
+        self.assertEqual(self.run_job(job), 0, self.log)
+        for path in glob.glob(os.path.join(job["algo-1"].base, "checkpoints", "*.safetensors")):
+            self.say_otherwise(path, "host_lanes", "3,3", "2,4")
+        self.assertEqual(self.run_job(job), 2, self.log)
+        self.assertIn("was made with 2,4 micro-batches of a step on the hosts in their turn, now it would be 3,3", self.log)
 
     def test_one_host_sets_pictures_aside_of_its_own(self):
         self.copy_of_train()

@@ -368,19 +368,22 @@ static void check_root(struct judge *judge)
 int audit_judge(const struct audit_lineage *lineage, const struct data_index *index,
                 struct audit_verdict *verdict, struct err *err)
 {
-    const struct data_order *const order = &lineage->launches[lineage->chain[0]].begin.order;
+    const struct audit_begin *const begin = &lineage->launches[lineage->chain[0]].begin;
+    struct data_order_part *const parts = audit_begin_parts(begin);
+    struct data_order order = begin->order;
     struct judge judge = {.lineage = lineage,
                           .index = index,
-                          .order = order,
+                          .order = &order,
                           .verdict = verdict,
-                          .width = audit_width(order->samples),
-                          .marks = malloc(order->samples / 8 + 1),
-                          .lanes = malloc(order->lanes)};
+                          .width = audit_width(order.samples),
+                          .marks = malloc(order.samples / 8 + 1),
+                          .lanes = malloc(order.lanes)};
     int rc = 0;
 
+    order.parts = parts;
     *verdict = (struct audit_verdict){0};
     if (judge.marks == NULL || judge.lanes == NULL) {
-        rc = err_set(err, ERR_MEMORY, "no memory to count %" PRIu64 " pictures", order->samples);
+        rc = err_set(err, ERR_MEMORY, "no memory to count %" PRIu64 " pictures", order.samples);
         goto out;
     }
     check_root(&judge);
@@ -394,5 +397,6 @@ int audit_judge(const struct audit_lineage *lineage, const struct data_index *in
 out:
     free(judge.marks);
     free(judge.lanes);
+    free(parts);
     return rc;
 }

@@ -1,6 +1,7 @@
 #include "trainer/audit/record.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -10,6 +11,7 @@
 #define LANES_OFFSET     (1 + 4 + 8 + 8) /* of the count, in a step's body */
 #define LANE_BYTES       12
 #define BEGIN_BYTES      (2 + 4 * 4 + 2 * 8 + 2 * AUDIT_LAUNCH_BYTES + 3 * 8 + 2 * 4 + 32)
+#define PART_BYTES       (2 * 8 + 2 * 4)
 #define STEP_BYTES       (LANES_OFFSET + 4)
 #define END_BYTES        (2 + 8)
 #define SAMPLES_MAX      ((uint64_t)1 << 56)
@@ -51,13 +53,54 @@ int audit_width(uint64_t samples)
     return width;
 }
 
+static struct data_order_part part_at(const struct audit_begin *begin, uint32_t i)
+{
+    const unsigned char *at = begin->parts;
+    struct data_order_part part;
+
+    if (begin->order.parts != NULL)
+        return begin->order.parts[i];
+    at += (size_t)i * PART_BYTES;
+    part.sample_begin = take(&at, 8);
+    part.samples = take(&at, 8);
+    part.lane_begin = (uint32_t)take(&at, 4);
+    part.lanes = (uint32_t)take(&at, 4);
+    return part;
+}
+
+struct data_order_part *audit_begin_parts(const struct audit_begin *begin)
+{
+    const uint32_t count = begin->order.part_count;
+    struct data_order_part *const parts = count > 0 ? calloc(count, sizeof *parts) : NULL;
+
+    if (count > 0 && parts == NULL)
+        abort();
+    for (uint32_t i = 0; i < count; i++)
+        parts[i] = part_at(begin, i);
+    return parts;
+}
+
+static bool same_parts(const struct audit_begin *a, const struct audit_begin *b)
+{
+    if (a->order.part_count != b->order.part_count)
+        return false;
+    for (uint32_t i = 0; i < a->order.part_count; i++) {
+        const struct data_order_part x = part_at(a, i), y = part_at(b, i);
+
+        if (x.sample_begin != y.sample_begin || x.samples != y.samples ||
+            x.lane_begin != y.lane_begin || x.lanes != y.lanes)
+            return false;
+    }
+    return true;
+}
+
 bool audit_begin_same_run(const struct audit_begin *a, const struct audit_begin *b)
 {
     return memcmp(a->fingerprint, b->fingerprint, sizeof a->fingerprint) == 0 &&
            a->order.samples == b->order.samples &&
            a->order.chunk_samples == b->order.chunk_samples && a->order.seed == b->order.seed &&
            a->order.batch == b->order.batch && a->order.lanes == b->order.lanes &&
-           a->order.drop_last == b->order.drop_last;
+           a->order.drop_last == b->order.drop_last && same_parts(a, b);
 }
 
 /* --- writing --- */
@@ -80,6 +123,15 @@ void audit_begin_encode(struct buf *body, const struct audit_begin *begin)
     put(body, begin->order.batch, 4);
     put(body, begin->order.lanes, 4);
     buf_append(body, begin->fingerprint, sizeof begin->fingerprint);
+    if (begin->order.part_count == 0)
+        return;
+    put(body, begin->order.part_count, 4);
+    for (uint32_t i = 0; i < begin->order.part_count; i++) {
+        put(body, begin->order.parts[i].sample_begin, 8);
+        put(body, begin->order.parts[i].samples, 8);
+        put(body, begin->order.parts[i].lane_begin, 4);
+        put(body, begin->order.parts[i].lanes, 4);
+    }
 }
 
 void audit_step_encode(struct buf *body, uint32_t epoch, uint64_t epoch_step, uint64_t step)
@@ -127,15 +179,60 @@ void audit_frame_append(struct buf *out, const struct buf *body)
 
 /* --- reading --- */
 
+/* Parts that are one behind the other, of all samples and lanes, none of samples that nobody reads.
+ */
+static bool check_parts(const struct audit_begin *begin)
+{
+    uint64_t samples = 0;
+    uint64_t lanes = 0;
+
+    for (uint32_t i = 0; i < begin->order.part_count; i++) {
+        const struct data_order_part part = part_at(begin, i);
+
+        if (part.sample_begin != samples || part.samples > begin->order.samples - samples ||
+            part.lane_begin != lanes || part.lanes > begin->order.lanes - lanes ||
+            (part.samples > 0 && part.lanes == 0))
+            return false;
+        samples += part.samples;
+        lanes += part.lanes;
+    }
+    return begin->order.part_count == 0 ||
+           (samples == begin->order.samples && lanes == begin->order.lanes);
+}
+
+static bool decode_parts(const unsigned char *at, size_t bytes, struct audit_begin *begin)
+{
+    if (bytes == 0)
+        return true;
+    if (bytes < 4 || (bytes - 4) % PART_BYTES != 0)
+        return false;
+    begin->order.part_count = (uint32_t)take(&at, 4);
+    begin->parts = at;
+    return begin->order.part_count > 0 && begin->order.part_count == (bytes - 4) / PART_BYTES;
+}
+
+/* Does an epoch have steps at all? */
+static bool has_steps(const struct audit_begin *begin)
+{
+    struct data_order_part *const parts = audit_begin_parts(begin);
+    struct data_order order = begin->order;
+    bool has;
+
+    order.parts = parts;
+    has = data_order_steps(&order) > 0;
+    free(parts);
+    return has;
+}
+
 /* Numbers that the order can be computed with. */
 static bool decode_begin(const unsigned char *at, size_t bytes, struct audit_begin *begin)
 {
     uint64_t drop_last, version;
 
-    if (bytes != BEGIN_BYTES)
+    *begin = (struct audit_begin){0};
+    if (bytes < BEGIN_BYTES || !decode_parts(at + BEGIN_BYTES, bytes - BEGIN_BYTES, begin))
         return false;
     at++;
-    *begin = (struct audit_begin){0};
     drop_last = take(&at, 1);
     version = take(&at, 4);
     begin->rank = (uint32_t)take(&at, 4);
@@ -159,7 +256,7 @@ static bool decode_begin(const unsigned char *at, size_t bytes, struct audit_beg
            begin->order.chunk_samples > 0 && begin->order.chunk_samples < SAMPLES_MAX &&
            begin->order.batch > 0 && begin->order.lanes > 0 &&
            begin->order.lanes <= begin->order.batch && begin->resumed_step < STEPS_BEYOND_ALL &&
-           data_order_steps(&begin->order) > 0;
+           check_parts(begin) && has_steps(begin);
 }
 
 static bool decode_step(const unsigned char *at, size_t bytes, struct audit_step *step)

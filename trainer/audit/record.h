@@ -12,7 +12,9 @@
  *
  *     1 begin  drop last (1) | order version, rank, ranks, generation (4 each) | resumed step,
  *              started: microseconds since 1970 by rank 0 (8 each) | launch, parent (16 each) |
- *              samples n, chunk G, seed (8 each) | batch B, lanes V (4 each) | fingerprint (32)
+ *              samples n, chunk G, seed (8 each) | batch B, lanes V (4 each) | fingerprint (32);
+ *              of an order with parts also: count of parts (4) | for each: first sample, samples
+ *              (8 each), first lane, lanes (4 each)
  *     2 step   epoch (4) | step of the epoch, from 0; step of the run, from 1 (8 each) | count of
  *              lanes (4) | for each: lane, trained, left out (4 each), index places (W each)
  *     3 end    how (1) | steps done (8)
@@ -44,7 +46,8 @@ struct audit_begin {
     uint32_t generation, rank, ranks;
     uint64_t resumed_step; /* steps that were done before; 0: from the start */
     uint64_t started_us;
-    struct data_order order;
+    struct data_order order;    /* as read: parts NULL, part_count as recorded */
+    const unsigned char *parts; /* as read: what is recorded of them */
     unsigned char fingerprint[DIGEST_SHA256_BYTES]; /* of the training index */
 };
 
@@ -78,6 +81,9 @@ struct audit_frame {
 
 /** Whether two launches are of one run: the same pictures in the same order. */
 bool audit_begin_same_run(const struct audit_begin *a, const struct audit_begin *b);
+
+/** The order's parts as read. Heap; NULL where it has none. */
+struct data_order_part *audit_begin_parts(const struct audit_begin *begin);
 
 /** Bytes of an index place. */
 int audit_width(uint64_t samples);
