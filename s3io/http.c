@@ -1,7 +1,6 @@
 #include "s3io/http.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "s3io/http_answer.h"
 #include "s3io/http_easy.h"
 
 #define CONNECT_S                 10.0
@@ -116,53 +116,25 @@ void s3_http_free(struct s3_http *http)
     free(http);
 }
 
-/* "HTTP/1.1 200 OK": the number. An interim answer or a proxy's may have come before: start over.
- */
-static void status_take(struct transfer *t, const char *line, size_t bytes)
-{
-    const char *blank = memchr(line, ' ', bytes);
-    int status = 0;
-
-    for (const char *p = blank; p != NULL && ++p < line + bytes && isdigit((unsigned char)*p);)
-        status = status < 1000 ? status * 10 + (*p - '0') : status;
-    t->headers_whole = false;
-    t->answer->status = status;
-    t->answer->headers.bytes = 0;
-    t->answer->body.bytes = 0;
-}
-
 static size_t on_header(char *line, size_t one, size_t bytes, void *context)
 {
     struct transfer *t = context;
-    const char *colon;
-    size_t name_bytes, end = bytes * one;
-    char *name;
 
-    t->header_bytes += end;
+    t->header_bytes += bytes * one;
     if (t->header_bytes > HEADER_BYTES_MAX) {
         t->refusal = "more than 256 KiB of headers";
         return 0;
     }
-    if (end > 5 && memcmp(line, "HTTP/", 5) == 0) {
-        status_take(t, line, end);
-        return bytes;
+    switch (s3_http_answer_line(t->answer, line, bytes * one)) {
+    case S3_HTTP_LINE_STATUS:
+        t->headers_whole = false;
+        break;
+    case S3_HTTP_LINE_END:
+        t->headers_whole = true;
+        break;
+    case S3_HTTP_LINE_HEADER:
+        break;
     }
-    while (end > 0 && strchr("\r\n \t", line[end - 1]) != NULL)
-        end--;
-    t->headers_whole |= end == 0;
-    colon = memchr(line, ':', end);
-    if (colon == NULL)
-        return bytes;
-    name_bytes = (size_t)(colon - line);
-    for (colon++; colon < line + end && (*colon == ' ' || *colon == '\t');)
-        colon++;
-    buf_append(&t->answer->headers, line, name_bytes);
-    name = (char *)t->answer->headers.data + t->answer->headers.bytes - name_bytes;
-    for (size_t i = 0; i < name_bytes; i++)
-        name[i] = (char)tolower((unsigned char)name[i]);
-    buf_append(&t->answer->headers, ": ", 2);
-    buf_append(&t->answer->headers, colon, (size_t)(line + end - colon));
-    buf_append(&t->answer->headers, "\n", 1);
     return bytes;
 }
 
@@ -609,33 +581,4 @@ int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
         idle_drop(http); /* the others are as old: the next try shall have a new connection */
     curl_slist_free_all(race.headers);
     return rc;
-}
-
-void s3_http_answer_release(struct s3_http_answer *answer)
-{
-    buf_release(&answer->headers);
-    buf_release(&answer->body);
-    *answer = (struct s3_http_answer){0};
-}
-
-bool s3_http_header(const struct s3_http_answer *answer, const char *name, char *value,
-                    size_t bytes)
-{
-    const char *line = (const char *)answer->headers.data;
-    const char *end = line == NULL ? NULL : line + answer->headers.bytes;
-    const size_t name_bytes = strlen(name);
-
-    while (line != end) {
-        const char *stop = memchr(line, '\n', (size_t)(end - line));
-
-        if ((size_t)(stop - line) >= name_bytes + 2 && memcmp(line, name, name_bytes) == 0 &&
-            memcmp(line + name_bytes, ": ", 2) == 0) {
-            const char *from = line + name_bytes + 2;
-
-            snprintf(value, bytes, "%.*s", (int)(stop - from), from);
-            return true;
-        }
-        line = stop + 1;
-    }
-    return false;
 }
