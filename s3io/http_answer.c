@@ -47,7 +47,7 @@ enum s3_http_line s3_http_answer_line(struct s3_http_answer *answer, const char 
     while (bytes > 0 && strchr("\r\n \t", line[bytes - 1]) != NULL)
         bytes--;
     colon = memchr(line, ':', bytes);
-    if (colon != NULL)
+    if (colon != NULL && colon > line)
         header_take(answer, line, colon, line + bytes);
     return bytes == 0 ? S3_HTTP_LINE_END : S3_HTTP_LINE_HEADER;
 }

@@ -34,10 +34,23 @@ static void line_keeps_headers_of_the_last_answer_only(void **state)
     s3_http_answer_release(&answer);
 }
 
+/* Found by tests/fuzz/http.c. */
+static void line_passes_over_what_is_no_header(void **state)
+{
+    struct s3_http_answer answer = {0};
+
+    (void)state;
+    assert_int_equal(take(&answer, ": without a name\r\n"), S3_HTTP_LINE_HEADER);
+    assert_int_equal(take(&answer, "without a colon\r\n"), S3_HTTP_LINE_HEADER);
+    assert_int_equal(answer.headers.bytes, 0);
+    s3_http_answer_release(&answer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(line_keeps_headers_of_the_last_answer_only),
+        cmocka_unit_test(line_passes_over_what_is_no_header),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
