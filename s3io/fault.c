@@ -45,6 +45,17 @@ static void region_check(char *region)
         region[0] = '\0';
 }
 
+/* An origin is where the next request goes: a scheme, a host's name or address, a port. */
+static void origin_check(char *origin)
+{
+    const char *host = strstr(origin, "://");
+
+    if (host == NULL || host[3] == '\0' || host[3] == ':' ||
+        host[3 + strspn(host + 3, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "-._:[]")] != '\0')
+        origin[0] = '\0';
+}
+
 static void location_take(struct s3_fault *fault, const char *location)
 {
     const char *host = strstr(location, "://");
@@ -74,8 +85,7 @@ void s3_fault_read(struct s3_fault *fault, const struct s3_http_answer *answer)
     /* What was read before the document turned out to be damaged is still worth something. */
     s3_xml_read(answer->body.data, answer->body.bytes, take, fault, &ignored);
     region_check(fault->region);
-    if (strpbrk(fault->origin, "@ \\") != NULL)
-        fault->origin[0] = '\0';
+    origin_check(fault->origin);
 }
 
 static bool among(const char *text, const char *const *list)
