@@ -19,20 +19,30 @@ static void status_take(struct s3_http_answer *answer, const char *line, size_t 
     answer->body.bytes = 0;
 }
 
+static void put_lower(struct buf *out, const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        const char c = (char)tolower((unsigned char)text[i]);
+
+        buf_append(out, &c, 1);
+    }
+}
+
+/* CR and NUL inside a value become blanks (RFC 9110, 5.5): some values are sent back. */
+static void put_value(struct buf *out, const char *text, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        buf_append(out, text[i] == '\r' || text[i] == '\0' ? " " : text + i, 1);
+}
+
 static void header_take(struct s3_http_answer *answer, const char *line, const char *colon,
                         const char *end)
 {
-    const size_t name_bytes = (size_t)(colon - line);
-    char *name;
-
+    put_lower(&answer->headers, line, (size_t)(colon - line));
     for (colon++; colon < end && (*colon == ' ' || *colon == '\t');)
         colon++;
-    buf_append(&answer->headers, line, name_bytes);
-    name = (char *)answer->headers.data + answer->headers.bytes - name_bytes;
-    for (size_t i = 0; i < name_bytes; i++)
-        name[i] = (char)tolower((unsigned char)name[i]);
     buf_append(&answer->headers, ": ", 2);
-    buf_append(&answer->headers, colon, (size_t)(end - colon));
+    put_value(&answer->headers, colon, (size_t)(end - colon));
     buf_append(&answer->headers, "\n", 1);
 }
 

@@ -46,11 +46,26 @@ static void line_passes_over_what_is_no_header(void **state)
     s3_http_answer_release(&answer);
 }
 
+/* Found by tests/fuzz/http.c: such an ETag could not be sent back. */
+static void line_makes_blanks_of_line_breaks_inside_a_value(void **state)
+{
+    static const char line[] = "ETag: \"a\rb\0c\"\r\n";
+    struct s3_http_answer answer = {0};
+    char value[32];
+
+    (void)state;
+    assert_int_equal(s3_http_answer_line(&answer, line, sizeof line - 1), S3_HTTP_LINE_HEADER);
+    assert_true(s3_http_header(&answer, "etag", value, sizeof value));
+    assert_string_equal(value, "\"a b c\"");
+    s3_http_answer_release(&answer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(line_keeps_headers_of_the_last_answer_only),
         cmocka_unit_test(line_passes_over_what_is_no_header),
+        cmocka_unit_test(line_makes_blanks_of_line_breaks_inside_a_value),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
