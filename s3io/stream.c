@@ -108,6 +108,8 @@ static int check_range(const struct stream *stream, const struct s3_http_answer 
                        "which it has",
                        begin, end - 1, answer->status);
     now->bytes = total;
+    if (stream->get->whole && total != stream->want) /* the first answer said how long it was */
+        return err_set(err, ERR_INPUT, "it was replaced while it was read");
     if (total < end)
         return too_short(stream, total, err);
     if (first != begin || last != end - 1)
