@@ -1,10 +1,11 @@
 #include "trainer/memory.h"
 
 #include <stdbool.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "comm/exchange.h"
+#include "trainer/data/manifest.h"
+#include "trainer/data/place.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
@@ -22,9 +23,10 @@ static bool is_made_up(const struct train_options *o)
     return o->bench_steps > 0 && !o->bench_data;
 }
 
+/* What a manifest names is in S3, wherever it is itself. */
 static bool is_remote(const char *data)
 {
-    return data != NULL && strncmp(data, "s3://", 5) == 0;
+    return data != NULL && (data_place_is_remote(data) || data_manifest_is(data));
 }
 
 /* A run whose pictures are here may have those of an evaluation in S3. */

@@ -143,6 +143,10 @@ static void get(struct store *store, const char *request, const char *key, struc
         fake_reply(out, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
         return;
     }
+    if (object->bytes == 0) {
+        fake_reply(out, 200, "", "");
+        return;
+    }
     last = object->bytes - 1;
     snprintf(etag, sizeof etag, "\"v%u\"", object->version);
     if (match != NULL && strncmp(match + 11, etag, strlen(etag)) != 0) {
@@ -171,6 +175,19 @@ static void get(struct store *store, const char *request, const char *key, struc
             store->stats.most = object->reads[i];
 }
 
+static void head(struct store *store, const char *key, struct buf *out)
+{
+    const struct object *const object = find(store, key);
+
+    if (object == NULL)
+        buf_printf(out, "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n");
+    else
+        buf_printf(out,
+                   "HTTP/1.1 200 x\r\nContent-Length: %zu\r\nConnection: close\r\n"
+                   "ETag: \"v%u\"\r\n\r\n",
+                   object->bytes, object->version);
+}
+
 static void answer(void *context, const char *request, struct buf *out, bool *silent)
 {
     struct store *store = context;
@@ -181,6 +198,8 @@ static void answer(void *context, const char *request, struct buf *out, bool *si
         return;
     if (strstr(request, "list-type=2") != NULL)
         list(store, request, out);
+    else if (sscanf(request, "HEAD /test/%511[^ ?]", key) == 1)
+        head(store, key, out);
     else if (sscanf(request, "GET /test/%511[^ ?]", key) == 1)
         get(store, request, key, out);
     else

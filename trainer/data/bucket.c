@@ -11,6 +11,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/index.h"
+#include "trainer/data/manifest.h"
 #include "trainer/data/place.h"
 
 /* A class as it was met in the listing. Most servers list bytewise, so that a class's keys come
@@ -158,10 +159,11 @@ static int label_samples(struct reading *reading, struct err *err)
     return rc;
 }
 
-int data_bucket_read(struct data_index *index, const volatile sig_atomic_t *cancel, struct err *err)
+int data_bucket_read(struct data_index *index, struct data_manifest *manifest,
+                     const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct reading reading = {.index = index};
-    int rc = data_place_list(index->root, true, visit, &reading, NULL, cancel, err);
+    int rc = data_manifest_list(manifest, index->root, true, visit, &reading, cancel, err);
 
     if (rc == 0) {
         data_builder_finish(&reading.builder, index);

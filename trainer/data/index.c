@@ -10,7 +10,9 @@
 #include "base/uri.h"
 #include "trainer/data/bucket.h"
 #include "trainer/data/builder.h"
+#include "trainer/data/entry.h"
 #include "trainer/data/folder.h"
+#include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
@@ -193,11 +195,12 @@ static int sort_by_digest(struct data_index *index, struct err *err)
     return 0;
 }
 
-static int read_folder(struct data_index *index, const volatile sig_atomic_t *cancel,
-                       struct err *err)
+static int read_folder(struct data_index *index, struct data_manifest *manifest,
+                       const volatile sig_atomic_t *cancel, struct err *err)
 {
-    const int rc = data_place_is_remote(index->root) ? data_bucket_read(index, cancel, err)
-                                                     : data_folder_read(index, cancel, err);
+    const int rc = data_place_is_remote(index->root)
+                       ? data_bucket_read(index, manifest, cancel, err)
+                       : data_folder_read(index, cancel, err);
 
     if (rc < 0 || sort_by_digest(index, err) < 0)
         return -1;
@@ -217,9 +220,10 @@ static int finish(struct data_index *index, char *const *class_names, int classe
     return 0;
 }
 
-static int read_tars(struct data_index *index, const volatile sig_atomic_t *cancel, struct err *err)
+static int read_tars(struct data_index *index, struct data_manifest *manifest,
+                     const volatile sig_atomic_t *cancel, struct err *err)
 {
-    if (data_webdataset_read(index, cancel, err) < 0)
+    if (data_webdataset_read(index, manifest, cancel, err) < 0)
         return -1;
     data_numbers_name(index, false);
     data_index_seal(index);
@@ -235,8 +239,62 @@ int data_index_complete(struct data_index *index, bool sort, char *const *class_
     return finish(index, class_names, classes, err);
 }
 
-/* *again: shards, or nothing that looks like pictures, in a bucket. Neither a listing nor
- * index.json has a checksum: what does not fit may fit when it is read again. */
+/* The shards are all of a manifest's, and it has no tar that is none of them. */
+static int check_named(const struct data_index *index, const struct data_manifest *manifest,
+                       struct err *err)
+{
+    size_t tars = 0;
+
+    for (size_t f = 0; f < index->files; f++)
+        if (!data_manifest_has(manifest, index->file_names[f]))
+            return err_set(err, ERR_INPUT,
+                           "'%s' does not name '%s/%s', a shard of the index.json that it names: "
+                           "name all of them",
+                           manifest->path, index->root, index->file_names[f]);
+    for (size_t i = 0; i < manifest->count; i++)
+        tars += data_entry_is_tar(manifest->entries[i].name);
+    return tars == index->files
+               ? 0
+               : err_set(err, ERR_INPUT, "'%s' names %zu tars, the index.json in '%s' %zu",
+                         manifest->path, tars, index->root, index->files);
+}
+
+static int read_labelled(struct data_index *index, struct data_manifest *manifest,
+                         const volatile sig_atomic_t *cancel, struct err *err)
+{
+    if (data_manifest_read_labelled(manifest, index, cancel, err) < 0 ||
+        sort_by_digest(index, err) < 0)
+        return -1;
+    data_index_seal(index);
+    return 0;
+}
+
+/* The root becomes the folder that what it names lies in. */
+static int read_manifest(struct data_index *index, bool *again, const volatile sig_atomic_t *cancel,
+                         struct err *err)
+{
+    struct data_manifest manifest = {0};
+    int rc;
+
+    if (data_manifest_open(&manifest, index->root, err) < 0)
+        return -1;
+    free(index->root);
+    index->root = copy_text(manifest.root);
+    *again = manifest.kind == DATA_ROOT_SHARDS;
+    if (manifest.kind == DATA_ROOT_SHARDS)
+        rc = read_shards(index, cancel, err) < 0 ? -1 : check_named(index, &manifest, err);
+    else if (manifest.kind == DATA_ROOT_TARS)
+        rc = read_tars(index, &manifest, cancel, err);
+    else if (manifest.labelled)
+        rc = read_labelled(index, &manifest, cancel, err);
+    else
+        rc = read_folder(index, &manifest, cancel, err);
+    data_manifest_release(&manifest);
+    return rc;
+}
+
+/* *again: shards, a manifest, or nothing that looks like pictures, in a bucket. Neither a listing
+ * nor index.json has a checksum: what does not fit may fit when it is read again. */
 static int open_once(struct data_index *opened, bool *again, const volatile sig_atomic_t *cancel,
                      struct err *err)
 {
@@ -245,14 +303,16 @@ static int open_once(struct data_index *opened, bool *again, const volatile sig_
     *again = data_place_is_remote(opened->root);
     if (data_root_look(opened->root, &kind, cancel, err) < 0)
         return -1;
+    if (kind == DATA_ROOT_MANIFEST)
+        return read_manifest(opened, again, cancel, err);
     if (kind == DATA_ROOT_SHARDS)
         return read_shards(opened, cancel, err);
     if (kind != DATA_ROOT_CLASSES && kind != DATA_ROOT_TARS)
         return refuse(opened->root, kind, err);
     *again = false; /* a listing of all pictures takes its time, and so do the headers of tars */
     if (kind == DATA_ROOT_TARS)
-        return read_tars(opened, cancel, err);
-    return read_folder(opened, cancel, err);
+        return read_tars(opened, NULL, cancel, err);
+    return read_folder(opened, NULL, cancel, err);
 }
 
 int data_index_open_any(struct data_index *index, const char *root,

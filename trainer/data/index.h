@@ -4,9 +4,10 @@
  * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), a folder of tar
  * shards written by `convoy pack` (README.md of this folder describes the files), or of tars that
  * others wrote (webdataset.h); each may lie in a bucket, ROOT is s3://BUCKET/PREFIX then (place.h),
- * and is the same index. Index order: for a folder per class, samples sorted by the SHA-256 of
- * their key "CLASS/x.jpg"; shards are written in that order and keep it. Hence a folder and the
- * shards packed from it are the same index, up to where the bytes lie.
+ * and is the same index. So is what a manifest names (manifest.h). Index order: for a folder per
+ * class, samples sorted by the SHA-256 of their key "CLASS/x.jpg"; shards are written in that order
+ * and keep it. Hence a folder and the shards packed from it are the same index, up to where the
+ * bytes lie.
  */
 #ifndef DATA_INDEX_H
 #define DATA_INDEX_H

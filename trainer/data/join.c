@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "trainer/data/builder.h"
+#include "trainer/data/manifest.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 
@@ -26,6 +27,11 @@ int data_join_open(struct data_index *part, const char *root, const volatile sig
 {
     enum data_root_kind kind = DATA_ROOT_EMPTY;
 
+    if (data_manifest_is(root))
+        return err_set(err, ERR_USAGE,
+                       "--host-data: '%s' is a manifest, and every host would read all of it: "
+                       "SageMaker deals out what it names, and its channel is a folder",
+                       root);
     if (!data_place_is_remote(root) && !file_is_folder(root)) {
         *part = (struct data_index){.root = copy(root)};
         return 0;

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/uri.h"
 #include "trainer/data/entry.h"
+#include "trainer/data/manifest.h"
 #include "trainer/data/place.h"
 #include "trainer/data/shard.h"
 
@@ -119,6 +120,11 @@ int data_root_look(const char *root, enum data_root_kind *kind, const volatile s
     bool splits = false;
     int rc = -1;
 
+    if (data_manifest_is(root)) {
+        *kind = DATA_ROOT_MANIFEST;
+        rc = 0;
+        goto out;
+    }
     if (list(root, false, &listing, cancel, err) < 0)
         goto out;
     if (listing.folders > 0 && is_dataset(train, &splits, cancel, err) < 0)

@@ -20,6 +20,7 @@ enum data_root_kind {
     DATA_ROOT_SHARDS,   /* DIR is a dataset: shards with index.json */
     DATA_ROOT_TARS,     /* tar files without an index */
     DATA_ROOT_PICTURES, /* pictures, but in no class folder */
+    DATA_ROOT_MANIFEST, /* no folder: a dataset that manifest.h reads */
 };
 
 enum data_split { DATA_SPLIT_TRAIN, DATA_SPLIT_VALIDATION, DATA_SPLIT_TEST, DATA_SPLITS };

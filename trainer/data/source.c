@@ -228,8 +228,10 @@ static int open_folder(struct data_source *source, const char *path, char *const
         return -1;
     if (kind == DATA_ROOT_SHARDS)
         return err_set(err, ERR_INPUT, "'%s' holds shards already", path);
-    source->sorted = kind == DATA_ROOT_CLASSES;
-    return data_index_open(&source->index, path, class_names, classes, source->cancel, err);
+    if (data_index_open(&source->index, path, class_names, classes, source->cancel, err) < 0)
+        return -1;
+    source->sorted = !source->index.sharded;
+    return 0;
 }
 
 int data_source_open(struct data_source *source, const char *path, const char *root,

@@ -20,6 +20,7 @@
 struct buf;
 struct data_bytes;
 struct data_index;
+struct data_manifest;
 struct err;
 
 /* A walk over the samples of one run of bytes. Init by all zero but bytes and joined. */
@@ -45,7 +46,8 @@ int data_webdataset_next(struct data_webdataset *set, struct buf *picture, struc
 
 /**
  * Fill classes (numbers.h), samples and files from the folder index->root, local or in S3, of tars
- * without an index: every tar's headers are read once, several tars at a time.
+ * without an index: every tar's headers are read once, several tars at a time. manifest: its tars
+ * only, in whatever folders below index->root, its root; NULL: those directly in the folder.
  *
  * What was found is kept in DIR/index/ (data_webdataset_keep; else in a folder of this user's in
  * TMPDIR), a file for each tar, with a CRC-32C and what the tar was known by: name, length, and
@@ -56,8 +58,8 @@ int data_webdataset_next(struct data_webdataset *set, struct buf *picture, struc
  * ERR_INPUT: as data_webdataset_next; a folder that `convoy pack` has not finished; ERR_NET,
  * ERR_STOPPED.
  */
-int data_webdataset_read(struct data_index *index, const volatile sig_atomic_t *cancel,
-                         struct err *err);
+int data_webdataset_read(struct data_index *index, struct data_manifest *manifest,
+                         const volatile sig_atomic_t *cancel, struct err *err);
 
 /** Where indices of tars are kept, for the whole process: below this folder (copied), NULL: below
  * TMPDIR. Before other threads run. */

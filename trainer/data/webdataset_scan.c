@@ -29,6 +29,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/index.h"
+#include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/packing.h"
 #include "trainer/data/place.h"
@@ -54,6 +55,7 @@ struct tar {
 
 struct scan {
     struct data_index *index;
+    struct data_manifest *manifest; /* NULL: none */
     const volatile sig_atomic_t *cancel;
     struct tar *tars; /* sorted by name */
     size_t count, capacity;
@@ -126,7 +128,8 @@ static int list_tars(struct scan *scan, struct err *err)
     DIR *dir;
 
     if (data_place_is_remote(root)) {
-        if (data_place_list(root, false, meet_remote, scan, NULL, scan->cancel, err) < 0)
+        if (data_manifest_list(scan->manifest, root, false, meet_remote, scan, scan->cancel, err) <
+            0)
             return -1;
     } else {
         dir = opendir(root);
@@ -418,10 +421,11 @@ static void tell(const struct scan *scan, double seconds)
                  scan->count - kept, scan->index->root, seconds, kept);
 }
 
-int data_webdataset_read(struct data_index *index, const volatile sig_atomic_t *cancel,
-                         struct err *err)
+int data_webdataset_read(struct data_index *index, struct data_manifest *manifest,
+                         const volatile sig_atomic_t *cancel, struct err *err)
 {
-    struct scan scan = {.index = index, .cancel = cancel, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    struct scan scan = {
+        .index = index, .manifest = manifest, .cancel = cancel, .mutex = PTHREAD_MUTEX_INITIALIZER};
     const double begun_s = clock_now_s();
     int rc = -1;
 
