@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/uri.h"
+#include "trainer/decode_threads.h"
 
 /* One table: what is predict's alone, what both have, what is eval's alone. Each verb has a run of
  * it. */
@@ -54,12 +55,12 @@ static const struct option_spec table[] = {
      .shown = "usable cores",
      .help = "computing threads, of a rank where there are several"},
     {.name = "decode-threads",
-     .kind = OPTION_INTEGER,
-     .metavar = "N",
-     .min = 1,
-     .max = 1024,
-     .shown = "half the threads, at least 1",
-     .help = "threads that read and decode pictures"},
+     .kind = OPTION_TEXT,
+     .metavar = "auto|N",
+     .fallback = "auto",
+     .help =
+         "threads that read and decode pictures; auto: the cores that --threads leaves, at most "
+         "as many as\n--threads, and half of --threads where it leaves none"},
     {.name = "prefetch-bytes",
      .kind = OPTION_INTEGER,
      .metavar = "BYTES",
@@ -258,10 +259,10 @@ static int fill(struct train_infer_options *o, struct err *err)
 
     o->batch = (int)option_integer(set, "batch");
     o->threads = option_text(set, "threads") != NULL ? (int)option_integer(set, "threads") : 0;
-    o->decode_threads =
-        option_text(set, "decode-threads") != NULL ? (int)option_integer(set, "decode-threads") : 0;
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
     o->fetch_threads = (int)option_integer(set, "fetch-threads");
+    if (train_decode_threads_read(option_text(set, "decode-threads"), &o->decode_threads, err) < 0)
+        return err_wrap(err, "--decode-threads");
     return take_path(o, "model", true, &o->model, err);
 }
 

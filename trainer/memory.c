@@ -6,6 +6,7 @@
 #include "comm/exchange.h"
 #include "trainer/data/manifest.h"
 #include "trainer/data/place.h"
+#include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
@@ -57,15 +58,15 @@ static size_t logits_of(const struct train_memory_job *job)
     return (size_t)job->micro_batch * (size_t)job->classes * sizeof(float);
 }
 
-/* Threads that decode are half of those that compute where they are not given, as when a run
- * begins. */
 static size_t trace_of(const struct train_memory_job *job)
 {
     const int decode = job->options->decode_threads;
 
     if (job->options->trace == NULL)
         return 0;
-    return train_trace_bytes(decode > 0 ? decode : (job->threads + 1) / 2);
+    return train_trace_bytes(
+        decode > 0 ? decode
+                   : train_decode_threads_auto(train_threads(job->ranks_of_host), job->threads));
 }
 
 static uint32_t lanes_of(const struct train_memory_job *job)

@@ -414,12 +414,12 @@ const struct option_spec train_option_table[] = {
      .shown = "the host's cores / its ranks",
      .help = "computing threads of a rank"},
     {.name = "decode-threads",
-     .kind = OPTION_INTEGER,
-     .metavar = "N",
-     .min = 1,
-     .max = 1024,
-     .shown = "half the threads, at least 1",
-     .help = "threads of a rank that read and decode pictures"},
+     .kind = OPTION_TEXT,
+     .metavar = "auto|N",
+     .fallback = "auto",
+     .help =
+         "threads of a rank that read and decode pictures; auto: the cores that --threads leaves "
+         "it, at most as\nmany as --threads, and half of --threads where it leaves none"},
     {.name = "prefetch-bytes",
      .kind = OPTION_INTEGER,
      .metavar = "BYTES",

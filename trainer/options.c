@@ -11,6 +11,7 @@
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/transform_text.h"
+#include "trainer/decode_threads.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
 #include "trainer/vector_sizes.h"
@@ -376,7 +377,6 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->keep_best = strcmp(option_text(set, "keep-model"), "best") == 0;
     o->max_steps = (uint64_t)option_integer(set, "max-steps");
     o->threads = integer_or(set, "threads", 0);
-    o->decode_threads = integer_or(set, "decode-threads", 0);
     o->prefetch_bytes = (uint64_t)option_integer(set, "prefetch-bytes");
     o->cache_bytes =
         option_text(set, "cache-bytes") != NULL ? (uint64_t)option_integer(set, "cache-bytes") : 0;
@@ -396,6 +396,8 @@ int train_options_fill(struct train_options *o, struct err *err)
         fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
         fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
         return -1;
+    if (train_decode_threads_read(option_text(set, "decode-threads"), &o->decode_threads, err) < 0)
+        return err_wrap(err, "%s", called(o, "--decode-threads"));
     return fill_durations(o, err);
 }
 

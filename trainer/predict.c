@@ -10,6 +10,7 @@
 #include "trainer/data/files.h"
 #include "trainer/data/index.h"
 #include "trainer/data/stream.h"
+#include "trainer/decode_threads.h"
 #include "trainer/guess.h"
 #include "trainer/infer_options.h"
 #include "trainer/model_dir.h"
@@ -129,7 +130,8 @@ static int predict_all(struct predictor *p, struct err *err)
         .transform = p->dir.evaluation,
         .sample_end = p->index.count,
         .micro_batch = p->batch,
-        .threads = o->decode_threads > 0 ? o->decode_threads : (p->threads + 1) / 2,
+        .threads = o->decode_threads > 0 ? o->decode_threads
+                                         : train_decode_threads_auto(train_threads(1), p->threads),
         .depth = DEPTH,
         .fetch_bytes = o->prefetch_bytes,
         .fetch_threads = o->fetch_threads,

@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream.h"
+#include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/mark.h"
@@ -37,7 +38,8 @@ static void choose_threads(struct train_run *run)
     if (o->threads == 0)
         o->threads = train_threads(run->comm->local_size);
     if (o->decode_threads == 0)
-        o->decode_threads = (o->threads + 1) / 2;
+        o->decode_threads =
+            train_decode_threads_auto(train_threads(run->comm->local_size), o->threads);
     nn_threads_init(o->threads);
 }
 

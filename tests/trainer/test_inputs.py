@@ -51,7 +51,8 @@ class Inputs(Job):
         for option in ("--epochs=x", "--epochs=0", "--epochs=1.5", "--lr=-1", "--lr=nan", "--lr-schedule=round", "--max-run=7",
                        "--checkpoint-every=5x", "--lr-steps=3,2", "--lr-steps=[3", "--lr-steps=3]x", "--image-size=1", "--val-split=1", "--last-batch=", "--micro-batch=17",
                        "--normalize=imagenette", "--normalize=0.5,0.5,0.5", "--normalize=0.5,0.5,0.5/0.5,0.5,0", "--eval-transform=crop",
-                       "--normalize=123.7,116.3,103.5/58.4,57.1,57.4"):
+                       "--normalize=123.7,116.3,103.5/58.4,57.1,57.4", "--decode-threads=0", "--decode-threads=many",
+                       "--decode-threads=1025", "--prefetch-bytes=1000", "--prefetch-bytes=half", "--fetch-threads=0"):
             with self.subTest(option):
                 self.at_once([option], option.split("=")[0])
 

@@ -162,6 +162,16 @@ class Trace(Job):
                 begin, end = max(s["begin"] for s in pair), min(s["end"] for s in pair)
                 self.assertGreaterEqual(end, begin - 1e6, pair)
 
+    def test_auto_decodes_on_the_cores_that_are_left(self):
+        cores = max(1, len(os.sched_getaffinity(0)) // 2)  # of each of two ranks
+        for computing in (1, 4):
+            self.trained(threads=computing)
+            want = (computing + 1) // 2 if cores <= computing else min(cores - computing, computing)
+            names = {e["args"].get("name") for e in self.events if e["ph"] == "M" and e["pid"] == 0 and e["name"] == "thread_name"}
+            # As many train as validate.
+            self.assertEqual({name for name in names if name.startswith("decode")},
+                             {"decode", *(f"decode {n}" for n in range(2, 2 * want + 1))})
+
     def test_ranks_and_threads_have_names_and_rank_0_saves(self):
         self.trained(decode_threads=2)
         names = {(e["pid"], e["tid"], e["name"]): e["args"].get("name") for e in self.events if e["ph"] == "M"}
