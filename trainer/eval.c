@@ -9,9 +9,12 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/uri.h"
+#include "trainer/data/cache.h"
 #include "trainer/data/root.h"
+#include "trainer/data/webdataset.h"
 #include "trainer/infer_options.h"
 #include "trainer/model_dir.h"
+#include "trainer/picture_cache.h"
 #include "trainer/report/tables.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
@@ -156,6 +159,7 @@ static int read_index(struct evaluation *e, struct err *err)
     char *const path = find_pictures(e->options, err);
     int rc = path == NULL ? -1 : check_order(model, err);
 
+    data_webdataset_keep(e->options->cache);
     if (rc == 0)
         rc = data_index_open(index, path, model->class_names, model->classes, &train_stop_asked,
                              err);
@@ -236,12 +240,14 @@ static int score(struct evaluation *e, struct err *err)
 {
     struct train_run *const run = &e->run;
     const struct data_index *const index = &run->dataset.train;
+    json_t *cache = NULL;
 
     log_info("'%s': %s, %d classes; %zu pictures in '%s'; %d ranks x %d threads", e->model.where,
              e->model.name, e->model.classes, index->count, index->root, run->comm->size,
              e->as_run.threads);
     report_progress_init(&run->progress, run->comm->rank != 0, 0);
     train_tally_init(&e->tally, e->model.classes);
+    train_picture_cache_open_evaluation(run);
     if (train_evaluate(run, index, "testing", &e->score, &e->tally, err) < 0)
         return -1;
     report_progress_end(&run->progress);
@@ -253,14 +259,18 @@ static int score(struct evaluation *e, struct err *err)
                        index->root);
     }
     if (train_tally_sum(&e->tally, run->comm, err) < 0 ||
-        train_tell_odd(run, &e->truncated, &e->left_out, err) < 0)
+        train_tell_odd(run, &e->truncated, &e->left_out, err) < 0 ||
+        train_picture_cache_tell(run, &cache, err) < 0)
         return -1;
+    train_picture_cache_log(run, cache);
+    json_decref(cache);
     return train_share_outcome(run, run->comm->rank == 0 ? tell(e, err) : 0, err);
 }
 
 static void release(struct evaluation *e)
 {
     train_tally_release(&e->tally);
+    data_cache_free(e->run.cache);
     nn_model_free(e->run.model);
     train_model_dir_release(&e->model);
     train_dataset_release(&e->run.dataset);
@@ -278,6 +288,8 @@ int train_eval(const struct train_infer_options *o, struct comm *comm, bool *agr
                    .decode_threads = o->decode_threads,
                    .prefetch_bytes = o->prefetch_bytes * TRAIN_PREFETCH_EVALUATION, /* its share */
                    .fetch_threads = o->fetch_threads,
+                   .cache = o->cache,
+                   .cache_bytes = o->cache_bytes,
                    .stop_at_bad = o->stop_at_bad},
         .run = {.comm = comm, .metrics.fd = -1, .began_s = clock_now_s()}};
     int rc = -1;

@@ -10,7 +10,7 @@
 /* One table: what is predict's alone, what both have, what is eval's alone. Each verb has a run of
  * it. */
 #define PREDICT_ALONE 3
-#define EVAL_ALONE    6
+#define EVAL_ALONE    8
 
 static const struct option_spec table[] = {
     /* predict */
@@ -103,6 +103,20 @@ static const struct option_spec table[] = {
      .fallback = "skip",
      .help = "pictures that cannot be decoded at all: leave them out, count them and name the "
              "first; or stop"},
+    {.name = "cache",
+     .kind = OPTION_TEXT,
+     .metavar = "DIR",
+     .shown = "none",
+     .help = "keep s3:// pictures, and what is found in other people's tars, in this folder of the "
+             "host's disk,\nas convoy train does: later runs on the same pictures do not read them "
+             "from S3 again"},
+    {.name = "cache-bytes",
+     .kind = OPTION_INTEGER,
+     .metavar = "BYTES",
+     .min = 1,
+     .max = 1e15,
+     .shown = "half of what is free there",
+     .help = "the most that --cache takes up"},
     {.name = "check-options",
      .kind = OPTION_FLAG,
      .fallback = "false",
@@ -208,8 +222,11 @@ static int fill_eval(struct train_infer_options *o, struct err *err)
                        o->paths[0]);
     if (take_path(o, "data", true, &o->data, err) < 0 ||
         take_path(o, "test", true, &o->test, err) < 0 ||
-        take_path(o, "report", false, &o->report, err) < 0)
+        take_path(o, "report", false, &o->report, err) < 0 ||
+        take_path(o, "cache", false, &o->cache, err) < 0)
         return -1;
+    if (option_text(&o->set, "cache-bytes") != NULL)
+        o->cache_bytes = (uint64_t)option_integer(&o->set, "cache-bytes");
     o->partial = option_flag(&o->set, "partial");
     o->stop_at_bad = strcmp(option_text(&o->set, "bad-images"), "stop") == 0;
     o->check_options = option_flag(&o->set, "check-options");

@@ -32,6 +32,8 @@ struct train_infer_options {
     /* eval */
     const char *data, *test; /* one of them is not NULL */
     const char *report;      /* NULL: none */
+    const char *cache;       /* NULL: none */
+    uint64_t cache_bytes;    /* 0: not given */
     bool partial, stop_at_bad, check_options;
 
     /* predict */

@@ -21,8 +21,10 @@ static struct data_cache_use use_of(const struct train_run *run, const struct da
                                  .chunk_samples = data_index_chunk_samples(index),
                                  .at_end = reading == ENDS,
                                  .epoch_end = (uint32_t)run->options->epochs,
-                                 .epoch_ticks = data_order_steps(&run->order) + 1};
+                                 .epoch_ticks = 1};
 
+    if (run->order.samples > 0) /* else nothing is trained */
+        use.epoch_ticks += data_order_steps(&run->order);
     if (reading == TRAINS) {
         use.order = &run->order;
         use.lane_begin = comm_tree_share(run->order.lanes, begin, ranks).begin;
@@ -61,7 +63,7 @@ static bool is_wanted(const struct train_run *run)
                                            (d->has_test && data_place_is_remote(d->test.root)));
 }
 
-void train_picture_cache_open(struct train_run *run)
+static void open_for(struct train_run *run, enum reading reading)
 {
     const struct train_options *const o = run->options;
     struct err err = {0};
@@ -69,14 +71,25 @@ void train_picture_cache_open(struct train_run *run)
     if (!is_wanted(run))
         return;
     run->cache = data_cache_new(o->cache, o->cache_bytes, &err);
-    if (run->cache != NULL && add(run, &run->dataset.train, TRAINS, &err) == 0 &&
+    if (run->cache != NULL && add(run, &run->dataset.train, reading, &err) == 0 &&
         (!run->dataset.has_val || add(run, &run->dataset.val, EVALUATES, &err) == 0) &&
         (!run->dataset.has_test || add(run, &run->dataset.test, ENDS, &err) == 0))
         return;
     if (run->comm->local_rank == 0)
-        log_warn("--cache: %s; training goes on without it", err.msg);
+        log_warn("--cache: %s; %s goes on without it", err.msg,
+                 reading == TRAINS ? "training" : "evaluation");
     data_cache_free(run->cache);
     run->cache = NULL;
+}
+
+void train_picture_cache_open(struct train_run *run)
+{
+    open_for(run, TRAINS);
+}
+
+void train_picture_cache_open_evaluation(struct train_run *run)
+{
+    open_for(run, EVALUATES);
 }
 
 /* What is counted, in this order. */

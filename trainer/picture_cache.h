@@ -15,6 +15,10 @@ struct train_run;
  * streams. */
 void train_picture_cache_open(struct train_run *run);
 
+/** The same where dataset.train is evaluated once, and nothing is trained (run->order is all zero).
+ */
+void train_picture_cache_open_evaluation(struct train_run *run);
+
 /** What all ranks' caches did so far: {"hits", "hit_bytes", "misses", "miss_bytes", "kept",
  * "evicted", "damaged", "bytes"}: pictures that came from the disk and from S3, and were written;
  * chunks; the bytes that the folders take up now. *json is NULL without a cache. Collective. */

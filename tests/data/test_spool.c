@@ -11,7 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,10 +27,24 @@
 #include "same.h"
 #include "stranger.h"
 #include "trainer/data/index.h"
+#include "trainer/data/shard.h"
 #include "trainer/data/spool.h"
 #include "tree.h"
 
 #define PICTURES 60
+#define PLENTY   ((fsblkcnt_t)1 << 30)
+
+/* What any disk has left, in blocks of 4 KiB; blocks_later (not 0): from the second look on. */
+static fsblkcnt_t free_blocks = PLENTY, blocks_later;
+
+/* In place of the C library's. */
+int statvfs(const char *restrict path, struct statvfs *restrict disk)
+{
+    (void)path;
+    *disk = (struct statvfs){.f_frsize = 4096, .f_bavail = free_blocks};
+    free_blocks = blocks_later != 0 ? blocks_later : free_blocks;
+    return 0;
+}
 
 static int label_of(int i)
 {
@@ -361,6 +377,49 @@ static void empty_stream_is_refused(void **state)
     close(fd);
 }
 
+/* Refused with this, and nothing there counts as shards; room again, and they are read. */
+static void full_disk_is(const struct buf *stream, const char *says)
+{
+    struct writer writer = {.bytes = stream->bytes};
+    struct err err = {0};
+    int rc;
+
+    start_writer(&writer, stream);
+    rc = spool_with(60, NULL, &err);
+    end_writer(&writer);
+    assert_int_equal(rc, -1);
+    assert_int_equal(err.code, ERR_IO);
+    if (strstr(err.msg, says) == NULL || strchr(err.msg, '\n') != NULL)
+        fail_msg("'%s' does not say '%s'", err.msg, says);
+    assert_false(file_exists(tree_path("spool/train/" SHARD_TOP_NAME)));
+}
+
+/* What the disk says it has left is looked at before the first picture. Where it has less than it
+ * said, writing fails: with a limit on the length of files here. */
+static void full_disk_is_said_and_leaves_nothing_that_counts(void **state)
+{
+    const struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY}, short_files = {9000, RLIM_INFINITY};
+    struct buf tar = {0};
+
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    make_tar(&tar);
+    free_blocks = 1000;
+    full_disk_is(&tar, "is full after 0.0 MB");
+    free_blocks = PLENTY;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &short_files), 0);
+    full_disk_is(&tar, strerror(EFBIG));
+    blocks_later = 10;
+    full_disk_is(&tar, "give the job a larger volume");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    free_blocks = PLENTY;
+    blocks_later = 0;
+    spool(&(struct writer){.bytes = tar.bytes}, &tar);
+    assert_pictures("spool/train");
+    buf_release(&tar);
+}
+
 static void fifo_that_never_comes_ends_the_wait(void **state)
 {
     const double begun_s = clock_now_s();
@@ -460,6 +519,7 @@ int main(void)
         CASE(writer_that_vanishes_is_noticed_within_a_sample),
         CASE(streams_of_no_kind_are_refused),
         CASE(empty_stream_is_refused),
+        CASE(full_disk_is_said_and_leaves_nothing_that_counts),
         CASE(fifo_that_never_comes_ends_the_wait),
         CASE(stop_ends_every_wait),
         CASE(kill_while_reading_leaves_nothing_that_passes_for_whole),

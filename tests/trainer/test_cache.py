@@ -208,6 +208,26 @@ class Cache(Job):
                 self.assertEqual(self.trained(**big), want)
                 self.assertEqual((self.gets, self.counts()["damaged"]), ([], 0))
 
+    def test_an_evaluation_keeps_and_uses_them_too(self):
+        for item in self.client.list(BUCKET, "shards/"):
+            if item.key.endswith(b".tar"):  # other people's: without an index
+                self.client.put(BUCKET, f"tars/{item.key.decode()[7:]}", self.client.get(BUCKET, item.key.decode()))
+        for place in (self.shards, f"s3://{BUCKET}/tars"):
+            shutil.rmtree(self.cache, ignore_errors=True)
+            self.trained(train=f"{place}/train")
+            lines = []
+            for ranks, words in ((1, []), (1, [f"--cache={self.cache}"]), (2, [f"--cache={self.cache}"]),
+                                 (1, [f"--cache={self.cache}", "--cache-bytes=1"])):
+                mark = self.server.log_mark()
+                process = self.start(CONVOY, "eval", f"--ranks-per-host={ranks}", f"--test={place}/val", *words)
+                self.assertEqual(self.wait(process), 0, self.err)
+                lines.append(self.out)
+                gets = [r for r in self.server.requests(mark) if r.method == "GET" and ".tar" in r.path]
+                self.assertEqual(gets == [], ranks == 2, self.err)
+                self.assertEqual(f"--cache '{self.cache}': " in self.err, words != [], self.err)
+            self.assertEqual(set(lines), {lines[0]})
+            self.assertEqual(os.path.isdir(os.path.join(self.cache, "index")), place != self.shards)
+
     # --- ends ---
 
     def test_killed_at_any_moment(self):

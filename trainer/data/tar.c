@@ -11,10 +11,15 @@
 
 #define BLOCK 512 /* a header, and what contents are padded to */
 
+/* Of a write that the system refused libarchive's text is "Write error" alone; a format's own
+ * errors have no errno, or one of its own below 0. */
 static int failed(const struct data_tar *tar, struct err *err)
 {
-    const char *why = archive_error_string(tar->archive);
+    const char *const why = archive_error_string(tar->archive);
+    const int number = archive_errno(tar->archive);
 
+    if (number > 0 && why != NULL && strcmp(why, "Write error") == 0)
+        return err_set_errno(err, ERR_IO, number, "cannot write '%s'", tar->file.path);
     return err_set(err, ERR_IO, "cannot write '%s': %s", tar->file.path,
                    why != NULL ? why : "unknown reason");
 }
