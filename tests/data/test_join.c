@@ -5,11 +5,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/err.h"
+#include "tests/data/stranger.h"
 #include "tests/data/tree.h"
 
 #define HOSTS 3
@@ -128,6 +130,57 @@ static void split_leaves_each_sample_where_it_lies(void **state)
     data_index_release(&held);
 }
 
+/* FOLDER/NAME.tar with a picture of each label. */
+static void tar_of(const char *name, const int *labels, int count)
+{
+    struct buf tar = {0}, picture = {0};
+
+    for (int i = 0; i < count; i++) {
+        char file[32], label[8];
+        const int bytes = snprintf(label, sizeof label, "%d", labels[i]);
+
+        picture.bytes = 0;
+        stranger_picture(&picture, labels[i]);
+        snprintf(file, sizeof file, "%d.jpg", labels[i]);
+        stranger_member(&tar, file, picture.data, picture.bytes);
+        snprintf(file, sizeof file, "%d.cls", labels[i]);
+        stranger_member(&tar, file, label, (size_t)bytes);
+    }
+    stranger_end(&tar);
+    tree_write(name, tar.data, tar.bytes);
+    buf_release(&picture);
+    buf_release(&tar);
+}
+
+/* Of hosts whose largest labels have 1, 2 and 1 digits; and a validation set that has few. */
+static void numbers_of_tars_are_numbers_whatever_their_digits(void **state)
+{
+    static const int one[] = {0, 7, 3}, two[] = {3, 11}, three[] = {1};
+    struct data_index parts[HOSTS], joined = {0}, val = {0};
+    struct err err = {0};
+
+    (void)state;
+    tar_of("a/x.tar", one, 3);
+    tar_of("b/y.tar", two, 2);
+    tar_of("c/z.tar", three, 1);
+    open_all(parts);
+    if (data_join(&joined, "r", parts, hosts, HOSTS, NULL, 0, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(joined.classes, 12);
+    assert_string_equal(joined.class_names[3], "03");
+    assert_string_equal(joined.class_names[11], "11");
+    assert_int_equal(joined.count, 6);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(joined.samples[i].label, i < 3 ? one[i] : i < 5 ? two[i - 3] : three[0]);
+    if (data_join(&val, "r", parts + 2, hosts, 1, joined.class_names, 12, &err) < 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(val.samples[0].label, 1);
+    assert_int_equal(val.classes, 12);
+    data_index_release(&val);
+    data_index_release(&joined);
+    release_all(parts);
+}
+
 static void what_two_hosts_have_is_refused(void **state)
 {
     (void)state;
@@ -166,6 +219,7 @@ int main(void)
         CASE(samples_come_host_after_host_with_the_classes_of_all),
         CASE(fingerprint_says_who_has_what),
         CASE(split_leaves_each_sample_where_it_lies),
+        CASE(numbers_of_tars_are_numbers_whatever_their_digits),
         CASE(what_two_hosts_have_is_refused),
         CASE(nothing_at_all_is_refused),
         CASE(one_class_on_all_is_refused),

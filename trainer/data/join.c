@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/manifest.h"
+#include "trainer/data/numbers.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 
@@ -79,6 +80,20 @@ static struct names all_classes(const struct data_index *parts, size_t count)
     return names;
 }
 
+/* Other people's tars have numbers for classes, and each host as many digits as its own need: how
+ * many classes all of them have; 0 where the names are names. */
+static int all_numbers(const struct data_index *parts, size_t count)
+{
+    int most = 0;
+
+    for (size_t p = 0; p < count; p++) {
+        if (!data_numbers_are(parts[p].class_names, parts[p].classes))
+            return 0;
+        most = parts[p].classes > most ? parts[p].classes : most;
+    }
+    return most;
+}
+
 /* The joined index's label of each of a part's classes. */
 static int find_labels(const struct data_index *joined, const struct data_index *part,
                        const char *host, int32_t *labels, struct err *err)
@@ -88,12 +103,14 @@ static int find_labels(const struct data_index *joined, const struct data_index 
             bsearch(&part->class_names[c], joined->class_names, (size_t)joined->classes,
                     sizeof *joined->class_names, by_name);
 
-        if (found == NULL)
+        labels[c] = found != NULL ? (int32_t)(found - joined->class_names)
+                                  : data_numbers_find(joined->class_names, joined->classes,
+                                                      part->class_names[c]);
+        if (labels[c] < 0)
             return err_set(err, ERR_INPUT,
                            "class '%s' of '%s' on host '%s' is not among the %d classes of the "
                            "training data",
                            part->class_names[c], part->root, host, joined->classes);
-        labels[c] = (int32_t)(found - joined->class_names);
     }
     return 0;
 }
@@ -220,14 +237,17 @@ static int take_classes(struct data_index *joined, const struct data_index *part
                         char *const *class_names, int classes, struct err *err)
 {
     struct names names = {0};
+    const int numbers = class_names == NULL && joined->sharded ? all_numbers(parts, count) : 0;
 
     if (class_names == NULL)
         names = all_classes(parts, count);
-    joined->classes = class_names != NULL ? classes : (int)names.count;
-    joined->class_names = calloc((size_t)joined->classes + 1, sizeof *joined->class_names);
+    joined->classes = class_names != NULL ? classes : numbers > 0 ? numbers : (int)names.count;
+    joined->class_names = numbers > 0
+                              ? data_numbers_names(numbers)
+                              : calloc((size_t)joined->classes + 1, sizeof *joined->class_names);
     if (joined->class_names == NULL)
         abort();
-    for (int c = 0; c < joined->classes; c++)
+    for (int c = 0; c < joined->classes && numbers == 0; c++)
         joined->class_names[c] = copy(class_names != NULL ? class_names[c] : names.at[c]);
     free(names.at);
     if (joined->classes < 2)

@@ -52,21 +52,43 @@ static void tell_missing(const struct data_index *index)
     free(there);
 }
 
+static int digits_of(int classes)
+{
+    return snprintf(NULL, 0, "%d", classes > 0 ? classes - 1 : 0);
+}
+
+char **data_numbers_names(int classes)
+{
+    char **const names = calloc((size_t)classes + 1, sizeof *names);
+
+    if (names == NULL)
+        abort();
+    for (int c = 0; c < classes; c++)
+        if (asprintf(&names[c], "%0*d", digits_of(classes), c) < 0)
+            abort();
+    return names;
+}
+
+bool data_numbers_are(char *const *class_names, int classes)
+{
+    char name[16];
+
+    for (int c = 0; c < classes; c++) {
+        snprintf(name, sizeof name, "%0*d", digits_of(classes), c);
+        if (strcmp(class_names[c], name) != 0)
+            return false;
+    }
+    return true;
+}
+
 void data_numbers_name(struct data_index *index, bool whole)
 {
     int32_t largest = 0;
-    int digits;
 
     for (size_t i = 0; i < index->count; i++)
         largest = index->samples[i].label > largest ? index->samples[i].label : largest;
     index->classes = largest + 1;
-    index->class_names = calloc((size_t)index->classes + 1, sizeof *index->class_names);
-    if (index->class_names == NULL)
-        abort();
-    digits = snprintf(NULL, 0, "%d", largest);
-    for (int c = 0; c < index->classes; c++)
-        if (asprintf(&index->class_names[c], "%0*d", digits, c) < 0)
-            abort();
+    index->class_names = data_numbers_names(index->classes);
     if (whole)
         tell_missing(index);
 }

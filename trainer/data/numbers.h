@@ -24,6 +24,11 @@ bool data_number_read(const char *text, size_t bytes, int32_t *label);
  * Numbers that no sample has are warned of where `whole` (a set that classes are taken from). */
 void data_numbers_name(struct data_index *index, bool whole);
 
+/** The names of classes 0 .. classes - 1; heap, each and all. */
+char **data_numbers_names(int classes);
+/** Whether these are such names. */
+bool data_numbers_are(char *const *class_names, int classes);
+
 /** The place of the class that is the same number as `name` ("07" and "7") among classes; -1 where
  * there is none, or name is no number. */
 int data_numbers_find(char *const *class_names, int classes, const char *name);
