@@ -7,21 +7,35 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/err.h"
-
 #define BLOCK 512 /* a header, and what contents are padded to */
 
-/* Of a write that the system refused libarchive's text is "Write error" alone; a format's own
- * errors have no errno, or one of its own below 0. */
 static int failed(const struct data_tar *tar, struct err *err)
 {
-    const char *const why = archive_error_string(tar->archive);
-    const int number = archive_errno(tar->archive);
+    const char *why = archive_error_string(tar->archive);
 
-    if (number > 0 && why != NULL && strcmp(why, "Write error") == 0)
-        return err_set_errno(err, ERR_IO, number, "cannot write '%s'", tar->file.path);
     return err_set(err, ERR_IO, "cannot write '%s': %s", tar->file.path,
                    why != NULL ? why : "unknown reason");
+}
+
+/* Of a write that failed libarchive 3.6 would say "Write error" and no reason, and leak its buffers
+ * (archive_write_free does not close what is in a fatal state): it is not told. */
+static la_ssize_t write_all(struct archive *archive, void *context, const void *data, size_t bytes)
+{
+    struct data_tar *const tar = context;
+
+    (void)archive;
+    if (tar->failure.code == ERR_NONE)
+        (void)file_new_write(&tar->file, data, bytes, &tar->failure);
+    return (la_ssize_t)bytes;
+}
+
+static int check_written(const struct data_tar *tar, struct err *err)
+{
+    if (tar->failure.code == ERR_NONE)
+        return 0;
+    if (err != NULL)
+        *err = tar->failure;
+    return -1;
 }
 
 int data_tar_open(struct data_tar *tar, const char *path, struct err *err)
@@ -33,7 +47,8 @@ int data_tar_open(struct data_tar *tar, const char *path, struct err *err)
     if (tar->archive == NULL)
         abort();
     if (archive_write_set_format_ustar(tar->archive) != ARCHIVE_OK ||
-        archive_write_open_fd(tar->archive, tar->file.fd) != ARCHIVE_OK)
+        archive_write_set_bytes_in_last_block(tar->archive, 1) != ARCHIVE_OK || /* as of a file */
+        archive_write_open(tar->archive, tar, NULL, write_all, NULL) != ARCHIVE_OK)
         return failed(tar, err);
     return 0;
 }
@@ -45,7 +60,7 @@ static int put(struct data_tar *tar, struct archive_entry *entry, const void *da
         return failed(tar, err);
     if (bytes > 0 && archive_write_data(tar->archive, data, bytes) != (la_ssize_t)bytes)
         return failed(tar, err);
-    return 0;
+    return check_written(tar, err);
 }
 
 int data_tar_put(struct data_tar *tar, const char *name, const void *data, size_t bytes,
@@ -77,6 +92,8 @@ int data_tar_finish(struct data_tar *tar, uint64_t *bytes, struct err *err)
 
     if (archive_write_close(tar->archive) != ARCHIVE_OK)
         return failed(tar, err);
+    if (check_written(tar, err) < 0)
+        return -1;
     if (fstat(tar->file.fd, &stat) < 0)
         return err_set_errno(err, ERR_IO, errno, "cannot write '%s'", tar->file.path);
     if (file_new_commit(&tar->file, err) < 0)

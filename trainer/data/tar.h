@@ -11,16 +11,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "base/file.h"
-
-struct err;
 
 struct data_tar {
     struct archive *archive; /* libarchive's; NULL when not open */
     struct file_new file;
-    uint64_t bytes; /* written so far, without what ends a tar */
+    uint64_t bytes;     /* written so far, without what ends a tar */
+    struct err failure; /* of writing, once it failed */
 };
 
+/** The tar stays where it is until it is released. */
 int data_tar_open(struct data_tar *tar, const char *path, struct err *err);
 
 /** Append a member of a name of at most 100 bytes; *offset (may be NULL) is where its content lies
