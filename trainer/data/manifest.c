@@ -186,7 +186,7 @@ static int read_object(struct reading *reading, json_t *line, size_t number, str
 {
     const char *const source = json_string_value(json_object_get(line, "source-ref"));
     struct data_place place = {0};
-    int32_t label;
+    int32_t label = -1;
     int rc;
 
     if (source == NULL || !data_place_is_remote(source) ||
