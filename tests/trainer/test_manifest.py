@@ -91,7 +91,7 @@ class Manifest(Job):
         for i, key in enumerate(tars):
             self.client.put(BUCKET, f"tars/{i}/x.tar", self.client.get(BUCKET, key))
         self.client.put(BUCKET, "tars/2/x.tar", b"no tar, and not named")
-        self.trained(**NOWHERE, train=self.put([{"prefix": f"s3://{BUCKET}/tars/"}, "1/x.tar", "0/x.tar"]))
+        self.trained(**NOWHERE, train=self.put([{"prefix": f"s3://{BUCKET}/tars/"}, "1/x.tar", "0/x.tar"]), cache="kept")
         self.assertIn("read the headers of 2 tars", self.err)
 
     def test_an_augmented_manifest_brings_its_labels(self):
