@@ -18,7 +18,15 @@ uint8_t picture_value(int x, int y, int c)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-static void picture_row(const struct picture *picture, int y, uint8_t *row)
+static int noise(int x, int y, int c)
+{
+    const uint32_t n =
+        ((uint32_t)x * 73856093u) ^ ((uint32_t)y * 19349663u) ^ ((uint32_t)c * 83492791u);
+
+    return (int)(n * 2654435761u >> 24);
+}
+
+static void picture_row(const struct picture *picture, bool busy, int y, uint8_t *row)
 {
     const int n = picture->colours == PICTURE_GREY ? 1 : picture->colours >= PICTURE_CMYK ? 4 : 3;
 
@@ -26,6 +34,8 @@ static void picture_row(const struct picture *picture, int y, uint8_t *row)
         for (int c = 0; c < n; c++) {
             uint8_t v = c == 3 ? PICTURE_BLACK_LIGHT : picture_value(x, y, c);
 
+            if (busy)
+                v = (uint8_t)((v + noise(x, y, c)) / 2);
             if (picture->colours == PICTURE_CMYK) /* light to ink */
                 v = (uint8_t)(255 - v);
             row[n * x + c] = v;
@@ -48,7 +58,27 @@ static void picture_set_colours(struct jpeg_compress_struct *jpeg, enum picture_
         jpeg->write_Adobe_marker = FALSE;
 }
 
-void picture_jpeg(const struct picture *picture, struct buf *out)
+static void picture_set_scans(struct jpeg_compress_struct *jpeg, const struct picture *picture,
+                              const struct picture_form *form)
+{
+    static const jpeg_scan_info apart[] = {
+        {1, {0}, 0, 63, 0, 0}, {1, {1}, 0, 63, 0, 0}, {1, {2}, 0, 63, 0, 0}};
+
+    if (form->samples_x > 0) {
+        jpeg->comp_info[0].h_samp_factor = form->samples_x;
+        jpeg->comp_info[0].v_samp_factor = form->samples_y;
+    }
+    if (picture->progressive)
+        jpeg_simple_progression(jpeg);
+    if (form->apart) {
+        jpeg->scan_info = apart;
+        jpeg->num_scans = jpeg->num_components;
+    }
+    jpeg->restart_in_rows = picture->restart_rows;
+}
+
+void picture_jpeg_formed(const struct picture *picture, const struct picture_form *form,
+                         struct buf *out)
 {
     struct jpeg_compress_struct jpeg = {0};
     struct jpeg_error_mgr errors;
@@ -63,12 +93,10 @@ void picture_jpeg(const struct picture *picture, struct buf *out)
     jpeg.image_height = (JDIMENSION)picture->height;
     picture_set_colours(&jpeg, picture->colours);
     jpeg_set_quality(&jpeg, 95, TRUE);
-    if (picture->progressive)
-        jpeg_simple_progression(&jpeg);
-    jpeg.restart_in_rows = picture->restart_rows;
+    picture_set_scans(&jpeg, picture, form);
     jpeg_start_compress(&jpeg, TRUE);
     for (int y = 0; y < picture->height; y++) {
-        picture_row(picture, y, row);
+        picture_row(picture, form->busy, y, row);
         jpeg_write_scanlines(&jpeg, &row, 1);
     }
     jpeg_finish_compress(&jpeg);
@@ -76,6 +104,11 @@ void picture_jpeg(const struct picture *picture, struct buf *out)
     jpeg_destroy_compress(&jpeg);
     free(bytes);
     free(row);
+}
+
+void picture_jpeg(const struct picture *picture, struct buf *out)
+{
+    picture_jpeg_formed(picture, &(struct picture_form){0}, out);
 }
 
 static void picture_png_append(png_structp png, png_bytep data, size_t bytes)

@@ -12,7 +12,9 @@
 #include "base/buf.h"
 #include "base/philox.h"
 #include "tests/data/pictures.h"
+#include "trainer/data/decode.h"
 #include "trainer/data/exif.h"
+#include "trainer/data/transform.h"
 
 /* What is put into the tag's segment. */
 struct tag {
@@ -70,12 +72,54 @@ static void exif_tells_each_orientation_in_both_orders_of_bytes(void **state)
     for (int value = 1; value <= 8; value++)
         for (int big = 0; big < 2; big++) {
             const struct tag tag = {big, 3, value, 8, value % 3};
+            struct data_image image = {0};
             struct buf jpeg = {0};
 
             make(&tag, &jpeg);
             assert_int_equal(data_exif_orientation(jpeg.data, jpeg.bytes), value);
+            assert_int_equal(data_decode(jpeg.data, jpeg.bytes, &image, NULL), 0);
+            assert_int_equal(image.whole.orientation, value);
+            assert_int_equal(image.width, 45); /* as it is stored */
+            data_image_release(&image);
             buf_release(&jpeg);
         }
+}
+
+/* The crop is the upright picture's, and what is decoded of the stored one is enough for it. */
+static void exif_turns_the_part_of_a_crop_as_it_turns_the_whole(void **state)
+{
+    enum { SIZE = 24, FLOATS = SIZE * SIZE * 3 };
+    const struct data_transform transform = {
+        .kind = DATA_TRANSFORM_RESIZED_CROP, .size = SIZE, .std = {1, 1, 1}};
+    struct data_decoder *const decoder = data_decoder_new();
+    struct data_scratch scratch = {0};
+    struct data_image whole = {0}, part = {0};
+    static float want[FLOATS], got[FLOATS];
+    int smaller = 0;
+
+    (void)state;
+    for (int value = 1; value <= 8; value++) {
+        const struct tag tag = {false, 3, value, 8, 0};
+        struct buf jpeg = {0};
+
+        make(&tag, &jpeg);
+        assert_int_equal(data_decode(jpeg.data, jpeg.bytes, &whole, NULL), 0);
+        for (uint64_t sample = 0; sample < 50; sample++) {
+            assert_int_equal(data_transform_decode(&transform, decoder, jpeg.data, jpeg.bytes,
+                                                   sample, 0, &part, NULL),
+                             0);
+            smaller += part.height < whole.height;
+            data_transform_apply(&transform, &whole, sample, 0, &scratch, want);
+            data_transform_apply(&transform, &part, sample, 0, &scratch, got);
+            assert_memory_equal(got, want, sizeof want);
+        }
+        buf_release(&jpeg);
+    }
+    assert_true(smaller > 8 * 50 / 2);
+    data_image_release(&whole);
+    data_image_release(&part);
+    data_scratch_release(&scratch);
+    data_decoder_free(decoder);
 }
 
 static void exif_that_says_nothing_sensible_is_upright(void **state)
@@ -128,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exif_tells_each_orientation_in_both_orders_of_bytes),
+        cmocka_unit_test(exif_turns_the_part_of_a_crop_as_it_turns_the_whole),
         cmocka_unit_test(exif_that_says_nothing_sensible_is_upright),
         cmocka_unit_test(exif_of_cut_and_flipped_bytes_is_some_orientation),
     };

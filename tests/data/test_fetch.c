@@ -338,6 +338,7 @@ static void expect_pixels(const struct data_index *index)
     };
     struct err err = {0};
     struct data_stream *stream = data_stream_new(&options, &err);
+    struct data_decoder *const decoder = data_decoder_new();
     struct data_scratch scratch = {0};
     struct data_image image = {0};
     struct data_batch batch;
@@ -352,7 +353,9 @@ static void expect_pixels(const struct data_index *index)
 
             assert_int_equal(batch.samples[i], next);
             load_local(name == NULL ? index->samples[next].key : name + 1, &bytes);
-            assert_int_equal(data_decode(bytes.data, bytes.bytes, &image, NULL), 0);
+            assert_int_equal(data_transform_decode(&options.transform, decoder, bytes.data,
+                                                   bytes.bytes, next, 0, &image, NULL),
+                             0);
             data_transform_apply(&options.transform, &image, next++, 0, &scratch, want);
             assert_memory_equal(batch.x + (size_t)i * FLOATS, want, sizeof want);
             buf_release(&bytes);
@@ -361,6 +364,7 @@ static void expect_pixels(const struct data_index *index)
     }
     assert_int_equal(next, index->count);
     data_stream_free(stream);
+    data_decoder_free(decoder);
     data_image_release(&image);
     data_scratch_release(&scratch);
 }

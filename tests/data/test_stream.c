@@ -151,15 +151,19 @@ static void expect_floats(const struct data_stream_options *options, uint64_t sa
                           uint32_t epoch, const float *got)
 {
     char *path = data_index_path(&index_of_folder, sample);
+    struct data_decoder *const decoder = data_decoder_new();
     struct data_image image = {0};
     struct data_scratch scratch = {0};
     struct buf bytes = {0};
     float want[FLOATS];
 
     assert_int_equal(file_read(path, 1 << 20, &bytes, NULL), 0);
-    assert_int_equal(data_decode(bytes.data, bytes.bytes, &image, NULL), 0);
+    assert_int_equal(data_transform_decode(&options->transform, decoder, bytes.data, bytes.bytes,
+                                           sample, epoch, &image, NULL),
+                     0);
     data_transform_apply(&options->transform, &image, sample, epoch, &scratch, want);
     assert_memory_equal(got, want, sizeof want);
+    data_decoder_free(decoder);
     data_image_release(&image);
     data_scratch_release(&scratch);
     buf_release(&bytes);

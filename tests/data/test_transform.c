@@ -10,19 +10,25 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
+#include "base/philox.h"
+#include "tests/data/pictures.h"
 #include "trainer/data/decode.h"
+#include "trainer/data/resize.h"
 #include "trainer/data/transform.h"
 
 /* A normalisation that leaves grey levels as they are. */
 #define LEVELS .mean = {0, 0, 0}, .std = {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}
 
+/* Grey levels. Weights are whole numbers of sum 16384, and so are sums of 1/128 between passes. */
+#define TOLERANCE 0.05
+
 /* (height, width, 3): red tells x, green tells y, blue is 200. */
 static struct data_image ramp(int width, int height)
 {
-    struct data_image image = {.width = width, .height = height};
+    struct data_image image = {0};
 
-    image.capacity = (size_t)width * (size_t)height * 3;
-    image.rgb = malloc(image.capacity);
+    assert_int_equal(data_image_reserve(&image, (uint32_t)width, (uint32_t)height, NULL), 0);
     for (int i = 0; i < width * height; i++) {
         image.rgb[3 * i] = (uint8_t)(i % width * 255 / width);
         image.rgb[3 * i + 1] = (uint8_t)(i / width * 255 / height);
@@ -111,7 +117,7 @@ static void transform_resizes_with_a_triangle_filter_for_every_shape(void **stat
             const double want = resized(&image, p % 3, cases[i].scale_x, cases[i].scale_y,
                                         cases[i].win_x + x, cases[i].win_y + y);
 
-            if (!(out[p] > want - 1e-3 && out[p] < want + 1e-3))
+            if (!(out[p] > want - TOLERANCE && out[p] < want + TOLERANCE))
                 fail_msg("case %zu at %d, %d: %f, not %f", i, x, y, (double)out[p], want);
         }
         free(out);
@@ -277,6 +283,242 @@ static void transform_has_one_view_in_evaluation(void **state)
     assert_int_equal(data_transform_view(&resize, 5), 0);
 }
 
+static uint8_t *pixel(struct data_image *image, int x, int y)
+{
+    return image->rgb + ((size_t)y * (size_t)image->width + (size_t)x) * 3;
+}
+
+/* The stored picture that is `upright` when it is held as the orientation says: EXIF's table, which
+ * tells where row 0 and column 0 of the stored one are seen. */
+static struct data_image stored_as(struct data_image *upright, int orientation)
+{
+    static const struct {
+        bool right, bottom,
+            swapped; /* x counts from the right, y from the bottom; rows for columns */
+    } seen[] = {{0},
+                {false, false, false},
+                {true, false, false},
+                {true, true, false},
+                {false, true, false},
+                {false, false, true},
+                {true, false, true},
+                {true, true, true},
+                {false, true, true}};
+    const bool swapped = seen[orientation].swapped;
+    const int w = upright->width, h = upright->height;
+    struct data_image stored = {0};
+
+    assert_int_equal(
+        data_image_reserve(&stored, (uint32_t)(swapped ? h : w), (uint32_t)(swapped ? w : h), NULL),
+        0);
+    stored.whole.orientation = orientation;
+    for (int y = 0; y < h; y++)
+        for (int x = 0; x < w; x++) {
+            const int from_x = seen[orientation].right ? w - 1 - x : x;
+            const int from_y = seen[orientation].bottom ? h - 1 - y : y;
+
+            memcpy(pixel(&stored, swapped ? from_y : from_x, swapped ? from_x : from_y),
+                   pixel(upright, x, y), 3);
+        }
+    return stored;
+}
+
+static void transform_holds_pictures_upright_by_their_orientation(void **state)
+{
+    static const enum data_transform_kind kinds[] = {DATA_TRANSFORM_RESIZED_CROP,
+                                                     DATA_TRANSFORM_PAD_CROP, DATA_TRANSFORM_CENTER,
+                                                     DATA_TRANSFORM_RESIZE};
+    struct data_image upright = ramp(61, 47);
+
+    (void)state;
+    for (int orientation = 1; orientation <= 8; orientation++) {
+        struct data_image stored = stored_as(&upright, orientation);
+
+        for (size_t i = 0; i < 4 * 5; i++) {
+            const struct data_transform transform = {kinds[i % 4], 23, LEVELS, 7};
+            float *want = apply(&transform, &upright, i, 2),
+                  *got = apply(&transform, &stored, i, 2);
+
+            for (int p = 0; p < 23 * 23 * 3; p++)
+                if (!(got[p] > want[p] - TOLERANCE && got[p] < want[p] + TOLERANCE))
+                    fail_msg("orientation %d, kind %zu: %f at %d, %d, not %f", orientation, i % 4,
+                             (double)got[p], p / 3 % 23, p / 3 / 23, (double)want[p]);
+            free(want);
+            free(got);
+        }
+        data_image_release(&stored);
+    }
+    data_image_release(&upright);
+}
+
+static void expect_equal_kernels(const struct resize_want *want, int size, int shrink)
+{
+    const struct resize_kernel *const kernels[] = {&resize_kernel_generic, resize_kernel_best()};
+    static const float scale[3] = {0.1f, 0.3f, 0.7f}, shift[3] = {1, 2, 3};
+    int *const memory = malloc(resize_axis_ints(want, size, shrink) * sizeof(int));
+    struct resize_axis axis;
+    struct philox random;
+    size_t stride, values;
+    uint8_t *in;
+    int16_t *rows[2][2];
+    float *out[2][2];
+
+    resize_axis_init(&axis, want, size, shrink, memory);
+    stride = 3 * (size_t)(axis.end - axis.first);
+    values = stride + 3 * (size_t)axis.taps + RESIZE_BEYOND;
+    in = malloc(stride * (size_t)axis.taps);
+    philox_init(&random, stride, 0, 0, PHILOX_SYNTH);
+    for (size_t i = 0; i < stride * (size_t)axis.taps; i++)
+        in[i] = (uint8_t)philox_u32(&random);
+    for (int k = 0; k < 2; k++) {
+        for (int r = 0; r < 2; r++) {
+            const int i = r * (size - 1);
+
+            rows[k][r] = calloc(values, sizeof(int16_t));
+            out[k][r] = calloc(3 * (size_t)size, sizeof(float));
+            kernels[k]->down(in, stride, axis.weights + i * axis.taps, axis.count[i], stride,
+                             rows[k][r]);
+            assert_memory_equal(rows[k][r], rows[0][r], stride * sizeof(int16_t));
+        }
+        kernels[k]->across((const int16_t *const *)rows[k], &axis, scale, shift, out[k]);
+    }
+    for (int r = 0; r < 2; r++) {
+        assert_memory_equal(out[1][r], out[0][r], 3 * (size_t)size * sizeof(float));
+        for (int k = 0; k < 2; k++) {
+            free(rows[k][r]);
+            free(out[k][r]);
+        }
+    }
+    free(in);
+    free(memory);
+}
+
+static void transform_gives_the_same_bits_with_every_instruction_set(void **state)
+{
+    static const struct {
+        struct resize_want want;
+        int size, shrink;
+    } cases[] = {
+        {{.length = 400, .begin = 30, .span = 340, .full = 224}, 224, 1},
+        {{.length = 400, .begin = 30, .span = 340, .full = 224, .flip = true}, 224, 1},
+        {{.length = 400, .begin = 7, .span = 100, .full = 224, .mirrored = true}, 224, 1},
+        {{.length = 32, .span = 32, .full = 32, .win = -4}, 32, 1},
+        {{.length = 32, .span = 32, .full = 32, .win = 3, .flip = true}, 32, 1},
+        {{.length = 3, .span = 3, .full = 8}, 8, 1},
+        {{.length = 5000, .begin = 1, .span = 4998, .full = 33}, 33, 1},
+        {{.length = 1001, .begin = 3, .span = 997, .full = 120}, 120, 8},
+        {{.length = 900, .begin = 33, .span = 461, .full = 225, .mirrored = true}, 225, 2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_equal_kernels(&cases[i].want, cases[i].size, cases[i].shrink);
+}
+
+static void resize_weights_sum_up_exactly_and_stay_in_the_box(void **state)
+{
+    (void)state;
+    for (int shrink = 1; shrink <= 8; shrink *= 2)
+        for (int span = 8 * shrink; span < 90 * shrink; span += 3) {
+            const struct resize_want want = {
+                .length = 800, .begin = 5 + span % 7, .span = span, .full = 8 + span % 5};
+            int *const memory = malloc(resize_axis_ints(&want, 12, shrink) * sizeof(int));
+            struct resize_axis axis;
+
+            resize_axis_init(&axis, &want, want.full, shrink, memory);
+            assert_true(axis.first >= want.begin / shrink);
+            assert_true(axis.end <= (want.begin + span + shrink - 1) / shrink);
+            for (int i = 0; i < want.full; i++) {
+                int sum = 0;
+
+                for (int k = 0; k < axis.count[i]; k++) {
+                    assert_true(axis.weights[i * axis.taps + k] >= 0);
+                    sum += axis.weights[i * axis.taps + k];
+                }
+                assert_int_equal(sum, 1 << RESIZE_WEIGHT_BITS);
+            }
+            free(memory);
+        }
+}
+
+/* A part is decoded shrunk by the most that leaves a pixel for each output along both sides. */
+static void transform_shrinks_by_what_the_crop_has_too_much(void **state)
+{
+    static const struct {
+        int width, height, size, shrink;
+    } cases[] = {{500, 375, 224, 1},   {448, 448, 224, 2},  {448, 447, 224, 1},
+                 {900, 896, 224, 4},   {2000, 895, 224, 2}, {4000, 3000, 224, 8},
+                 {8000, 8000, 224, 8}, {64, 64, 8, 8}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct data_transform transform = {DATA_TRANSFORM_RESIZE, cases[i].size, LEVELS};
+        struct data_shape shape = {cases[i].width, cases[i].height, 1, true};
+        struct data_part part = data_transform_part(&transform, &shape, 0, 0);
+
+        assert_int_equal(part.shrink, cases[i].shrink);
+        assert_int_equal(part.width, (cases[i].width + part.shrink - 1) / part.shrink);
+        shape.shrinks = false;
+        part = data_transform_part(&transform, &shape, 0, 0);
+        assert_int_equal(part.shrink, 1);
+    }
+}
+
+/* The mean difference of a transform from the same one of the whole picture, not shrunk. */
+static double shrunk_difference(const struct data_transform *transform, const struct buf *jpeg,
+                                uint64_t sample, int *shrink)
+{
+    const size_t floats = (size_t)transform->size * (size_t)transform->size * 3;
+    struct data_decoder *const decoder = data_decoder_new();
+    struct data_image whole = {0}, part = {0};
+    double sum = 0;
+    float *want, *got;
+
+    assert_int_equal(data_decode(jpeg->data, jpeg->bytes, &whole, NULL), 0);
+    assert_int_equal(
+        data_transform_decode(transform, decoder, jpeg->data, jpeg->bytes, sample, 0, &part, NULL),
+        0);
+    want = apply(transform, &whole, sample, 0);
+    got = apply(transform, &part, sample, 0);
+    for (size_t i = 0; i < floats; i++)
+        sum += got[i] > want[i] ? (double)(got[i] - want[i]) : (double)(want[i] - got[i]);
+    *shrink = part.shrink;
+    free(want);
+    free(got);
+    data_decoder_free(decoder);
+    data_image_release(&whole);
+    data_image_release(&part);
+    return sum / (double)floats;
+}
+
+/* Shrunk by the DCT and then resized, or resized at once: nearly the same; not shrunk: the same. */
+static void transform_of_a_shrunk_part_is_near_that_of_the_whole(void **state)
+{
+    static const int sizes[] = {300, 150, 96, 60, 33, 20};
+    const struct picture picture = {611, 467, PICTURE_YCC, false, 0};
+    int seen[9] = {0}, shrink;
+    struct buf jpeg = {0};
+
+    (void)state;
+    picture_jpeg(&picture, &jpeg);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (uint64_t sample = 0; sample < 12; sample++) {
+            const struct data_transform transform = {sample % 3 == 0 ? DATA_TRANSFORM_CENTER
+                                                     : sample % 3 == 1
+                                                         ? DATA_TRANSFORM_RESIZE
+                                                         : DATA_TRANSFORM_RESIZED_CROP,
+                                                     sizes[i], LEVELS};
+            const double difference = shrunk_difference(&transform, &jpeg, sample, &shrink);
+
+            seen[shrink]++;
+            if (difference > (shrink == 1 ? 0 : 1.5))
+                fail_msg("size %d, sample %d, by %d: %f", sizes[i], (int)sample, shrink,
+                         difference);
+        }
+    assert_true(seen[1] > 0 && seen[2] > 0 && seen[4] > 0 && seen[8] > 0);
+    buf_release(&jpeg);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +530,11 @@ int main(void)
         cmocka_unit_test(transform_gives_the_same_floats_whatever_came_before),
         cmocka_unit_test(transform_goes_round_its_views_epoch_by_epoch),
         cmocka_unit_test(transform_has_one_view_in_evaluation),
+        cmocka_unit_test(transform_holds_pictures_upright_by_their_orientation),
+        cmocka_unit_test(transform_gives_the_same_bits_with_every_instruction_set),
+        cmocka_unit_test(resize_weights_sum_up_exactly_and_stay_in_the_box),
+        cmocka_unit_test(transform_shrinks_by_what_the_crop_has_too_much),
+        cmocka_unit_test(transform_of_a_shrunk_part_is_near_that_of_the_whole),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,15 +10,26 @@
 
 struct buf;
 struct data_image;
+struct data_jpeg;
+struct data_part;
+struct data_shape;
 struct err;
 
 /** Whether the first bytes are the format's. */
 bool data_jpeg_known(const unsigned char *data, size_t bytes);
 bool data_png_known(const unsigned char *data, size_t bytes);
 
-/** As data_decode, for data that begins as the format does. */
-int data_jpeg_decode(const unsigned char *data, size_t bytes, struct data_image *image,
-                     struct err *err);
+/** As data_decoder_* (shape may be NULL), for data that begins as the format does. */
+struct data_jpeg *data_jpeg_new(void);
+void data_jpeg_free(struct data_jpeg *jpeg);
+int data_jpeg_begin(struct data_jpeg *jpeg, const unsigned char *data, size_t bytes,
+                    struct data_shape *shape, struct err *err);
+int data_jpeg_part(struct data_jpeg *jpeg, const struct data_part *part, struct data_image *image,
+                   struct err *err);
+
+/** As data_decoder_begin (shape may be NULL); and all of it. */
+int data_png_look(const unsigned char *data, size_t bytes, struct data_shape *shape,
+                  struct err *err);
 int data_png_decode(const unsigned char *data, size_t bytes, struct data_image *image,
                     struct err *err);
 

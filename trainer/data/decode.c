@@ -1,5 +1,6 @@
 #include "trainer/data/decode.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -27,18 +28,66 @@ static const char *known_kind(const unsigned char *data, size_t bytes)
     return NULL;
 }
 
-int data_decode(const void *data, size_t bytes, struct data_image *image, struct err *err)
+struct data_decoder {
+    struct data_jpeg *jpeg;
+    bool is_jpeg;
+    const void *data; /* of a PNG: the caller's */
+    size_t bytes;
+};
+
+struct data_decoder *data_decoder_new(void)
+{
+    struct data_decoder *const decoder = calloc(1, sizeof *decoder);
+
+    if (decoder == NULL)
+        abort();
+    decoder->jpeg = data_jpeg_new();
+    return decoder;
+}
+
+void data_decoder_free(struct data_decoder *decoder)
+{
+    if (decoder == NULL)
+        return;
+    data_jpeg_free(decoder->jpeg);
+    free(decoder);
+}
+
+int data_decoder_begin(struct data_decoder *decoder, const void *data, size_t bytes,
+                       struct data_shape *shape, struct err *err)
 {
     const char *kind;
 
-    image->truncated = false;
+    decoder->data = data;
+    decoder->bytes = bytes;
+    decoder->is_jpeg = data_jpeg_known(data, bytes);
     if (bytes == 0)
         return err_set(err, ERR_INPUT, "empty");
-    if (data_jpeg_known(data, bytes))
-        return data_jpeg_decode(data, bytes, image, err);
+    if (decoder->is_jpeg)
+        return data_jpeg_begin(decoder->jpeg, data, bytes, shape, err);
     if (data_png_known(data, bytes))
-        return data_png_decode(data, bytes, image, err);
+        return data_png_look(data, bytes, shape, err);
     kind = known_kind(data, bytes);
     return err_set(err, ERR_INPUT, "neither a JPEG nor a PNG%s%s", kind != NULL ? ", but " : "",
                    kind != NULL ? kind : "");
+}
+
+int data_decoder_part(struct data_decoder *decoder, const struct data_part *part,
+                      struct data_image *image, struct err *err)
+{
+    image->truncated = false;
+    if (decoder->is_jpeg)
+        return data_jpeg_part(decoder->jpeg, part, image, err);
+    return data_png_decode(decoder->data, decoder->bytes, image, err);
+}
+
+int data_decode(const void *data, size_t bytes, struct data_image *image, struct err *err)
+{
+    struct data_decoder *const decoder = data_decoder_new();
+    int rc = data_decoder_begin(decoder, data, bytes, NULL, err);
+
+    if (rc == 0)
+        rc = data_decoder_part(decoder, NULL, image, err);
+    data_decoder_free(decoder);
+    return rc;
 }

@@ -4,27 +4,40 @@
 
 #include "base/err.h"
 
-int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height, struct err *err)
+int data_image_check(uint32_t width, uint32_t height, struct err *err)
 {
     const uint64_t pixels = (uint64_t)width * height;
-    uint8_t *rgb;
 
     if (pixels == 0 || pixels > DATA_IMAGE_PIXELS_MAX || width > DATA_IMAGE_SIDE_MAX ||
         height > DATA_IMAGE_SIDE_MAX)
         return err_set(err, ERR_INPUT,
                        "a picture of %u x %u pixels (1 to %u are read, at most %d a side)", width,
                        height, DATA_IMAGE_PIXELS_MAX, DATA_IMAGE_SIDE_MAX);
-    if (pixels * 3 > image->capacity) {
-        rgb = malloc(pixels * 3);
+    return 0;
+}
+
+int data_image_reserve(struct data_image *image, uint32_t width, uint32_t height, struct err *err)
+{
+    const uint64_t bytes = (uint64_t)width * height * 3;
+    uint8_t *rgb;
+
+    if (data_image_check(width, height, err) < 0)
+        return -1;
+    if (bytes > image->capacity) {
+        rgb = malloc(bytes);
         if (rgb == NULL)
             return err_set(err, ERR_MEMORY, "no memory for a picture of %u x %u pixels", width,
                            height);
         free(image->rgb);
         image->rgb = rgb;
-        image->capacity = pixels * 3;
+        image->capacity = bytes;
     }
     image->width = (int)width;
     image->height = (int)height;
+    image->x = image->y = 0;
+    image->shrink = 1;
+    image->whole =
+        (struct data_shape){.width = (int)width, .height = (int)height, .orientation = 1};
     return 0;
 }
 

@@ -17,12 +17,18 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "trainer/data/codec.h"
+#include "trainer/data/exif.h"
 #include "trainer/data/image.h"
 
 /* A progressive picture has about ten scans. A small file can hold thousands, each of which costs a
  * pass over all coefficients (libjpeg-turbo's own advisory of 2019 recommends a limit). */
 #define JPEG_SCANS_MAX 100
 #define JPEG_TRIES_MAX 3 /* again, each time with less of a damaged file's end */
+/* A chroma sample on either side of a column takes part in its pixels (fancy upsampling), and of
+ * components less than three samples wide none does: a part is a little wider, and not narrow. */
+#define JPEG_MARGIN    2
+#define JPEG_NARROW    16
+#define JPEG_ROWS      16 /* asked for at a time */
 
 /* libjpeg hands out pointers to its own structs; ours begin with them. */
 struct jpeg_errors {
@@ -38,6 +44,13 @@ struct jpeg_reader {
     struct jpeg_decompress_struct cinfo;
     struct jpeg_errors errors;
     struct jpeg_progress_mgr progress;
+};
+
+struct data_jpeg {
+    struct jpeg_reader reader; /* all zero when no picture is open */
+    const unsigned char *data; /* the caller's */
+    size_t bytes;
+    struct data_shape shape;
 };
 
 static void jpeg_fatal(j_common_ptr cinfo)
@@ -109,29 +122,84 @@ static void jpeg_cmyk_to_rgb(const uint8_t *cmyk, int width, bool inverted, uint
     }
 }
 
+/* How smooth to make the blocks of a progressive picture whose scans are not all there depends on
+ * blocks around, which a part does not have. */
+static bool jpeg_is_complete(const struct jpeg_reader *reader)
+{
+    const struct jpeg_decompress_struct *const cinfo = &reader->cinfo;
+
+    if (!cinfo->progressive_mode)
+        return true;
+    if (reader->errors.ended || reader->errors.missing || cinfo->coef_bits == NULL)
+        return false;
+    for (int c = 0; c < cinfo->num_components; c++)
+        for (int i = 0; i < DCTSIZE2; i++)
+            if (cinfo->coef_bits[c][i] != 0)
+                return false;
+    return true;
+}
+
+/* Have libjpeg decode the part's columns only: *x and *width become what it gives. */
+static void jpeg_crop_columns(struct jpeg_reader *reader, const struct data_part *part,
+                              JDIMENSION *x, JDIMENSION *width)
+{
+    const int whole = (int)reader->cinfo.output_width;
+    int left = part->x - JPEG_MARGIN, right = part->x + part->width + JPEG_MARGIN;
+
+    if (right - left < JPEG_NARROW)
+        left = right - JPEG_NARROW;
+    left = left < 0 ? 0 : left;
+    right = right > whole ? whole : right;
+    *x = (JDIMENSION)left;
+    *width = (JDIMENSION)(right - left);
+    if (jpeg_is_complete(reader))
+        jpeg_crop_scanline(&reader->cinfo, x, width);
+    else
+        *x = 0, *width = (JDIMENSION)whole;
+}
+
 static void jpeg_read_rows(struct jpeg_decompress_struct *cinfo, struct data_image *image)
 {
     const bool cmyk = cinfo->out_color_space == JCS_CMYK;
     const size_t row_bytes = (size_t)image->width * 3;
+    const JDIMENSION begin = (JDIMENSION)image->y, end = begin + (JDIMENSION)image->height;
     JSAMPARRAY inks = NULL;
+    JSAMPROW rows[JPEG_ROWS];
 
     if (cmyk)
         inks = cinfo->mem->alloc_sarray((j_common_ptr)cinfo, JPOOL_IMAGE,
                                         (JDIMENSION)image->width * 4, 1);
-    while (cinfo->output_scanline < cinfo->output_height) {
-        JSAMPROW row = image->rgb + cinfo->output_scanline * row_bytes;
+    while (cinfo->output_scanline < end) {
+        const JDIMENSION left = end - cinfo->output_scanline;
+        const JDIMENSION count = cmyk ? 1 : left < JPEG_ROWS ? left : JPEG_ROWS;
 
-        jpeg_read_scanlines(cinfo, cmyk ? inks : &row, 1);
+        for (JDIMENSION i = 0; i < count; i++)
+            rows[i] = image->rgb + (cinfo->output_scanline - begin + i) * row_bytes;
+        jpeg_read_scanlines(cinfo, cmyk ? inks : rows, count);
         if (cmyk)
-            jpeg_cmyk_to_rgb(inks[0], image->width, cinfo->saw_Adobe_marker, row);
+            jpeg_cmyk_to_rgb(inks[0], image->width, cinfo->saw_Adobe_marker, rows[0]);
     }
 }
 
-/* May jump to errors.escape. */
-static int jpeg_read(struct jpeg_reader *reader, const unsigned char *data, size_t bytes,
-                     struct data_image *image, struct err *err)
+/* Below the part. What a whole decode would find missing there is found as well. */
+static void jpeg_pass_rest(struct jpeg_decompress_struct *cinfo)
 {
-    struct jpeg_decompress_struct *cinfo = &reader->cinfo;
+    const JDIMENSION left = cinfo->output_height - cinfo->output_scanline;
+    JSAMPARRAY row;
+
+    if (left == 0 || jpeg_has_multiple_scans(cinfo)) /* those are all read at the start */
+        return;
+    row = cinfo->mem->alloc_sarray((j_common_ptr)cinfo, JPOOL_IMAGE, cinfo->output_width * 4, 1);
+    if (left > 1)
+        jpeg_skip_scanlines(cinfo, left - 1);
+    jpeg_read_scanlines(cinfo, row, 1);
+}
+
+/* May jump to errors.escape. */
+static int jpeg_look(struct jpeg_reader *reader, const unsigned char *data, size_t bytes,
+                     struct err *err)
+{
+    struct jpeg_decompress_struct *const cinfo = &reader->cinfo;
 
     jpeg_create_decompress(cinfo);
     reader->progress.progress_monitor = jpeg_limit_scans;
@@ -140,10 +208,33 @@ static int jpeg_read(struct jpeg_reader *reader, const unsigned char *data, size
     jpeg_read_header(cinfo, TRUE);
     cinfo->dct_method = JDCT_ISLOW;
     cinfo->out_color_space = cinfo->num_components == 4 ? JCS_CMYK : JCS_RGB;
-    if (data_image_reserve(image, cinfo->image_width, cinfo->image_height, err) < 0)
-        return -1;
+    return data_image_check(cinfo->image_width, cinfo->image_height, err);
+}
+
+/* May jump to errors.escape. */
+static int jpeg_read(struct data_jpeg *jpeg, const struct data_part *part, struct data_image *image,
+                     struct err *err)
+{
+    struct jpeg_decompress_struct *const cinfo = &jpeg->reader.cinfo;
+    JDIMENSION x = 0, width;
+
+    cinfo->scale_num = 1;
+    cinfo->scale_denom = (unsigned)(part != NULL ? part->shrink : 1);
     jpeg_start_decompress(cinfo);
+    width = cinfo->output_width;
+    if (part != NULL && part->width < (int)width)
+        jpeg_crop_columns(&jpeg->reader, part, &x, &width);
+    if (data_image_reserve(image, width,
+                           part != NULL ? (JDIMENSION)part->height : cinfo->output_height, err) < 0)
+        return -1;
+    image->x = (int)x;
+    if (part != NULL) {
+        image->y = part->y;
+        image->shrink = part->shrink;
+        jpeg_skip_scanlines(cinfo, (JDIMENSION)part->y);
+    }
     jpeg_read_rows(cinfo, image);
+    jpeg_pass_rest(cinfo);
     return 0;
 }
 
@@ -157,27 +248,77 @@ static int jpeg_refuse(const struct jpeg_errors *errors, struct err *err)
                    other ? "a JPEG of a kind that is not read" : "a damaged JPEG", errors->message);
 }
 
+static void jpeg_end(struct data_jpeg *jpeg)
+{
+    jpeg_destroy_decompress(&jpeg->reader.cinfo); /* also of an all-zero one */
+    jpeg->reader = (struct jpeg_reader){0};
+}
+
+struct data_jpeg *data_jpeg_new(void)
+{
+    struct data_jpeg *const jpeg = calloc(1, sizeof *jpeg);
+
+    if (jpeg == NULL)
+        abort();
+    return jpeg;
+}
+
+void data_jpeg_free(struct data_jpeg *jpeg)
+{
+    if (jpeg == NULL)
+        return;
+    jpeg_end(jpeg);
+    free(jpeg);
+}
+
+/* Look at the first `bytes` of the data, afresh. */
+static int jpeg_open(struct data_jpeg *jpeg, size_t bytes, struct err *err)
+{
+    struct jpeg_reader *const reader = &jpeg->reader;
+
+    jpeg_end(jpeg);
+    jpeg->bytes = bytes;
+    reader->cinfo.err = jpeg_errors_init(&reader->errors);
+    if (setjmp(reader->errors.escape) != 0)
+        return jpeg_refuse(&reader->errors, err);
+    return jpeg_look(reader, jpeg->data, bytes, err);
+}
+
+int data_jpeg_begin(struct data_jpeg *jpeg, const unsigned char *data, size_t bytes,
+                    struct data_shape *shape, struct err *err)
+{
+    jpeg->data = data;
+    if (jpeg_open(jpeg, bytes, err) < 0)
+        return -1;
+    jpeg->shape = (struct data_shape){.width = (int)jpeg->reader.cinfo.image_width,
+                                      .height = (int)jpeg->reader.cinfo.image_height,
+                                      .orientation = data_exif_orientation(data, bytes),
+                                      .shrinks = true};
+    if (shape != NULL)
+        *shape = jpeg->shape;
+    return 0;
+}
+
 /* One attempt. *upto is set when it fails between two scans of a picture, in a marker segment that
  * is cut or damaged: what came before this place can be shown. Else it is 0. */
-static int jpeg_attempt(const unsigned char *data, size_t bytes, struct data_image *image,
-                        size_t *upto, struct err *err)
+static int jpeg_attempt(struct data_jpeg *jpeg, const struct data_part *part,
+                        struct data_image *image, size_t *upto, struct err *err)
 {
-    struct jpeg_reader reader = {0};
+    struct jpeg_reader *const reader = &jpeg->reader;
+    const struct jpeg_errors *const errors = &reader->errors;
     int rc;
 
     *upto = 0;
-    reader.cinfo.err = jpeg_errors_init(&reader.errors);
-    if (setjmp(reader.errors.escape) == 0) {
-        rc = jpeg_read(&reader, data, bytes, image, err);
-        if (rc == 0 && reader.errors.row_lacks)
-            rc = err_set(err, ERR_INPUT, "a JPEG cut short before its first row of blocks");
-        image->truncated = reader.errors.ended || reader.errors.missing;
-    } else {
-        if (reader.cinfo.input_scan_number > 0)
-            *upto = reader.errors.ended ? bytes : bytes - reader.cinfo.src->bytes_in_buffer;
-        rc = jpeg_refuse(&reader.errors, err);
+    if (setjmp(reader->errors.escape) != 0) {
+        if (reader->cinfo.input_scan_number > 0)
+            *upto = errors->ended ? jpeg->bytes : jpeg->bytes - reader->cinfo.src->bytes_in_buffer;
+        return jpeg_refuse(errors, err);
     }
-    jpeg_destroy_decompress(&reader.cinfo);
+    rc = jpeg_read(jpeg, part, image, err);
+    if (rc == 0 && errors->row_lacks)
+        rc = err_set(err, ERR_INPUT, "a JPEG cut short before its first row of blocks");
+    image->truncated = errors->ended || errors->missing;
+    image->whole = jpeg->shape;
     return rc;
 }
 
@@ -194,19 +335,23 @@ static size_t jpeg_last_marker(const unsigned char *data, size_t bytes)
     return 0;
 }
 
-int data_jpeg_decode(const unsigned char *data, size_t bytes, struct data_image *image,
-                     struct err *err)
+int data_jpeg_part(struct data_jpeg *jpeg, const struct data_part *part, struct data_image *image,
+                   struct err *err)
 {
     size_t upto = 0, whole;
     struct err first = {0};
-    int rc = jpeg_attempt(data, bytes, image, &upto, &first);
+    int rc = jpeg_attempt(jpeg, part, image, &upto, &first);
 
     for (int tries = 0; rc < 0 && upto > 2 && tries < JPEG_TRIES_MAX; tries++) {
-        whole = jpeg_last_marker(data, upto);
+        whole = jpeg_last_marker(jpeg->data, upto);
         if (whole == 0)
             break;
-        rc = jpeg_attempt(data, whole, image, &upto, NULL);
+        upto = 0;
+        rc = jpeg_open(jpeg, whole, NULL);
+        if (rc == 0)
+            rc = jpeg_attempt(jpeg, part, image, &upto, NULL);
     }
+    jpeg_end(jpeg);
     return rc < 0 ? err_set(err, first.code, "%s", first.msg) : 0;
 }
 

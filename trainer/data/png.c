@@ -14,6 +14,7 @@
 #include "trainer/data/image.h"
 
 #define PNG_SIGNATURE_BYTES 8
+#define PNG_LOOK_BYTES      24  /* signature, length and name of the first chunk, width, height */
 #define PNG_MISSING_GREY    128 /* what rows show that a cut file does not have, as with JPEGs */
 
 struct png_reader {
@@ -44,6 +45,29 @@ static void png_silent(png_structp png, png_const_charp message)
 bool data_png_known(const unsigned char *data, size_t bytes)
 {
     return bytes >= PNG_SIGNATURE_BYTES && png_sig_cmp(data, 0, PNG_SIGNATURE_BYTES) == 0;
+}
+
+static uint32_t png_be32(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+int data_png_look(const unsigned char *data, size_t bytes, struct data_shape *shape,
+                  struct err *err)
+{
+    uint32_t width, height;
+
+    if (bytes < PNG_LOOK_BYTES)
+        return err_set(err, ERR_INPUT, "a damaged PNG: the data ends early");
+    if (memcmp(data + 12, "IHDR", 4) != 0)
+        return err_set(err, ERR_INPUT, "a damaged PNG: no header");
+    width = png_be32(data + 16);
+    height = png_be32(data + 20);
+    if (data_image_check(width, height, err) < 0)
+        return -1;
+    if (shape != NULL)
+        *shape = (struct data_shape){.width = (int)width, .height = (int)height, .orientation = 1};
+    return 0;
 }
 
 /* Whatever the file holds, rows come out as RGB of 8 bits. */

@@ -76,6 +76,7 @@ struct data_stream {
 /* What a thread works with. */
 struct hands {
     struct buf bytes;
+    struct data_decoder *decoder;
     struct data_image image;
     struct data_scratch scratch;
 };
@@ -188,7 +189,8 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     if (rc < 0)
         return stream_leaves(stream, err) ? 1 : -1;
     begun = trace_begin();
-    rc = data_decode(hands->bytes.data, hands->bytes.bytes, &hands->image, err);
+    rc = data_transform_decode(transform, hands->decoder, hands->bytes.data, hands->bytes.bytes,
+                               sample, batch->epoch, &hands->image, err);
     trace_end("input", "decode", begun);
     if (rc < 0) {
         data_reader_wrap(stream->reader, sample, err);
@@ -291,7 +293,7 @@ static void stream_put_picture(struct data_stream *stream, struct slot *slot, in
 static void *stream_work(void *argument)
 {
     struct data_stream *stream = argument;
-    struct hands hands = {0};
+    struct hands hands = {.decoder = data_decoder_new()};
     struct slot *slot;
     int i;
 
@@ -309,6 +311,7 @@ static void *stream_work(void *argument)
     }
     pthread_mutex_unlock(&stream->mutex);
     buf_release(&hands.bytes);
+    data_decoder_free(hands.decoder);
     data_image_release(&hands.image);
     data_scratch_release(&hands.scratch);
     return NULL;

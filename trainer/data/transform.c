@@ -1,123 +1,25 @@
 /*
  * trainer/data/transform.c -- crop, resize, flip, normalise.
  *
- * Every kind is one plan: a box of the picture is resized to full_w x full_h, and of that a window
- * of size x size is kept. Only the window is computed: across first, for the rows that it needs,
- * then down. What of the window lies outside the resized box is padding.
+ * A crop is made for the upright picture; the resampling works on the picture as it is stored. An
+ * orientation mirrors either axis and may swap the two: then what is across in the file is down in
+ * the output.
  */
 #include "trainer/data/transform.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/philox.h"
+#include "trainer/data/crop.h"
 #include "trainer/data/decode.h"
+#include "trainer/data/resize.h"
 
-#define CROP_TRIES      10 /* as torchvision */
-#define CROP_AREA_MIN   0.08
-#define CROP_ASPECT_MAX (4.0 / 3.0) /* and its inverse is the least */
-#define PAD_PIXELS      4           /* He et al. 2015, section 4.2 */
-#define CENTER_SHARE    (256.0 / 224.0)
+#define SHRINK_MAX 8
 
 const float data_imagenet_mean[3] = {0.485f, 0.456f, 0.406f};
 const float data_imagenet_std[3] = {0.229f, 0.224f, 0.225f};
-
-/* One pixel as a vector: red, green, blue and a lane that stays unused. */
-typedef float pixel4 __attribute__((vector_size(16)));
-
-struct plan {
-    int x, y, w, h;     /* the box, in the picture's pixels */
-    int full_w, full_h; /* what it is resized to */
-    int win_x, win_y;   /* the window's corner in that; may lie outside */
-    bool flip;
-};
-
-/* The filter of one axis: output i is the sum of weights[i * taps + k] times input begin[i] + k, k
- * < count[i]. */
-struct axis {
-    int taps; /* the most an output has */
-    int *begin, *count;
-    float *weights;
-};
-
-static void plan_flip(struct plan *plan, struct philox *philox)
-{
-    plan->flip = philox_u32(philox) >> 31;
-}
-
-static struct plan plan_whole(const struct data_image *image, int full_w, int full_h)
-{
-    return (struct plan){.w = image->width, .h = image->height, .full_w = full_w, .full_h = full_h};
-}
-
-/* The largest box in the middle whose aspect is allowed. */
-static void plan_fallback_crop(struct plan *plan, const struct data_image *image)
-{
-    const double aspect = (double)image->width / image->height;
-
-    plan->w = image->width;
-    plan->h = image->height;
-    if (aspect < 1 / CROP_ASPECT_MAX)
-        plan->h = (int)lrint(image->width * CROP_ASPECT_MAX);
-    else if (aspect > CROP_ASPECT_MAX)
-        plan->w = (int)lrint(image->height * CROP_ASPECT_MAX);
-    plan->x = (image->width - plan->w) / 2;
-    plan->y = (image->height - plan->h) / 2;
-}
-
-static struct plan plan_resized_crop(const struct data_image *image, int size,
-                                     struct philox *philox)
-{
-    const double area = (double)image->width * image->height;
-    struct plan plan = {.full_w = size, .full_h = size};
-    int tries = 0;
-
-    for (; tries < CROP_TRIES; tries++) {
-        const double share = CROP_AREA_MIN + (1 - CROP_AREA_MIN) * philox_uniform(philox);
-        const double aspect = exp((2.0 * philox_uniform(philox) - 1) * log(CROP_ASPECT_MAX));
-
-        plan.w = (int)lrint(sqrt(area * share * aspect));
-        plan.h = (int)lrint(sqrt(area * share / aspect));
-        if (plan.w > 0 && plan.w <= image->width && plan.h > 0 && plan.h <= image->height)
-            break;
-    }
-    if (tries < CROP_TRIES) {
-        plan.y = (int)philox_below(philox, (uint32_t)(image->height - plan.h + 1));
-        plan.x = (int)philox_below(philox, (uint32_t)(image->width - plan.w + 1));
-    } else {
-        plan_fallback_crop(&plan, image);
-    }
-    plan_flip(&plan, philox);
-    return plan;
-}
-
-static struct plan plan_pad_crop(const struct data_image *image, int size, struct philox *philox)
-{
-    struct plan plan = plan_whole(image, size, size);
-
-    plan.win_y = (int)philox_below(philox, 2 * PAD_PIXELS + 1) - PAD_PIXELS;
-    plan.win_x = (int)philox_below(philox, 2 * PAD_PIXELS + 1) - PAD_PIXELS;
-    plan_flip(&plan, philox);
-    return plan;
-}
-
-/* Rounds as torchvision's Resize and CenterCrop do: the longer side down, half a pixel to even. */
-static struct plan plan_center(const struct data_image *image, int size)
-{
-    const int w = image->width, h = image->height, shorter = (int)lrint(size * CENTER_SHARE);
-    struct plan plan = plan_whole(image, shorter, shorter);
-
-    if (w < h)
-        plan.full_h = (int)((int64_t)shorter * h / w);
-    else
-        plan.full_w = (int)((int64_t)shorter * w / h);
-    plan.win_x = (int)lrint((plan.full_w - size) / 2.0);
-    plan.win_y = (int)lrint((plan.full_h - size) / 2.0);
-    return plan;
-}
 
 uint32_t data_transform_view(const struct data_transform *transform, uint32_t epoch)
 {
@@ -126,212 +28,188 @@ uint32_t data_transform_view(const struct data_transform *transform, uint32_t ep
     return transform->views == 0 ? epoch : epoch % transform->views;
 }
 
-static struct plan plan_make(const struct data_transform *transform, const struct data_image *image,
-                             uint64_t sample, uint32_t epoch)
-{
-    struct philox philox;
-
-    philox_init(&philox, transform->seed, sample, data_transform_view(transform, epoch),
-                PHILOX_AUGMENT);
-    switch (transform->kind) {
-    case DATA_TRANSFORM_RESIZED_CROP:
-        return plan_resized_crop(image, transform->size, &philox);
-    case DATA_TRANSFORM_PAD_CROP:
-        return plan_pad_crop(image, transform->size, &philox);
-    case DATA_TRANSFORM_CENTER:
-        return plan_center(image, transform->size);
-    case DATA_TRANSFORM_RESIZE:
-        break;
-    }
-    return plan_whole(image, transform->size, transform->size);
-}
-
-/* Half the filter's width in input pixels: it widens when the picture shrinks, which is the
- * antialiasing. */
-static double axis_support(int in, int full)
-{
-    return in > full ? (double)in / full : 1.0;
-}
-
-static int axis_taps(int in, int full)
-{
-    return in == full ? 1 : 2 * (int)ceil(axis_support(in, full)) + 1;
-}
-
-/* The taps of output `at` (0 .. full-1) of an axis of `in` pixels resized to `full`. */
-static void axis_fill_one(struct axis *axis, int i, int in, int full, int at)
-{
-    const double support = axis_support(in, full);
-    const double center = (at + 0.5) * in / full;
-    const int low = (int)(center - support + 0.5), high = (int)(center + support + 0.5);
-    const int begin = low < 0 ? 0 : low, end = high > in ? in : high;
-    float *weights = axis->weights + (size_t)i * (size_t)axis->taps;
-    double sum = 0;
-
-    assert(begin < end && end - begin <= axis->taps);
-    axis->begin[i] = begin;
-    axis->count[i] = end - begin;
-    for (int k = begin; k < end; k++)
-        sum += fmax(0, 1 - fabs((k + 0.5 - center) / support));
-    for (int k = begin; k < end; k++)
-        weights[k - begin] = (float)(fmax(0, 1 - fabs((k + 0.5 - center) / support)) / sum);
-}
-
-/* Outputs 0 .. size-1 are places win .. win+size-1 of the resized axis (mirrored: the other way
- * round). */
-static void axis_fill(struct axis *axis, int size, int in, int full, int win, bool mirrored)
-{
-    for (int i = 0; i < size; i++) {
-        const int at = win + (mirrored ? size - 1 - i : i);
-
-        axis->begin[i] = 0;
-        axis->count[i] = 0;
-        if (at < 0 || at >= full)
-            continue;
-        if (in != full) {
-            axis_fill_one(axis, i, in, full, at);
-        } else {
-            axis->begin[i] = at;
-            axis->count[i] = 1;
-            axis->weights[i] = 1; /* the same pixels, untouched */
-        }
-    }
-}
-
-/* Scratch for a plan: memory first, then the pieces of it. */
-struct workspace {
-    struct axis across, down;
-    pixel4 *source; /* (w) one row of the box as floats */
-    pixel4 *rows;   /* (row_count, size) rows of the box after the pass across */
-    int row_begin, row_count;
+/* What a transform wants of a stored picture. */
+struct sight {
+    struct resize_want across, down;
+    bool swapped; /* outputs of `across` are rows */
 };
 
-static void scratch_grow(struct data_scratch *scratch, uint64_t floats)
+/* By EXIF's numbers: 5 to 8 have rows where columns are to be. */
+static struct sight sight_of(const struct data_transform *transform, const struct data_shape *shape,
+                             uint64_t sample, uint32_t epoch)
 {
-    if (floats <= scratch->capacity)
+    const int turn = shape->orientation;
+    const bool swapped = turn >= 5;
+    const int width = swapped ? shape->height : shape->width,
+              height = swapped ? shape->width : shape->height;
+    const struct data_crop crop = data_crop_make(transform, width, height, sample, epoch);
+    const struct resize_want x = {.length = width,
+                                  .begin = crop.x,
+                                  .span = crop.w,
+                                  .full = crop.full_w,
+                                  .win = crop.win_x,
+                                  .flip = crop.flip,
+                                  .mirrored = turn == 2 || turn == 3 || turn == 6 || turn == 7};
+    const struct resize_want y = {.length = height,
+                                  .begin = crop.y,
+                                  .span = crop.h,
+                                  .full = crop.full_h,
+                                  .win = crop.win_y,
+                                  .mirrored = turn == 3 || turn == 4 || turn == 7 || turn == 8};
+
+    return (struct sight){.across = swapped ? y : x, .down = swapped ? x : y, .swapped = swapped};
+}
+
+/* The most that leaves at least a pixel for each output, along both axes. */
+static int sight_shrink(const struct sight *sight)
+{
+    for (int shrink = SHRINK_MAX; shrink > 1; shrink /= 2)
+        if (sight->across.span / shrink >= sight->across.full &&
+            sight->down.span / shrink >= sight->down.full)
+            return shrink;
+    return 1;
+}
+
+struct data_part data_transform_part(const struct data_transform *transform,
+                                     const struct data_shape *shape, uint64_t sample,
+                                     uint32_t epoch)
+{
+    const struct sight sight = sight_of(transform, shape, sample, epoch);
+    struct data_part part = {.shrink = shape->shrinks ? sight_shrink(&sight) : 1};
+
+    resize_axis_range(&sight.across, transform->size, part.shrink, &part.x, &part.width);
+    resize_axis_range(&sight.down, transform->size, part.shrink, &part.y, &part.height);
+    part.width -= part.x;
+    part.height -= part.y;
+    return part;
+}
+
+int data_transform_decode(const struct data_transform *transform, struct data_decoder *decoder,
+                          const void *data, size_t bytes, uint64_t sample, uint32_t epoch,
+                          struct data_image *image, struct err *err)
+{
+    struct data_shape shape;
+    struct data_part part;
+
+    if (data_decoder_begin(decoder, data, bytes, &shape, err) < 0)
+        return -1;
+    part = data_transform_part(transform, &shape, sample, epoch);
+    return data_decoder_part(decoder, &part, image, err);
+}
+
+/* Scratch for a picture: memory first, then the pieces of it. */
+struct workspace {
+    struct resize_axis across, down;
+    int16_t *rows[2]; /* (across.end - across.first, 3) between the passes */
+    float *turned[2]; /* (size, 3) outputs that become columns */
+    float scale[3], shift[3];
+};
+
+static void scratch_grow(struct data_scratch *scratch, size_t ints)
+{
+    if (ints <= scratch->capacity)
         return;
-    free(scratch->floats);
-    scratch->floats = aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64);
-    if (scratch->floats == NULL)
+    free(scratch->ints);
+    scratch->ints = malloc(ints * sizeof *scratch->ints);
+    if (scratch->ints == NULL)
         abort(); /* smaller than the picture that is in memory */
-    scratch->capacity = floats;
+    scratch->capacity = ints;
 }
 
-/* Which rows of the box the window needs at all. */
-static void workspace_find_rows(struct workspace *work, int size)
-{
-    int begin = -1, end = 0;
-
-    for (int i = 0; i < size; i++) {
-        if (work->down.count[i] == 0)
-            continue;
-        if (begin < 0 || work->down.begin[i] < begin)
-            begin = work->down.begin[i];
-        if (work->down.begin[i] + work->down.count[i] > end)
-            end = work->down.begin[i] + work->down.count[i];
-    }
-    work->row_begin = begin < 0 ? 0 : begin;
-    work->row_count = end - work->row_begin;
-}
-
-/* begin and count are ints, as large as floats: they live in the same memory. */
-static float *axis_place(struct axis *axis, int taps, int size, float *at)
-{
-    axis->taps = taps;
-    axis->begin = (int *)(void *)at;
-    axis->count = (int *)(void *)(at + size);
-    axis->weights = at + 2 * (size_t)size;
-    return axis->weights + (size_t)size * (size_t)taps;
-}
-
-static void workspace_init(struct workspace *work, const struct plan *plan, int size,
+static void workspace_init(struct workspace *work, const struct sight *sight,
+                           const struct data_transform *transform, int shrink,
                            struct data_scratch *scratch)
 {
-    const int taps_x = axis_taps(plan->w, plan->full_w), taps_y = axis_taps(plan->h, plan->full_h);
-    const uint64_t n = (uint64_t)size;
-    const uint64_t vectors = 4 * ((uint64_t)plan->w + (uint64_t)plan->h * n);
-    float *at;
+    const int size = transform->size;
+    const size_t across_ints = resize_axis_ints(&sight->across, size, shrink),
+                 down_ints = resize_axis_ints(&sight->down, size, shrink);
+    /* across_ints is more than twice the taps of an output */
+    const size_t row_ints =
+        ((size_t)sight->across.length * 3 + RESIZE_BEYOND) / 2 + 2 * across_ints;
+    int *at;
 
-    scratch_grow(scratch, vectors + n * (uint64_t)(4 + taps_x + taps_y));
-    work->source = (pixel4 *)(void *)scratch->floats;
-    work->rows = work->source + plan->w;
-    at = scratch->floats + vectors;
-    at = axis_place(&work->across, taps_x, size, at);
-    axis_place(&work->down, taps_y, size, at);
-    axis_fill(&work->across, size, plan->w, plan->full_w, plan->win_x, plan->flip);
-    axis_fill(&work->down, size, plan->h, plan->full_h, plan->win_y, false);
-    workspace_find_rows(work, size);
-}
-
-static void resize_across(const struct workspace *work, const struct plan *plan,
-                          const struct data_image *image, int size)
-{
-    const struct axis *axis = &work->across;
-
-    for (int r = 0; r < work->row_count; r++) {
-        const size_t y = (size_t)(plan->y + work->row_begin + r);
-        const uint8_t *rgb = image->rgb + (y * (size_t)image->width + (size_t)plan->x) * 3;
-        pixel4 *out = work->rows + (size_t)r * (size_t)size;
-
-        for (int x = 0; x < plan->w; x++)
-            work->source[x] = (pixel4){rgb[3 * x], rgb[3 * x + 1], rgb[3 * x + 2], 0};
-        for (int i = 0; i < size; i++) {
-            const float *weights = axis->weights + (size_t)i * (size_t)axis->taps;
-            const pixel4 *in = work->source + axis->begin[i];
-            pixel4 sum = {0};
-
-            for (int k = 0; k < axis->count[i]; k++)
-                sum += in[k] * weights[k];
-            out[i] = sum;
-        }
+    scratch_grow(scratch, across_ints + down_ints + 2 * (row_ints + 3 * (size_t)size));
+    at = scratch->ints;
+    at += resize_axis_init(&work->across, &sight->across, size, shrink, at);
+    at += resize_axis_init(&work->down, &sight->down, size, shrink, at);
+    for (int r = 0; r < 2; r++) {
+        work->rows[r] = (int16_t *)(void *)at;
+        memset(at, 0, row_ints * sizeof *at); /* what lies behind a row is read, with weight 0 */
+        at += row_ints;
+        work->turned[r] = (float *)(void *)at; /* as large as ints */
+        at += 3 * (size_t)size;
     }
-}
-
-/* The pass down for one row of the window, and the normalisation: (v / 255 - mean) / std. */
-static void resize_down(const struct workspace *work, const struct data_transform *transform,
-                        int row, float *out)
-{
-    const struct axis *down = &work->down;
-    const size_t size = (size_t)transform->size;
-    const float *weights = down->weights + (size_t)row * (size_t)down->taps;
-    const pixel4 *in = work->rows + (size_t)(down->begin[row] - work->row_begin) * size;
-    float scale[3], shift[3];
-
     for (int c = 0; c < 3; c++) {
-        scale[c] = 1 / (255 * transform->std[c]);
-        shift[c] = transform->mean[c] / transform->std[c];
+        work->scale[c] = 1 / (255 * transform->std[c]) * RESIZE_LEVEL;
+        work->shift[c] = transform->mean[c] / transform->std[c];
     }
-    for (size_t i = 0; i < size; i++) {
-        const bool padding = work->across.count[i] == 0;
-        pixel4 sum = {0};
+}
 
-        for (int k = 0; k < down->count[row]; k++)
-            sum += in[(size_t)k * size + i] * weights[k];
-        for (int c = 0; c < 3; c++)
-            out[3 * i + c] = padding ? 0 : sum[c] * scale[c] - shift[c];
+/* Output row `row` before the pass across. */
+static void resize_down(const struct workspace *work, const struct resize_kernel *kernel,
+                        const struct data_image *image, int row, int16_t *out)
+{
+    const struct resize_axis *const down = &work->down;
+    const size_t stride = (size_t)image->width * 3;
+    const uint8_t *const in = image->rgb + (size_t)(down->begin[row] - image->y) * stride +
+                              (size_t)(work->across.first - image->x) * 3;
+
+    kernel->down(in, stride, down->weights + (size_t)row * (size_t)down->taps, down->count[row],
+                 3 * (size_t)(work->across.end - work->across.first), out);
+}
+
+/* A row of the resampled picture is column `column` of the output. */
+static void turn_row(const float *row, int size, int column, float *out)
+{
+    for (int i = 0; i < size; i++)
+        memcpy(out + ((size_t)i * (size_t)size + (size_t)column) * 3, row + 3 * (size_t)i,
+               3 * sizeof *row);
+}
+
+static void resize(const struct workspace *work, const struct resize_kernel *kernel,
+                   const struct data_image *image, bool swapped, float *out)
+{
+    const int size = work->down.size;
+    int begin = 0, end = size;
+
+    while (work->down.count[begin] == 0) /* padding is at the ends, and somewhere there is none */
+        begin++;
+    while (work->down.count[end - 1] == 0)
+        end--;
+    if (begin > 0 || end < size)
+        memset(out, 0, (size_t)size * (size_t)size * 3 * sizeof *out);
+    for (int row = begin; row < end; row += 2) {
+        const int both[2] = {row, row + 1 < end ? row + 1 : row};
+        const int16_t *const rows[2] = {work->rows[0], work->rows[both[1] - row]};
+        float *to[2];
+
+        for (int r = 0; r < 2; r++)
+            to[r] = swapped ? work->turned[r] : out + (size_t)both[r] * (size_t)size * 3;
+        for (int r = 0; r <= both[1] - row; r++)
+            resize_down(work, kernel, image, both[r], work->rows[r]);
+        kernel->across(rows, &work->across, work->scale, work->shift, to);
+        for (int r = 0; swapped && r < 2; r++)
+            turn_row(to[r], size, both[r], out);
     }
 }
 
 void data_transform_apply(const struct data_transform *transform, const struct data_image *image,
                           uint64_t sample, uint32_t epoch, struct data_scratch *scratch, float *out)
 {
-    const struct plan plan = plan_make(transform, image, sample, epoch);
-    const int size = transform->size;
+    const struct sight sight = sight_of(transform, &image->whole, sample, epoch);
     struct workspace work;
 
-    assert(size > 0 && image->width > 0 && image->height > 0);
-    workspace_init(&work, &plan, size, scratch);
-    resize_across(&work, &plan, image, size);
-    memset(out, 0, (size_t)size * (size_t)size * 3 * sizeof *out); /* what is padding stays so */
-    for (int row = 0; row < size; row++)
-        if (work.down.count[row] > 0)
-            resize_down(&work, transform, row, out + (size_t)row * (size_t)size * 3);
+    assert(transform->size > 0 && image->width > 0 && image->height > 0);
+    workspace_init(&work, &sight, transform, image->shrink, scratch);
+    assert(image->x <= work.across.first && work.across.end <= image->x + image->width);
+    assert(image->y <= work.down.first && work.down.end <= image->y + image->height);
+    resize(&work, resize_kernel_best(), image, sight.swapped, out);
 }
 
 void data_scratch_release(struct data_scratch *scratch)
 {
     if (scratch == NULL)
         return;
-    free(scratch->floats);
+    free(scratch->ints);
     *scratch = (struct data_scratch){0};
 }

@@ -8,9 +8,14 @@
 #ifndef DATA_TRANSFORM_H
 #define DATA_TRANSFORM_H
 
+#include <stddef.h>
 #include <stdint.h>
 
+struct data_decoder;
 struct data_image;
+struct data_part;
+struct data_shape;
+struct err;
 
 enum data_transform_kind {
     DATA_TRANSFORM_RESIZED_CROP, /* training: RandomResizedCrop (area 0.08..1, aspect 3/4..4/3, 10
@@ -42,13 +47,26 @@ extern const float data_imagenet_mean[3], data_imagenet_std[3];
 
 /* A thread's scratch for resizing; all zero to begin. */
 struct data_scratch {
-    float *floats;
-    uint64_t capacity;
+    int *ints;
+    size_t capacity;
 };
 void data_scratch_release(struct data_scratch *scratch);
 
-/** Write (size, size, 3) floats to out. Resizing is antialiased bilinear (a triangle filter as wide
- * as the scale, like PIL's BILINEAR on images), computed once for the crop only. */
+/** The part of a picture that data_transform_apply looks at. Where the picture can be decoded
+ * shrunk it is, by 2, 4 or 8, when the crop has that many pixels for each output along both sides.
+ */
+struct data_part data_transform_part(const struct data_transform *transform,
+                                     const struct data_shape *shape, uint64_t sample,
+                                     uint32_t epoch);
+
+/** Decode that part: data_decoder_begin, then data_decoder_part. */
+int data_transform_decode(const struct data_transform *transform, struct data_decoder *decoder,
+                          const void *data, size_t bytes, uint64_t sample, uint32_t epoch,
+                          struct data_image *image, struct err *err);
+
+/** Write (size, size, 3) floats to out, of the picture held upright. The image has to hold
+ * data_transform_part; the floats are the same however much more it holds. Resizing is antialiased
+ * bilinear, as PIL's BILINEAR on images, in whole numbers (resize.h). */
 void data_transform_apply(const struct data_transform *transform, const struct data_image *image,
                           uint64_t sample, uint32_t epoch, struct data_scratch *scratch,
                           float *out);
