@@ -34,7 +34,8 @@ int data_decoder_begin(struct data_decoder *decoder, const void *data, size_t by
  *
  * What is cut short or damaged at its end is shown as far as it goes, with `truncated` set,
  * whichever part is asked for: a JPEG from its first whole row of blocks on, a PNG from its first
- * row on; the rest is grey. ERR_INPUT as data_decoder_begin.
+ * row on; the rest is grey. Of a JPEG that has its end, damage below the part may not be noticed.
+ * ERR_INPUT as data_decoder_begin.
  */
 int data_decoder_part(struct data_decoder *decoder, const struct data_part *part,
                       struct data_image *image, struct err *err);

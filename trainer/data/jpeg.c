@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "trainer/data/codec.h"
 #include "trainer/data/exif.h"
+#include "trainer/data/huffman.h"
 #include "trainer/data/image.h"
 
 /* A progressive picture has about ten scans. A small file can hold thousands, each of which costs a
@@ -48,6 +49,8 @@ struct jpeg_reader {
 
 struct data_jpeg {
     struct jpeg_reader reader; /* all zero when no picture is open */
+    struct data_huffman *huffman;
+    bool plain;                /* nothing but libjpeg reads this picture */
     const unsigned char *data; /* the caller's */
     size_t bytes;
     struct data_shape shape;
@@ -175,13 +178,14 @@ static void jpeg_read_rows(struct jpeg_decompress_struct *cinfo, struct data_ima
 
         for (JDIMENSION i = 0; i < count; i++)
             rows[i] = image->rgb + (cinfo->output_scanline - begin + i) * row_bytes;
-        jpeg_read_scanlines(cinfo, cmyk ? inks : rows, count);
+        if (jpeg_read_scanlines(cinfo, cmyk ? inks : rows, count) == 0)
+            break; /* data_huffman has failed */
         if (cmyk)
             jpeg_cmyk_to_rgb(inks[0], image->width, cinfo->saw_Adobe_marker, rows[0]);
     }
 }
 
-/* Below the part. What a whole decode would find missing there is found as well. */
+/* Below the part, libjpeg alone. What a whole decode would find missing there is found as well. */
 static void jpeg_pass_rest(struct jpeg_decompress_struct *cinfo)
 {
     const JDIMENSION left = cinfo->output_height - cinfo->output_scanline;
@@ -211,12 +215,13 @@ static int jpeg_look(struct jpeg_reader *reader, const unsigned char *data, size
     return data_image_check(cinfo->image_width, cinfo->image_height, err);
 }
 
-/* May jump to errors.escape. */
+/* May jump to errors.escape. *odd becomes true where the data are to be read by libjpeg alone. */
 static int jpeg_read(struct data_jpeg *jpeg, const struct data_part *part, struct data_image *image,
-                     struct err *err)
+                     bool *odd, struct err *err)
 {
     struct jpeg_decompress_struct *const cinfo = &jpeg->reader.cinfo;
     JDIMENSION x = 0, width;
+    bool fast;
 
     cinfo->scale_num = 1;
     cinfo->scale_denom = (unsigned)(part != NULL ? part->shrink : 1);
@@ -227,6 +232,7 @@ static int jpeg_read(struct data_jpeg *jpeg, const struct data_part *part, struc
     if (data_image_reserve(image, width,
                            part != NULL ? (JDIMENSION)part->height : cinfo->output_height, err) < 0)
         return -1;
+    fast = !jpeg->plain && data_huffman_begin(jpeg->huffman, cinfo, x, width);
     image->x = (int)x;
     if (part != NULL) {
         image->y = part->y;
@@ -234,7 +240,9 @@ static int jpeg_read(struct data_jpeg *jpeg, const struct data_part *part, struc
         jpeg_skip_scanlines(cinfo, (JDIMENSION)part->y);
     }
     jpeg_read_rows(cinfo, image);
-    jpeg_pass_rest(cinfo);
+    if (!fast)
+        jpeg_pass_rest(cinfo);
+    *odd = fast && data_huffman_failed(jpeg->huffman);
     return 0;
 }
 
@@ -260,6 +268,7 @@ struct data_jpeg *data_jpeg_new(void)
 
     if (jpeg == NULL)
         abort();
+    jpeg->huffman = data_huffman_new();
     return jpeg;
 }
 
@@ -268,6 +277,7 @@ void data_jpeg_free(struct data_jpeg *jpeg)
     if (jpeg == NULL)
         return;
     jpeg_end(jpeg);
+    data_huffman_free(jpeg->huffman);
     free(jpeg);
 }
 
@@ -288,6 +298,7 @@ int data_jpeg_begin(struct data_jpeg *jpeg, const unsigned char *data, size_t by
                     struct data_shape *shape, struct err *err)
 {
     jpeg->data = data;
+    jpeg->plain = false;
     if (jpeg_open(jpeg, bytes, err) < 0)
         return -1;
     jpeg->shape = (struct data_shape){.width = (int)jpeg->reader.cinfo.image_width,
@@ -306,6 +317,7 @@ static int jpeg_attempt(struct data_jpeg *jpeg, const struct data_part *part,
 {
     struct jpeg_reader *const reader = &jpeg->reader;
     const struct jpeg_errors *const errors = &reader->errors;
+    bool odd = false;
     int rc;
 
     *upto = 0;
@@ -314,7 +326,13 @@ static int jpeg_attempt(struct data_jpeg *jpeg, const struct data_part *part,
             *upto = errors->ended ? jpeg->bytes : jpeg->bytes - reader->cinfo.src->bytes_in_buffer;
         return jpeg_refuse(errors, err);
     }
-    rc = jpeg_read(jpeg, part, image, err);
+    rc = jpeg_read(jpeg, part, image, &odd, err);
+    if (rc == 0 && odd) {
+        jpeg->plain = true;
+        if (jpeg_open(jpeg, jpeg->bytes, err) < 0)
+            return -1;
+        return jpeg_attempt(jpeg, part, image, upto, err);
+    }
     if (rc == 0 && errors->row_lacks)
         rc = err_set(err, ERR_INPUT, "a JPEG cut short before its first row of blocks");
     image->truncated = errors->ended || errors->missing;
