@@ -20,6 +20,7 @@ static const struct {
 } benches[] = {
     {"model", "how many images a second a network trains on here, and its memory", NULL},
     {"layers", "its convolutions one by one, beside the processor's peak", NULL},
+    {"input", "how many pictures a second are read, decoded, cropped and normalised here", NULL},
     {"scaling", "how the rate of training grows with hosts or ranks, weak and strong",
      launch_bench_scaling},
     {"comm", "how fast the exchange of gradients is, beside MPI_Allreduce", launch_bench_comm},

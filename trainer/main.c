@@ -452,8 +452,10 @@ static int audit(int argc, char *const *argv)
 static int bench(int argc, char *const *argv)
 {
     struct err err = {0};
+    const int rc = bench_run(argc, argv, &train_stop_asked, &err);
 
-    return bench_run(argc, argv, &train_stop_asked, &err) < 0 ? fail(&err) : 0;
+    s3_client_shared_close();
+    return rc < 0 ? fail(&err) : 0;
 }
 
 int main(int argc, char **argv)

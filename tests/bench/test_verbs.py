@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""`convoy bench model` and `convoy bench layers`: bad options, and what a tiny run prints. No figure is judged."""
+"""`convoy bench model`, `layers` and `input`: bad options, and what a tiny run prints. No figure is judged."""
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -16,6 +18,12 @@ MODEL_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "th
 LAYERS_FIELDS = {"bench": str, "model": str, "image_size": int, "batch": int, "threads": int, "layer": str, "direction": str,
                  "count": int, "kernel": str, "ms": float, "ms_min": float, "gflops": float, "percent_of_peak": float,
                  "peak_gflops": float, "fused": bool, "kernels": str}
+
+INPUT_FIELDS = {"bench": str, "source": str, "sharded": bool, "transform": str, "image_size": int, "images": int, "batch": int,
+                "threads": int, "repeats": int, "images_per_s": float, "images_per_s_min": float, "images_per_s_max": float,
+                "images_per_cpu_s": float, "cpu_us": float, "read_us": float, "read_cpu_us": float, "decode_us": float,
+                "decode_cpu_us": float, "transform_us": float, "transform_cpu_us": float, "other_cpu_us": float,
+                "truncated": int, "left_out": int}
 
 
 class Verbs(unittest.TestCase):
@@ -153,6 +161,57 @@ class Verbs(unittest.TestCase):
         self.assertEqual(line["kernels"], "generic")
         lines = self.lines("layers", "--model=resnet20", "--batch=2", "--repeats=1", CONVOY_CONV="gemm")
         self.assertEqual({line["kernel"] for line in lines}, {"gemm"})
+
+    # pictures
+
+    def pictures(self):
+        folder = tempfile.mkdtemp(prefix="convoy-verbs-")
+        self.addCleanup(shutil.rmtree, folder)
+        subprocess.run([CONVOY, "synth", folder, "--count=40", "--size=48"], env=CLEAN, check=True, timeout=WAIT_S,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return folder
+
+    def test_input_prints_one_line_of_figures(self):
+        data = self.pictures()
+        for words, expected in ((("--repeats=3", "--transform=center", "--image-size=32"), ("center", 32, 40, 32, 3)),
+                                (("--repeats=1", "--count=16", "--batch=5"), ("crop", 224, 16, 5, 1))):
+            line, = self.lines("input", "--data", data, *words)
+            self.check_fields(line, INPUT_FIELDS)
+            self.assertEqual([line[key] for key in ("bench", "source", "sharded", "threads", "truncated", "left_out")],
+                             ["input", "disk", False, 1, 0, 0])
+            self.assertEqual(tuple(line[key] for key in ("transform", "image_size", "images", "batch", "repeats")), expected)
+            self.assertTrue(0 < line["images_per_s_min"] <= line["images_per_s"] <= line["images_per_s_max"])
+            self.assertAlmostEqual(line["cpu_us"] * line["images_per_cpu_s"] / 1e6, 1, 4)
+            self.assertGreater(line["decode_cpu_us"], 0)
+            stages = sum(line[f"{stage}_cpu_us"] for stage in ("read", "decode", "transform", "other"))
+            if expected[-1] == 1:
+                self.assertAlmostEqual(stages / line["cpu_us"], 1, 1)
+
+    def test_input_shows_a_table_and_names_what_is_bad(self):
+        data = self.pictures()
+        train = os.path.join(data, "train")
+        shards = os.path.join(data, "shards")
+        subprocess.run([CONVOY, "pack", train, shards], env=CLEAN, check=True, timeout=WAIT_S, stderr=subprocess.DEVNULL)
+        self.assertEqual(self.bench("input", "--train", shards, "--repeats=1", "--threads=2", "--image-size=32"), 0, self.err)
+        self.assertIn(f"{shards}: shards of 40 pictures, ", self.out)
+        for name in ("images/s", "images per CPU second", "CPU, us an image", "read", "decode", "transform", "other"):
+            self.assertRegex(self.out, rf"(?m)^{name} +\d")
+        with open(os.path.join(train, os.listdir(train)[0], "bad.jpg"), "w") as file:
+            file.write("no picture")
+        self.assertEqual(self.bench("input", "--train", train, "--repeats=1"), 0, self.err)
+        self.assertRegex(self.out, r"\n1 left out, the first: .*bad\.jpg")
+
+    def test_input_refuses_bad_options(self):
+        self.assertEqual(self.bench("input", "--help"), 0)
+        for option in ("--data", "--train", "--transform", "--image-size", "--count", "--batch", "--threads", "--fetch-threads",
+                       "--repeats", "--json"):
+            self.assertIn(f"  {option} ", self.out)
+        self.assertLess(max(map(len, self.out.splitlines())), 101)
+        self.refused("input", said="--data or --train")
+        self.refused("input", "--data=a", "--train=b", said="--data or --train")
+        self.refused("input", "--train=/nonexistent", said="/nonexistent")
+        for words in (["--transform", "fit"], ["--image-size", "4"], ["--threads", "0"], ["--repeats", "0"], ["--count", "0"]):
+            self.refused("input", "--train=/tmp", *words, said=words[0])
 
 
 if __name__ == "__main__":

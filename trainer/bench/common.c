@@ -71,29 +71,46 @@ static int take(struct bench_common *c, struct err *err)
 
     if (take_model(c, err) < 0)
         return -1;
-    c->threads = option_source(set, "threads") != OPTION_ABSENT
-                     ? (int)option_integer(set, "threads")
-                     : usable_cores();
+    c->threads = bench_threads(set);
     c->batch = (int)option_integer(set, "batch");
     c->repeats = (int)option_integer(set, "repeats");
     c->json = option_flag(set, "json");
     return check_batch(c, err) < 0 ? -1 : check_environment(err);
 }
 
+int bench_options_read(struct option_set *set, const struct option_spec *specs, size_t count,
+                       const char *usage, const char *tail, int argc, char *const *argv,
+                       struct err *err)
+{
+    option_set_init(set, specs, count);
+    if (wants_help(argc, argv)) {
+        printf("%s\noptions [default]:\n", usage);
+        option_set_help(set, stdout);
+        printf("\n%s", tail);
+        return bench_finish(err) < 0 ? -1 : 1;
+    }
+    if (option_set_parse(set, argc, argv, err) < 0)
+        return -1;
+    return option_set_environment(set, NULL, err);
+}
+
+int bench_threads(const struct option_set *set)
+{
+    return option_source(set, "threads") != OPTION_ABSENT ? (int)option_integer(set, "threads")
+                                                          : usable_cores();
+}
+
 int bench_common_read(struct bench_common *common, const struct option_spec *specs, size_t count,
                       const char *usage, const char *tail, int argc, char *const *argv,
                       struct err *err)
 {
+    int rc;
+
     *common = (struct bench_common){0};
-    option_set_init(&common->set, specs, count);
-    if (wants_help(argc, argv)) {
-        printf("%s\noptions [default]:\n", usage);
-        option_set_help(&common->set, stdout);
-        printf("\n%s", tail);
-        return bench_finish(err) < 0 ? -1 : 1;
-    }
-    if (option_set_parse(&common->set, argc, argv, err) < 0 ||
-        option_set_environment(&common->set, NULL, err) < 0 || take(common, err) < 0)
+    rc = bench_options_read(&common->set, specs, count, usage, tail, argc, argv, err);
+    if (rc != 0)
+        return rc;
+    if (take(common, err) < 0)
         return -1;
     nn_threads_init(common->threads);
     return 0;

@@ -1,5 +1,5 @@
 /*
- * trainer/bench/common.h -- what both benchmarks ask for, look at and print alike.
+ * trainer/bench/common.h -- what benchmarks ask for, look at and print alike.
  */
 #ifndef BENCH_COMMON_H
 #define BENCH_COMMON_H
@@ -13,7 +13,7 @@
 
 struct err;
 
-/* Options that both have; an array of option_spec begins with them. */
+/* Options that several have; an array of option_spec begins with them. */
 #define BENCH_OPTION_MODEL                                                                         \
     {                                                                                              \
         .name = "model", .kind = OPTION_TEXT, .metavar = "NAME", .fallback = "resnet18",           \
@@ -56,6 +56,16 @@ int bench_common_read(struct bench_common *common, const struct option_spec *spe
                       const char *usage, const char *tail, int argc, char *const *argv,
                       struct err *err);
 void bench_common_release(struct bench_common *common);
+
+/** The same without what is about networks: only parse argv and the environment into `set`, and
+ * help.
+ */
+int bench_options_read(struct option_set *set, const struct option_spec *specs, size_t count,
+                       const char *usage, const char *tail, int argc, char *const *argv,
+                       struct err *err);
+
+/** The option "threads" of a set, or the cores that this process may use. */
+int bench_threads(const struct option_set *set);
 
 /** Uniform in [-0.5, 0.5), by Philox: other numbers for another stream. */
 void bench_fill(float *x, size_t count, uint64_t stream);

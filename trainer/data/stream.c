@@ -79,6 +79,8 @@ struct hands {
     struct data_decoder *decoder;
     struct data_image image;
     struct data_scratch scratch;
+    double begun, begun_cpu; /* the stage in work, where stages are timed */
+    double stage_s[DATA_STAGES], stage_cpu_s[DATA_STAGES]; /* of this picture */
 };
 
 /* ---- which batch comes next ---- */
@@ -170,6 +172,35 @@ static bool stream_leaves(const struct data_stream *stream, const struct err *er
            (err->code == ERR_INPUT || (err->code == ERR_IO && alone));
 }
 
+static double thread_cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void stage_begin(const struct data_stream *stream, struct hands *hands)
+{
+    if (stream->options.time_stages) {
+        hands->begun = clock_now_s();
+        hands->begun_cpu = thread_cpu_s();
+    } else {
+        hands->begun = trace_begin();
+    }
+}
+
+static void stage_end(const struct data_stream *stream, struct hands *hands, enum data_stage stage)
+{
+    static const char *const names[DATA_STAGES] = {"read", "decode", "transform"};
+
+    trace_end("input", names[stage], hands->begun);
+    if (stream->options.time_stages) {
+        hands->stage_s[stage] = clock_now_s() - hands->begun;
+        hands->stage_cpu_s[stage] = thread_cpu_s() - hands->begun_cpu;
+    }
+}
+
 /* Read, decode and transform one picture to its place in the batch. Touches nothing that another
  * thread does. Returns 1 where its bytes are none that can be decoded: err tells why. */
 static int stream_fill(struct data_stream *stream, struct slot *slot, int i, struct hands *hands,
@@ -179,28 +210,30 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     const size_t floats = (size_t)transform->size * (size_t)transform->size * 3;
     struct data_batch *batch = &slot->batch;
     const uint64_t sample = stream_sample(&stream->options, batch, i);
-    double begun = trace_begin();
     int rc;
 
+    memset(hands->stage_s, 0, sizeof hands->stage_s);
+    memset(hands->stage_cpu_s, 0, sizeof hands->stage_cpu_s);
+    stage_begin(stream, hands);
     batch->samples[i] = sample;
     batch->labels[i] = stream->options.index->samples[sample].label;
     rc = stream_read(stream, batch, i, &hands->bytes, err);
-    trace_end("input", "read", begun);
+    stage_end(stream, hands, DATA_STAGE_READ);
     if (rc < 0)
         return stream_leaves(stream, err) ? 1 : -1;
-    begun = trace_begin();
+    stage_begin(stream, hands);
     rc = data_transform_decode(transform, hands->decoder, hands->bytes.data, hands->bytes.bytes,
                                sample, batch->epoch, &hands->image, err);
-    trace_end("input", "decode", begun);
+    stage_end(stream, hands, DATA_STAGE_DECODE);
     if (rc < 0) {
         data_reader_wrap(stream->reader, sample, err);
         return err->code == ERR_INPUT && !stream->options.stop_at_bad ? 1 : -1;
     }
     *truncated = hands->image.truncated;
-    begun = trace_begin();
+    stage_begin(stream, hands);
     data_transform_apply(transform, &hands->image, sample, batch->epoch, &hands->scratch,
                          batch->x + (size_t)i * floats);
-    trace_end("input", "transform", begun);
+    stage_end(stream, hands, DATA_STAGE_TRANSFORM);
     return 0;
 }
 
@@ -307,6 +340,10 @@ static void *stream_work(void *argument)
         pthread_mutex_unlock(&stream->mutex);
         rc = stream_fill(stream, slot, i, &hands, &truncated, &err);
         pthread_mutex_lock(&stream->mutex);
+        for (int stage = 0; stage < DATA_STAGES; stage++) {
+            stream->stats.stage_s[stage] += hands.stage_s[stage];
+            stream->stats.stage_cpu_s[stage] += hands.stage_cpu_s[stage];
+        }
         stream_put_picture(stream, slot, i, rc, truncated, &err);
     }
     pthread_mutex_unlock(&stream->mutex);

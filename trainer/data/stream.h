@@ -66,6 +66,7 @@ struct data_stream_options {
      * length than the index says or that the disk does not give; objects that are gone, not allowed
      * or replaced since; of shards, what ERR_INPUT tells. */
     bool leave_unreadable;
+    bool time_stages; /* fill in the times of data_stream_stats */
 };
 
 /** Start the threads and begin to fill. NULL: ERR_MEMORY (names micro-batch and image size); what
@@ -85,6 +86,8 @@ int data_stream_next(struct data_stream *stream, struct data_batch *batch,
 /** Let the stream fill the batch's memory anew. Each is given back once, in any order. */
 void data_stream_give_back(struct data_stream *stream, const struct data_batch *batch);
 
+enum data_stage { DATA_STAGE_READ, DATA_STAGE_DECODE, DATA_STAGE_TRANSFORM, DATA_STAGES };
+
 /* What was noticed so far. */
 struct data_stream_stats {
     uint64_t images;
@@ -93,6 +96,9 @@ struct data_stream_stats {
     uint64_t left_out;         /* pictures that could not be decoded; not among images */
     char left_out_first[256];  /* the first of them and why, "" if none */
     double wait_s;             /* time callers of next spent waiting */
+    /* With time_stages: what the stream's threads took, added up; reading from S3 is waiting, as
+     * other threads do the work. */
+    double stage_s[DATA_STAGES], stage_cpu_s[DATA_STAGES];
 };
 /** Copied into the caller's. */
 void data_stream_stats(struct data_stream *stream, struct data_stream_stats *stats);
