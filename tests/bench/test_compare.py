@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""compare_torch, compare_ddp and compare_loss with stand-ins for both sides, and for the lab, that print given figures: turns,
+"""compare_torch, compare_ddp, compare_input and compare_loss with stand-ins for both sides, and for the lab, that print given figures: turns,
 environment, medians, bars, rest of the slow; the rule for losses, its control, and what each one's exit status says."""
 import json
 import os
@@ -55,6 +55,29 @@ elif words[0] != "-c":
             weights.write(option("--seed"))
     side = "control" if "--momentum" in words else option("--format") if "--format" in words else None
     print(json.dumps({"losses": found(side, words[2])} if side else {"version": "1", "onednn": "1.2"}))
+"""
+
+
+# Stands for convoy, and for an interpreter with torchvision: notes its words, draws no pictures, and prints the figures of its next
+# run: images/s by the clock and of processor time.
+FAKE_INPUT = """#!/usr/bin/env python3
+import json, os, sys
+here, words = os.path.dirname(os.path.abspath(__file__)), sys.argv[1:]
+me = os.path.basename(__file__)
+with open(os.path.join(here, "runs"), "a") as runs:
+    runs.write(json.dumps({"me": me, "words": words, "cpus": len(os.sched_getaffinity(0))}) + "\\n")
+if "about" in words:
+    print(json.dumps({"version": me, "torchvision": "0.1", "pillow": "9", "image_backend": "PIL"}))
+elif words[0] == "synth":
+    os.makedirs(os.path.join(words[1], "train"))
+else:
+    with open(os.path.join(here, "figures")) as file:
+        figures = json.load(file)
+    with open(os.path.join(here, "runs")) as file:
+        number = sum(run["me"] == me and "about" not in run["words"] and run["words"][0] != "synth" for run in map(json.loads, file))
+    per_s, per_cpu_s = figures[me][min(number, len(figures[me])) - 1]
+    print(json.dumps({"images": figures.get("images", {}).get(me, 1000), "images_per_s": per_s, "images_per_cpu_s": per_cpu_s,
+                      "left_out": figures.get("left_out", 0) if me == "convoy" else 0}))
 """
 
 
@@ -257,6 +280,62 @@ class CompareDdp(Standing):
         self.assertEqual(self.compare(self.FIGURES), 3)
         self.assertEqual(self.err.splitlines()[-1], "compare_ddp: `hosts up 2 --rate 1gbit` ended with 1: no cgroups here")
         self.assertEqual(self.lab()[-1], ["down"])
+
+
+class CompareInput(Standing):
+    FIGURES = {"convoy": [(90, 100), (300, 330), (1000, 1100)], "old": [(100, 80)], "new": [(60, 70), (70, 110), (80, 120)]}
+
+    def setUp(self):
+        self.stand(FAKE_INPUT, "convoy", "old", "new")
+
+    def compare(self, figures, *words):
+        return self.start(figures, "compare_input", "--convoy", self.path("convoy"), "--peer", self.path("old"), "--peer",
+                          self.path("new"), "--work", self.path("work"), *words)
+
+    def runs(self):
+        with open(self.path("runs")) as file:
+            return [run for run in map(json.loads, file) if "about" not in run["words"]]
+
+    def test_sides_take_turns_on_one_processor_over_the_same_pictures(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3"), 0, self.err)
+        drawn, *runs = self.runs()
+        self.assertEqual(drawn["words"][2:], ["--photos", "--count", "1000"])
+        self.assertEqual([run["me"] for run in runs],
+                         ["convoy", "old", "new", "old", "new", "convoy", "new", "convoy", "old"])
+        folder = self.path("work/photos-1000/train")
+        for run in runs:
+            self.assertEqual(run["cpus"], 1)
+            self.assertIn(folder, run["words"])
+        self.assertEqual(runs[0]["words"][:2] + runs[0]["words"][4:],
+                         ["bench", "input", "--image-size", "224", "--threads", "1", "--json", "--batch", "32", "--repeats", "2"])
+        os.remove(self.path("runs"))
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=1"), 1, self.err)
+        self.assertNotIn("synth", [run["words"][0] for run in self.runs()])  # they are there
+
+    def test_medians_are_judged_by_the_clock_and_by_processor_time(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3"), 0, self.err)
+        self.assertIn("by the clock: 3.00 times torchvision 0.1, PyTorch old, Pillow 9; bar 3, goal 4: reached", self.out)
+        self.assertIn("by processor time: 3.00 times torchvision 0.1, PyTorch new", self.out)
+        for convoy, said in (((299, 500), ("NOT reached", "reached")), ((500, 329), ("reached", "NOT reached"))):
+            os.remove(self.path("runs"))
+            self.assertEqual(self.compare({**self.FIGURES, "convoy": [convoy]}, "--rounds=3"), 1, self.err)
+            self.assertEqual(tuple(line.rsplit(": ", 1)[1] for line in self.out.splitlines()[-2:]), said)
+
+    def test_json_has_the_runs_and_the_results(self):
+        self.assertEqual(self.compare(self.FIGURES, "--rounds=3", "--json=-"), 0, self.err)
+        lines = [json.loads(line) for line in self.out.splitlines()]
+        self.assertEqual([line["event"] for line in lines], ["setting"] + ["run"] * 9 + ["result"] * 2)
+        self.assertEqual((lines[-2]["ratio"], lines[-2]["reached"]), (3.0, True))
+
+    def test_other_pictures_left_out_ones_and_bad_options_are_said(self):
+        self.assertEqual(self.compare({**self.FIGURES, "images": {"old": 999}}, "--rounds=1"), 1)
+        self.assertIn("compare_input: the sides had 999 and 1000 pictures", self.err)
+        self.assertEqual(self.compare({**self.FIGURES, "left_out": 2}, "--rounds=1"), 1)
+        self.assertIn("compare_input: Convoy left 2 pictures out", self.err)
+        self.assertEqual(self.compare({**self.FIGURES, "old": [(0, 1)]}, "--rounds=1"), 1)
+        self.assertIn("gave no figures", self.err)
+        for words in (["--rounds=0"], ["--repeats=0"], ["--size=4"], ["--pictures=/nonexistent"], ["--convoy=/nonexistent"]):
+            self.assertEqual(self.compare(self.FIGURES, *words), 2, words)
 
 
 class CompareLoss(Standing):
