@@ -78,11 +78,15 @@ static int into_buf(void *context, uint64_t offset, const void *data, size_t byt
 }
 
 /* The whole object once. *damaged: it came whole, but not as the server says it is. */
-static int load_once(struct s3_client *client, const char *bucket, const char *key,
-                     struct load *load, struct s3_object *object, bool *damaged, struct err *err)
+static int load_once(struct s3_client *client, const struct s3_get *of, struct load *load,
+                     struct s3_object *object, bool *damaged, struct err *err)
 {
     uint32_t crc32c;
-    const struct s3_get get = {.bucket = bucket, .key = key, .whole = true, .crc32c = &crc32c};
+    const struct s3_get get = {.bucket = of->bucket,
+                               .key = of->key,
+                               .whole = true,
+                               .cancel = of->cancel,
+                               .crc32c = &crc32c};
     const int rc = s3_stream_read(client, &get, into_buf, load, object, err);
 
     *damaged = rc == S3_YES && object->has_crc32c && object->crc32c != crc32c;
@@ -97,6 +101,13 @@ static int load_once(struct s3_client *client, const char *bucket, const char *k
 int s3_object_load(struct s3_client *client, const char *bucket, const char *key, size_t bytes_max,
                    struct buf *out, struct s3_object *object, struct err *err)
 {
+    return s3_object_load_until(client, &(struct s3_get){.bucket = bucket, .key = key}, bytes_max,
+                                out, object, err);
+}
+
+int s3_object_load_until(struct s3_client *client, const struct s3_get *get, size_t bytes_max,
+                         struct buf *out, struct s3_object *object, struct err *err)
+{
     struct load load = {.out = out, .begin = out->bytes, .bytes_max = bytes_max};
     struct s3_object unseen;
     bool damaged = true;
@@ -104,9 +115,9 @@ int s3_object_load(struct s3_client *client, const char *bucket, const char *key
 
     object = object == NULL ? &unseen : object;
     for (int i = 0; damaged && i < client->config.attempts; i++)
-        rc = load_once(client, bucket, key, &load, object, &damaged, err);
+        rc = load_once(client, get, &load, object, &damaged, err);
     if (rc < 0)
-        err_wrap(err, "cannot get '%s'", s3_address_name(bucket, key).text);
+        err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);
     return rc;
 }
 

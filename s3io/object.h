@@ -65,6 +65,9 @@ struct buf;
 /** Read the whole object behind what is in `out`; larger than bytes_max is ERR_INPUT. */
 int s3_object_load(struct s3_client *client, const char *bucket, const char *key, size_t bytes_max,
                    struct buf *out, struct s3_object *object, struct err *err);
+/** The same, of get's bucket and key and until its cancel. */
+int s3_object_load_until(struct s3_client *client, const struct s3_get *get, size_t bytes_max,
+                         struct buf *out, struct s3_object *object, struct err *err);
 
 /** Read a whole object into the file fd (from its offset 0 on, by pwrite; fd is a regular file or
  * memfd), ranges of part_bytes side by side in `threads` requests. progress (may be NULL) is called

@@ -138,6 +138,12 @@ int data_place_exists(const char *folder, bool *exists, struct err *err)
 
 int data_place_load(const char *path, size_t bytes_max, struct buf *out, struct err *err)
 {
+    return data_place_load_until(path, bytes_max, NULL, out, err);
+}
+
+int data_place_load_until(const char *path, size_t bytes_max, const volatile sig_atomic_t *cancel,
+                          struct buf *out, struct err *err)
+{
     struct s3_client *client;
     struct data_place place = {0};
     int rc;
@@ -147,7 +153,9 @@ int data_place_load(const char *path, size_t bytes_max, struct buf *out, struct 
     client = s3_client_shared(err);
     if (client == NULL || data_place_object(&place, path, err) < 0)
         return -1;
-    rc = s3_object_load(client, place.bucket, place.key, bytes_max, out, NULL, err);
+    rc = s3_object_load_until(
+        client, &(struct s3_get){.bucket = place.bucket, .key = place.key, .cancel = cancel},
+        bytes_max, out, NULL, err);
     if (rc == S3_NO)
         rc = s3_object_missing(place.bucket, place.key, err);
     data_place_release(&place);

@@ -52,5 +52,8 @@ int data_place_exists(const char *folder, bool *exists, struct err *err);
 
 /** Append a whole file or object to `out`. ERR_INPUT names it: missing, or more than bytes_max. */
 int data_place_load(const char *path, size_t bytes_max, struct buf *out, struct err *err);
+/** The same, until cancel (may be NULL) becomes non-zero: ERR_STOPPED. */
+int data_place_load_until(const char *path, size_t bytes_max, const volatile sig_atomic_t *cancel,
+                          struct buf *out, struct err *err);
 
 #endif
