@@ -1,5 +1,6 @@
 #include "trainer/class_weights.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,7 @@ static void scale(struct train_class_weights *weights)
  * pictures together count as much as another's. */
 static void balance(struct train_class_weights *weights, const struct data_index *train)
 {
+    assert(train->pages == NULL);
     for (size_t i = 0; i < train->count; i++)
         weights->count[train->samples[i].label]++;
     for (int c = 0; c < train->classes; c++)
@@ -175,6 +177,7 @@ double train_class_weights_sum(struct train_class_weights *weights, const struct
 
     if (weights->weight == NULL)
         return data_order_step_images(order, step);
+    assert(train->pages == NULL);
     memset(weights->count, 0, (size_t)weights->classes * sizeof(uint32_t));
     memset(weights->met, 0, (size_t)weights->classes * sizeof(int64_t));
     for (uint32_t lane = 0; lane < order->lanes; lane++) {

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/webdataset.h"
 #include "trainer/options.h"
@@ -64,10 +65,33 @@ static int find_places(struct places *places, const struct train_options *o, str
     return 0;
 }
 
-static int open_bound(struct data_index *index, const char *root, const struct data_index *train,
-                      struct err *err)
+/* Pictures of shards whose index is read whole at the start: 80 bytes each. In S3 a request for
+ * each shard is what takes time (tests/bench/position); --cache takes that time, up to where memory
+ * would be the limit (1.3 GB). */
+#define WHOLE_MAX        ((uint64_t)1 << 22)
+#define WHOLE_MAX_REMOTE ((uint64_t)1 << 20)
+#define WHOLE_MAX_CACHED ((uint64_t)1 << 24)
+
+/* Some things can only be had by looking at every label, or keep something of each picture. */
+static uint64_t whole_max(const struct train_options *o, const char *root)
 {
-    return data_index_open(index, root, train->class_names, train->classes, &train_stop_asked, err);
+    const char *const wanted = getenv("CONVOY_INDEX_WHOLE_MAX");
+    const bool features = o->tuning.frozen > 0 && o->feature_cache_bytes > 0;
+
+    if (o->val_split > 0 || features || strcmp(option_text(&o->set, "class-weights"), "none") != 0)
+        return UINT64_MAX;
+    if (wanted != NULL)
+        return strtoull(wanted, NULL, 10);
+    if (!data_place_is_remote(root))
+        return WHOLE_MAX;
+    return o->cache != NULL ? WHOLE_MAX_CACHED : WHOLE_MAX_REMOTE;
+}
+
+static int open_bound(struct data_index *index, const char *root, const struct train_options *o,
+                      const struct data_index *train, struct err *err)
+{
+    return data_index_open_paged(index, root, whole_max(o, root), train->class_names,
+                                 train->classes, &train_stop_asked, err);
 }
 
 /* class_labels.json is UTF-8: better said now than after hours of training. */
@@ -113,9 +137,10 @@ static int split_off(struct train_dataset *d, double share, struct err *err)
     return 0;
 }
 
-static int open_held_out(struct train_dataset *d, const struct places *places, double val_split,
-                         struct err *err)
+static int open_held_out(struct train_dataset *d, const struct places *places,
+                         const struct train_options *o, struct err *err)
 {
+    const double val_split = o->val_split;
     const char *val = places->val;
 
     if (val_split > 0 && val != NULL)
@@ -130,7 +155,7 @@ static int open_held_out(struct train_dataset *d, const struct places *places, d
     }
     if (val == NULL)
         log_warn("no validation pictures: nothing is scored; give --val DIR or --val-split 0.1");
-    else if (open_bound(&d->val, val, &d->train, err) < 0)
+    else if (open_bound(&d->val, val, o, &d->train, err) < 0)
         return -1;
     d->has_val = val != NULL;
     return 0;
@@ -173,7 +198,9 @@ static int tell(const char *what, const struct data_index *index, bool stop_at_b
 {
     log_info("%s: %zu pictures of %d classes in '%s' (%.1f MB%s)", what, index->count,
              index->classes, index->root, (double)index->bytes / 1e6,
-             index->sharded ? ", shards" : "");
+             index->pages != NULL ? ", shards, whose indexes are read as they are wanted"
+             : index->sharded     ? ", shards"
+                                  : "");
     return train_dataset_tell(index, stop_at_bad, err);
 }
 
@@ -186,17 +213,18 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
     data_webdataset_keep(o->cache);
     if (find_places(&places, o, err) < 0)
         goto out;
-    if (data_index_open(&d->train, places.train, NULL, 0, &train_stop_asked, err) < 0)
+    if (data_index_open_paged(&d->train, places.train, whole_max(o, places.train), NULL, 0,
+                              &train_stop_asked, err) < 0)
         goto out;
     if (tell("training", &d->train, o->stop_at_bad, err) < 0)
         goto out;
     if (train_dataset_check(&d->train, o, err) < 0)
         goto out;
-    if (open_held_out(d, &places, o->val_split, err) < 0)
+    if (open_held_out(d, &places, o, err) < 0)
         goto out;
     if (d->has_val && tell("validation", &d->val, o->stop_at_bad, err) < 0)
         goto out;
-    if (places.test != NULL && open_bound(&d->test, places.test, &d->train, err) < 0)
+    if (places.test != NULL && open_bound(&d->test, places.test, o, &d->train, err) < 0)
         goto out;
     d->has_test = places.test != NULL;
     if (d->has_test && tell("test", &d->test, o->stop_at_bad, err) < 0)

@@ -1,5 +1,6 @@
 #include "trainer/eval.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,6 +134,7 @@ static int check_all_there(const struct data_index *index, bool partial, struct 
 
     if (there == NULL)
         abort();
+    assert(index->pages == NULL);
     for (size_t i = 0; i < index->count; i++)
         there[index->samples[i].label] = true;
     for (int c = 0; c < index->classes; c++) {

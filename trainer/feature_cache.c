@@ -1,5 +1,6 @@
 #include "trainer/feature_cache.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,6 +112,7 @@ static struct train_feature_cache *new_cache(const struct train_run *run, uint32
     const size_t train = run->dataset.train.count;
     struct train_feature_cache *const cache = calloc(1, sizeof(*cache));
 
+    assert(run->dataset.train.pages == NULL && run->dataset.val.pages == NULL);
     if (cache == NULL || (cache->training = calloc(views + 1, sizeof(struct view))) == NULL)
         abort();
     cache->floats = nn_model_feature_count(run->model);

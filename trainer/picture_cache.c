@@ -45,6 +45,12 @@ static int add(struct train_run *run, const struct data_index *index, enum readi
 
     if (!data_place_is_remote(index->root) || index->parts != NULL)
         return 0;
+    if (index->pages != NULL) { /* a file of the cache is known by every sample that may be in it */
+        if (comm->local_rank == 0)
+            log_warn("--cache: '%s' has %zu pictures, too many to keep any: all are read from S3",
+                     index->root, index->count);
+        return 0;
+    }
     while (begin > 0 && comm->host_of[begin - 1] == comm->host_of[comm->rank])
         begin--;
     while (end < comm->size && comm->host_of[end] == comm->host_of[comm->rank])

@@ -33,6 +33,7 @@ struct store {
     struct store_stats stats;
     const char *damaged; /* a part of the keys whose next answers are damaged */
     int damages;         /* how many of them are left */
+    int sound;           /* answers before these */
 };
 
 static int by_key(const void *a, const void *b)
@@ -165,7 +166,7 @@ static void get(struct store *store, const char *request, const char *key, struc
                "Content-Range: bytes %zu-%zu/%zu\r\n\r\n",
                range != NULL ? 206 : 200, last + 1 - first, etag, first, last, object->bytes);
     buf_append(out, object->data + first, last + 1 - first);
-    if (store->damages > 0 && strstr(key, store->damaged) != NULL) {
+    if (store->damages > 0 && strstr(key, store->damaged) != NULL && store->sound-- <= 0) {
         out->data[out->bytes - (last + 1 - first)] ^= 1;
         store->damages--;
     }
@@ -322,9 +323,15 @@ void store_set_mood(struct store *store, enum store_mood mood)
 
 void store_damage(struct store *store, const char *part, int count)
 {
+    store_damage_later(store, part, 0, count);
+}
+
+void store_damage_later(struct store *store, const char *part, int later, int count)
+{
     fake_lock(store->fake);
     store->damaged = part;
     store->damages = count;
+    store->sound = later;
     fake_unlock(store->fake);
 }
 

@@ -38,6 +38,8 @@ void store_set_mood(struct store *store, enum store_mood mood);
 /** Flip a bit of the first byte of the next `count` bodies of keys that have `part` (the caller's)
  * in them. */
 void store_damage(struct store *store, const char *part, int count);
+/** The same after `later` that are sound. */
+void store_damage_later(struct store *store, const char *part, int later, int count);
 
 struct store_stats {
     uint64_t lists, gets; /* requests */

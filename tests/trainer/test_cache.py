@@ -108,6 +108,17 @@ class Cache(Job):
         self.assertEqual(self.trained(**more, cache=self.cache, cache_bytes=10 << 20), want)
         self.assertEqual(self.gets, [])
 
+    def test_of_a_set_too_large_nothing_is_kept(self):
+        """Its index is read on demand: with a whole one's weights, and a warning."""
+        want = self.trained(epochs=2)
+        self.env["CONVOY_INDEX_WHOLE_MAX"] = str(COUNT - 1)
+        for ranks in (1, 2):
+            self.assertEqual(self.trained(ranks, epochs=2, cache=self.cache, cache_bytes=10 << 20), want)
+            self.assertIn("shards, whose indexes are read as they are wanted", self.err)
+            self.assertIn(f"has {COUNT} pictures, too many to keep any", self.err)
+            self.assertGreater(len(self.gets), 0)
+            self.assertEqual(self.counts()["kept"], 0)
+
     def test_hyperparameters_name_it(self):
         self.env.update(SM_HP_CACHE=self.cache, SM_HP_CACHE_BYTES=str(10 << 20))
         self.trained(epochs=2)

@@ -157,6 +157,27 @@ static bool choose(struct data_fetch *fetch, struct job *best)
 
 /* ---- the threads ---- */
 
+/* Under the mutex: sleep so long, or until a range was read. */
+static void wait_ms(struct data_fetch *fetch, int ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += ms * 1000000L;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
+}
+
+/* With the mutex, which is let go meanwhile: S3 did not answer, and nobody waits yet. */
+static void wait_while_away(struct data_fetch *fetch)
+{
+    for (int i = 0; i < AWAY_SLICES && fetch->waiting == 0 && !fetch->stop; i++)
+        wait_ms(fetch, WAIT_SLICE_MS);
+}
+
 /* With the mutex, which is let go meanwhile. */
 static void do_plan(struct data_fetch *fetch, struct lane *lane)
 {
@@ -172,20 +193,32 @@ static void do_plan(struct data_fetch *fetch, struct lane *lane)
         .bytes_max = fetch->lane_bytes,
         .range_bytes = fetch->range_bytes,
         .cache = fetch->source.cache,
+        .cancel = &fetch->stop,
     };
     struct data_group *group;
 
     lane->planning = true;
-    pthread_mutex_unlock(&fetch->mutex);
-    if (fetch->order != NULL)
-        data_cache_now(cut.cache, cut.epoch,
-                       data_order_place_step(fetch->order, cut.lane, cut.place));
-    group = data_group_new(&cut);
-    pthread_mutex_lock(&fetch->mutex);
+    for (;;) {
+        const bool last = fetch->waiting > 0 || fetch->stop;
+        const struct err *failure;
+
+        pthread_mutex_unlock(&fetch->mutex);
+        if (fetch->order != NULL)
+            data_cache_now(cut.cache, cut.epoch,
+                           data_order_place_step(fetch->order, cut.lane, cut.place));
+        group = data_group_new(&cut);
+        pthread_mutex_lock(&fetch->mutex);
+        failure = data_group_failure(group);
+        if (failure == NULL || last || failure->code != ERR_NET)
+            break;
+        data_group_free(group);
+        wait_while_away(fetch);
+    }
     lane->planning = false;
     lane->place += group->count;
     lane->groups[lane->group_count++] = group;
     fetch->stats.groups++;
+    pthread_cond_broadcast(&fetch->arrived); /* it may have failed */
 }
 
 /* With the mutex: count what is held from now on. */
@@ -201,20 +234,6 @@ static void let_go(struct data_fetch *fetch, struct lane *lane, uint64_t bytes)
 {
     lane->held -= bytes;
     fetch->held -= bytes;
-}
-
-/* Under the mutex: sleep so long, or until a range was read. */
-static void wait_ms(struct data_fetch *fetch, int ms)
-{
-    struct timespec until;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += ms * 1000000L;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    pthread_cond_timedwait(&fetch->arrived, &fetch->mutex, &until);
 }
 
 /* Read a range that this thread has begun, as data_range_read; with the mutex, which is let go
@@ -243,8 +262,7 @@ static int read_range(struct data_fetch *fetch, const struct job *job, unsigned 
         fetch->stats.damaged += damaged;
         if (rc >= 0 || last || err->code != ERR_NET)
             return rc;
-        for (int i = 0; i < AWAY_SLICES && fetch->waiting == 0 && !fetch->stop; i++)
-            wait_ms(fetch, WAIT_SLICE_MS);
+        wait_while_away(fetch);
     }
 }
 
@@ -486,13 +504,18 @@ static void lane_taken(struct data_fetch *fetch, struct lane *lane, struct data_
 }
 
 /* A sample of a shard whose bytes were none that its index knows, however often they were read. */
-static int wrong_crc(const struct data_index *index, uint64_t sample, struct err *err)
+static int wrong_crc(const struct data_fetch *fetch, uint64_t sample, struct err *err)
 {
-    char *path = data_index_path(index, sample);
+    const struct data_index *const index = fetch->options.index;
+    char *path;
 
+    if (data_index_hold(index, sample, &fetch->stop, err) < 0)
+        return -1;
+    path = data_index_path(index, sample);
     err_set(err, ERR_INPUT,
             "'%s' does not match its index: '%s' has another CRC-32C each time it is read", path,
-            index->samples[sample].key);
+            data_index_sample(index, sample)->key);
+    data_index_drop(index, sample);
     free(path);
     return -1;
 }
@@ -529,12 +552,13 @@ static struct data_group *wait_for(struct data_fetch *fetch, const struct lane *
 }
 
 int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane_number, uint64_t place,
-                    struct buf *out, struct err *err)
+                    struct buf *out, int32_t *label, struct err *err)
 {
     struct lane *lane =
         &fetch->lanes[fetch->order != NULL ? lane_number - fetch->options.lane_begin : 0];
     struct data_group *group;
     uint64_t sample = 0;
+    bool damaged = false;
     int rc = 0;
 
     buf_release(out);
@@ -550,16 +574,17 @@ int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane_numb
         if (failure != NULL) {
             rc = err_set(err, failure->code, "%s", failure->msg);
         } else if (group->data[at] == NULL) {
-            rc = wrong_crc(fetch->options.index, sample, err);
+            damaged = true;
         } else {
             out->data = group->data[at];
-            out->bytes = out->capacity = fetch->options.index->samples[sample].bytes;
+            out->bytes = out->capacity = group->entries[at].bytes;
+            *label = group->entries[at].label;
             group->data[at] = NULL;
         }
-        lane_taken(fetch, lane, group, fetch->options.index->samples[sample].bytes);
+        lane_taken(fetch, lane, group, group->entries[at].bytes);
     }
     pthread_mutex_unlock(&fetch->mutex);
-    return rc;
+    return damaged ? wrong_crc(fetch, sample, err) : rc;
 }
 
 void data_fetch_stats(struct data_fetch *fetch, struct data_fetch_stats *stats)

@@ -57,16 +57,17 @@ void data_fetch_stop(struct data_fetch *fetch);
 void data_fetch_free(struct data_fetch *fetch);
 
 /**
- * Replace what is in `out` by the bytes of the sample at a place of a lane; waits until they are
- * there. Evaluation: epoch and lane are 0, place counts from sample_begin. Each place is taken
- * once; lanes advance in any relation to each other, and takes of one lane may overtake each other
- * (several threads have pictures in hand), but all must come for the reading to go on.
+ * Replace what is in `out` by the bytes of the sample at a place of a lane, and *label by its
+ * label; waits until they are there. Evaluation: epoch and lane are 0, place counts from
+ * sample_begin. Each place is taken once; lanes advance in any relation to each other, and takes of
+ * one lane may overtake each other (several threads have pictures in hand), but all must come for
+ * the reading to go on.
  *
  * ERR_INPUT names the object: gone, replaced since it was listed, or (shards) a sample that has
  * another CRC-32C than its index says each time it is read; ERR_NET, ERR_MEMORY, ERR_STOPPED.
  */
 int data_fetch_take(struct data_fetch *fetch, uint32_t epoch, uint32_t lane, uint64_t place,
-                    struct buf *out, struct err *err);
+                    struct buf *out, int32_t *label, struct err *err);
 
 struct data_fetch_stats {
     uint64_t requests;  /* ranges read, but for those that the cache had */

@@ -7,24 +7,30 @@
 #ifndef DATA_GROUP_H
 #define DATA_GROUP_H
 
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "trainer/data/plan.h"
 
+struct data_cache_set;
 struct data_index;
 struct data_order;
+struct data_sample;
 struct err;
 
 enum data_range_state { DATA_RANGE_PLANNED, DATA_RANGE_BEGUN, DATA_RANGE_READ, DATA_RANGE_FAILED };
 
 struct data_group {
     uint32_t epoch;
-    uint64_t begin;        /* its first place in the lane */
-    uint32_t count, taken; /* samples */
-    uint64_t *samples;     /* (count) index places, by place */
-    unsigned char **data;  /* (count) by place; NULL: not there, or taken */
-    uint32_t *range_of;    /* (count) by place: number of the range */
+    uint64_t begin;              /* its first place in the lane */
+    uint32_t count, taken;       /* samples */
+    bool failed;                 /* as data_group_failure says; the group is of one sample */
+    uint64_t *samples;           /* (count) index places, by place */
+    struct data_sample *entries; /* (count) by place; keys NULL where they are read on demand */
+    unsigned char **data;        /* (count) by place; NULL: not there, or taken */
+    uint32_t *range_of;          /* (count) by place: number of the range */
     struct data_plan plan;
     enum data_range_state *states; /* (plan.range_count) */
     struct err **errs;             /* (plan.range_count) of DATA_RANGE_FAILED, else NULL */
@@ -42,10 +48,15 @@ struct data_group_cut {
     uint64_t bytes_max;           /* or when it holds this much; one sample at least */
     uint64_t range_bytes;         /* as data_plan_init */
     struct data_cache_set *cache; /* NULL: none */
+    const volatile sig_atomic_t *cancel; /* ends the reading of pages; may be NULL */
 };
 
-/** Gather the samples and plan them; nothing is read. */
+/** Gather the samples and plan them. No picture is read, but of an index whose pages are read on
+ * demand those are, which may block: the samples are copied, so that no page is held. Where not
+ * even the first could be had, a group of one range that has failed. */
 struct data_group *data_group_new(const struct data_group_cut *cut);
+/** Why a group has failed; NULL: it has not. */
+const struct err *data_group_failure(const struct data_group *group);
 /** With the pictures that nobody took. Accepts NULL. */
 void data_group_free(struct data_group *group);
 

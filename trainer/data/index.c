@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #include "trainer/data/folder.h"
 #include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
+#include "trainer/data/pages.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/shards.h"
@@ -119,13 +121,17 @@ static int bind_classes(struct data_index *index, char *const *class_names, int 
         }
         labels[i] = number;
     }
-    for (size_t i = 0; i < index->count; i++)
-        index->samples[i].label = labels[index->samples[i].label];
+    if (index->pages != NULL)
+        data_pages_bind(index->pages, labels, index->classes);
+    else
+        for (size_t i = 0; i < index->count; i++)
+            index->samples[i].label = labels[index->samples[i].label];
     names = copy_names(class_names, (size_t)classes); /* they may be the index's own */
     free_names(index->class_names, (size_t)index->classes);
     index->class_names = names;
     index->classes = classes;
-    data_index_seal(index);
+    if (index->pages == NULL)
+        data_index_seal(index);
     rc = 0;
 out:
     free(labels);
@@ -148,13 +154,29 @@ static int refuse(const char *root, enum data_root_kind kind, struct err *err)
     }
 }
 
-static int read_shards(struct data_index *index, const volatile sig_atomic_t *cancel,
-                       struct err *err)
+/* As it is told: it could not be computed without all keys. */
+static int take_fingerprint(struct data_index *index, const char *hex, struct err *err)
+{
+    for (size_t i = 0; i < DIGEST_SHA256_BYTES; i++) {
+        unsigned byte;
+
+        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+            return err_set(err, ERR_INPUT, "'%s/index.json': 'fingerprint' is no SHA-256 in hex",
+                           index->root);
+        index->fingerprint[i] = (unsigned char)byte;
+    }
+    return 0;
+}
+
+static int read_shards(struct data_index *index, uint64_t whole_max,
+                       const volatile sig_atomic_t *cancel, struct err *err)
 {
     char wanted[DIGEST_HEX_CHARS], found[DIGEST_HEX_CHARS];
 
-    if (data_shards_read(index, wanted, cancel, err) < 0)
+    if (data_shards_read(index, whole_max, wanted, cancel, err) < 0)
         return -1;
+    if (index->pages != NULL)
+        return take_fingerprint(index, wanted, err);
     data_index_seal(index);
     digest_hex(index->fingerprint, found);
     if (strcmp(wanted, found) != 0)
@@ -270,8 +292,8 @@ static int read_labelled(struct data_index *index, struct data_manifest *manifes
 }
 
 /* The root becomes the folder that what it names lies in. */
-static int read_manifest(struct data_index *index, bool *again, const volatile sig_atomic_t *cancel,
-                         struct err *err)
+static int read_manifest(struct data_index *index, uint64_t whole_max, bool *again,
+                         const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_manifest manifest = {0};
     int rc;
@@ -282,7 +304,8 @@ static int read_manifest(struct data_index *index, bool *again, const volatile s
     index->root = copy_text(manifest.root);
     *again = manifest.kind == DATA_ROOT_SHARDS;
     if (manifest.kind == DATA_ROOT_SHARDS)
-        rc = read_shards(index, cancel, err) < 0 ? -1 : check_named(index, &manifest, err);
+        rc = read_shards(index, whole_max, cancel, err) < 0 ? -1
+                                                            : check_named(index, &manifest, err);
     else if (manifest.kind == DATA_ROOT_TARS)
         rc = read_tars(index, &manifest, cancel, err);
     else if (manifest.labelled)
@@ -295,8 +318,8 @@ static int read_manifest(struct data_index *index, bool *again, const volatile s
 
 /* *again: shards, a manifest, or nothing that looks like pictures, in a bucket. Neither a listing
  * nor index.json has a checksum: what does not fit may fit when it is read again. */
-static int open_once(struct data_index *opened, bool *again, const volatile sig_atomic_t *cancel,
-                     struct err *err)
+static int open_once(struct data_index *opened, uint64_t whole_max, bool *again,
+                     const volatile sig_atomic_t *cancel, struct err *err)
 {
     enum data_root_kind kind;
 
@@ -304,9 +327,9 @@ static int open_once(struct data_index *opened, bool *again, const volatile sig_
     if (data_root_look(opened->root, &kind, cancel, err) < 0)
         return -1;
     if (kind == DATA_ROOT_MANIFEST)
-        return read_manifest(opened, again, cancel, err);
+        return read_manifest(opened, whole_max, again, cancel, err);
     if (kind == DATA_ROOT_SHARDS)
-        return read_shards(opened, cancel, err);
+        return read_shards(opened, whole_max, cancel, err);
     if (kind != DATA_ROOT_CLASSES && kind != DATA_ROOT_TARS)
         return refuse(opened->root, kind, err);
     *again = false; /* a listing of all pictures takes its time, and so do the headers of tars */
@@ -315,8 +338,8 @@ static int open_once(struct data_index *opened, bool *again, const volatile sig_
     return read_folder(opened, NULL, cancel, err);
 }
 
-int data_index_open_any(struct data_index *index, const char *root,
-                        const volatile sig_atomic_t *cancel, struct err *err)
+static int open_any(struct data_index *index, const char *root, uint64_t whole_max,
+                    const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_index opened = {0};
     struct err unseen = {0};
@@ -327,7 +350,7 @@ int data_index_open_any(struct data_index *index, const char *root,
     for (int reads = 0; reads < REMOTE_READS_MAX && rc < 0 && again; reads++) {
         data_index_release(&opened);
         opened.root = copy_text(root);
-        rc = open_once(&opened, &again, cancel, err);
+        rc = open_once(&opened, whole_max, &again, cancel, err);
         again = again && rc < 0 && err->code == ERR_INPUT;
     }
     if (rc < 0)
@@ -337,11 +360,24 @@ int data_index_open_any(struct data_index *index, const char *root,
     return rc;
 }
 
+int data_index_open_any(struct data_index *index, const char *root,
+                        const volatile sig_atomic_t *cancel, struct err *err)
+{
+    return open_any(index, root, UINT64_MAX, cancel, err);
+}
+
 int data_index_open(struct data_index *index, const char *root, char *const *class_names,
                     int classes, const volatile sig_atomic_t *cancel, struct err *err)
 {
+    return data_index_open_paged(index, root, UINT64_MAX, class_names, classes, cancel, err);
+}
+
+int data_index_open_paged(struct data_index *index, const char *root, uint64_t whole_max,
+                          char *const *class_names, int classes,
+                          const volatile sig_atomic_t *cancel, struct err *err)
+{
     struct data_index opened = {0};
-    int rc = data_index_open_any(&opened, root, cancel, err);
+    int rc = open_any(&opened, root, whole_max, cancel, err);
 
     if (rc < 0)
         return -1;
@@ -357,6 +393,7 @@ void data_index_release(struct data_index *index)
 {
     if (index == NULL)
         return;
+    data_pages_free(index->pages);
     free(index->root);
     free(index->samples);
     free_names(index->class_names, (size_t)index->classes);
@@ -445,7 +482,7 @@ int data_index_split(struct data_index *whole, double share, struct data_index *
     struct data_index first = {0}, second = {0};
     int rc = -1;
 
-    assert(share > 0 && share < 1);
+    assert(share > 0 && share < 1 && whole->pages == NULL);
     if (quotas == NULL || held == NULL)
         abort();
     if (split_quotas(whole, share, quotas, err) < 0)
@@ -479,8 +516,27 @@ char *data_index_path(const struct data_index *index, size_t sample)
     assert(sample < index->count);
     if (index->root[0] == '\0') /* given files: keys are paths as they were given (files.h) */
         return copy_text(index->samples[sample].key);
+    if (index->pages != NULL)
+        return uri_join(index->root, index->file_names[data_pages_file(index->pages, sample)]);
     return uri_join(index->root, index->sharded ? index->file_names[index->samples[sample].file]
                                                 : index->samples[sample].key);
+}
+
+int data_index_hold(const struct data_index *index, uint64_t sample,
+                    const volatile sig_atomic_t *cancel, struct err *err)
+{
+    return index->pages != NULL ? data_pages_hold(index->pages, sample, cancel, err) : 0;
+}
+
+void data_index_drop(const struct data_index *index, uint64_t sample)
+{
+    if (index->pages != NULL)
+        data_pages_drop(index->pages, sample);
+}
+
+const struct data_sample *data_index_sample(const struct data_index *index, uint64_t sample)
+{
+    return index->pages != NULL ? data_pages_sample(index->pages, sample) : &index->samples[sample];
 }
 
 size_t data_index_chunk_samples(const struct data_index *index)
@@ -494,7 +550,7 @@ size_t data_index_chunk_samples(const struct data_index *index)
 /* What goes ahead of the texts and samples. Both ends are the same build: native bytes will do. */
 struct encoded {
     uint64_t count, files, bytes, ignored, empty;
-    int32_t classes, sharded, etags;
+    int32_t classes, sharded, etags, paged;
     unsigned char fingerprint[DIGEST_SHA256_BYTES];
 };
 
@@ -514,6 +570,7 @@ void data_index_encode(const struct data_index *index, struct buf *out)
         .classes = index->classes,
         .sharded = index->sharded,
         .etags = index->file_etags != NULL,
+        .paged = index->pages != NULL,
     };
 
     memcpy(head.fingerprint, index->fingerprint, sizeof head.fingerprint);
@@ -525,7 +582,9 @@ void data_index_encode(const struct data_index *index, struct buf *out)
         append_text(out, index->file_names[i]);
     for (size_t i = 0; index->file_etags != NULL && i < index->files; i++)
         append_text(out, index->file_etags[i]);
-    for (size_t i = 0; i < index->count; i++) {
+    if (index->pages != NULL)
+        data_pages_encode(index->pages, out);
+    for (size_t i = 0; index->pages == NULL && i < index->count; i++) {
         struct data_sample sample = index->samples[i];
 
         sample.key = NULL; /* the key follows instead */
@@ -625,7 +684,12 @@ int data_index_decode(struct data_index *index, const void *data, size_t bytes, 
         if (whole && head.etags != 0)
             whole = take_names(&rest, head.files, &decoded.file_etags, &etags);
     }
-    if (!whole || take_samples(&rest, &head, &decoded, err) < 0) {
+    if (whole && head.paged != 0) {
+        decoded.count = head.count;
+        decoded.pages = data_pages_decode(&decoded, rest.at, rest.bytes);
+        whole = decoded.pages != NULL;
+    }
+    if (!whole || (head.paged == 0 && take_samples(&rest, &head, &decoded, err) < 0)) {
         if (!whole)
             err_set(err, ERR_INTERNAL, "an index received is cut short: %zu bytes", bytes);
         data_index_release(&decoded);

@@ -43,11 +43,14 @@ struct data_index_part {
     size_t begin, count;
 };
 
+struct data_pages;
+
 struct data_index {
     char *root; /* the folder, or s3://BUCKET/PREFIX; "" where files.h made it of given files */
     bool sharded;
-    size_t count; /* samples */
-    struct data_sample *samples;
+    size_t count;                /* samples */
+    struct data_sample *samples; /* (count); NULL where they are read on demand: */
+    struct data_pages *pages;    /* (pages.h), else NULL */
     int classes;
     char **class_names;       /* (classes) by bytewise order of names: label = place */
     size_t files;             /* shards: tar files */
@@ -89,6 +92,24 @@ void data_index_seal(struct data_index *index);
 int data_index_complete(struct data_index *index, bool sort, char *const *class_names, int classes,
                         struct err *err);
 
+/** As data_index_open, but of our own shards with more than whole_max pictures only the top index
+ * is read: in a second for any number of them. Its samples are read on demand and forgotten again
+ * (pages.h), so who uses one holds it; and nobody can look at all of them, to split the index or to
+ * count classes. The fingerprint is what the top index says; each shard is checked when it is read.
+ */
+int data_index_open_paged(struct data_index *index, const char *root, uint64_t whole_max,
+                          char *const *class_names, int classes,
+                          const volatile sig_atomic_t *cancel, struct err *err);
+
+/** A sample may be looked at from hold to drop; of an index whose samples are all there that is
+ * always so. hold may block while a shard's index is read, until cancel (may be NULL) becomes
+ * non-zero; -1 as data_index_open, nothing is held then. Any thread. */
+int data_index_hold(const struct data_index *index, uint64_t sample,
+                    const volatile sig_atomic_t *cancel, struct err *err);
+void data_index_drop(const struct data_index *index, uint64_t sample);
+/** A sample that is held. */
+const struct data_sample *data_index_sample(const struct data_index *index, uint64_t sample);
+
 /** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
  * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of
  * each class stays in train; ERR_INPUT where a class has fewer than two. The split depends on the
@@ -100,7 +121,8 @@ int data_index_split(struct data_index *whole, double share, struct data_index *
 void data_index_encode(const struct data_index *index, struct buf *out);
 int data_index_decode(struct data_index *index, const void *data, size_t bytes, struct err *err);
 
-/** The file or object that holds a sample's bytes; heap, the caller frees. */
+/** The file or object that holds a sample's bytes; heap, the caller frees. Of shards it need not be
+ * held. */
 char *data_index_path(const struct data_index *index, size_t sample);
 
 /** Samples a chunk (DESIGN: about 4 MB by the mean size, 1 .. 256). */

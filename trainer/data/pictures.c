@@ -30,7 +30,9 @@ void data_pictures_close(struct data_pictures *pictures)
 int data_pictures_get(struct data_pictures *pictures, size_t sample, struct buf *out,
                       struct err *err)
 {
+    int32_t label;
+
     if (pictures->fetch != NULL)
-        return data_fetch_take(pictures->fetch, 0, 0, sample, out, err);
+        return data_fetch_take(pictures->fetch, 0, 0, sample, out, &label, err);
     return data_reader_get(pictures->reader, sample, out, err);
 }

@@ -72,8 +72,9 @@ static void add(struct data_plan *plan, const struct wanted *next, uint32_t numb
     range->bytes += next->bytes;
 }
 
-void data_plan_init(struct data_plan *plan, const struct data_index *index, const uint64_t *samples,
-                    const bool *cached, uint32_t count, uint64_t range_bytes)
+void data_plan_init(struct data_plan *plan, const struct data_index *index,
+                    const struct data_sample *samples, const bool *cached, uint32_t count,
+                    uint64_t range_bytes)
 {
     struct wanted *wanted = calloc((size_t)count + 1, sizeof *wanted);
 
@@ -84,12 +85,10 @@ void data_plan_init(struct data_plan *plan, const struct data_index *index, cons
     if (wanted == NULL || plan->by_file == NULL || plan->ranges == NULL)
         abort();
     for (uint32_t i = 0; i < count; i++) {
-        const struct data_sample *sample = &index->samples[samples[i]];
-
-        wanted[i] = (struct wanted){.file = sample->file,
+        wanted[i] = (struct wanted){.file = samples[i].file,
                                     .place = i,
-                                    .offset = sample->offset,
-                                    .bytes = sample->bytes,
+                                    .offset = samples[i].offset,
+                                    .bytes = samples[i].bytes,
                                     .cached = cached != NULL && cached[i]};
     }
     if (index->sharded)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 struct data_index;
+struct data_sample;
 
 struct data_plan_range {
     uint32_t first, count; /* its samples: by_file[first .. first + count - 1] */
@@ -31,13 +32,14 @@ struct data_plan {
     size_t range_count;
 };
 
-/** Plan the group samples[0 .. count) (index places, in the order in which they are wanted, each
+/** Plan the group samples[0 .. count) (of the index, in the order in which they are wanted, each
  * once). cached (count): which of them seem to be in the cache; a range has only such or none.
  * NULL: none. No range with more than one sample is longer than range_bytes. Allocates two small
  * arrays.
  */
-void data_plan_init(struct data_plan *plan, const struct data_index *index, const uint64_t *samples,
-                    const bool *cached, uint32_t count, uint64_t range_bytes);
+void data_plan_init(struct data_plan *plan, const struct data_index *index,
+                    const struct data_sample *samples, const bool *cached, uint32_t count,
+                    uint64_t range_bytes);
 /** Accepts all-zero. */
 void data_plan_release(struct data_plan *plan);
 

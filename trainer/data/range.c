@@ -38,7 +38,7 @@ static int read_bytes(const struct data_range_source *source, const struct data_
                       const struct data_plan_range *range, void *out, struct err *err)
 {
     const struct data_index *index = source->index;
-    const struct data_sample *sample = &index->samples[group->samples[place_of(group, range, 0)]];
+    const struct data_sample *sample = &group->entries[place_of(group, range, 0)];
     struct s3_get get = {.bucket = source->root.bucket,
                          .offset = range->offset,
                          .bytes = range->length,
@@ -63,12 +63,11 @@ static int read_bytes(const struct data_range_source *source, const struct data_
 }
 
 /* Room for every picture of the range. */
-static int make_room(const struct data_range_source *source, struct data_group *group,
-                     const struct data_plan_range *range, struct err *err)
+static int make_room(struct data_group *group, const struct data_plan_range *range, struct err *err)
 {
     for (uint32_t i = 0; i < range->count; i++) {
         const uint32_t place = place_of(group, range, i);
-        const uint32_t bytes = source->index->samples[group->samples[place]].bytes;
+        const uint32_t bytes = group->entries[place].bytes;
 
         group->data[place] = malloc(bytes);
         if (group->data[place] == NULL)
@@ -81,12 +80,12 @@ static int make_room(const struct data_range_source *source, struct data_group *
 }
 
 /* Cut what was read into pictures. */
-static void hand_out(const struct data_range_source *source, struct data_group *group,
-                     const struct data_plan_range *range, const unsigned char *bytes)
+static void hand_out(struct data_group *group, const struct data_plan_range *range,
+                     const unsigned char *bytes)
 {
     for (uint32_t i = 0; i < range->count; i++) {
         const uint32_t place = place_of(group, range, i);
-        const struct data_sample *sample = &source->index->samples[group->samples[place]];
+        const struct data_sample *sample = &group->entries[place];
 
         memcpy(group->data[place], bytes + (sample->offset - range->offset), sample->bytes);
     }
@@ -100,10 +99,9 @@ static void take_back(struct data_group *group, const struct data_plan_range *ra
     }
 }
 
-static bool crc_matches(const struct data_range_source *source, const struct data_group *group,
-                        uint32_t place)
+static bool crc_matches(const struct data_group *group, uint32_t place)
 {
-    const struct data_sample *sample = &source->index->samples[group->samples[place]];
+    const struct data_sample *sample = &group->entries[place];
 
     return sample->crc32c == 0 ||
            digest_crc32c(0, group->data[place], sample->bytes) == sample->crc32c;
@@ -115,7 +113,7 @@ static int read_again(const struct data_range_source *source, struct data_group 
                       const struct data_plan_range *range, uint32_t i, struct err *err)
 {
     const uint32_t place = place_of(group, range, i);
-    const struct data_sample *sample = &source->index->samples[group->samples[place]];
+    const struct data_sample *sample = &group->entries[place];
     const struct data_plan_range alone = {.file = range->file,
                                           .offset = sample->offset,
                                           .length = sample->bytes,
@@ -126,7 +124,7 @@ static int read_again(const struct data_range_source *source, struct data_group 
     for (int reads = 1; reads < READS_MAX; reads++) {
         if (read_bytes(source, group, &alone, group->data[place], err) < 0)
             return -1;
-        if (crc_matches(source, group, place))
+        if (crc_matches(group, place))
             return 0;
     }
     free(group->data[place]);
@@ -139,7 +137,7 @@ static int check_samples(const struct data_range_source *source, struct data_gro
                          const struct data_plan_range *range, uint32_t *damaged, struct err *err)
 {
     for (uint32_t i = 0; i < range->count; i++) {
-        if (crc_matches(source, group, place_of(group, range, i)))
+        if (crc_matches(group, place_of(group, range, i)))
             continue;
         (*damaged)++;
         if (read_again(source, group, range, i, err) < 0)
@@ -212,7 +210,7 @@ int data_range_read(const struct data_range_source *source, struct data_group *g
     const bool alone = range->count == 1;
 
     *damaged = 0;
-    if (make_room(source, group, range, err) < 0) {
+    if (make_room(group, range, err) < 0) {
         take_back(group, range);
         return -1;
     }
@@ -224,7 +222,7 @@ int data_range_read(const struct data_range_source *source, struct data_group *g
         return -1;
     }
     if (!alone)
-        hand_out(source, group, range, scratch);
+        hand_out(group, range, scratch);
     if (source->index->sharded && check_samples(source, group, range, damaged, err) < 0) {
         take_back(group, range);
         return -1;

@@ -61,11 +61,15 @@ void data_reader_name(const struct data_reader *reader, uint64_t sample, char *n
 {
     const struct data_index *index = reader->index;
     char *path = data_index_path(index, sample);
+    const bool held = data_index_hold(index, sample, NULL, NULL) == 0;
 
     if (index->sharded)
-        snprintf(name, bytes, "%s in %s", index->samples[sample].key, path);
+        snprintf(name, bytes, "%s in %s",
+                 held ? data_index_sample(index, sample)->key : "a picture", path);
     else
         snprintf(name, bytes, "%s", path);
+    if (held)
+        data_index_drop(index, sample);
     free(path);
 }
 
@@ -168,9 +172,10 @@ static int reader_check(const struct data_index *index, const struct data_sample
     return 0;
 }
 
-int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, struct err *err)
+/* Of a sample that is held. */
+static int reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, struct err *err)
 {
-    const struct data_sample *entry = &reader->index->samples[sample];
+    const struct data_sample *entry = data_index_sample(reader->index, sample);
     char *path = data_index_path(reader->index, sample);
     bool keep = false;
     int fd = -1, rc = -1;
@@ -193,5 +198,16 @@ out:
     if (fd >= 0 && !keep)
         close(fd);
     free(path);
+    return rc;
+}
+
+int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, struct err *err)
+{
+    int rc = data_index_hold(reader->index, sample, NULL, err);
+
+    if (rc < 0)
+        return -1;
+    rc = reader_get(reader, sample, out, err);
+    data_index_drop(reader->index, sample);
     return rc;
 }

@@ -33,6 +33,11 @@ static void count(struct listing *listing, const char *name, bool folder)
         listing->tars++;
 }
 
+static bool settles(const struct listing *listing, bool brief)
+{
+    return (brief && listing->pictures > 0) || (listing->index && listing->tars > 0);
+}
+
 /* The same for a folder of a bucket. */
 struct remote {
     struct listing *listing;
@@ -45,7 +50,7 @@ static int count_remote(void *context, const struct data_found *found, struct er
 
     (void)err;
     count(remote->listing, found->name, found->folder);
-    return remote->brief && remote->listing->pictures > 0;
+    return settles(remote->listing, remote->brief);
 }
 
 static int list_remote(const char *folder, bool brief, struct listing *listing,
@@ -63,7 +68,8 @@ static int list_remote(const char *folder, bool brief, struct listing *listing,
 }
 
 /* Only whether there is one of each kind matters, and a picture beside no index settles it: `brief`
- * stops there, so that looking into a class of a million pictures takes no time. */
+ * stops there, so that looking into a class of a million pictures takes no time. So do a top index
+ * and a tar, whatever else there is: they come first among a bucket's keys. */
 static int list(const char *folder, bool brief, struct listing *listing,
                 const volatile sig_atomic_t *cancel, struct err *err)
 {
@@ -77,7 +83,7 @@ static int list(const char *folder, bool brief, struct listing *listing,
     if (dir == NULL)
         return err_set_errno(err, errno == ENOENT || errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
                              "cannot read folder '%s'", folder);
-    while (errno = 0, (entry = readdir(dir)) != NULL && !(brief && listing->pictures > 0))
+    while (errno = 0, (entry = readdir(dir)) != NULL && !settles(listing, brief))
         count(listing, entry->d_name,
               !data_entry_is_hidden(entry->d_name) && data_entry_is_folder(dirfd(dir), entry));
     failure = errno;

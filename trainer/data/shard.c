@@ -167,7 +167,8 @@ int data_shard_decode(struct data_shard *shard, const void *data, size_t bytes, 
     return rc;
 }
 
-int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
+int data_shard_read(struct data_shard *shard, const char *path, const volatile sig_atomic_t *cancel,
+                    struct err *err)
 {
     const int reads_max = data_place_is_remote(path) ? REMOTE_READS_MAX : 1;
     struct buf file = {0};
@@ -175,7 +176,7 @@ int data_shard_read(struct data_shard *shard, const char *path, struct err *err)
 
     for (int reads = 0; reads < reads_max && rc < 0; reads++) {
         file.bytes = 0;
-        if (data_place_load(path, INDEX_BYTES_MAX, &file, err) < 0)
+        if (data_place_load_until(path, INDEX_BYTES_MAX, cancel, &file, err) < 0)
             break;
         rc = data_shard_decode(shard, file.data, file.bytes, path, err);
     }

@@ -5,6 +5,7 @@
 #ifndef DATA_SHARD_H
 #define DATA_SHARD_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,8 +41,9 @@ const char *data_shard_key(const struct data_shard *shard, size_t record);
 void data_shard_encode(const struct data_shard *shard, struct buf *out);
 
 /** Read an index file or object; of a damaged object two more times. ERR_INPUT names it: missing,
- * damaged, or not consistent with itself. */
-int data_shard_read(struct data_shard *shard, const char *path, struct err *err);
+ * damaged, or not consistent with itself; ERR_STOPPED when cancel (may be NULL) became non-zero. */
+int data_shard_read(struct data_shard *shard, const char *path, const volatile sig_atomic_t *cancel,
+                    struct err *err);
 
 /** The same of bytes at hand; path names them in errors. */
 int data_shard_decode(struct data_shard *shard, const void *data, size_t bytes, const char *path,

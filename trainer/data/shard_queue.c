@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -66,6 +67,7 @@ struct data_shard_queue *data_shard_queue_new(size_t count, int threads,
                                               data_shard_queue_read *read, void *context)
 {
     struct data_shard_queue *const queue = calloc(1, sizeof *queue);
+    sigset_t all, before;
 
     if ((size_t)threads > count)
         threads = (int)count;
@@ -77,12 +79,15 @@ struct data_shard_queue *data_shard_queue_new(size_t count, int threads,
     queue->slots = calloc(queue->depth, sizeof *queue->slots);
     if (queue->threads == NULL || queue->slots == NULL)
         abort();
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the main thread */
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_cond_init(&queue->room, NULL);
     pthread_cond_init(&queue->arrived, NULL);
     while (queue->running < threads &&
            pthread_create(&queue->threads[queue->running], NULL, work, queue) == 0)
         queue->running++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (queue->running == 0 && count > 0)
         abort();
     return queue;

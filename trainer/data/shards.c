@@ -14,6 +14,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
+#include "trainer/data/pages.h"
 #include "trainer/data/place.h"
 #include "trainer/data/shard.h"
 #include "trainer/data/shard_queue.h"
@@ -281,7 +282,7 @@ static int read_shard(void *context, size_t number, struct data_shard *shard, st
     char *const index_path = data_shard_index_path(tar_path);
     int rc = -1;
 
-    if (data_shard_read(shard, index_path, err) == 0 &&
+    if (data_shard_read(shard, index_path, NULL, err) == 0 &&
         check_tar(reading, number, shard, tar_path, index_path, err) == 0)
         rc =
             shard->count == (uint64_t)entry->count && shard->tar_bytes == (uint64_t)entry->tar_bytes
@@ -362,62 +363,120 @@ static int read_entries(struct reading *reading, const json_t *shards, const cha
     return 0;
 }
 
-static int read_shards(struct data_index *index, const json_t *top, const char *path,
-                       const volatile sig_atomic_t *cancel, struct err *err)
+static int read_all(struct reading *reading, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    struct data_index *const index = reading->index;
+    struct data_builder builder = {0};
+    struct data_shard_queue *queue;
+    int rc;
+
+    if (list_tars(index->root, &reading->tars, cancel, err) < 0)
+        return -1;
+    queue = data_shard_queue_new(reading->count, DATA_SHARD_QUEUE_THREADS, read_shard, reading);
+    rc = add_shards(reading, &builder, queue, cancel, err);
+    data_shard_queue_free(queue);
+    if (rc == 0)
+        data_builder_finish(&builder, index);
+    data_builder_release(&builder);
+    return rc;
+}
+
+/* Only what the top index says of each. */
+static void read_none(struct reading *reading)
+{
+    struct data_index *const index = reading->index;
+    struct data_pages_shard *const shards = calloc(reading->count + 1, sizeof *shards);
+
+    if (shards == NULL)
+        abort();
+    for (size_t i = 0; i < reading->count; i++) {
+        const struct entry *const entry = &reading->entries[i];
+
+        shards[i] = (struct data_pages_shard){.first = reading->firsts[i],
+                                              .count = (uint64_t)entry->count,
+                                              .bytes = (uint64_t)entry->bytes,
+                                              .tar_bytes = (uint64_t)entry->tar_bytes};
+        index->file_names[index->files++] = copy(entry->name);
+        index->count += shards[i].count;
+        index->bytes += shards[i].bytes;
+    }
+    free(index->file_etags);
+    index->file_etags = NULL;
+    index->pages = data_pages_new(index, shards, DATA_PAGES_BYTES_MAX);
+    free(shards);
+}
+
+/* In a bucket the top index has no checksum of its own, and where it stands alone no fingerprint
+ * tells what was changed on the way: it has to come twice the same. */
+static int read_top_again(const char *path, uint32_t crc32c, const volatile sig_atomic_t *cancel,
+                          struct err *err)
+{
+    struct buf text = {0};
+    int rc;
+
+    if (!data_place_is_remote(path))
+        return 0;
+    rc = data_place_load_until(path, TOP_BYTES_MAX, cancel, &text, err);
+    if (rc == 0 && digest_crc32c(0, text.data, text.bytes) != crc32c)
+        rc = err_set(err, ERR_INPUT, "'%s' was read twice and is not the same", path);
+    buf_release(&text);
+    return rc;
+}
+
+static int read_shards(struct data_index *index, uint64_t whole_max, const json_t *top,
+                       uint32_t crc32c, const char *path, const volatile sig_atomic_t *cancel,
+                       struct err *err)
 {
     const json_t *shards = json_read_array(top, "shards", path, err);
     struct reading reading = {.index = index};
-    struct data_builder builder = {0};
-    struct data_shard_queue *queue = NULL;
     int64_t count, bytes;
-    int rc = -1;
+    int rc = 0;
 
     if (shards == NULL || json_read_integer(top, "count", 1, INT64_MAX, &count, path, err) < 0 ||
         json_read_integer(top, "bytes", 1, INT64_MAX, &bytes, path, err) < 0)
         return -1;
-    if (read_entries(&reading, shards, path, err) < 0 ||
-        list_tars(index->root, &reading.tars, cancel, err) < 0)
-        goto out;
-    queue = data_shard_queue_new(reading.count, DATA_SHARD_QUEUE_THREADS, read_shard, &reading);
-    rc = add_shards(&reading, &builder, queue, cancel, err);
-    data_shard_queue_free(queue);
-    if (rc < 0)
-        goto out;
-    data_builder_finish(&builder, index);
-    if (index->count != (uint64_t)count || index->bytes != (uint64_t)bytes)
+    if (read_entries(&reading, shards, path, err) < 0)
+        rc = -1;
+    else if ((uint64_t)count <= whole_max)
+        rc = read_all(&reading, cancel, err);
+    else if ((rc = read_top_again(path, crc32c, cancel, err)) == 0)
+        read_none(&reading);
+    if (rc == 0 && (index->count != (uint64_t)count || index->bytes != (uint64_t)bytes))
         rc = err_set(err, ERR_INPUT,
                      "'%s' counts %" PRId64 " samples of %" PRId64
                      " bytes, its shards hold %zu of %" PRIu64 ": pack again",
                      path, count, bytes, index->count, index->bytes);
-out:
-    data_builder_release(&builder);
     release_reading(&reading);
     return rc;
 }
 
-static json_t *read_top(const char *path, struct err *err)
+static json_t *read_top(const char *path, uint32_t *crc32c, struct err *err)
 {
     struct buf text = {0};
     json_t *top = NULL;
 
-    if (data_place_load(path, TOP_BYTES_MAX, &text, err) == 0)
+    if (data_place_load(path, TOP_BYTES_MAX, &text, err) == 0) {
+        *crc32c = digest_crc32c(0, text.data, text.bytes);
         top = json_read_text(buf_text(&text), text.bytes, path, err);
+    }
     buf_release(&text);
     return top;
 }
 
-int data_shards_read(struct data_index *index, char fingerprint[DIGEST_HEX_CHARS],
-                     const volatile sig_atomic_t *cancel, struct err *err)
+int data_shards_read(struct data_index *index, uint64_t whole_max,
+                     char fingerprint[DIGEST_HEX_CHARS], const volatile sig_atomic_t *cancel,
+                     struct err *err)
 {
     char *path = uri_join(index->root, SHARD_TOP_NAME);
-    json_t *top = read_top(path, err);
+    uint32_t crc32c = 0;
+    json_t *top = read_top(path, &crc32c, err);
     int rc = -1;
 
     index->sharded = true;
     if (top != NULL && check_format(top, path, err) == 0 &&
         read_fingerprint(top, fingerprint, path, err) == 0 &&
         read_classes(index, top, path, err) == 0)
-        rc = read_shards(index, top, path, cancel, err);
+        rc = read_shards(index, whole_max, top, crc32c, path, cancel, err);
     json_decref(top);
     free(path);
     return rc;

@@ -146,20 +146,36 @@ static uint64_t stream_sample(const struct data_stream_options *options,
 
 /* ---- the threads ---- */
 
-/* The picture's bytes. */
-static int stream_read(struct data_stream *stream, const struct data_batch *batch, int i,
+static int stream_read_file(struct data_stream *stream, uint64_t sample, struct buf *bytes,
+                            int32_t *label, struct err *err)
+{
+    const struct data_index *const index = stream->options.index;
+    int rc = data_index_hold(index, sample, NULL, err);
+
+    if (rc < 0)
+        return -1;
+    *label = data_index_sample(index, sample)->label;
+    rc = data_reader_get(stream->reader, sample, bytes, err);
+    data_index_drop(index, sample);
+    return rc;
+}
+
+/* The picture's bytes, and its label. */
+static int stream_read(struct data_stream *stream, struct data_batch *batch, int i,
                        struct buf *bytes, struct err *err)
 {
     const struct data_stream_options *o = &stream->options;
+    int32_t *const label = &batch->labels[i];
 
+    *label = o->index->pages == NULL ? o->index->samples[batch->samples[i]].label : 0;
     if (stream->fetch == NULL)
-        return data_reader_get(stream->reader, batch->samples[i], bytes, err);
+        return stream_read_file(stream, batch->samples[i], bytes, label, err);
     if (o->order == NULL) /* of whatever epoch: each sample is read once */
         return data_fetch_take(stream->fetch, 0, 0, batch->samples[i] - o->sample_begin, bytes,
-                               err);
+                               label, err);
     return data_fetch_take(stream->fetch, batch->epoch, batch->lane,
                            data_order_place(o->order, batch->step, batch->lane, (uint32_t)i), bytes,
-                           err);
+                           label, err);
 }
 
 /* Whether a picture that was not read may be left out: it alone is in the way, and not a shard, the
@@ -216,7 +232,6 @@ static int stream_fill(struct data_stream *stream, struct slot *slot, int i, str
     memset(hands->stage_cpu_s, 0, sizeof hands->stage_cpu_s);
     stage_begin(stream, hands);
     batch->samples[i] = sample;
-    batch->labels[i] = stream->options.index->samples[sample].label;
     rc = stream_read(stream, batch, i, &hands->bytes, err);
     stage_end(stream, hands, DATA_STAGE_READ);
     if (rc < 0)

@@ -151,7 +151,7 @@ static int check_written(struct data_writer *writer, struct data_shard *shard, c
                          const char *etag, uint64_t first, struct err *err)
 {
     char *index_path = data_shard_index_path(tar_path);
-    int rc = data_shard_read(shard, index_path, err);
+    int rc = data_shard_read(shard, index_path, NULL, err);
 
     if (rc == 0 && !data_place_is_remote(tar_path)) /* else reading it will tell */
         rc = data_shard_check_tar(shard, tar_path, index_path, first, err);
