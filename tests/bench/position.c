@@ -2,15 +2,18 @@
  * tests/bench/position.c -- how long it takes to reach a place of an epoch in a large set of
  * shards.
  *
- *     position make DIR PICTURES SHARD_PICTURES BYTES    shards with sound indexes and hollow tars
- *     position open ROOT [PLACES]                        open it; go to random places of an epoch
+ *     position make DIR PICTURES SHARD_PICTURES BYTES [same]   sound indexes, hollow tars
+ *     position open ROOT [PLACES [WHOLE_MAX]]    open it; go to random places of an epoch
  *
  * The pictures of 10^9 would fill 100 TB: tars are sparse files of the right length with the
  * headers that an opening looks at, and no pictures. BYTES 0 makes tars of a block, for a server to
- * hold: what is measured is the index. `open` prints a line of JSON.
+ * hold: what is measured is the index. `same`: all shards have the first one's index file, by
+ * links, for 10^9 take 54 GB of indexes; the fingerprint is then wrong, which nobody sees as long
+ * as they are read on demand (position_s3.py does it in S3). `open` prints a line of JSON.
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,17 +28,20 @@
 #include "s3io/client.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
+#include "trainer/data/pages.h"
 #include "trainer/data/shard.h"
 
-enum { CLASSES = 1000 };
+enum { CLASSES = 1000, LINKS_MAX = 50000 }; /* ext4 has at most 65,000 of a file */
 
 struct make {
     const char *folder;
     uint64_t pictures, of_shard;
     uint32_t bytes;
+    bool same;
     struct digest_sha256 *digest;
     struct buf top;
-    uint64_t total;
+    uint64_t total, first_bytes;
+    struct data_shard shard; /* the last made */
 };
 
 static void die(const struct err *err)
@@ -97,29 +103,49 @@ static void add_sample(struct make *make, struct data_shard *shard, uint64_t sam
     make->total += record.bytes;
 }
 
-static void make_shard(struct make *make, uint64_t number, uint64_t first, uint64_t count)
+/* The index file: a new one, or the first one's. */
+static void write_index(const struct make *make, const struct data_shard *shard, uint64_t number)
 {
-    const bool hollow = make->bytes == 0;
-    const uint64_t before = make->total;
-    struct data_shard shard = {0};
     struct buf file = {0};
     struct err err = {0};
-    char path[512];
+    char path[512], first[512];
 
-    for (uint64_t i = 0; i < count; i++)
-        add_sample(make, &shard, first + i, hollow);
-    snprintf(path, sizeof path, "%s/shard-%06" PRIu64 ".tar", make->folder, number);
-    write_tar(path, &shard, first);
     snprintf(path, sizeof path, "%s/shard-%06" PRIu64 ".idx", make->folder, number);
-    data_shard_encode(&shard, &file);
+    if (make->same && number % LINKS_MAX > 0) {
+        snprintf(first, sizeof first, "%s/shard-%06" PRIu64 ".idx", make->folder,
+                 number - number % LINKS_MAX);
+        if (link(first, path) == 0)
+            return;
+        perror(path);
+        exit(1);
+    }
+    data_shard_encode(shard, &file);
     if (file_replace(path, file.data, file.bytes, &err) < 0)
         die(&err);
+    buf_release(&file);
+}
+
+static void make_shard(struct make *make, uint64_t number, uint64_t first, uint64_t count)
+{
+    const uint64_t before = make->total;
+    struct data_shard *const shard = &make->shard;
+    char path[512];
+
+    if (make->same && number > 0) {
+        make->total += make->first_bytes;
+    } else {
+        data_shard_release(shard);
+        for (uint64_t i = 0; i < count; i++)
+            add_sample(make, shard, first + i, make->bytes == 0);
+        make->first_bytes = make->total - before;
+    }
+    snprintf(path, sizeof path, "%s/shard-%06" PRIu64 ".tar", make->folder, number);
+    write_tar(path, shard, first);
+    write_index(make, shard, number);
     buf_printf(&make->top,
                "%s{\"name\":\"shard-%06" PRIu64 ".tar\",\"count\":%" PRIu64 ",\"bytes\":%" PRIu64
                ",\"tar_bytes\":%" PRIu64 "}",
-               number > 0 ? "," : "", number, count, make->total - before, shard.tar_bytes);
-    buf_release(&file);
-    data_shard_release(&shard);
+               number > 0 ? "," : "", number, count, make->total - before, shard->tar_bytes);
 }
 
 static void begin_top(struct make *make)
@@ -143,12 +169,15 @@ static int make(int argc, char **argv)
     char hex[DIGEST_HEX_CHARS], path[512];
     struct err err = {0};
 
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
+    make.same = argc == 5;
     make.folder = argv[0];
     make.pictures = strtoull(argv[1], NULL, 10);
     make.of_shard = strtoull(argv[2], NULL, 10);
     make.bytes = (uint32_t)strtoul(argv[3], NULL, 10);
+    if (make.same && make.pictures % make.of_shard != 0)
+        return 2;
     if (file_make_folder(make.folder, &err) < 0)
         die(&err);
     begin_top(&make);
@@ -168,6 +197,7 @@ static int make(int argc, char **argv)
     if (file_replace(path, make.top.data, make.top.bytes, &err) < 0)
         die(&err);
     buf_release(&make.top);
+    data_shard_release(&make.shard);
     return 0;
 }
 
@@ -190,13 +220,15 @@ static double cpu_s(void)
 
 static int open_and_go(int argc, char **argv)
 {
-    const uint64_t places = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000;
+    const uint64_t places = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000,
+                   whole_max = argc > 2 ? strtoull(argv[2], NULL, 10) : UINT64_MAX;
+    struct data_pages_stats stats = {0};
     struct data_index index = {0};
     struct data_order order;
     struct err err = {0};
     double begun = clock_now_s(), opened, slowest = 0, all;
 
-    if (data_index_open(&index, argv[0], NULL, 0, NULL, &err) < 0)
+    if (data_index_open_paged(&index, argv[0], whole_max, NULL, 0, NULL, &err) < 0)
         die(&err);
     opened = clock_now_s() - begun;
     printf("{\"bench\":\"position\",\"pictures\":%zu,\"shards\":%zu,\"open_s\":%.3f,\"cpu_s\":%.3f,"
@@ -215,13 +247,18 @@ static int open_and_go(int argc, char **argv)
         const uint64_t sample = data_order_sample(&order, (uint32_t)(i % 90), step, 0, 0);
         double took;
 
-        if (index.samples[sample].bytes == 0)
-            return 1;
+        if (data_index_hold(&index, sample, NULL, &err) < 0)
+            die(&err);
+        data_index_drop(&index, sample);
         took = clock_now_s() - at;
         slowest = took > slowest ? took : slowest;
     }
-    printf(",\"place_s\":%.6f,\"place_slowest_s\":%.6f,\"peak_mib\":%.0f}\n",
-           (clock_now_s() - all) / (double)places, slowest, peak_mib());
+    if (index.pages != NULL)
+        data_pages_stats(index.pages, &stats);
+    printf(",\"place_s\":%.6f,\"place_slowest_s\":%.6f,\"pages_read\":%" PRIu64
+           ",\"pages_max_mib\":%.0f,\"peak_mib\":%.0f}\n",
+           (clock_now_s() - all) / (double)places, slowest, stats.reads,
+           (double)stats.bytes_max / 1048576, peak_mib());
     data_index_release(&index);
     s3_client_shared_close();
     return 0;
@@ -233,6 +270,7 @@ int main(int argc, char **argv)
         return make(argc - 2, argv + 2);
     if (argc > 2 && strcmp(argv[1], "open") == 0)
         return open_and_go(argc - 2, argv + 2);
-    fprintf(stderr, "position make DIR PICTURES SHARD_PICTURES BYTES | open ROOT [PLACES]\n");
+    fprintf(stderr, "position make DIR PICTURES SHARD_PICTURES BYTES [same] | open ROOT [PLACES "
+                    "[WHOLE_MAX]]\n");
     return 2;
 }
