@@ -209,6 +209,24 @@ static void read_block(const struct job *job, size_t block, float *v)
     nn_winograd_read(&plan->tiles, block, job->source, false, nn_scratch_mine(job->scratch), to);
 }
 
+static const float *panel_at(const struct job *job, size_t point, size_t column)
+{
+    return job->u + point * job->plan.u_step + column * job->plan.c;
+}
+
+/* What the next call of product finds in L2: the panel of U that it multiplies; of narrow layers,
+ * whose U is near anyway, a piece of what the caller wants. */
+static void choose_ahead(const struct plan *plan, const float *panel, struct nn_ahead *ahead,
+                         struct nn_product *product)
+{
+    if (plan->wide) {
+        product->ahead = panel;
+        product->ahead_lines = nn_size_pieces(plan->panel * plan->c, NN_LANES);
+    } else {
+        product->ahead = nn_ahead_next(ahead, &product->ahead_lines);
+    }
+}
+
 /* M = V U for filters [begin, begin + count) and all points. The rows are rounded up: what V holds
  * behind the last tile is multiplied too, and nobody reads what becomes of it. */
 static void multiply(const struct job *job, size_t tiles, const float *v, size_t begin,
@@ -217,6 +235,8 @@ static void multiply(const struct job *job, size_t tiles, const float *v, size_t
     static const ptrdiff_t here[1] = {0};
     const struct plan *plan = &job->plan;
     const size_t rows = nn_size_pieces(tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
+    const size_t panels = nn_size_pieces(count, plan->panel);
+    const size_t all = plan->tiles.transforms->points * panels; /* panels of all points */
     const struct nn_kernels *kernels = nn_kernels();
     struct nn_product product = {
         .width = plan->panel,
@@ -227,16 +247,19 @@ static void multiply(const struct job *job, size_t tiles, const float *v, size_t
         .c_at = job->m_at,
     };
 
-    for (size_t point = 0; point < plan->tiles.transforms->points; point++) {
-        for (size_t column = begin; column < begin + count; column += plan->panel) {
-            product.b = job->u + point * plan->u_step + column * plan->c;
-            for (size_t row = 0; row < rows; row += ROWS_AT_ONCE) {
-                product.rows = nn_size_least(ROWS_AT_ONCE, rows - row);
-                product.a = v + point * plan->v_step + row * plan->c_padded;
-                product.c = m + point * plan->m_step + row * plan->range + (column - begin);
-                product.ahead = nn_ahead_next(ahead, &product.ahead_lines);
-                kernels->product(&product);
-            }
+    for (size_t i = 0; i < all; i++) {
+        const size_t point = i / panels, column = i % panels * plan->panel;
+
+        product.b = panel_at(job, point, begin + column);
+        for (size_t row = 0; row < rows; row += ROWS_AT_ONCE) {
+            const size_t next = (i + 1) % all; /* the next block begins with the first again */
+
+            product.rows = nn_size_least(ROWS_AT_ONCE, rows - row);
+            product.a = v + point * plan->v_step + row * plan->c_padded;
+            product.c = m + point * plan->m_step + row * plan->range + column;
+            choose_ahead(plan, panel_at(job, next / panels, begin + next % panels * plan->panel),
+                         ahead, &product);
+            kernels->product(&product);
         }
     }
 }
@@ -346,7 +369,7 @@ static void convolve_narrow(const struct job *job)
     }
 }
 
-/* Filters [range, ...) of a block whose V is there. The next point's part of U is fetched ahead. */
+/* Filters [range, ...) of a block whose V is there. */
 static void finish_range(const struct job *job, size_t block, size_t range, const float *v,
                          float *m)
 {
