@@ -25,10 +25,8 @@ static const struct {
     const struct nn_conv_algorithm *algorithm;
     double tolerance;
 } algorithms[] = {
-    {&nn_conv_gemm, 2e-5},
-    {&nn_conv_direct, 2e-5},
-    {&nn_conv_winograd4, 4e-5},
-    {&nn_conv_winograd2, 2e-5},
+    {&nn_conv_gemm, 2e-5},      {&nn_conv_direct, 2e-5},      {&nn_conv_winograd4, 4e-5},
+    {&nn_conv_winograd2, 2e-5}, {&nn_conv_winograd4s2, 2e-5},
 };
 
 static const struct form forms[] = {
@@ -38,6 +36,10 @@ static const struct form forms[] = {
     {"3x3 stride 2, odd", 2, 37, 7, 9, 45, 3, 2},
     {"3x3 stride 2, 1 line", 2, 16, 1, 6, 16, 3, 2},
     {"3x3 stride 2, odd, equal blocks", 2, 8, 47, 48, 8, 3, 2},
+    {"3x3 stride 2, more tiles than rows", 1, 3, 3, 2060, 3, 3, 2},
+    {"3x3 stride 2, wide", 9, 136, 13, 9, 856, 3, 2},
+    {"3x3 stride 2, edges of 1 and 2", 9, 24, 9, 12, 40, 3, 2},
+    {"3x3 stride 2, edges of 3 and 2", 3, 40, 22, 19, 24, 3, 2},
     {"3x3 stride 3", 2, 8, 11, 10, 16, 3, 3},
     {"3x3 on one pixel", 3, 16, 1, 1, 16, 3, 1},
     {"3x3 stride 2 on one pixel", 1, 16, 1, 1, 16, 3, 2},

@@ -53,8 +53,8 @@ static const char usage[] =
 
 static const char tail[] =
     "images per CPU second: of processor time instead of the clock's; steadier on a busy machine.\n"
-    "CONVOY_ISA=generic|avx2|avx512 and CONVOY_CONV=winograd4|winograd2|direct|gemm choose the\n"
-    "kernels that are measured.\n";
+    "CONVOY_ISA=generic|avx2|avx512 and CONVOY_CONV=winograd4|winograd4s2|winograd2|direct|gemm\n"
+    "choose the kernels that are measured.\n";
 
 struct bed {
     struct bench_common options;

@@ -12,6 +12,7 @@ struct nn_conv_algorithm {
     const char *name; /* as CONVOY_CONV spells it */
     /* Can it do this direction of this layer at all? */
     bool (*takes)(const struct nn_conv *conv, enum nn_direction direction);
+    int channels_min; /* of the input; with fewer it is taken only when it is asked for */
     struct nn_conv_size (*size)(const struct nn_conv *conv, enum nn_direction direction, int n);
     void (*forward)(const struct nn_conv_forward *args, const struct nn_scratch *scratch);
     void (*backward_data)(const struct nn_conv_backward_data *args,
@@ -23,7 +24,8 @@ struct nn_conv_algorithm {
 extern const struct nn_conv_algorithm nn_conv_gemm; /* columns.c: im2col and OpenBLAS; takes all */
 extern const struct nn_conv_algorithm nn_conv_direct;    /* direct.c: packed filters, own product */
 extern const struct nn_conv_algorithm nn_conv_winograd4; /* winograd.c: F(4x4, 3x3), stride 1 */
-extern const struct nn_conv_algorithm nn_conv_winograd2; /* winograd.c: F(2x2, 3x3), stride 1 */
+extern const struct nn_conv_algorithm nn_conv_winograd4s2; /* winograd.c: stride 2, forward only */
+extern const struct nn_conv_algorithm nn_conv_winograd2;   /* winograd.c: F(2x2, 3x3), stride 1 */
 
 /** Where a call finds its packed filters, or makes them: what is kept, or shared scratch. */
 float *nn_conv_filters(const struct nn_conv_packed *packed, const struct nn_scratch *scratch);

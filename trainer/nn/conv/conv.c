@@ -13,10 +13,7 @@
 
 /* In the order in which they are asked. What CONVOY_CONV names is asked before them. */
 static const struct nn_conv_algorithm *const algorithms[] = {
-    &nn_conv_winograd4,
-    &nn_conv_direct,
-    &nn_conv_winograd2,
-    &nn_conv_gemm,
+    &nn_conv_winograd4, &nn_conv_winograd4s2, &nn_conv_direct, &nn_conv_winograd2, &nn_conv_gemm,
 };
 #define ALGORITHMS (sizeof(algorithms) / sizeof(*algorithms))
 
@@ -97,9 +94,10 @@ int nn_conv_check(struct err *err)
     const char *name = getenv("CONVOY_CONV");
 
     if (name != NULL && *name != '\0' && find(name) == NULL)
-        return err_set(err, ERR_USAGE,
-                       "CONVOY_CONV is '%s': one of winograd4, winograd2, direct, gemm, or unset",
-                       name);
+        return err_set(
+            err, ERR_USAGE,
+            "CONVOY_CONV is '%s': one of winograd4, winograd4s2, winograd2, direct, gemm, or unset",
+            name);
     return 0;
 }
 
@@ -118,7 +116,7 @@ static const struct nn_conv_algorithm *choose(const struct nn_conv *conv,
     if (forced != NULL && forced->takes(conv, direction))
         return forced;
     for (size_t i = 0; i < ALGORITHMS && own_kernels(); i++)
-        if (algorithms[i]->takes(conv, direction))
+        if (algorithms[i]->takes(conv, direction) && conv->c >= algorithms[i]->channels_min)
             return algorithms[i];
     return &nn_conv_gemm;
 }

@@ -1,10 +1,10 @@
 /*
- * trainer/nn/conv/winograd.c -- stride-1 3x3 convolution by Winograd's minimal filtering: forward
- * and backward to the data. The maths is in kernel/winograd.h.
+ * trainer/nn/conv/winograd.c -- 3x3 convolution by Winograd's minimal filtering: forward, with
+ * stride 1 or 2, and backward to the data, with stride 1. The maths is in kernel/winograd.h.
  *
  *     U[point] (C, K)      the filters, packed in panels by all threads; once per call, or kept
- *     V[point] (tiles, C)  B^T d B of a block of tiles
- *     M[point] (tiles, K)  = V[point] U[point]
+ *     V[plane] (tiles, C)  B^T d B of a block of tiles
+ *     M[sum]   (tiles, K)  = V U: winograd_product.h
  *     y                    A^T M A, and its sink while the rows are hot
  *
  * Two ways to share the work, by the size of U. Narrow layers: a task is a block of tiles; its V
@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "trainer/nn/conv/ahead.h"
+#include "trainer/nn/conv/winograd_product.h"
 #include "trainer/nn/conv/winograd_tiles.h"
 #include "trainer/nn/conv/winograd_weights.h"
 #include "trainer/nn/kernel/kernels.h"
@@ -32,6 +33,7 @@
  */
 #define NARROW_FLOATS_MIN (1u << 17)
 #define NARROW_FLOATS_MAX (1u << 18)
+#define PHASES_FLOATS     (5u << 17) /* of V and M with stride 2: 2.5 MiB, see README.md */
 #define NARROW_U_MAX      (1u << 20) /* floats of U beyond which a layer is wide: 4 MiB */
 #define WIDE_TILES        128        /* of a block: each float of U is used as often */
 #define WIDE_V_MAX        (1u << 22) /* floats of V of all blocks that exist at once: 16 MiB */
@@ -41,7 +43,6 @@
 /* These are not. */
 #define WIDE_FILTERS      256 /* of a range, at most: each float of V is used as often */
 #define TASKS_A_THREAD    4   /* fewer make smaller ranges */
-#define ROWS_AT_ONCE      252 /* of one product: a multiple of NN_TILE_ROWS */
 #define DEPTH_TASK        64  /* channels of a panel of U that one task makes */
 #define DEPTH_TASK_TURNED 8
 
@@ -58,25 +59,29 @@ struct plan {
 };
 
 /* Tiles of a block. */
-static size_t tiles_wanted(const struct plan *plan, size_t m, size_t n, size_t h, size_t w)
+static size_t tiles_wanted(const struct plan *plan, const struct nn_winograd *transforms, size_t n,
+                           size_t h, size_t w)
 {
-    const size_t points = (m + 2) * (m + 2), all = n * nn_size_pieces(h, m) * nn_size_pieces(w, m);
+    const size_t step = transforms->m * transforms->stride;
+    const size_t all = n * nn_size_pieces(h, step) * nn_size_pieces(w, step);
+    const size_t tile = transforms->planes * plan->c_padded + transforms->sums * plan->k_padded;
     size_t floats = 2 * plan->u_floats, wanted;
 
     if (plan->wide)
         return WIDE_TILES;
     floats =
         floats < NARROW_FLOATS_MIN ? NARROW_FLOATS_MIN : nn_size_least(floats, NARROW_FLOATS_MAX);
-    wanted = nn_size_least(floats / (points * (plan->c_padded + plan->k_padded)),
-                           nn_size_pieces(all, BLOCKS_MIN));
+    if (transforms->stride > 1)
+        floats = PHASES_FLOATS;
+    wanted = nn_size_least(floats / tile, nn_size_pieces(all, BLOCKS_MIN));
     return wanted < TILES_MIN ? TILES_MIN : wanted;
 }
 
 static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
 {
-    const size_t h = (size_t)conv->h, w = (size_t)conv->w, points = (m + 2) * (m + 2);
+    const struct nn_winograd *transforms = nn_winograd(m, (size_t)conv->stride);
+    const size_t h = (size_t)conv->h, w = (size_t)conv->w, points = transforms->points;
     struct plan plan = {.c = (size_t)conv->c, .k = (size_t)conv->k};
-    size_t rows;
 
     plan.c_padded = nn_winograd_channels(plan.c);
     plan.k_padded = nn_winograd_channels(plan.k);
@@ -84,17 +89,17 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
     plan.u_step = nn_winograd_point_step(plan.c * plan.k_padded);
     plan.u_floats = points * plan.u_step;
     plan.wide = points * plan.c * plan.k_padded > NARROW_U_MAX;
-    plan.tiles = nn_winograd_tiles_make(m, n, h, w, tiles_wanted(&plan, m, n, h, w));
+    plan.tiles =
+        nn_winograd_tiles_make(transforms, n, h, w, tiles_wanted(&plan, transforms, n, h, w));
     plan.range = plan.k_padded;
     if (plan.wide)
         plan.range =
             nn_size_least(plan.k_padded, nn_size_pieces(WIDE_FILTERS, plan.panel) * plan.panel);
     plan.ranges = nn_size_pieces(plan.k_padded, plan.range);
-    rows = nn_size_pieces(plan.tiles.tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
-    plan.v_step = nn_winograd_point_step(rows * plan.c_padded);
-    plan.m_step = nn_winograd_point_step(rows * plan.range);
-    plan.v_floats = points * plan.v_step;
-    plan.m_floats = points * plan.m_step;
+    plan.v_step = nn_winograd_point_step(plan.tiles.tiles * plan.c_padded);
+    plan.m_step = nn_winograd_point_step(nn_winograd_product_room(&plan.tiles) * plan.range);
+    plan.v_floats = transforms->planes * plan.v_step;
+    plan.m_floats = transforms->sums * plan.m_step;
     plan.together = 1;
     if (plan.wide)
         plan.together = nn_size_least(plan.tiles.blocks, nn_size_pieces(WIDE_V_MAX, plan.v_floats));
@@ -140,8 +145,7 @@ struct job {
     const struct nn_source *source;
     const struct nn_sink *sink;
     const struct nn_scratch *scratch;
-    float *u, *v;                                     /* v: of wide layers */
-    ptrdiff_t v_at[ROWS_AT_ONCE], m_at[ROWS_AT_ONCE]; /* rows of all products */
+    float *u, *v; /* v: of wide layers */
 };
 
 static struct job job_of(const struct nn_conv *conv, size_t n, size_t m,
@@ -159,10 +163,6 @@ static struct job job_of(const struct nn_conv *conv, size_t n, size_t m,
     job.v = packed != NULL ? scratch->shared : scratch->shared + job.plan.u_floats;
     if (job.plan.wide)
         share_out(&job.plan, (size_t)scratch->threads);
-    for (size_t i = 0; i < ROWS_AT_ONCE; i++) {
-        job.v_at[i] = (ptrdiff_t)(i * job.plan.c_padded);
-        job.m_at[i] = (ptrdiff_t)(i * job.plan.range);
-    }
     return job;
 }
 
@@ -209,59 +209,29 @@ static void read_block(const struct job *job, size_t block, float *v)
     nn_winograd_read(&plan->tiles, block, job->source, false, nn_scratch_mine(job->scratch), to);
 }
 
-static const float *panel_at(const struct job *job, size_t point, size_t column)
+/* Filters [begin, begin + count) of a block. Of small layers of stride 1 U stays near anyway. */
+static struct nn_winograd_product product_of(const struct job *job, size_t block, const float *v,
+                                             size_t begin, size_t count, float *m)
 {
-    return job->u + point * job->plan.u_step + column * job->plan.c;
-}
-
-/* What the next call of product finds in L2: the panel of U that it multiplies; of narrow layers,
- * whose U is near anyway, a piece of what the caller wants. */
-static void choose_ahead(const struct plan *plan, const float *panel, struct nn_ahead *ahead,
-                         struct nn_product *product)
-{
-    if (plan->wide) {
-        product->ahead = panel;
-        product->ahead_lines = nn_size_pieces(plan->panel * plan->c, NN_LANES);
-    } else {
-        product->ahead = nn_ahead_next(ahead, &product->ahead_lines);
-    }
-}
-
-/* M = V U for filters [begin, begin + count) and all points. The rows are rounded up: what V holds
- * behind the last tile is multiplied too, and nobody reads what becomes of it. */
-static void multiply(const struct job *job, size_t tiles, const float *v, size_t begin,
-                     size_t count, struct nn_ahead *ahead, float *m)
-{
-    static const ptrdiff_t here[1] = {0};
     const struct plan *plan = &job->plan;
-    const size_t rows = nn_size_pieces(tiles, NN_TILE_ROWS) * NN_TILE_ROWS;
-    const size_t panels = nn_size_pieces(count, plan->panel);
-    const size_t all = plan->tiles.transforms->points * panels; /* panels of all points */
-    const struct nn_kernels *kernels = nn_kernels();
-    struct nn_product product = {
-        .width = plan->panel,
-        .segments = 1,
-        .run = plan->c,
-        .a_at = job->v_at,
-        .segment_at = here,
-        .c_at = job->m_at,
+
+    return (struct nn_winograd_product){
+        .tiles = &plan->tiles,
+        .block = block,
+        .u = job->u,
+        .v = v,
+        .m = m,
+        .u_step = plan->u_step,
+        .v_step = plan->v_step,
+        .m_step = plan->m_step,
+        .v_row = plan->c_padded,
+        .m_row = plan->range,
+        .depth = plan->c,
+        .panel = plan->panel,
+        .begin = begin,
+        .count = count,
+        .fetch = plan->wide || plan->tiles.transforms->stride > 1,
     };
-
-    for (size_t i = 0; i < all; i++) {
-        const size_t point = i / panels, column = i % panels * plan->panel;
-
-        product.b = panel_at(job, point, begin + column);
-        for (size_t row = 0; row < rows; row += ROWS_AT_ONCE) {
-            const size_t next = (i + 1) % all; /* the next block begins with the first again */
-
-            product.rows = nn_size_least(ROWS_AT_ONCE, rows - row);
-            product.a = v + point * plan->v_step + row * plan->c_padded;
-            product.c = m + point * plan->m_step + row * plan->range + column;
-            choose_ahead(plan, panel_at(job, next / panels, begin + next % panels * plan->panel),
-                         ahead, &product);
-            kernels->product(&product);
-        }
-    }
 }
 
 /* Channels [begin, begin + count) of a spare row of tiles, to the picture. */
@@ -283,7 +253,7 @@ static void leave_row(const struct job *job, const float *m, size_t row, size_t 
     const struct plan *plan = &job->plan;
     const struct nn_winograd_tiles *tiles = &plan->tiles;
     const struct nn_sink *sink = job->sink;
-    const size_t side = tiles->transforms->m, lanes = tiles->transforms->lanes;
+    const size_t lanes = tiles->transforms->lanes;
     struct nn_winograd_out out = {
         .in = m,
         .point_step = plan->m_step,
@@ -291,10 +261,10 @@ static void leave_row(const struct job *job, const float *m, size_t row, size_t 
         .tiles = tiles->across,
         .channels = count,
         .y = sink->y + row * sink->c + begin,
-        .row_step = tiles->w * sink->c,
+        .row_step = tiles->ow * sink->c,
         .column_step = sink->c,
         .height = height,
-        .last_width = tiles->w - (tiles->across - 1) * side,
+        .last_width = nn_winograd_last_width(tiles),
         .add = sink->add,
     };
 
@@ -302,12 +272,12 @@ static void leave_row(const struct job *job, const float *m, size_t row, size_t 
         out.channels = nn_size_pieces(count, lanes) * lanes;
         out.y = nn_scratch_mine(job->scratch);
         out.column_step = plan->range;
-        out.row_step = tiles->w * plan->range;
+        out.row_step = tiles->ow * plan->range;
         out.add = false;
     }
     tiles->transforms->output(&out);
     if (count % lanes != 0)
-        copy_out(sink, row, height * tiles->w, begin, count, out.y, plan->range);
+        copy_out(sink, row, height * tiles->ow, begin, count, out.y, plan->range);
 }
 
 static void leave_block(const struct job *job, size_t number, const float *m, size_t begin,
@@ -318,21 +288,21 @@ static void leave_block(const struct job *job, size_t number, const float *m, si
     const size_t side = tiles->transforms->m;
 
     for (size_t r = block.begin; r < block.end; r++) {
-        const size_t y = r % tiles->down * side, height = nn_size_least(side, tiles->h - y);
-        const size_t row = (r / tiles->down * tiles->h + y) * tiles->w;
+        const size_t y = r % tiles->down * side, height = nn_winograd_height(tiles, r);
+        const size_t row = (r / tiles->down * tiles->oh + y) * tiles->ow;
 
         leave_row(job, m, row, height, begin, count);
-        nn_sink_rows(job->sink, number, r == block.begin, row, height * tiles->w, begin, count);
+        nn_sink_rows(job->sink, number, r == block.begin, row, height * tiles->ow, begin, count);
         m += tiles->across * job->plan.range;
     }
 }
 
 /* What the sink reads, and what `next` will read, if there is such a block. */
-static struct nn_ahead ahead_of(const struct job *job, size_t block, size_t next)
+static struct nn_ahead ahead_of(const struct job *job, const struct nn_winograd_product *product,
+                                size_t next)
 {
-    const struct plan *plan = &job->plan;
-    const struct nn_winograd_tiles *tiles = &plan->tiles;
-    const struct nn_winograd_block here = nn_winograd_rows_of(tiles, block);
+    const struct nn_winograd_tiles *tiles = &job->plan.tiles;
+    const struct nn_winograd_block left = nn_winograd_rows_left(tiles, product->block);
     struct nn_ahead ahead = {.ranges = 0};
 
     if (next < tiles->blocks) {
@@ -340,9 +310,8 @@ static struct nn_ahead ahead_of(const struct job *job, size_t block, size_t next
 
         nn_ahead_add(&ahead, job->source, rows.begin, rows.end);
     }
-    nn_ahead_add_sink(&ahead, job->sink, here.begin, here.end);
-    nn_ahead_cut(&ahead, tiles->transforms->points * plan->k_padded / plan->panel *
-                             nn_size_pieces(nn_winograd_tiles_of(tiles, block), ROWS_AT_ONCE));
+    nn_ahead_add_sink(&ahead, job->sink, left.begin, left.end);
+    nn_ahead_cut(&ahead, nn_winograd_product_pieces(product));
     return ahead;
 }
 
@@ -359,11 +328,12 @@ static void convolve_narrow(const struct job *job)
         const size_t end = nn_size_least(begin + run, blocks);
 
         for (size_t block = begin; block < end; block++) {
-            struct nn_ahead ahead = ahead_of(job, block, block + 1 < end ? block + 1 : blocks);
+            const struct nn_winograd_product product =
+                product_of(job, block, v, 0, plan->k_padded, m);
+            struct nn_ahead ahead = ahead_of(job, &product, block + 1 < end ? block + 1 : blocks);
 
             read_block(job, block, v);
-            multiply(job, nn_winograd_tiles_of(&plan->tiles, block), v, 0, plan->k_padded, &ahead,
-                     m);
+            nn_winograd_multiply(&product, &ahead);
             leave_block(job, block, m, 0, plan->k);
         }
     }
@@ -375,10 +345,10 @@ static void finish_range(const struct job *job, size_t block, size_t range, cons
 {
     const struct plan *plan = &job->plan;
     const size_t begin = range * plan->range;
-    struct nn_ahead ahead = {.ranges = 0};
+    const struct nn_winograd_product product =
+        product_of(job, block, v, begin, nn_size_least(plan->range, plan->k_padded - begin), m);
 
-    multiply(job, nn_winograd_tiles_of(&plan->tiles, block), v, begin,
-             nn_size_least(plan->range, plan->k_padded - begin), &ahead, m);
+    nn_winograd_multiply(&product, &(struct nn_ahead){.ranges = 0});
     leave_block(job, block, m, begin, nn_size_least(plan->range, plan->k - begin));
 }
 
@@ -473,6 +443,11 @@ static bool takes(const struct nn_conv *conv, enum nn_direction direction)
     return conv->r == 3 && conv->stride == 1 && conv->pad == 1;
 }
 
+static bool takes_stride2(const struct nn_conv *conv, enum nn_direction direction)
+{
+    return conv->r == 3 && conv->stride == 2 && conv->pad == 1 && direction == NN_FORWARD;
+}
+
 static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction direction, int n,
                                 size_t m)
 {
@@ -490,7 +465,7 @@ static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction di
     };
 }
 
-/* The two tables differ in m alone. */
+/* The tables of stride 1 differ in m alone. */
 #define WINOGRAD(m)                                                                                \
     static struct nn_conv_size size_##m(const struct nn_conv *conv, enum nn_direction direction,   \
                                         int n)                                                     \
@@ -523,3 +498,11 @@ static struct nn_conv_size size(const struct nn_conv *conv, enum nn_direction di
 WINOGRAD(4)
 WINOGRAD(2)
 #undef WINOGRAD
+
+const struct nn_conv_algorithm nn_conv_winograd4s2 = {
+    .name = "winograd4s2",
+    .takes = takes_stride2,
+    .channels_min = 64, /* 16 and 32 of ResNet-20 are faster by direct, README.md */
+    .size = size_4,
+    .forward = forward_4,
+};

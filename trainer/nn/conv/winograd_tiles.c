@@ -17,16 +17,18 @@ static size_t rows_of_product(size_t across)
     return rows;
 }
 
-struct nn_winograd_tiles nn_winograd_tiles_make(size_t m, size_t n, size_t h, size_t w,
-                                                size_t wanted)
+struct nn_winograd_tiles nn_winograd_tiles_make(const struct nn_winograd *transforms, size_t n,
+                                                size_t h, size_t w, size_t wanted)
 {
     struct nn_winograd_tiles tiles = {
-        .transforms = nn_winograd(m),
+        .transforms = transforms,
         .n = n,
         .h = h,
         .w = w,
-        .across = nn_size_pieces(w, m),
-        .down = nn_size_pieces(h, m),
+        .oh = nn_size_pieces(h, transforms->stride),
+        .ow = nn_size_pieces(w, transforms->stride),
+        .across = nn_size_pieces(w, transforms->m * transforms->stride),
+        .down = nn_size_pieces(h, transforms->m * transforms->stride),
     };
     const size_t all = n * tiles.down, unit = rows_of_product(tiles.across);
     const size_t rows = wanted > tiles.across ? wanted / tiles.across : 1;
@@ -46,6 +48,17 @@ struct nn_winograd_block nn_winograd_block_at(const struct nn_winograd_tiles *ti
 
     return (struct nn_winograd_block){begin,
                                       nn_size_least(begin + tiles->rows, tiles->n * tiles->down)};
+}
+
+size_t nn_winograd_height(const struct nn_winograd_tiles *tiles, size_t row)
+{
+    return nn_size_least(tiles->transforms->m,
+                         tiles->oh - row % tiles->down * tiles->transforms->m);
+}
+
+size_t nn_winograd_last_width(const struct nn_winograd_tiles *tiles)
+{
+    return tiles->ow - (tiles->across - 1) * tiles->transforms->m;
 }
 
 bool nn_winograd_cuts_images(const struct nn_winograd_tiles *tiles)
@@ -85,12 +98,13 @@ static struct strip strip_of(const struct nn_winograd_tiles *tiles, const struct
                              bool gradient, float *memory)
 {
     struct strip strip = {.rows = memory, .halo = gradient ? 0 : 1};
-    const size_t m = tiles->transforms->m, left = strip.halo;
+    const size_t step = tiles->transforms->m * tiles->transforms->stride, left = strip.halo;
+    const size_t shared = gradient ? 0 : 3 - tiles->transforms->stride; /* by neighbouring tiles */
     float *row = memory;
 
-    strip.window = m + 2 * strip.halo;
+    strip.window = step + shared;
     strip.c = nn_winograd_channels(source->c);
-    strip.columns = m * tiles->across + 2 * strip.halo;
+    strip.columns = step * tiles->across + shared;
     strip.row_floats = strip.columns * strip.c;
     strip.zeros = memory + strip.window * strip.row_floats;
     memset(strip.zeros, 0, strip.row_floats * sizeof(*memory));
@@ -106,9 +120,9 @@ static struct strip strip_of(const struct nn_winograd_tiles *tiles, const struct
 
 size_t nn_winograd_strip_floats(const struct nn_winograd_tiles *tiles, size_t c)
 {
-    const size_t m = tiles->transforms->m;
+    const size_t step = tiles->transforms->m * tiles->transforms->stride;
 
-    return (m + 3) * (m * tiles->across + 2) * nn_winograd_channels(c);
+    return (step + 3) * (step * tiles->across + 2) * nn_winograd_channels(c);
 }
 
 static void read_row(const struct nn_winograd_tiles *tiles, const struct nn_source *source,
@@ -130,7 +144,7 @@ static void read_window(const struct nn_winograd_tiles *tiles, const struct nn_s
                         size_t end, size_t *next, const float **rows)
 {
     for (size_t i = 0; i < strip->window; i++) {
-        const size_t place = tiles->transforms->m * row + i;
+        const size_t place = tiles->transforms->m * tiles->transforms->stride * row + i;
         const size_t y = place - strip->halo; /* wraps around above row 0 */
 
         if (y >= tiles->h) {
@@ -151,18 +165,21 @@ void nn_winograd_read(const struct nn_winograd_tiles *tiles, size_t number,
 {
     const struct strip strip = strip_of(tiles, source, gradient, memory);
     const struct nn_winograd_block block = nn_winograd_block_at(tiles, number);
-    const size_t m = tiles->transforms->m, down = tiles->down;
+    const size_t step = tiles->transforms->m * tiles->transforms->stride, down = tiles->down;
 
+    to.last_width = nn_winograd_last_width(tiles);
     to.column_step = strip.c;
     to.channels = strip.c;
     to.tiles = tiles->across;
     for (size_t at = block.begin; at < block.end;) {
         const size_t image = at / down, first = at % down;
         const size_t end = nn_size_least(down, first + block.end - at);
-        size_t next = first > 0 ? m * first - strip.halo : 0;
+        size_t next = first > 0 ? step * first - strip.halo : 0;
 
         for (size_t row = first; row < end; row++, at++) {
-            read_window(tiles, source, &strip, image, row, m * first, m * end, &next, to.rows);
+            read_window(tiles, source, &strip, image, row, step * first, step * end, &next,
+                        to.rows);
+            to.height = nn_winograd_height(tiles, row);
             if (gradient)
                 tiles->transforms->gradient(&to);
             else
@@ -172,15 +189,24 @@ void nn_winograd_read(const struct nn_winograd_tiles *tiles, size_t number,
     }
 }
 
-/* The first pixel of a row of tiles. */
-static size_t pixel_of(const struct nn_winograd_tiles *tiles, size_t row)
-{
-    return (row / tiles->down * tiles->h + row % tiles->down * tiles->transforms->m) * tiles->w;
-}
-
 struct nn_winograd_block nn_winograd_rows_of(const struct nn_winograd_tiles *tiles, size_t block)
 {
     const struct nn_winograd_block rows = nn_winograd_block_at(tiles, block);
+    const size_t down = tiles->down, step = tiles->transforms->m * tiles->transforms->stride;
 
-    return (struct nn_winograd_block){pixel_of(tiles, rows.begin), pixel_of(tiles, rows.end)};
+    return (struct nn_winograd_block){
+        (rows.begin / down * tiles->h + rows.begin % down * step) * tiles->w,
+        (rows.end / down * tiles->h + rows.end % down * step) * tiles->w,
+    };
+}
+
+struct nn_winograd_block nn_winograd_rows_left(const struct nn_winograd_tiles *tiles, size_t block)
+{
+    const struct nn_winograd_block rows = nn_winograd_block_at(tiles, block);
+    const size_t down = tiles->down, step = tiles->transforms->m;
+
+    return (struct nn_winograd_block){
+        (rows.begin / down * tiles->oh + rows.begin % down * step) * tiles->ow,
+        (rows.end / down * tiles->oh + rows.end % down * step) * tiles->ow,
+    };
 }

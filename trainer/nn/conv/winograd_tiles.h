@@ -16,7 +16,8 @@
 
 struct nn_winograd_tiles {
     const struct nn_winograd *transforms;
-    size_t n, h, w;      /* of the pictures: a convolution with padding keeps them */
+    size_t n, h, w; /* of the pictures that are read */
+    size_t oh, ow;  /* of those that leave: a convolution with padding and stride 1 keeps h, w */
     size_t across, down; /* tiles of a picture */
     size_t rows, blocks; /* rows of tiles in a block; the last one may have fewer */
     size_t tiles;        /* of a block, at most */
@@ -27,17 +28,26 @@ struct nn_winograd_block {
     size_t begin, end;
 };
 
-/** Cut n pictures into blocks of about `wanted` tiles. */
-struct nn_winograd_tiles nn_winograd_tiles_make(size_t m, size_t n, size_t h, size_t w,
-                                                size_t wanted);
+/** Cut n pictures of h * w that `transforms` read into blocks of about `wanted` tiles. */
+struct nn_winograd_tiles nn_winograd_tiles_make(const struct nn_winograd *transforms, size_t n,
+                                                size_t h, size_t w, size_t wanted);
+
+/** Outputs of row of tiles `row` (counted through all images), up to m. */
+size_t nn_winograd_height(const struct nn_winograd_tiles *tiles, size_t row);
+
+/** Outputs of the last tile of a row of tiles. */
+size_t nn_winograd_last_width(const struct nn_winograd_tiles *tiles);
 
 struct nn_winograd_block nn_winograd_block_at(const struct nn_winograd_tiles *tiles, size_t block);
 
 /** Does a block end in the middle of an image? Then rows are read by two blocks. */
 bool nn_winograd_cuts_images(const struct nn_winograd_tiles *tiles);
 
-/** Rows [begin, end) of the operands: a block's pixels. */
+/** Rows [begin, end) of what is read: a block's pixels. */
 struct nn_winograd_block nn_winograd_rows_of(const struct nn_winograd_tiles *tiles, size_t block);
+
+/** Rows [begin, end) of what leaves; with stride 1 the same. */
+struct nn_winograd_block nn_winograd_rows_left(const struct nn_winograd_tiles *tiles, size_t block);
 
 /** Tiles of a block. */
 size_t nn_winograd_tiles_of(const struct nn_winograd_tiles *tiles, size_t block);

@@ -92,7 +92,8 @@ static struct plan plan_of(const struct nn_conv *conv, size_t n, size_t m)
     plan.panels = nn_winograd_channels(plan.c) / plan.panel;
     plan.groups = nn_size_pieces(plan.k, NN_TILE_ROWS);
     plan.wide = points * plan.c * plan.k > NARROW_S_MAX;
-    plan.tiles = nn_winograd_tiles_make(m, n, h, w, tiles_wanted(&plan, m, n, h, w));
+    plan.tiles =
+        nn_winograd_tiles_make(nn_winograd(m, 1), n, h, w, tiles_wanted(&plan, m, n, h, w));
     plan.panel_step = plan.tiles.tiles * plan.panel;
     plan.v_step = nn_winograd_point_step(plan.panels * plan.panel_step);
     plan.z_tile_step = nn_winograd_point_step(nn_winograd_channels(plan.k));

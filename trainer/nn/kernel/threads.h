@@ -16,10 +16,10 @@ void nn_threads_flush_denormals(void);
 
 /* Grows by one with every change of ours after which the same run has other bits: kernels, order of
  * additions, initial weights, augmentation, how pictures become pixels. */
-#define NN_NUMERICS_VERSION 6
+#define NN_NUMERICS_VERSION 7
 
 /** What the bits of a run depend on besides its inputs: version and build of Convoy, kernel set,
- * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 6
+ * the algorithm that CONVOY_CONV forces on convolutions: for instance "convoy 0.1.0 numerics 7
  * gcc-12 RelWithDebInfo, kernels avx2", with "kernels avx2 conv direct" where one is forced. Where
  * OpenBLAS computes ("kernels generic", or "conv gemm"), its version and core follow: ", OpenBLAS
  * 0.3.21 SkylakeX". Static storage. */

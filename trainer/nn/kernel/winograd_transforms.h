@@ -444,10 +444,15 @@ static void weights_2(const struct nn_winograd_dw *args)
     weights_of_points(args, 2, weights2);
 }
 
-const struct nn_winograd TABLE[2] = {
+#include "trainer/nn/kernel/winograd_phases.h"
+
+const struct nn_winograd TABLE[3] = {
     {.m = 2,
+     .stride = 1,
      .side = 4,
      .points = 16,
+     .planes = 16,
+     .sums = 16,
      .lanes = LANES,
      .input = input_2,
      .gradient = gradient_2,
@@ -455,14 +460,27 @@ const struct nn_winograd TABLE[2] = {
      .filters = filters_2,
      .weights = weights_2},
     {.m = 4,
+     .stride = 1,
      .side = 6,
      .points = 36,
+     .planes = 36,
+     .sums = 36,
      .lanes = LANES,
      .input = input_4,
      .gradient = gradient_4,
      .output = output_4,
      .filters = filters_4,
      .weights = weights_4},
+    {.m = 4,
+     .stride = 2,
+     .side = 6,
+     .points = 36,
+     .planes = 81,
+     .sums = 25,
+     .lanes = LANES,
+     .input = phases_input,
+     .output = phases_output,
+     .filters = phases_filters},
 };
 
 #undef INLINE
