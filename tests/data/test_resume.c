@@ -189,6 +189,31 @@ static void pack_that_is_stopped_leaves_finished_shards_and_goes_on(void **state
     same_folders("want", "shards");
 }
 
+/* The first shard cannot be looked at: its index file is a folder, which reads as EISDIR. */
+static void pack_that_fails_as_it_looks_at_shards_takes_nothing_back(void **state)
+{
+    struct err err = {0};
+    ino_t first, third;
+
+    (void)state;
+    make_pets();
+    same_pack("pets", "want", 0);
+    pack_and_kill("pets", KILLED_AT);
+    first = inode_of("shards/shard-000000.tar");
+    third = inode_of("shards/shard-000002.tar");
+    assert_int_equal(rename(tree_path("shards/shard-000000.idx"), tree_path("kept")), 0);
+    assert_int_equal(mkdir(tree_path("shards/shard-000000.idx"), 0777), 0);
+    assert_int_equal(pack("pets", "shards", NULL, &err), -1);
+    assert_int_equal(err.code, ERR_IO);
+    assert_true(file_exists(tree_path("shards/packing.json")));
+    assert_int_equal(rmdir(tree_path("shards/shard-000000.idx")), 0);
+    assert_int_equal(rename(tree_path("kept"), tree_path("shards/shard-000000.idx")), 0);
+    same_pack("pets", "shards", 0);
+    same_folders("want", "shards");
+    assert_int_equal(inode_of("shards/shard-000000.tar"), first);
+    assert_int_equal(inode_of("shards/shard-000002.tar"), third);
+}
+
 static void pack_keeps_out_of_shards_that_are_not_its_own(void **state)
 {
     struct err err = {0};
@@ -233,6 +258,7 @@ int main(void)
         CASE(pack_goes_on_from_the_same_source_only),
         CASE(pack_of_splits_goes_on_behind_the_finished_ones),
         CASE(pack_that_is_stopped_leaves_finished_shards_and_goes_on),
+        CASE(pack_that_fails_as_it_looks_at_shards_takes_nothing_back),
         CASE(pack_keeps_out_of_shards_that_are_not_its_own),
         CASE(pack_removes_drafts_of_the_dead_and_no_others),
     };

@@ -31,7 +31,9 @@ struct pack {
     int classes;
     char *noted[DATA_SPLITS]; /* targets that have a note to be removed at the end */
     size_t noted_count;
-    size_t finished; /* shards that are whole: they may stay */
+    size_t finished; /* shards that are whole */
+    bool resumes;    /* an earlier pack's are there */
+    bool source_is_wrong;
 };
 
 /* One that there will be. */
@@ -90,6 +92,14 @@ static int check_stop(const struct split *split, struct err *err)
     return err_set(err, ERR_STOPPED, "stopped while packing '%s'", split->source.index.root);
 }
 
+/* After a failure to read the source. ERR_INPUT of a bucket may as well be of the credentials,
+ * which expire. Returns -1. */
+static int blame_source(struct pack *pack, const char *source, const struct err *err)
+{
+    pack->source_is_wrong = err->code == ERR_INPUT && !data_place_is_remote(source);
+    return -1;
+}
+
 /* What is no picture keeps its place: training from shards and from the folder meets the same
  * samples, and leaves out the same. */
 static int check_picture(struct split *split, size_t sample, const struct buf *picture,
@@ -100,9 +110,11 @@ static int check_picture(struct split *split, size_t sample, const struct buf *p
     if (data_jpeg_known(picture->data, picture->bytes) ||
         data_png_known(picture->data, picture->bytes))
         return 0;
-    if (split->pack->options->stop_at_bad)
+    if (split->pack->options->stop_at_bad) {
+        split->pack->source_is_wrong = true;
         return err_set(err, ERR_INPUT, "'%s/%s' is no picture: neither JPEG nor PNG",
                        split->source.index.root, key);
+    }
     data_folder_leave(&split->bad, key, strlen(key));
     return 0;
 }
@@ -127,7 +139,8 @@ static void plan_shards(struct split *split)
     }
 }
 
-/* What an earlier pack left. */
+/* What an earlier pack left. It is this one's once all of it was looked at: a failure before that
+ * takes nothing back. */
 static int find_shards(struct split *split, struct err *err)
 {
     char *top = uri_join(split->folder, SHARD_TOP_NAME);
@@ -145,6 +158,10 @@ static int find_shards(struct split *split, struct err *err)
         found += shard->tar_bytes > 0;
         split->pack->finished += shard->tar_bytes > 0;
     }
+    for (size_t s = 0; s < split->shard_count; s++)
+        if (split->shards[s].tar_bytes > 0)
+            data_writer_own(&split->writer, s);
+    data_packing_own(&split->pack->target, split->folder);
     log_info("'%s' is half packed: %zu of %zu shards are whole, and stay", split->folder, found,
              split->shard_count);
     return 0;
@@ -179,8 +196,11 @@ static int write_shard(struct split *split, const struct shard *shard, struct da
     const struct data_index *index = &split->source.index;
 
     for (size_t i = shard->first; i < shard->first + shard->count; i++) {
-        if (check_stop(split, err) < 0 || data_ahead_take(ahead, picture, err) < 0 ||
-            check_picture(split, i, picture, err) < 0 ||
+        if (check_stop(split, err) < 0)
+            return -1;
+        if (data_ahead_take(ahead, picture, err) < 0)
+            return blame_source(split->pack, index->root, err);
+        if (check_picture(split, i, picture, err) < 0 ||
             data_writer_put(&split->writer, &index->samples[i], picture->data, err) < 0)
             return -1;
         split->bytes += index->samples[i].bytes;
@@ -228,6 +248,7 @@ static int write_split(struct split *split, struct err *err)
     if (pack->noted[pack->noted_count++] == NULL)
         abort();
     plan_shards(split);
+    pack->resumes = pack->resumes || resumes;
     if (resumes && find_shards(split, err) < 0)
         return -1;
     if (list_samples(split, err) < 0 || write_shards(split, err) < 0)
@@ -284,7 +305,11 @@ static int pack_split(struct pack *pack, const char *source, const char *folder,
     if (data_source_open(&split.source, source, options->root, pack->class_names, pack->classes,
                          options->cancel, err) < 0 ||
         data_writer_check_names(&split.source.index, err) < 0 ||
-        tell_empty(&split, source, err) < 0 || write_split(&split, err) < 0)
+        tell_empty(&split, source, err) < 0) {
+        blame_source(pack, source, err);
+        goto out;
+    }
+    if (write_split(&split, err) < 0)
         goto out;
     tell_bad(&split, source);
     log_info("packed '%s': %zu pictures of %d classes in %zu shards", folder,
@@ -363,12 +388,11 @@ static void end_notes(struct pack *pack)
         data_packing_end(&pack->target, pack->noted[i]);
 }
 
-/* Whether what is finished may stay after a failure: where the data was wrong, the shards would not
- * be what the mended data gives. */
-static bool may_stay(const struct pack *pack, const struct err *err)
+/* Whether what there is stays after a failure: where the data was wrong, the shards would not be
+ * what the mended data gives. */
+static bool may_stay(const struct pack *pack)
 {
-    return pack->finished > 0 &&
-           (err->code == ERR_STOPPED || err->code == ERR_NET || err->code == ERR_IO);
+    return !pack->source_is_wrong && (pack->resumes || pack->finished > 0);
 }
 
 int data_pack(const struct data_pack_options *options, struct err *err)
@@ -391,10 +415,10 @@ int data_pack(const struct data_pack_options *options, struct err *err)
     if (rc == 0)
         end_notes(&pack);
     else
-        stays = may_stay(&pack, err);
+        stays = may_stay(&pack);
     if (stays)
-        log_info("%zu finished shards stay in '%s': the same command goes on behind them",
-                 pack.finished, options->target);
+        log_info("what is finished stays in '%s': the same command goes on behind it",
+                 options->target);
 out:
     data_target_release(&pack.target, rc < 0 && !stays);
     for (size_t i = 0; i < pack.noted_count; i++)

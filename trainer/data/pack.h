@@ -30,10 +30,12 @@ struct data_pack_options {
  * index appears last, whole. A shard that goes to a bucket is made in a temporary folder first
  * (target.h).
  *
- * Where the data is to blame (ERR_INPUT), all that was written is removed. Where time is (ERR_NET,
- * ERR_IO, ERR_STOPPED, and of course a kill), finished shards stay with a note of what they are of
- * (packing.h), and the same call goes on behind those that are whole, after it has read and
- * compared them. A target that holds other shards is ERR_INPUT.
+ * Where the data is to blame, all that was written is removed. After any other failure (a stop, the
+ * network, a disk, memory, what S3 refuses, and of course a kill), finished shards stay with a note
+ * of what they are of (packing.h), and the same call goes on behind those that are whole, after it
+ * has read and compared them; what it cannot read it leaves alone. Of data in a bucket only a
+ * picture that stop_at_bad refuses is surely to blame. A target that holds other shards is
+ * ERR_INPUT.
  */
 int data_pack(const struct data_pack_options *options, struct err *err);
 

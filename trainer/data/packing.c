@@ -142,12 +142,18 @@ int data_packing_begin(struct data_target *target, const char *folder, const cha
         rc = read_note(path, folder, hex, shard_bytes, err);
     else if (rc == 0)
         rc = write_note(target, path, source, hex, shard_bytes, err);
-    if (rc == 0 && *resumes)
-        data_target_own(target, path);
     if (rc == 0 && !data_place_is_remote(folder))
         remove_drafts(folder);
     free(path);
     return rc;
+}
+
+void data_packing_own(struct data_target *target, const char *folder)
+{
+    char *path = uri_join(folder, DATA_PACKING_NAME);
+
+    data_target_own(target, path);
+    free(path);
 }
 
 void data_packing_end(struct data_target *target, const char *folder)

@@ -23,13 +23,16 @@ struct err;
 int data_packing_find(const char *folder, bool *there, struct err *err);
 
 /**
- * Write the note; or, where it is there already, compare: *resumes tells. What a dead process left
- * half-written in a local folder is removed. ERR_INPUT where it is of another source, of a source
- * that changed since, or of another length of shards.
+ * Write the note; or, where it is there already, compare: *resumes tells, and it is not the
+ * target's yet. What a dead process left half-written in a local folder is removed. ERR_INPUT where
+ * it is of another source, of a source that changed since, or of another length of shards.
  */
 int data_packing_begin(struct data_target *target, const char *folder, const char *source,
                        const unsigned char identity[DIGEST_SHA256_BYTES], uint64_t shard_bytes,
                        bool *resumes, struct err *err);
+
+/** The note that was there becomes the target's, as data_target_own. */
+void data_packing_own(struct data_target *target, const char *folder);
 
 /** Remove the note. What cannot be removed is warned of: it does no harm beside index.json. */
 void data_packing_end(struct data_target *target, const char *folder);

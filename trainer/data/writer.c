@@ -295,28 +295,55 @@ static bool has_samples(const struct data_shard *shard, const struct data_index 
     return true;
 }
 
+/* After a shard that did not pass: whether that is the shard's, or it just cannot be read now. What
+ * S3 refuses is ERR_INPUT like what is damaged, so a bucket is asked once more. */
+static int check_readable(const char *path, struct err *why)
+{
+    struct s3_client *client;
+    struct data_place place = {0};
+    int rc;
+
+    if (why->code != ERR_INPUT)
+        return -1;
+    if (!data_place_is_remote(path))
+        return 0;
+    client = s3_client_shared(why);
+    if (client == NULL || data_place_object(&place, path, why) < 0)
+        return -1;
+    rc = s3_object_head(client, place.bucket, place.key, NULL, why);
+    data_place_release(&place);
+    return rc < 0 ? -1 : 0;
+}
+
 int data_writer_look(struct data_writer *writer, const struct data_index *index, size_t number,
                      size_t first, size_t count, uint64_t *tar_bytes, struct err *err)
 {
-    char *path = shard_path(writer, number), *index_path = data_shard_index_path(path);
+    char *path = shard_path(writer, number);
     struct data_shard shard = {0};
     struct err why = {0};
+    const bool reads = check_written(writer, &shard, path, NULL, first, &why) == 0;
     int rc = 0;
 
     *tar_bytes = 0;
-    data_target_own(writer->target, path);
-    data_target_own(writer->target, index_path);
-    if (check_written(writer, &shard, path, NULL, first, &why) == 0 &&
-        has_samples(&shard, index, first, count))
+    if (reads && has_samples(&shard, index, first, count))
         *tar_bytes = shard.tar_bytes;
-    else if (why.code == ERR_STOPPED || why.code == ERR_NET)
+    else if (!reads && check_readable(path, &why) < 0)
         rc = err_set(err, why.code, "%s", why.msg);
     else
         forget_shard(writer, path);
     data_shard_release(&shard);
-    free(index_path);
     free(path);
     return rc;
+}
+
+void data_writer_own(struct data_writer *writer, size_t number)
+{
+    char *path = shard_path(writer, number), *index_path = data_shard_index_path(path);
+
+    data_target_own(writer->target, path);
+    data_target_own(writer->target, index_path);
+    free(index_path);
+    free(path);
 }
 
 void data_writer_pass(struct data_writer *writer, const struct data_index *index, size_t count,

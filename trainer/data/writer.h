@@ -58,9 +58,12 @@ size_t data_writer_plan(const struct data_writer *writer, const struct data_inde
                         size_t first);
 /** Whether shard `number`, of `count` samples of the index from `first` on, is there whole, all of
  * it read and compared: then *tar_bytes is its tar's length. Else that is 0, and what there is of
- * it is removed. ERR_NET, ERR_STOPPED. */
+ * it is removed. A shard that cannot be read now is an error, and stays: ERR_IO, ERR_NET,
+ * ERR_MEMORY, ERR_STOPPED, ERR_INPUT (S3 refuses). */
 int data_writer_look(struct data_writer *writer, const struct data_index *index, size_t number,
                      size_t first, size_t count, uint64_t *tar_bytes, struct err *err);
+/** A shard that was found whole becomes the target's, as data_target_own. */
+void data_writer_own(struct data_writer *writer, size_t number);
 /** Between two shards: the next one is there, as data_writer_look said; go on behind it. */
 void data_writer_pass(struct data_writer *writer, const struct data_index *index, size_t count,
                       uint64_t tar_bytes);
