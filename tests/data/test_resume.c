@@ -214,6 +214,78 @@ static void pack_that_fails_as_it_looks_at_shards_takes_nothing_back(void **stat
     assert_int_equal(inode_of("shards/shard-000002.tar"), third);
 }
 
+/* A process that packs, and stands still once that file is there. */
+static pid_t pack_and_halt(const char *source, const char *when)
+{
+    char path[512];
+    const pid_t child = fork();
+
+    if (child == 0)
+        _exit(pack(source, "shards", NULL, NULL) < 0);
+    strcpy(path, tree_path(when));
+    for (int i = 0; i < 100000 && !file_exists(path); i++)
+        usleep(100);
+    kill(child, SIGSTOP);
+    assert_true(file_exists(path));
+    assert_false(file_exists(tree_path("shards/index.json"))); /* else it was too quick */
+    return child;
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    kill(child, SIGCONT);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void pack_keeps_out_of_a_folder_that_another_packs_into(void **state)
+{
+    struct err err = {0};
+    pid_t child;
+
+    (void)state;
+    make_pets();
+    same_pack("pets", "want", 0);
+    child = pack_and_halt("pets", KILLED_AT);
+    assert_int_equal(pack("pets", "shards", NULL, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "another process packs into"));
+    assert_int_equal(status_of(child), 0);
+    same_folders("want", "shards");
+}
+
+static void pack_whose_shard_was_removed_does_not_say_that_all_is_there(void **state)
+{
+    pid_t child;
+
+    (void)state;
+    make_pets();
+    same_pack("pets", "want", 0);
+    child = pack_and_halt("pets", KILLED_AT);
+    unlink(tree_path("shards/shard-000001.tar"));
+    assert_int_equal(status_of(child), 1);
+    assert_false(file_exists(tree_path("shards/index.json")));
+    same_pack("pets", "shards", 0);
+    same_folders("want", "shards");
+}
+
+static void pack_whose_folder_is_another_ones_now_touches_nothing_there(void **state)
+{
+    pid_t child;
+
+    (void)state;
+    make_pets();
+    same_pack("pets", "want", 0);
+    child = pack_and_halt("pets", KILLED_AT);
+    assert_int_equal(rename(tree_path("shards"), tree_path("old")), 0);
+    same_pack("pets", "shards", 0);
+    assert_int_equal(status_of(child), 1);
+    same_folders("want", "shards");
+}
+
 static void pack_keeps_out_of_shards_that_are_not_its_own(void **state)
 {
     struct err err = {0};
@@ -259,6 +331,9 @@ int main(void)
         CASE(pack_of_splits_goes_on_behind_the_finished_ones),
         CASE(pack_that_is_stopped_leaves_finished_shards_and_goes_on),
         CASE(pack_that_fails_as_it_looks_at_shards_takes_nothing_back),
+        CASE(pack_keeps_out_of_a_folder_that_another_packs_into),
+        CASE(pack_whose_shard_was_removed_does_not_say_that_all_is_there),
+        CASE(pack_whose_folder_is_another_ones_now_touches_nothing_there),
         CASE(pack_keeps_out_of_shards_that_are_not_its_own),
         CASE(pack_removes_drafts_of_the_dead_and_no_others),
     };

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -184,6 +185,30 @@ class S3Data(Job):
         put = {request.path.rsplit("/", 1)[1] for request in self.server.requests(mark)
                if request.method == "PUT" and "/train/" in request.path}
         self.assertEqual(put & there, set())  # what was whole is not sent again
+
+    def test_pack_that_another_takes_over_ends_and_removes_nothing(self):
+        self.pack(self.data, "want", "--shard-bytes=5000")
+        want = self.files_of("want")
+        first = self.start(CONVOY, "pack", self.data, self.place, "--shard-bytes=5000")
+        wait_until(lambda: len([key for key in self.keys("train/") if key.endswith(".idx")]) > 1)
+        first.send_signal(signal.SIGSTOP)
+        self.assertNotIn("train/index.json", self.keys())
+        self.pack(self.data, self.place, "--shard-bytes=5000")
+        first.send_signal(signal.SIGCONT)
+        self.assertEqual(self.wait(first), 2, self.err)
+        self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{key}") for key in self.keys()}, want)
+
+    def test_pack_whose_shard_was_removed_does_not_say_that_all_is_there(self):
+        process = self.start(CONVOY, "pack", self.train, self.place, "--shard-bytes=5000")
+        wait_until(lambda: len([key for key in self.keys() if key.endswith(".idx")]) > 1)
+        process.send_signal(signal.SIGSTOP)
+        self.client.delete(BUCKET, f"{self.prefix}/shard-000000.tar")
+        process.send_signal(signal.SIGCONT)
+        self.assertEqual(self.wait(process), 2, self.err)
+        self.assert_one_error("shard-000000.tar", "was written, and then removed")
+        self.assertNotIn("index.json", self.keys())
+        self.pack(self.train, self.place, "--shard-bytes=5000")
+        self.assertIn("index.json", self.keys())
 
     def records(self, folder):
         """The pictures of a folder per class, shuffled, as MXNet's im2rec writes them."""

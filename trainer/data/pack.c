@@ -29,8 +29,8 @@ struct pack {
     struct data_target target;
     char **class_names; /* (classes) of the first split; NULL until it is packed */
     int classes;
-    char *noted[DATA_SPLITS]; /* targets that have a note to be removed at the end */
-    size_t noted_count;
+    struct data_packing notes[DATA_SPLITS]; /* of each split, to be removed at the end */
+    size_t note_count;
     size_t finished; /* shards that are whole */
     bool resumes;    /* an earlier pack's are there */
     bool source_is_wrong;
@@ -46,6 +46,7 @@ struct shard {
 struct split {
     struct pack *pack;
     const char *folder; /* below the target */
+    const struct data_packing *note;
     struct data_source source;
     struct data_writer writer;
     struct shard *shards;
@@ -161,7 +162,7 @@ static int find_shards(struct split *split, struct err *err)
     for (size_t s = 0; s < split->shard_count; s++)
         if (split->shards[s].tar_bytes > 0)
             data_writer_own(&split->writer, s);
-    data_packing_own(&split->pack->target, split->folder);
+    data_packing_own(split->note, &split->pack->target);
     log_info("'%s' is half packed: %zu of %zu shards are whole, and stay", split->folder, found,
              split->shard_count);
     return 0;
@@ -195,6 +196,8 @@ static int write_shard(struct split *split, const struct shard *shard, struct da
 {
     const struct data_index *index = &split->source.index;
 
+    if (data_packing_check(split->note, err) < 0)
+        return -1;
     for (size_t i = shard->first; i < shard->first + shard->count; i++) {
         if (check_stop(split, err) < 0)
             return -1;
@@ -235,25 +238,83 @@ static int write_shards(struct split *split, struct err *err)
     return rc;
 }
 
+static int refuse_shards(const char *target, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    enum data_root_kind kind;
+
+    if (data_root_look(target, &kind, cancel, err) < 0)
+        return -1;
+    if (kind == DATA_ROOT_SHARDS || kind == DATA_ROOT_TARS)
+        return err_set(err, ERR_INPUT,
+                       "'%s' holds shards already: remove them or name another folder", target);
+    return 0;
+}
+
+/* Shards there are refused, but for those of a pack that was broken off. */
+static int refuse_others(const char *target, const volatile sig_atomic_t *cancel, struct err *err)
+{
+    bool there = false, noted = false;
+
+    if (!data_place_is_remote(target))
+        there = file_exists(target);
+    else if (data_place_exists(target, &there, err) < 0)
+        return -1;
+    if (!there)
+        return 0;
+    if (data_packing_find(target, &noted, err) < 0)
+        return -1;
+    return noted ? 0 : refuse_shards(target, cancel, err);
+}
+
+/* Of two packs that began at once, the other may be through by now: its shards are none that this
+ * one may go on with, so the note must not stay beside them. */
+static int begin_split(struct split *split, bool *resumes, struct err *err)
+{
+    struct pack *const pack = split->pack;
+    struct data_packing note = {.fd = -1};
+
+    if (data_target_folder(&pack->target, split->folder, err) < 0)
+        return -1;
+    if (data_packing_begin(&note, &pack->target, split->folder, pack->options->source,
+                           split->source.identity, pack->options->shard_bytes, resumes, err) < 0) {
+        data_packing_release(&note);
+        return -1;
+    }
+    if (!*resumes && refuse_shards(split->folder, pack->options->cancel, err) < 0) {
+        data_packing_end(&note, &pack->target);
+        data_packing_release(&note);
+        return -1;
+    }
+    split->note = &pack->notes[pack->note_count];
+    pack->notes[pack->note_count++] = note;
+    return 0;
+}
+
 static int write_split(struct split *split, struct err *err)
 {
-    struct pack *pack = split->pack;
     bool resumes = false;
 
-    if (data_target_folder(&pack->target, split->folder, err) < 0 ||
-        data_packing_begin(&pack->target, split->folder, pack->options->source,
-                           split->source.identity, pack->options->shard_bytes, &resumes, err) < 0)
+    if (begin_split(split, &resumes, err) < 0)
         return -1;
-    pack->noted[pack->noted_count] = strdup(split->folder);
-    if (pack->noted[pack->noted_count++] == NULL)
-        abort();
     plan_shards(split);
-    pack->resumes = pack->resumes || resumes;
+    split->pack->resumes = split->pack->resumes || resumes;
     if (resumes && find_shards(split, err) < 0)
         return -1;
-    if (list_samples(split, err) < 0 || write_shards(split, err) < 0)
+    if (list_samples(split, err) < 0 || write_shards(split, err) < 0 ||
+        data_packing_check(split->note, err) < 0)
         return -1;
     return data_writer_top(&split->writer, &split->source.index, err);
+}
+
+/* After a failure: what is in the target may be another's by now, and must not be touched then. */
+static void check_lost(struct pack *pack)
+{
+    for (size_t i = 0; i < pack->note_count; i++) {
+        struct err err = {0};
+
+        if (data_packing_check(&pack->notes[i], &err) < 0 && err.code == ERR_INPUT)
+            pack->target.lost = true;
+    }
 }
 
 /* Before anything is written. */
@@ -318,32 +379,10 @@ static int pack_split(struct pack *pack, const char *source, const char *folder,
     keep_classes(pack, &split.source.index);
     rc = 0;
 out:
+    if (rc < 0)
+        check_lost(pack);
     split_release(&split);
     return rc;
-}
-
-/* Shards there are refused, but for those of a pack that was broken off. */
-static int refuse_shards(const char *target, const volatile sig_atomic_t *cancel, struct err *err)
-{
-    enum data_root_kind kind;
-    bool there = false, noted = false;
-
-    if (!data_place_is_remote(target))
-        there = file_exists(target);
-    else if (data_place_exists(target, &there, err) < 0)
-        return -1;
-    if (!there)
-        return 0;
-    if (data_packing_find(target, &noted, err) < 0)
-        return -1;
-    if (noted)
-        return 0;
-    if (data_root_look(target, &kind, cancel, err) < 0)
-        return -1;
-    if (kind == DATA_ROOT_SHARDS || kind == DATA_ROOT_TARS)
-        return err_set(err, ERR_INPUT,
-                       "'%s' holds shards already: remove them or name another folder", target);
-    return 0;
 }
 
 /* Where the split found at `source` goes. */
@@ -364,7 +403,7 @@ static int pack_root(struct pack *pack, struct err *err)
         if (sources[s] == NULL)
             continue;
         targets[s] = target_of(options, sources[s]);
-        if (refuse_shards(targets[s], options->cancel, err) < 0)
+        if (refuse_others(targets[s], options->cancel, err) < 0)
             goto out;
     }
     if (data_target_folder(&pack->target, options->target, err) < 0)
@@ -384,15 +423,15 @@ out:
 /* All is there: the notes go. */
 static void end_notes(struct pack *pack)
 {
-    for (size_t i = 0; i < pack->noted_count; i++)
-        data_packing_end(&pack->target, pack->noted[i]);
+    for (size_t i = 0; i < pack->note_count; i++)
+        data_packing_end(&pack->notes[i], &pack->target);
 }
 
 /* Whether what there is stays after a failure: where the data was wrong, the shards would not be
  * what the mended data gives. */
 static bool may_stay(const struct pack *pack)
 {
-    return !pack->source_is_wrong && (pack->resumes || pack->finished > 0);
+    return !pack->target.lost && !pack->source_is_wrong && (pack->resumes || pack->finished > 0);
 }
 
 int data_pack(const struct data_pack_options *options, struct err *err)
@@ -406,7 +445,7 @@ int data_pack(const struct data_pack_options *options, struct err *err)
     err = err != NULL ? err : &local;
     if ((!data_source_is_file(options->source) &&
          data_root_look(options->source, &kind, options->cancel, err) < 0) ||
-        refuse_shards(options->target, options->cancel, err) < 0)
+        refuse_others(options->target, options->cancel, err) < 0)
         goto out;
     if (kind == DATA_ROOT_SPLITS)
         rc = pack_root(&pack, err);
@@ -421,8 +460,8 @@ int data_pack(const struct data_pack_options *options, struct err *err)
                  options->target);
 out:
     data_target_release(&pack.target, rc < 0 && !stays);
-    for (size_t i = 0; i < pack.noted_count; i++)
-        free(pack.noted[i]);
+    for (size_t i = 0; i < pack.note_count; i++)
+        data_packing_release(&pack.notes[i]);
     for (int i = 0; i < pack.classes; i++)
         free(pack.class_names[i]);
     free(pack.class_names);

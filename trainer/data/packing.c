@@ -3,39 +3,50 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/entropy.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/log.h"
 #include "base/uri.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
+#include "trainer/data/lock.h"
 #include "trainer/data/place.h"
 #include "trainer/data/target.h"
 
-#define FORMAT         "convoy-packing"
-#define VERSION        1
-#define NOTE_BYTES_MAX 65536
+#define FORMAT           "convoy-packing"
+#define VERSION          1
+#define NOTE_BYTES_MAX   65536
+#define REMOTE_READS_MAX 3
+
+/* The client, bucket and key of a note in a bucket; NULL with err. */
+static struct s3_client *place_of(const char *path, struct data_place *place, struct err *err)
+{
+    struct s3_client *const client = s3_client_shared(err);
+
+    return client == NULL || data_place_object(place, path, err) < 0 ? NULL : client;
+}
 
 static int is_there(const char *path, bool *there, struct err *err)
 {
-    struct s3_client *client;
     struct data_place place = {0};
+    struct s3_client *client;
     int rc;
 
     if (!data_place_is_remote(path)) {
         *there = file_exists(path);
         return 0;
     }
-    client = s3_client_shared(err);
-    if (client == NULL || data_place_object(&place, path, err) < 0)
+    client = place_of(path, &place, err);
+    if (client == NULL)
         return -1;
     rc = s3_object_head(client, place.bucket, place.key, NULL, err);
     *there = rc == S3_YES;
@@ -52,60 +63,171 @@ int data_packing_find(const char *folder, bool *there, struct err *err)
     return rc;
 }
 
+/* What there is to be written, and to be compared with. */
+struct note {
+    const char *folder, *source;
+    char hex[DIGEST_HEX_CHARS];
+    uint64_t shard_bytes;
+};
+
 /* Compare the note with what is to be packed. */
-static int compare(const json_t *note, const char *path, const char *folder, const char *hex,
-                   uint64_t shard_bytes, struct err *err)
+static int compare(const json_t *found, const char *path, const struct note *note, struct err *err)
 {
     const char *format, *identity, *source;
     int64_t version, bytes;
 
-    if (json_read_string(note, "format", &format, path, err) < 0 ||
-        json_read_string(note, "source", &source, path, err) < 0 ||
-        json_read_string(note, "identity", &identity, path, err) < 0 ||
-        json_read_integer(note, "version", 1, INT64_MAX, &version, path, err) < 0 ||
-        json_read_integer(note, "shard_bytes", 1, INT64_MAX, &bytes, path, err) < 0)
+    if (json_read_string(found, "format", &format, path, err) < 0 ||
+        json_read_string(found, "source", &source, path, err) < 0 ||
+        json_read_string(found, "identity", &identity, path, err) < 0 ||
+        json_read_integer(found, "version", 1, INT64_MAX, &version, path, err) < 0 ||
+        json_read_integer(found, "shard_bytes", 1, INT64_MAX, &bytes, path, err) < 0)
         return -1;
-    if (strcmp(format, FORMAT) == 0 && version == VERSION && strcmp(identity, hex) == 0 &&
-        (uint64_t)bytes == shard_bytes)
+    if (strcmp(format, FORMAT) == 0 && version == VERSION && strcmp(identity, note->hex) == 0 &&
+        (uint64_t)bytes == note->shard_bytes)
         return 0;
     return err_set(err, ERR_INPUT,
                    "'%s' is half packed from '%s' with --shard-bytes %" PRId64
                    ": from another source, or it has changed since, or other options: give the "
                    "same command again to go on, or remove the folder to begin anew",
-                   folder, source, bytes);
+                   note->folder, source, bytes);
 }
 
-static int read_note(const char *path, const char *folder, const char *hex, uint64_t shard_bytes,
+static int read_note(const struct note *note, const struct buf *text, const char *path,
                      struct err *err)
 {
-    struct buf text = {0};
-    json_t *note = NULL;
-    int rc = data_place_load(path, NOTE_BYTES_MAX, &text, err);
+    json_t *const found = json_read_text((const char *)text->data, text->bytes, path, err);
+    const int rc = found == NULL ? -1 : compare(found, path, note, err);
 
-    if (rc == 0) {
-        note = json_read_text(buf_text(&text), text.bytes, path, err);
-        rc = note == NULL ? -1 : compare(note, path, folder, hex, shard_bytes, err);
-    }
-    json_decref(note);
-    buf_release(&text);
+    json_decref(found);
     return rc;
 }
 
-static int write_note(struct data_target *target, const char *path, const char *source,
-                      const char *hex, uint64_t shard_bytes, struct err *err)
+/* No two are alike: what is there tells who wrote it. */
+static char *write_text(const struct note *note)
 {
-    json_t *note =
-        json_pack("{s:s, s:i, s:o, s:s, s:I}", "format", FORMAT, "version", VERSION, "source",
-                  json_new_text(source), "identity", hex, "shard_bytes", (json_int_t)shard_bytes);
-    char *text = note != NULL ? json_dumps(note, JSON_INDENT(1)) : NULL;
-    int rc;
+    unsigned char nonce[8];
+    char host[256] = "", hex[17];
+    json_t *json;
+    char *text;
 
+    entropy_fill(nonce, sizeof nonce);
+    for (size_t i = 0; i < sizeof nonce; i++)
+        snprintf(hex + 2 * i, 3, "%02x", nonce[i]);
+    gethostname(host, sizeof host - 1);
+    json = json_pack("{s:s, s:i, s:o, s:s, s:I, s:o, s:I, s:s}", "format", FORMAT, "version",
+                     VERSION, "source", json_new_text(note->source), "identity", note->hex,
+                     "shard_bytes", (json_int_t)note->shard_bytes, "host", json_new_text(host),
+                     "process", (json_int_t)getpid(), "nonce", hex);
+    text = json != NULL ? json_dumps(json, JSON_INDENT(1)) : NULL;
     if (text == NULL)
         abort();
-    rc = data_target_put(target, path, text, strlen(text), err);
-    free(text);
-    json_decref(note);
-    return rc;
+    json_decref(json);
+    return text;
+}
+
+/* --- a local folder --- */
+
+static int busy(const char *folder, struct err *err)
+{
+    return err_set(err, ERR_INPUT,
+                   "another process packs into '%s': wait for it, or name another folder", folder);
+}
+
+/* The lock of an empty file comes first, then the whole note under another one's lock, so that
+ * there is never a note without a lock or a part of one. */
+static int begin_local(struct data_packing *packing, struct data_target *target,
+                       const struct note *note, bool *resumes, struct err *err)
+{
+    struct buf text = {0};
+    char *ours;
+    int empty, rc = data_lock_take(packing->path, &packing->fd, err);
+
+    if (rc == 0)
+        rc = busy(note->folder, err);
+    else if (rc > 0)
+        rc = file_read(packing->path, NOTE_BYTES_MAX, &text, err);
+    *resumes = text.bytes > 0;
+    if (rc == 0 && *resumes)
+        rc = read_note(note, &text, packing->path, err);
+    buf_release(&text);
+    if (rc < 0 || *resumes)
+        return rc;
+    ours = write_text(note);
+    rc = data_target_put(target, packing->path, ours, strlen(ours), err);
+    free(ours);
+    if (rc < 0)
+        return -1;
+    empty = packing->fd;
+    packing->fd = -1;
+    rc = data_lock_take(packing->path, &packing->fd, err);
+    close(empty);
+    return rc == 0 ? busy(note->folder, err) : rc < 0 ? -1 : 0;
+}
+
+static int check_local(const struct data_packing *packing, struct err *err)
+{
+    struct stat there, ours;
+
+    if (stat(packing->path, &there) == 0 && fstat(packing->fd, &ours) == 0 &&
+        there.st_ino == ours.st_ino && there.st_dev == ours.st_dev)
+        return 0;
+    return err_set(err, ERR_INPUT, "'%s' was removed or replaced while its folder was packed into",
+                   packing->path);
+}
+
+/* --- a bucket --- */
+
+static int taken_over(const char *path, struct err *err)
+{
+    return err_set(err, ERR_INPUT, "another process took over '%s': this one ends", path);
+}
+
+static int begin_remote(struct data_packing *packing, struct data_target *target,
+                        const struct note *note, bool *resumes, struct err *err)
+{
+    struct data_place place = {0};
+    struct s3_client *const client = place_of(packing->path, &place, err);
+    struct s3_object object = {0};
+    struct buf text = {0};
+    int rc = -1;
+
+    if (client == NULL)
+        return -1;
+    rc = s3_object_load(client, place.bucket, place.key, NOTE_BYTES_MAX, &text, &object, err);
+    *resumes = rc == S3_YES;
+    data_place_release(&place);
+    if (rc == S3_YES)
+        rc = read_note(note, &text, packing->path, err);
+    buf_release(&text);
+    if (rc < 0)
+        return -1;
+    packing->text = write_text(note);
+    if (!*resumes)
+        return data_target_put(target, packing->path, packing->text, strlen(packing->text), err);
+    rc =
+        data_target_put_over(packing->path, packing->text, strlen(packing->text), object.etag, err);
+    return rc == S3_NO ? taken_over(packing->path, err) : rc < 0 ? -1 : 0;
+}
+
+/* Its bytes have no checksum: what differs is read again. */
+static int check_remote(const struct data_packing *packing, struct err *err)
+{
+    struct data_place place = {0};
+    struct s3_client *const client = place_of(packing->path, &place, err);
+    struct buf text = {0};
+    bool equal = false;
+    int rc = S3_YES;
+
+    if (client == NULL)
+        return -1;
+    for (int reads = 0; reads < REMOTE_READS_MAX && rc == S3_YES && !equal; reads++) {
+        text.bytes = 0;
+        rc = s3_object_load(client, place.bucket, place.key, NOTE_BYTES_MAX, &text, NULL, err);
+        equal = rc == S3_YES && strcmp(buf_text(&text), packing->text) == 0;
+    }
+    buf_release(&text);
+    data_place_release(&place);
+    return rc < 0 ? -1 : equal ? 0 : taken_over(packing->path, err);
 }
 
 /* Drafts of files (base/file.h) whose process is no more: ".NAME.tmp-PID.sagemaker-ignore". */
@@ -130,36 +252,42 @@ static void remove_drafts(const char *folder)
         closedir(dir);
 }
 
-int data_packing_begin(struct data_target *target, const char *folder, const char *source,
-                       const unsigned char identity[DIGEST_SHA256_BYTES], uint64_t shard_bytes,
-                       bool *resumes, struct err *err)
+int data_packing_begin(struct data_packing *packing, struct data_target *target, const char *folder,
+                       const char *source, const unsigned char identity[DIGEST_SHA256_BYTES],
+                       uint64_t shard_bytes, bool *resumes, struct err *err)
 {
-    char *path = uri_join(folder, DATA_PACKING_NAME), hex[DIGEST_HEX_CHARS];
-    int rc = is_there(path, resumes, err);
+    struct note note = {.folder = folder, .source = source, .shard_bytes = shard_bytes};
 
-    digest_hex(identity, hex);
-    if (rc == 0 && *resumes)
-        rc = read_note(path, folder, hex, shard_bytes, err);
-    else if (rc == 0)
-        rc = write_note(target, path, source, hex, shard_bytes, err);
-    if (rc == 0 && !data_place_is_remote(folder))
-        remove_drafts(folder);
-    free(path);
-    return rc;
+    *packing = (struct data_packing){.path = uri_join(folder, DATA_PACKING_NAME), .fd = -1};
+    digest_hex(identity, note.hex);
+    if (data_place_is_remote(folder))
+        return begin_remote(packing, target, &note, resumes, err);
+    if (begin_local(packing, target, &note, resumes, err) < 0)
+        return -1;
+    remove_drafts(folder);
+    return 0;
 }
 
-void data_packing_own(struct data_target *target, const char *folder)
+void data_packing_own(const struct data_packing *packing, struct data_target *target)
 {
-    char *path = uri_join(folder, DATA_PACKING_NAME);
-
-    data_target_own(target, path);
-    free(path);
+    data_target_own(target, packing->path);
 }
 
-void data_packing_end(struct data_target *target, const char *folder)
+int data_packing_check(const struct data_packing *packing, struct err *err)
 {
-    char *path = uri_join(folder, DATA_PACKING_NAME);
+    return packing->fd >= 0 ? check_local(packing, err) : check_remote(packing, err);
+}
 
-    data_target_forget(target, path);
-    free(path);
+void data_packing_end(const struct data_packing *packing, struct data_target *target)
+{
+    data_target_forget(target, packing->path);
+}
+
+void data_packing_release(struct data_packing *packing)
+{
+    if (packing->path != NULL && packing->fd >= 0)
+        close(packing->fd);
+    free(packing->path);
+    free(packing->text);
+    *packing = (struct data_packing){.fd = -1};
 }

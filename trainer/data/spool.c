@@ -42,6 +42,7 @@ struct spool {
     const struct data_spool_options *options;
     struct data_bytes bytes;
     struct data_target target;
+    struct data_packing note;
     struct data_writer writer;
     struct data_builder builder; /* all samples, for the top index */
     struct buf record, inner;
@@ -58,6 +59,7 @@ static void release(struct spool *spool, bool undo)
     data_writer_release(&spool->writer);
     data_builder_release(&spool->builder);
     data_target_release(&spool->target, undo);
+    data_packing_release(&spool->note);
     buf_release(&spool->record);
     buf_release(&spool->inner);
     free(spool->empty.first);
@@ -393,7 +395,7 @@ static int write_top(struct spool *spool, struct err *err)
     if (data_index_complete(&index, false, index.class_names, index.classes, err) < 0 ||
         data_writer_top(&spool->writer, &index, err) < 0)
         goto out;
-    data_packing_end(&spool->target, spool->options->folder);
+    data_packing_end(&spool->note, &spool->target);
     log_info("read '%s': %zu pictures of %d classes (%.1f MB) in %.1f s, as shards in '%s'",
              spool->options->fifo, index.count, index.classes, (double)index.bytes / 1e6,
              clock_now_s() - spool->begun_s, spool->options->folder);
@@ -414,7 +416,7 @@ static int begin(struct spool *spool, struct err *err)
 
     if (data_target_folder(&spool->target, folder, err) < 0 || clear(folder, err) < 0)
         return -1;
-    return data_packing_begin(&spool->target, folder, spool->options->fifo, nothing,
+    return data_packing_begin(&spool->note, &spool->target, folder, spool->options->fifo, nothing,
                               spool->options->shard_bytes, &resumes, err);
 }
 

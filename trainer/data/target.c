@@ -149,12 +149,45 @@ int data_target_put(struct data_target *target, const char *path, const void *da
     return rc;
 }
 
-static void take_back(const char *path)
+/* An ETag without its quotes: AWS takes both for a conditional PUT, Ceph compares only this. */
+static void bare_etag(const char *etag, char out[S3_ETAG_CHARS])
+{
+    const size_t chars = strlen(etag);
+    const bool quoted = chars >= 2 && etag[0] == '"' && etag[chars - 1] == '"';
+
+    snprintf(out, S3_ETAG_CHARS, "%.*s", (int)(quoted ? chars - 2 : chars), etag + quoted);
+}
+
+int data_target_put_over(const char *path, const void *data, size_t bytes, const char *etag,
+                         struct err *err)
+{
+    struct s3_client *const client = s3_client_shared(err);
+    struct data_place place = {0};
+    char bare[S3_ETAG_CHARS];
+    int rc;
+
+    if (client == NULL || data_place_object(&place, path, err) < 0)
+        return -1;
+    bare_etag(etag, bare);
+    rc = s3_object_put(client,
+                       &(struct s3_put){.bucket = place.bucket,
+                                        .key = place.key,
+                                        .data = data,
+                                        .bytes = bytes,
+                                        .if_match = bare},
+                       NULL, err);
+    data_place_release(&place);
+    return rc;
+}
+
+static void take_back(const struct data_target *target, const char *path)
 {
     struct s3_client *client;
     struct data_place place = {0};
     struct err err = {0};
 
+    if (target->lost)
+        return;
     if (!data_place_is_remote(path)) {
         remove(path);
         return;
@@ -179,14 +212,14 @@ void data_target_forget(struct data_target *target, const char *path)
             memmove(&target->paths[i], &target->paths[i + 1],
                     (--target->count - i) * sizeof *target->paths);
         }
-    take_back(path);
+    take_back(target, path);
 }
 
 void data_target_release(struct data_target *target, bool undo)
 {
     for (size_t i = target->count; i-- > 0;) {
         if (undo)
-            take_back(target->paths[i]);
+            take_back(target, target->paths[i]);
         free(target->paths[i]);
     }
     if (target->drafts != NULL)

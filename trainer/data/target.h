@@ -16,6 +16,7 @@ struct err;
 struct data_target {
     char **paths; /* what has appeared, in that order */
     size_t count, capacity;
+    bool lost;    /* another's now: nothing is removed any more */
     char *drafts; /* temporary folder of tars that go to a bucket; NULL while there is none */
 };
 
@@ -39,6 +40,11 @@ int data_target_deliver(struct data_target *target, const char *draft, const cha
 /** Write a small file or object as a whole. In a bucket only where there is none of that name. */
 int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,
                     struct err *err);
+
+/** An object over the one that has this ETag; what it is of stays as it was: S3_YES, S3_NO (another
+ * wrote there), or -1. */
+int data_target_put_over(const char *path, const void *data, size_t bytes, const char *etag,
+                         struct err *err);
 
 /** What an earlier pack of the same kind left is this one's too. */
 void data_target_own(struct data_target *target, const char *path);

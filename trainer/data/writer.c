@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/digest.h"
 #include "base/err.h"
@@ -384,6 +385,90 @@ int data_writer_check_names(const struct data_index *index, struct err *err)
     return classes == NULL ? -1 : 0;
 }
 
+/* Which files of the shards are there, as long as they should be. */
+struct presence {
+    const struct data_writer *writer;
+    bool *tars, *indices; /* (shards) */
+};
+
+static int see(void *context, const struct data_found *found, struct err *err)
+{
+    const struct presence *presence = context;
+    const json_t *shards = presence->writer->shards;
+    size_t number;
+    char kind[4], name[64];
+
+    (void)err;
+    if (sscanf(found->name, "shard-%zu.%3s", &number, kind) != 2 ||
+        number >= json_array_size(shards))
+        return 0;
+    snprintf(name, sizeof name, "shard-%06zu.%s", number, kind);
+    if (strcmp(name, found->name) != 0)
+        return 0;
+    if (strcmp(kind, "idx") == 0)
+        presence->indices[number] = true;
+    else if (strcmp(kind, "tar") == 0)
+        presence->tars[number] =
+            (json_int_t)found->bytes ==
+            json_integer_value(json_object_get(json_array_get(shards, number), "tar_bytes"));
+    return 0;
+}
+
+static void see_file(struct presence *presence, const char *path)
+{
+    struct stat stat_now;
+
+    if (stat(path, &stat_now) == 0)
+        see(presence,
+            &(struct data_found){.name = strrchr(path, '/') + 1,
+                                 .bytes = (uint64_t)stat_now.st_size},
+            NULL);
+}
+
+static int see_all(struct presence *presence, struct err *err)
+{
+    const struct data_writer *writer = presence->writer;
+
+    if (data_place_is_remote(writer->folder))
+        return data_place_list(writer->folder, false, see, presence, NULL, writer->cancel, err);
+    for (size_t s = 0; s < json_array_size(writer->shards); s++) {
+        char *path = shard_path(writer, s), *index_path = data_shard_index_path(path);
+
+        see_file(presence, path);
+        see_file(presence, index_path);
+        free(index_path);
+        free(path);
+    }
+    return 0;
+}
+
+/* Nobody is told that all is there before it is. */
+static int check_all(const struct data_writer *writer, struct err *err)
+{
+    const size_t count = json_array_size(writer->shards);
+    struct presence presence = {.writer = writer,
+                                .tars = calloc(count + 1, sizeof(bool)),
+                                .indices = calloc(count + 1, sizeof(bool))};
+    int rc;
+
+    if (presence.tars == NULL || presence.indices == NULL)
+        abort();
+    rc = see_all(&presence, err);
+    for (size_t s = 0; s < count && rc == 0; s++)
+        if (!presence.tars[s] || !presence.indices[s]) {
+            char *path = shard_path(writer, s);
+
+            rc = err_set(err, ERR_INPUT,
+                         "'%s' was written, and then removed or changed: does another process "
+                         "write there? The same command again writes what is missing",
+                         path);
+            free(path);
+        }
+    free(presence.tars);
+    free(presence.indices);
+    return rc;
+}
+
 int data_writer_top(struct data_writer *writer, const struct data_index *index, struct err *err)
 {
     char *path = uri_join(writer->folder, SHARD_TOP_NAME), *text = NULL;
@@ -391,7 +476,7 @@ int data_writer_top(struct data_writer *writer, const struct data_index *index, 
     char fingerprint[DIGEST_HEX_CHARS];
     int rc = -1;
 
-    if (classes == NULL)
+    if (classes == NULL || check_all(writer, err) < 0)
         goto out;
     digest_hex(index->fingerprint, fingerprint);
     top = json_pack("{s:s, s:i, s:i, s:O, s:I, s:I, s:s, s:O}", "format", SHARD_FORMAT, "version",

@@ -68,7 +68,8 @@ void data_writer_own(struct data_writer *writer, size_t number);
 void data_writer_pass(struct data_writer *writer, const struct data_index *index, size_t count,
                       uint64_t tar_bytes);
 
-/** The top index, last of all. ERR_INPUT: the name of a class is not UTF-8. */
+/** The top index, last of all, once each shard was seen to be there. ERR_INPUT: one is not, or not
+ * as long as it was; the name of a class is not UTF-8. */
 int data_writer_top(struct data_writer *writer, const struct data_index *index, struct err *err);
 /** Before anything is written: the same check. */
 int data_writer_check_names(const struct data_index *index, struct err *err);
