@@ -27,6 +27,7 @@
 #include "same.h"
 #include "stranger.h"
 #include "trainer/data/index.h"
+#include "trainer/data/lock.h"
 #include "trainer/data/shard.h"
 #include "trainer/data/spool.h"
 #include "tree.h"
@@ -249,6 +250,7 @@ static void recordio_becomes_the_shards_that_pack_makes_of_the_file(void **state
     tree_write("train.rec", stream.data, stream.bytes);
     same_pack("train.rec", "want", 0);
     spool(&writer, &stream);
+    assert_int_equal(unlink(tree_path("spool/train/.convoy-spool")), 0);
     same_folders("want", "spool/train");
     assert_pictures("spool/train");
     buf_release(&stream);
@@ -507,6 +509,43 @@ static void kill_while_reading_leaves_nothing_that_passes_for_whole(void **state
     buf_release(&stream);
 }
 
+static void shards_that_no_spool_wrote_are_left_alone(void **state)
+{
+    struct buf stream = {0};
+    struct err err = {0};
+
+    (void)state;
+    make_recordio(&stream);
+    tree_write("train.rec", stream.data, stream.bytes);
+    tree_write("train_0", stream.data, stream.bytes);
+    same_pack("train.rec", "want", 0);
+    same_pack("train.rec", "spool/train", 0);
+    assert_int_equal(spool_with(5, NULL, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "CONVOY_SPOOL"));
+    same_folders("want", "spool/train");
+    buf_release(&stream);
+}
+
+static void folder_that_another_reads_into_is_left_alone(void **state)
+{
+    struct buf stream = {0};
+    struct err err = {0};
+    int fd;
+
+    (void)state;
+    make_recordio(&stream);
+    tree_write("train_0", stream.data, stream.bytes);
+    assert_int_equal(spool_with(5, NULL, &err), 0);
+    assert_int_equal(data_lock_take(tree_path("spool/train/.convoy-spool"), &fd, &err), 1);
+    assert_int_equal(spool_with(5, NULL, &err), -1);
+    assert_non_null(strstr(err.msg, "another process reads a Pipe channel into"));
+    assert_pictures("spool/train");
+    close(fd);
+    assert_int_equal(spool_with(5, NULL, &err), 0);
+    buf_release(&stream);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
 
 int main(void)
@@ -522,6 +561,8 @@ int main(void)
         CASE(full_disk_is_said_and_leaves_nothing_that_counts),
         CASE(fifo_that_never_comes_ends_the_wait),
         CASE(stop_ends_every_wait),
+        CASE(shards_that_no_spool_wrote_are_left_alone),
+        CASE(folder_that_another_reads_into_is_left_alone),
         CASE(kill_while_reading_leaves_nothing_that_passes_for_whole),
     };
 

@@ -18,11 +18,13 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/bytes.h"
 #include "trainer/data/codec.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/index.h"
+#include "trainer/data/lock.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/packing.h"
 #include "trainer/data/recordio.h"
@@ -31,6 +33,7 @@
 #include "trainer/data/webdataset.h"
 #include "trainer/data/writer.h"
 
+#define MARK_NAME   ".convoy-spool"
 #define RETRY_MIN_S 0.01 /* for a FIFO that is not there yet */
 #define RETRY_MAX_S 1.0
 #define POLL_MS     200
@@ -43,6 +46,7 @@ struct spool {
     struct data_bytes bytes;
     struct data_target target;
     struct data_packing note;
+    int mark_fd; /* holds the folder */
     struct data_writer writer;
     struct data_builder builder; /* all samples, for the top index */
     struct buf record, inner;
@@ -60,6 +64,8 @@ static void release(struct spool *spool, bool undo)
     data_builder_release(&spool->builder);
     data_target_release(&spool->target, undo);
     data_packing_release(&spool->note);
+    if (spool->mark_fd >= 0)
+        close(spool->mark_fd);
     buf_release(&spool->record);
     buf_release(&spool->inner);
     free(spool->empty.first);
@@ -362,8 +368,10 @@ static bool is_ours(const char *name)
             (strcmp(name + bytes - 4, ".tar") == 0 || strcmp(name + bytes - 4, ".idx") == 0));
 }
 
-/* What an earlier spool left: its stream is not this one. */
-static int clear(const char *folder, struct err *err)
+/* Visit our files' names in a folder. Non-zero ends it, and is returned. */
+static int visit_ours(const char *folder,
+                      int (*visit)(DIR *, const char *folder, const char *name, struct err *),
+                      struct err *err)
 {
     const struct dirent *entry;
     DIR *dir = opendir(folder);
@@ -371,11 +379,55 @@ static int clear(const char *folder, struct err *err)
 
     if (dir == NULL)
         return err_set_errno(err, ERR_IO, errno, "cannot read folder '%s'", folder);
-    unlinkat(dirfd(dir), SHARD_TOP_NAME, 0); /* first: without it nothing there counts */
-    while (rc == 0 && (entry = readdir(dir)) != NULL)
-        if (is_ours(entry->d_name) && unlinkat(dirfd(dir), entry->d_name, 0) < 0 && errno != ENOENT)
-            rc = err_set_errno(err, ERR_IO, errno, "cannot remove '%s/%s'", folder, entry->d_name);
+    while (rc == 0 && (errno = 0, entry = readdir(dir)) != NULL)
+        if (is_ours(entry->d_name))
+            rc = visit(dir, folder, entry->d_name, err);
+    if (rc == 0 && errno != 0)
+        rc = err_set_errno(err, ERR_IO, errno, "cannot read folder '%s'", folder);
     closedir(dir);
+    return rc;
+}
+
+static int refuse_one(DIR *dir, const char *folder, const char *name, struct err *err)
+{
+    (void)dir;
+    return err_set(err, ERR_INPUT,
+                   "'%s' holds '%s', which no Pipe channel brought: name another folder as "
+                   "CONVOY_SPOOL",
+                   folder, name);
+}
+
+static int remove_one(DIR *dir, const char *folder, const char *name, struct err *err)
+{
+    return unlinkat(dirfd(dir), name, 0) == 0 || errno == ENOENT
+               ? 0
+               : err_set_errno(err, ERR_IO, errno, "cannot remove '%s/%s'", folder, name);
+}
+
+/* The folder becomes ours by its mark, which a folder with shards of others does not get; what an
+ * earlier spool left beside the mark goes: its stream is not this one. */
+static int take_folder(struct spool *spool, struct err *err)
+{
+    const char *const folder = spool->options->folder;
+    char *const mark = uri_join(folder, MARK_NAME), *const top = uri_join(folder, SHARD_TOP_NAME);
+    int rc = data_target_folder(&spool->target, folder, err);
+
+    if (rc == 0 && !file_exists(mark))
+        rc = visit_ours(folder, refuse_one, err);
+    if (rc == 0) {
+        rc = data_lock_take(mark, &spool->mark_fd, err);
+        if (rc == 0)
+            rc = err_set(err, ERR_INPUT, "another process reads a Pipe channel into '%s'", folder);
+        else if (rc > 0)
+            rc = 0;
+    }
+    if (rc == 0) {
+        data_target_own(&spool->target, mark);
+        unlink(top); /* first: without it nothing there counts */
+        rc = visit_ours(folder, remove_one, err);
+    }
+    free(mark);
+    free(top);
     return rc;
 }
 
@@ -414,7 +466,7 @@ static int begin(struct spool *spool, struct err *err)
     static const unsigned char nothing[DIGEST_SHA256_BYTES];
     bool resumes;
 
-    if (data_target_folder(&spool->target, folder, err) < 0 || clear(folder, err) < 0)
+    if (take_folder(spool, err) < 0)
         return -1;
     return data_packing_begin(&spool->note, &spool->target, folder, spool->options->fifo, nothing,
                               spool->options->shard_bytes, &resumes, err);
@@ -422,8 +474,11 @@ static int begin(struct spool *spool, struct err *err)
 
 int data_spool(const struct data_spool_options *options, struct err *err)
 {
-    struct spool spool = {
-        .options = options, .bytes.fd = -1, .begun_s = clock_now_s(), .looked_at = 0};
+    struct spool spool = {.options = options,
+                          .bytes.fd = -1,
+                          .mark_fd = -1,
+                          .begun_s = clock_now_s(),
+                          .looked_at = 0};
     struct err local = {0};
     int rc = -1;
 

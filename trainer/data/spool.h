@@ -27,7 +27,8 @@ struct err;
 
 struct data_spool_options {
     const char *fifo;     /* or a file */
-    const char *folder;   /* made where it is missing; what an earlier spool left there goes */
+    const char *folder;   /* made where it is missing; what an earlier spool left there goes, as its
+                             mark ".convoy-spool" tells */
     uint64_t shard_bytes; /* as data_pack_options */
     double wait_s;        /* the most time until the first byte is there */
     const volatile sig_atomic_t *cancel;
@@ -38,7 +39,8 @@ struct data_spool_options {
  * Wait for the FIFO, read it to its end, and write shards; index.json comes last, and without it
  * the folder is refused by all that reads it. Holds one record or picture.
  *
- * ERR_INPUT: nothing came in time; the stream is empty, of no kind above (pictures alone have no
+ * ERR_INPUT: the folder holds shards without that mark, or another process reads into it; nothing
+ * came in time; the stream is empty, of no kind above (pictures alone have no
  * labels), cut short, or not what its kind says, with the place in it; ERR_IO: the disk is full
  * (space is looked at as it goes); ERR_STOPPED. A failure removes what was written.
  */
