@@ -192,6 +192,26 @@ int file_new_open_memory(struct file_new *file, const char *path, struct err *er
     return 0;
 }
 
+/* By a name that is gone at once: O_TMPFILE is not for every file system (NFS). */
+int file_new_open_nameless(struct file_new *file, const char *path, struct err *err)
+{
+    char *temp;
+    int fd;
+
+    if (asprintf(&temp, "%s.XXXXXX", path) < 0)
+        abort();
+    fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0)
+        err_set_errno(err, ERR_IO, errno, "cannot make '%s'", path);
+    else
+        unlink(temp);
+    free(temp);
+    if (fd < 0)
+        return -1;
+    *file = (struct file_new){.fd = fd, .path = copy(path, strlen(path))};
+    return 0;
+}
+
 int file_new_write(struct file_new *file, const void *data, size_t bytes, struct err *err)
 {
     const char *p = data;

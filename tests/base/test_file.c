@@ -270,6 +270,25 @@ static void file_new_in_memory_holds_what_is_written_and_leaves_nothing(void **s
     assert_int_equal(entries(), 0);
 }
 
+static void nameless_file_is_never_seen(void **state)
+{
+    struct file_new file;
+    struct err err = {0};
+    char text[8] = "";
+
+    (void)state;
+    assert_int_equal(file_new_open_nameless(&file, in_folder("f"), NULL), 0);
+    assert_int_equal(entries(), 0);
+    assert_int_equal(file_new_write(&file, "abcde", 5, NULL), 0);
+    assert_int_equal(pread(file.fd, text, sizeof text, 0), 5);
+    assert_memory_equal(text, "abcde", 5);
+    file_new_release(&file);
+    assert_int_equal(entries(), 0);
+    assert_int_equal(file_new_open_nameless(&file, in_folder("nowhere/f"), &err), -1);
+    assert_int_equal(err.code, ERR_IO);
+    assert_non_null(strstr(err.msg, "nowhere/f"));
+}
+
 static void file_temp_root_is_what_the_environment_says(void **state)
 {
     const char *kept = getenv("TMPDIR");
@@ -305,6 +324,7 @@ int main(void)
         CASE(file_new_write_reports_a_full_disk),
         CASE(file_new_commit_fails_when_a_folder_is_in_the_way),
         CASE(file_new_in_memory_holds_what_is_written_and_leaves_nothing),
+        CASE(nameless_file_is_never_seen),
         CASE(file_temp_root_is_what_the_environment_says),
     };
 

@@ -173,10 +173,13 @@ class S3Data(Job):
     def test_pack_that_was_killed_goes_on_with_the_shards_that_are_there(self):
         self.pack(self.data, "want", "--shard-bytes=5000")
         want = self.files_of("want")
+        self.env["TMPDIR"] = self.path("tmp")
+        os.mkdir(self.env["TMPDIR"])
         process = self.start(CONVOY, "pack", self.data, self.place, "--shard-bytes=5000")
         wait_until(lambda: len([key for key in self.keys("train/") if key.endswith(".idx")]) > 1)
         process.kill()
         process.wait()
+        self.assertEqual(os.listdir(self.path("tmp")), [])  # the shard on its way has no name
         self.assertNotIn("index.json", self.keys("val/"))
         there = {key for key in self.keys("train/") if key.endswith(".idx")}
         mark = self.server.log_mark()

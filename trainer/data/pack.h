@@ -27,8 +27,8 @@ struct data_pack_options {
 
 /**
  * Pack; each shard is read back and compared, every sample's CRC-32C, when it is finished. The top
- * index appears last, whole. A shard that goes to a bucket is made in a temporary folder first
- * (target.h).
+ * index appears last, whole. A shard that goes to a bucket is made in TMPDIR first, in a
+ * file without a name: room for one shard is needed.
  *
  * Where the data is to blame, all that was written is removed. After any other failure (a stop, the
  * network, a disk, memory, what S3 refuses, and of course a kill), finished shards stay with a note

@@ -38,11 +38,8 @@ static int check_written(const struct data_tar *tar, struct err *err)
     return -1;
 }
 
-int data_tar_open(struct data_tar *tar, const char *path, struct err *err)
+static int begin(struct data_tar *tar, struct err *err)
 {
-    *tar = (struct data_tar){.file.fd = -1};
-    if (file_new_open(&tar->file, path, err) < 0)
-        return -1;
     tar->archive = archive_write_new();
     if (tar->archive == NULL)
         abort();
@@ -51,6 +48,18 @@ int data_tar_open(struct data_tar *tar, const char *path, struct err *err)
         archive_write_open(tar->archive, tar, NULL, write_all, NULL) != ARCHIVE_OK)
         return failed(tar, err);
     return 0;
+}
+
+int data_tar_open(struct data_tar *tar, const char *path, struct err *err)
+{
+    *tar = (struct data_tar){.file.fd = -1};
+    return file_new_open(&tar->file, path, err) < 0 ? -1 : begin(tar, err);
+}
+
+int data_tar_open_nameless(struct data_tar *tar, const char *path, struct err *err)
+{
+    *tar = (struct data_tar){.file.fd = -1};
+    return file_new_open_nameless(&tar->file, path, err) < 0 ? -1 : begin(tar, err);
 }
 
 static int put(struct data_tar *tar, struct archive_entry *entry, const void *data, size_t bytes,
@@ -96,8 +105,10 @@ int data_tar_finish(struct data_tar *tar, uint64_t *bytes, struct err *err)
         return -1;
     if (fstat(tar->file.fd, &stat) < 0)
         return err_set_errno(err, ERR_IO, errno, "cannot write '%s'", tar->file.path);
-    if (file_new_commit(&tar->file, err) < 0)
+    if (tar->file.temp != NULL && file_new_commit(&tar->file, err) < 0)
         return -1;
+    archive_write_free(tar->archive);
+    tar->archive = NULL;
     *bytes = (uint64_t)stat.st_size;
     return 0;
 }

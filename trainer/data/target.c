@@ -1,7 +1,6 @@
 #include "trainer/data/target.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,28 +44,6 @@ int data_target_folder(struct data_target *target, const char *path, struct err 
     return 0;
 }
 
-static int make_drafts(struct data_target *target, struct err *err)
-{
-    target->drafts = uri_join(file_temp_root(), "convoy-XXXXXX");
-    if (mkdtemp(target->drafts) != NULL)
-        return 0;
-    err_set_errno(err, ERR_IO, errno,
-                  "cannot make '%s' for shards on their way to S3 (TMPDIR names another folder)",
-                  target->drafts);
-    free(target->drafts);
-    target->drafts = NULL;
-    return -1;
-}
-
-char *data_target_draft(struct data_target *target, const char *path, struct err *err)
-{
-    if (!data_place_is_remote(path))
-        return copy(path);
-    if (target->drafts == NULL && make_drafts(target, err) < 0)
-        return NULL;
-    return uri_join(target->drafts, strrchr(path, '/') + 1);
-}
-
 void data_target_expect(struct data_target *target, const char *path)
 {
     if (!data_place_is_remote(path))
@@ -107,24 +84,18 @@ static int upload(struct data_target *target, int fd, const char *path, s3_progr
     return rc;
 }
 
-int data_target_deliver(struct data_target *target, const char *draft, const char *path,
-                        char **etag, s3_progress *progress, void *context, struct err *err)
+int data_target_deliver(struct data_target *target, int fd, const char *path, char **etag,
+                        s3_progress *progress, void *context, struct err *err)
 {
     struct s3_object object = {0};
-    int fd, rc;
 
     *etag = NULL;
     if (!data_place_is_remote(path))
         return 0;
-    fd = open(draft, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_set_errno(err, ERR_IO, errno, "cannot read '%s'", draft);
-    rc = upload(target, fd, path, progress, context, &object, err);
-    close(fd);
-    unlink(draft);
-    if (rc == 0)
-        *etag = copy(object.etag);
-    return rc;
+    if (upload(target, fd, path, progress, context, &object, err) < 0)
+        return -1;
+    *etag = copy(object.etag);
+    return 0;
 }
 
 int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,
@@ -222,9 +193,6 @@ void data_target_release(struct data_target *target, bool undo)
             take_back(target, target->paths[i]);
         free(target->paths[i]);
     }
-    if (target->drafts != NULL)
-        rmdir(target->drafts);
-    free(target->drafts);
     free(target->paths);
     *target = (struct data_target){0};
 }

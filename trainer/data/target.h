@@ -16,26 +16,19 @@ struct err;
 struct data_target {
     char **paths; /* what has appeared, in that order */
     size_t count, capacity;
-    bool lost;    /* another's now: nothing is removed any more */
-    char *drafts; /* temporary folder of tars that go to a bucket; NULL while there is none */
+    bool lost; /* another's now: nothing is removed any more */
 };
 
 /** Make a local folder where it is missing. */
 int data_target_folder(struct data_target *target, const char *path, struct err *err);
 
-/** Where the tar `path` is to be written: there, or, if it is to be an object, in a temporary
- * folder (in TMPDIR, else /tmp; room for one shard is needed). Heap, the caller frees; NULL:
- * ERR_IO.
- */
-char *data_target_draft(struct data_target *target, const char *path, struct err *err);
-/** Before the draft is finished, which makes a local one appear. */
+/** Before a tar is finished at `path`, which makes a local one appear. */
 void data_target_expect(struct data_target *target, const char *path);
-/** The finished draft goes where it belongs: uploads and removes it, or does nothing. *etag is the
- * object's (heap), or NULL. ERR_INPUT where such an object appeared meanwhile. progress may be
- * NULL.
- */
-int data_target_deliver(struct data_target *target, const char *draft, const char *path,
-                        char **etag, s3_progress *progress, void *context, struct err *err);
+/** The finished tar goes where it belongs: uploads the file fd, or, of a local one, does nothing.
+ * *etag is the object's (heap), or NULL. ERR_INPUT where such an object appeared meanwhile.
+ * progress may be NULL. */
+int data_target_deliver(struct data_target *target, int fd, const char *path, char **etag,
+                        s3_progress *progress, void *context, struct err *err);
 
 /** Write a small file or object as a whole. In a bucket only where there is none of that name. */
 int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,

@@ -9,6 +9,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/uri.h"
 #include "s3io/client.h"
@@ -44,8 +45,7 @@ static void end_shard(struct data_writer *writer)
     data_tar_release(&writer->tar);
     data_shard_release(&writer->shard);
     free(writer->tar_path);
-    free(writer->draft);
-    writer->tar_path = writer->draft = NULL;
+    writer->tar_path = NULL;
     writer->bytes = 0;
 }
 
@@ -77,12 +77,25 @@ static char *shard_path(const struct data_writer *writer, size_t number)
     return uri_join(writer->folder, name);
 }
 
+/* A shard on its way to a bucket has no name, so that a kill leaves nothing in TMPDIR. */
+static int begin_tar(struct data_writer *writer, const char *path, struct err *err)
+{
+    char *temp;
+    int rc;
+
+    if (!data_place_is_remote(path))
+        return data_tar_open(&writer->tar, path, err);
+    temp = uri_join(file_temp_root(), strrchr(path, '/') + 1);
+    rc = data_tar_open_nameless(&writer->tar, temp, err);
+    free(temp);
+    return rc < 0 ? err_wrap(err, "shards go to S3 by way of TMPDIR") : 0;
+}
+
 static int begin_shard(struct data_writer *writer, struct err *err)
 {
     char *path = shard_path(writer, json_array_size(writer->shards));
 
-    writer->draft = data_target_draft(writer->target, path, err);
-    if (writer->draft == NULL || data_tar_open(&writer->tar, writer->draft, err) < 0) {
+    if (begin_tar(writer, path, err) < 0) {
         free(path);
         return -1;
     }
@@ -196,10 +209,10 @@ static int finish_shard(struct data_writer *writer, struct err *err)
     data_target_expect(writer->target, writer->tar_path);
     if (data_tar_finish(&writer->tar, &writer->shard.tar_bytes, err) < 0)
         goto out;
-    data_tar_release(&writer->tar);
-    if (data_target_deliver(writer->target, writer->draft, writer->tar_path, &etag, show_upload,
-                            writer, err) < 0)
+    if (data_target_deliver(writer->target, writer->tar.file.fd, writer->tar_path, &etag,
+                            show_upload, writer, err) < 0)
         goto out;
+    data_tar_release(&writer->tar);
     data_shard_encode(&writer->shard, &encoded);
     if (data_target_put(writer->target, index_path, encoded.data, encoded.bytes, err) < 0 ||
         read_back(writer, etag, err) < 0)

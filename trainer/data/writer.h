@@ -36,8 +36,8 @@ struct data_writer {
     /* the shard in hand */
     struct data_tar tar;
     struct data_shard shard;
-    char *tar_path, *draft; /* NULL: none is begun */
-    uint64_t bytes;         /* its pictures */
+    char *tar_path; /* NULL: none is begun */
+    uint64_t bytes; /* its pictures */
     struct buf scratch;
 };
 
