@@ -10,9 +10,11 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "tests/data/stranger.h"
 #include "tests/data/tree.h"
+#include "trainer/data/spool.h"
 
 #define HOSTS 3
 
@@ -44,7 +46,8 @@ static void assert_refused(char *const *names, int classes, const char *said)
     open_all(parts);
     assert_int_equal(data_join(&joined, "r", parts, hosts, HOSTS, names, classes, &err), -1);
     assert_int_equal(err.code, ERR_INPUT);
-    assert_non_null(strstr(err.msg, said));
+    if (strstr(err.msg, said) == NULL)
+        fail_msg("'%s' does not say '%s'", err.msg, said);
     release_all(parts);
 }
 
@@ -212,6 +215,105 @@ static void class_that_training_does_not_know_is_refused_with_its_host(void **st
     assert_refused(names, 2, "on host 'algo-3'");
 }
 
+/* --- keys that count from 0 on each host --- */
+
+static int label_of(int picture)
+{
+    return picture * 7 % 12;
+}
+
+/* What a host's Pipe channel brings: RecordIO of these pictures. */
+static void make_spool(const char *folder, int first, int count)
+{
+    char path[512], file[512];
+    const struct data_spool_options options = {
+        .fifo = file, .folder = path, .shard_bytes = 16384, .wait_s = 5};
+    struct buf stream = {0}, picture = {0};
+    struct err err = {0};
+
+    for (int i = first; i < first + count; i++) {
+        const float label = (float)label_of(i);
+
+        stranger_picture(&picture, i);
+        stranger_image(&stream, &label, 1, picture.data, picture.bytes);
+    }
+    tree_write("stream", stream.data, stream.bytes);
+    strcpy(file, tree_path("stream"));
+    strcpy(path, tree_path(folder));
+    if (data_spool(&options, &err) < 0)
+        fail_msg("%s", err.msg);
+    buf_release(&stream);
+    buf_release(&picture);
+}
+
+/* Somebody's tar: `count` pictures of one length, named alike in each, labels 0 to classes - 1. */
+static void make_tar(const char *name, int count, int classes)
+{
+    struct buf tar = {0};
+
+    for (int i = 0; i < count; i++) {
+        char member[32], label[16];
+
+        snprintf(member, sizeof member, "%04d.jpg", i);
+        stranger_member(&tar, member, "\xff\xd8\xff\xe0 a picture", 14);
+        snprintf(member, sizeof member, "%04d.cls", i);
+        snprintf(label, sizeof label, "%d", i % classes);
+        stranger_member(&tar, member, label, strlen(label));
+    }
+    stranger_end(&tar);
+    tree_write(name, tar.data, tar.bytes);
+    buf_release(&tar);
+}
+
+static void join_all(struct data_index *joined, char *const *names, int classes)
+{
+    struct data_index parts[HOSTS];
+    struct err err = {0};
+
+    open_all(parts);
+    if (data_join(joined, "r", parts, hosts, HOSTS, names, classes, &err) < 0)
+        fail_msg("%s", err.msg);
+    release_all(parts);
+}
+
+static void streams_of_a_pipe_are_joined_though_each_counts_from_0(void **state)
+{
+    struct data_index joined = {0};
+
+    (void)state;
+    make_spool("a", 0, 40);
+    make_spool("c", 40, 25);
+    join_all(&joined, NULL, 0);
+    assert_int_equal(joined.count, 65);
+    assert_string_equal(joined.samples[0].key, joined.samples[40].key);
+    for (int i = 0; i < 65; i++)
+        assert_int_equal(joined.samples[i].label, label_of(i));
+    data_index_release(&joined);
+}
+
+static void the_same_stream_on_two_hosts_is_refused(void **state)
+{
+    (void)state;
+    make_spool("a", 0, 40);
+    make_spool("c", 0, 40);
+    assert_refused(NULL, 0, "hosts 'algo-1' and 'algo-3' both have '000000");
+}
+
+static void the_same_tar_on_two_hosts_is_refused(void **state)
+{
+    struct data_index joined = {0};
+
+    (void)state;
+    make_tar("a/1.tar", 20, 10);
+    make_tar("a/2.tar", 20, 10);
+    make_tar("b/3.tar", 20, 10);
+    join_all(&joined, NULL, 0);
+    assert_int_equal(joined.count, 60);
+    data_index_release(&joined);
+    make_tar("c/2.tar", 20, 10);
+    assert_refused(NULL, 0, "hosts 'algo-1' and 'algo-3' both have '2.tar/0000.jpg'");
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
@@ -223,6 +325,9 @@ int main(void)
         CASE(what_two_hosts_have_is_refused),
         CASE(nothing_at_all_is_refused),
         CASE(one_class_on_all_is_refused),
+        CASE(streams_of_a_pipe_are_joined_though_each_counts_from_0),
+        CASE(the_same_stream_on_two_hosts_is_refused),
+        CASE(the_same_tar_on_two_hosts_is_refused),
         CASE(class_that_training_does_not_know_is_refused_with_its_host),
     };
 

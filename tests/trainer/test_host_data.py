@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """--host-data: pictures of which each host has a share of its own, as SageMaker's ShardedByS3Key gives them: two and three hosts of
 this machine with a tree each, and the real programs."""
+import contextlib
 import glob
 import hashlib
 import json
@@ -8,6 +9,7 @@ import os
 import shutil
 import struct
 import sys
+import threading
 
 from job import CONVOY, Job, main
 
@@ -105,6 +107,48 @@ class HostData(Job):
             self.assertEqual(self.run_job(job), 2, self.log)
             self.assertIn(said, self.log)
             self.assertIn(said, job["algo-2"].failure())
+
+    def pipe(self, job, channel, streams):
+        """The channel in Pipe mode, a stream for each host, whose writer is there when the FIFO is opened."""
+        def write(fifo, stream):
+            with contextlib.suppress(BrokenPipeError), open(fifo, "wb") as file:
+                file.write(stream)
+        for host, stream in zip(job.hosts.values(), streams):
+            path = os.path.join(host.base, "input", "config", "inputdataconfig.json")
+            with open(path) as file:
+                config = json.load(file)
+            config[channel] = {"TrainingInputMode": "Pipe", "S3DistributionType": "ShardedByS3Key"}
+            with open(path, "w") as file:
+                json.dump(config, file)
+            fifo = os.path.join(host.base, "input", "data", f"{channel}_0")
+            os.makedirs(os.path.dirname(fifo), exist_ok=True)
+            os.mkfifo(fifo)
+            threading.Thread(target=write, args=(fifo, stream), daemon=True).start()
+
+    def records(self, share):
+        """RecordIO as im2rec writes it, of the training pictures that share(number) takes; labels are the places of classes."""
+        records, classes = b"", sorted(os.listdir(self.train))
+        for label, name in enumerate(classes):
+            for picture in sorted(os.listdir(os.path.join(self.train, name))):
+                if share(self.nth(picture)):
+                    with open(os.path.join(self.train, name, picture), "rb") as file:
+                        data = struct.pack("<IfQQ", 0, label, 0, 0) + file.read()
+                    self.assertNotIn(struct.pack("<I", 0xced7230a), data)
+                    records += struct.pack("<II", 0xced7230a, len(data)) + data + bytes(-len(data) % 4)
+        return records
+
+    def test_pipe_channels_bring_each_host_a_share(self):
+        job = self.job(2, lambda *_: False, {"training": "ShardedByS3Key"})
+        self.pipe(job, "training", [self.records(lambda n: n % 3 > 0), self.records(lambda n: n % 3 == 0)])
+        self.assertEqual(self.run_job(job), 0, self.log)
+        trained = sum(len(names) for _, _, names in os.walk(self.train))
+        self.assertEqual([event["images"] for event in self.events_of(job, "epoch")], [trained] * 2)
+
+    def test_pipe_channels_that_bring_the_same_are_refused(self):
+        job = self.job(2, lambda *_: False, {"training": "ShardedByS3Key"})
+        self.pipe(job, "training", [self.records(lambda n: True)] * 2)
+        self.assertEqual(self.run_job(job), 2, self.log)
+        self.assertIn("hosts 'algo-1' and 'algo-2' both have '", self.log)
 
     def test_words_that_are_none(self):
         for words, said in (("frob", "'frob' is not train, val or test"), ("val", "training pictures")):

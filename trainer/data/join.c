@@ -168,22 +168,39 @@ static int join_samples(struct data_index *joined, const struct data_index *part
     return rc;
 }
 
-static int by_key(const void *a, const void *b)
+static int by_number(uint64_t x, uint64_t y)
 {
-    const struct data_sample *const *const x = a, *const *const y = b;
-
-    return strcmp((*x)->key, (*y)->key);
+    return (x > y) - (x < y);
 }
 
-static const char *host_of(const struct data_index *joined, const char *const *hosts,
-                           const struct data_sample *sample)
+/* Two with one key are one picture where their lengths agree, and the CRCs that shards have of it:
+ * the keys of a Pipe channel count from 0 on each host. */
+static int by_identity(const struct data_sample *x, const struct data_sample *y)
+{
+    const int order = strcmp(x->key, y->key);
+
+    if (order != 0)
+        return order;
+    return x->bytes != y->bytes ? by_number(x->bytes, y->bytes) : by_number(x->crc32c, y->crc32c);
+}
+
+/* Equal ones as they stand in the index: host after host. */
+static int by_identity_and_place(const void *a, const void *b)
+{
+    const struct data_sample *const *const x = a, *const *const y = b;
+    const int order = by_identity(*x, *y);
+
+    return order != 0 ? order : (*x > *y) - (*x < *y);
+}
+
+static size_t part_of(const struct data_index *joined, const struct data_sample *sample)
 {
     const size_t at = (size_t)(sample - joined->samples);
     size_t p = 0;
 
     while (at - joined->parts[p].begin >= joined->parts[p].count)
         p++;
-    return hosts[p];
+    return p;
 }
 
 static int check_once(const struct data_index *joined, const char *const *hosts, struct err *err)
@@ -195,18 +212,20 @@ static int check_once(const struct data_index *joined, const char *const *hosts,
         return err_set(err, ERR_MEMORY, "no memory to compare %zu pictures", joined->count);
     for (size_t i = 0; i < joined->count; i++)
         sorted[i] = &joined->samples[i];
-    qsort(sorted, joined->count, sizeof *sorted, by_key);
-    for (size_t i = 1; i < joined->count && rc == 0; i++)
-        if (by_key(&sorted[i - 1], &sorted[i]) == 0) {
-            const bool turned = sorted[i - 1] > sorted[i];
+    qsort(sorted, joined->count, sizeof *sorted, by_identity_and_place);
+    for (size_t i = 1; i < joined->count && rc == 0; i++) {
+        size_t first, second;
 
+        if (by_identity(sorted[i - 1], sorted[i]) != 0)
+            continue;
+        first = part_of(joined, sorted[i - 1]);
+        second = part_of(joined, sorted[i]);
+        if (first != second)
             rc = err_set(err, ERR_INPUT,
                          "hosts '%s' and '%s' both have '%s' in '%s': is each host's share its "
                          "own, as ShardedByS3Key gives it?",
-                         host_of(joined, hosts, sorted[turned ? i : i - 1]),
-                         host_of(joined, hosts, sorted[turned ? i - 1 : i]), sorted[i]->key,
-                         joined->root);
-        }
+                         hosts[first], hosts[second], sorted[i]->key, joined->root);
+    }
     free(sorted);
     return rc;
 }
