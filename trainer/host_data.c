@@ -129,6 +129,19 @@ static int check(struct train_run *run, const struct data_index *index, struct e
     return index == &run->dataset.train ? train_dataset_check(index, run->options, err) : 0;
 }
 
+static void tell_part(const struct train_run *run, const struct data_index *index, size_t part,
+                      const char *root, const char *what)
+{
+    const char *const host = comm_host_name(run->comm, first_of(run->comm, (int)part));
+
+    if (index->parts[part].count == 0)
+        log_warn("%s: host '%s' has nothing in '%s': 0 of %zu pictures", what, host, root,
+                 index->count);
+    else
+        log_info("%s: %zu of %zu pictures are on host '%s' in '%s'", what, index->parts[part].count,
+                 index->count, host, root);
+}
+
 static int open_one(struct train_run *run, unsigned which, const char *root, const char *what,
                     struct data_index *index, struct err *err)
 {
@@ -147,8 +160,7 @@ static int open_one(struct train_run *run, unsigned which, const char *root, con
         log_info("%s: %zu pictures of %d classes in '%s'", what, index->count, index->classes,
                  root);
     for (size_t p = 0; apart && p < index->part_count; p++)
-        log_info("%s: %zu of %zu pictures are on host '%s' in '%s'", what, index->parts[p].count,
-                 index->count, comm_host_name(run->comm, first_of(run->comm, (int)p)), root);
+        tell_part(run, index, p, root, what);
     return 0;
 }
 

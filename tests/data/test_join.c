@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -198,6 +199,24 @@ static void nothing_at_all_is_refused(void **state)
     assert_refused(NULL, 0, "there is no picture in '");
 }
 
+static void root_that_cannot_be_reached_is_not_empty(void **state)
+{
+    struct data_index part;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(symlink(tree_path("a"), tree_path("a")),
+                     0); /* ELOOP, where nobody may mount */
+    assert_int_equal(data_join_open(&part, tree_path("a"), NULL, &err), -1);
+    assert_int_equal(err.code, ERR_IO);
+    tree_write("b", "b", 1);
+    assert_int_equal(data_join_open(&part, tree_path("b"), NULL, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "is no folder"));
+    assert_int_equal(data_join_open(&part, tree_path("b/c"), NULL, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+}
+
 static void one_class_on_all_is_refused(void **state)
 {
     (void)state;
@@ -324,6 +343,7 @@ int main(void)
         CASE(numbers_of_tars_are_numbers_whatever_their_digits),
         CASE(what_two_hosts_have_is_refused),
         CASE(nothing_at_all_is_refused),
+        CASE(root_that_cannot_be_reached_is_not_empty),
         CASE(one_class_on_all_is_refused),
         CASE(streams_of_a_pipe_are_joined_though_each_counts_from_0),
         CASE(the_same_stream_on_two_hosts_is_refused),

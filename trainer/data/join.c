@@ -1,11 +1,12 @@
 #include "trainer/data/join.h"
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "base/digest.h"
 #include "base/err.h"
-#include "base/file.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
@@ -23,27 +24,40 @@ static char *copy(const char *text)
 
 /* --- this host's --- */
 
+/* Only a folder that is not there means that this host has nothing: one that cannot be reached (a
+ * dead mount: ENOTCONN, EIO, ESTALE) has what nobody sees. */
+static int is_there(const char *root, bool *there, struct err *err)
+{
+    struct stat info;
+
+    *there = true;
+    if (data_place_is_remote(root))
+        return 0;
+    if (stat(root, &info) == 0)
+        return S_ISDIR(info.st_mode) ? 0 : err_set(err, ERR_INPUT, "'%s' is no folder", root);
+    *there = false;
+    return errno == ENOENT ? 0
+                           : err_set_errno(err, errno == ENOTDIR ? ERR_INPUT : ERR_IO, errno,
+                                           "cannot read folder '%s'", root);
+}
+
 int data_join_open(struct data_index *part, const char *root, const volatile sig_atomic_t *cancel,
                    struct err *err)
 {
     enum data_root_kind kind = DATA_ROOT_EMPTY;
+    bool there;
 
     if (data_manifest_is(root))
         return err_set(err, ERR_USAGE,
                        "--host-data: '%s' is a manifest, and every host would read all of it: "
                        "SageMaker deals out what it names, and its channel is a folder",
                        root);
-    if (!data_place_is_remote(root) && !file_is_folder(root)) {
-        *part = (struct data_index){.root = copy(root)};
-        return 0;
-    }
-    if (data_root_look(root, &kind, cancel, err) < 0)
+    if (is_there(root, &there, err) < 0 || (there && data_root_look(root, &kind, cancel, err) < 0))
         return -1;
-    if (kind == DATA_ROOT_EMPTY) {
-        *part = (struct data_index){.root = copy(root)};
-        return 0;
-    }
-    return data_index_open_any(part, root, cancel, err);
+    if (kind != DATA_ROOT_EMPTY)
+        return data_index_open_any(part, root, cancel, err);
+    *part = (struct data_index){.root = copy(root)};
+    return 0;
 }
 
 /* --- all hosts' --- */

@@ -16,7 +16,8 @@
 struct err;
 
 /** data_index_open for what this host has: one class will do, and where there is no folder, or
- * nothing in it, it is an index without samples. */
+ * nothing in it, it is an index without samples. A folder that is there and cannot be looked into,
+ * a dead mount for one, is ERR_IO; what is no folder is ERR_INPUT. */
 int data_join_open(struct data_index *part, const char *root, const volatile sig_atomic_t *cancel,
                    struct err *err);
 
