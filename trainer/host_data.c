@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "comm/comm.h"
 #include "trainer/data/join.h"
+#include "trainer/data/webdataset.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 
@@ -170,6 +171,7 @@ int train_host_data_open(struct train_run *run, struct err *err)
     struct train_dataset *const d = &run->dataset;
 
     memset(d, 0, sizeof *d);
+    data_webdataset_keep(o->cache);
     run->host_of = calloc((size_t)run->comm->size, sizeof *run->host_of);
     if (run->host_of == NULL)
         abort();

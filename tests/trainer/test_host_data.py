@@ -4,11 +4,13 @@ this machine with a tree each, and the real programs."""
 import contextlib
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
 import struct
 import sys
+import tarfile
 import threading
 
 from job import CONVOY, Job, main
@@ -219,6 +221,19 @@ class HostData(Job):
         self.copy_of_train()
         self.assertEqual(self.convoy(1, *self.options(data=None, train="pictures", host_data="train", val_split=0.2)), 0, self.err)
         self.assertIn("of 32 pictures are on host", self.err)
+
+    def test_what_is_found_in_tars_is_kept_in_the_cache(self):
+        os.mkdir(self.path("tars"))
+        for part in range(2):
+            with tarfile.open(self.path("tars", f"{part}.tar"), "w") as tar:
+                for label, name in enumerate(sorted(os.listdir(self.train))):
+                    for picture in sorted(os.listdir(os.path.join(self.train, name)))[part::2]:
+                        tar.add(os.path.join(self.train, name, picture), f"{label}-{self.nth(picture)}.jpg")
+                        member = tarfile.TarInfo(f"{label}-{self.nth(picture)}.cls")
+                        member.size = 1
+                        tar.addfile(member, io.BytesIO(b"%d" % label))
+        self.assertEqual(self.convoy(1, *self.options(data=None, train="tars", host_data="train", val_split=0.2, cache="kept")), 0, self.err)
+        self.assertEqual(len(os.listdir(self.path("kept", "index"))), 2)
 
 
 if __name__ == "__main__":
