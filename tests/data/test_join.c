@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "tests/data/same.h"
 #include "tests/data/stranger.h"
 #include "tests/data/tree.h"
 #include "trainer/data/spool.h"
@@ -333,6 +334,49 @@ static void the_same_tar_on_two_hosts_is_refused(void **state)
     assert_refused(NULL, 0, "hosts 'algo-1' and 'algo-3' both have '2.tar/0000.jpg'");
 }
 
+static void numbers_of_pipes_are_numbers_whatever_their_digits(void **state)
+{
+    struct data_index joined = {0};
+
+    (void)state;
+    make_spool("a", 0, 1); /* label 0 */
+    make_spool("b", 12, 40);
+    join_all(&joined, NULL, 0);
+    assert_int_equal(joined.classes, 12);
+    assert_string_equal(joined.class_names[7], "07");
+    assert_int_equal(joined.samples[0].label, 0);
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(joined.samples[1 + i].label, label_of(12 + i));
+    data_index_release(&joined);
+}
+
+static void numbers_and_words_are_not_joined(void **state)
+{
+    (void)state;
+    make_tar("a/1.tar", 20, 10);
+    tree_class("pets", "cat", 3);
+    tree_class("pets", "dog", 3);
+    same_pack("pets", "b", 0);
+    assert_refused(NULL, 0,
+                   "are numbers on host 'algo-1' and have names, such as 'cat', on host 'algo-2'");
+}
+
+/* Folders may be called by numbers, and are names all the same. */
+static void folders_called_by_numbers_are_names(void **state)
+{
+    struct data_index joined = {0};
+
+    (void)state;
+    tree_class("a", "3", 2);
+    tree_class("a", "7", 2);
+    tree_class("b", "10", 2);
+    join_all(&joined, NULL, 0);
+    assert_int_equal(joined.classes, 3);
+    assert_string_equal(joined.class_names[0], "10");
+    assert_string_equal(joined.class_names[2], "7");
+    data_index_release(&joined);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
@@ -348,6 +392,9 @@ int main(void)
         CASE(streams_of_a_pipe_are_joined_though_each_counts_from_0),
         CASE(the_same_stream_on_two_hosts_is_refused),
         CASE(the_same_tar_on_two_hosts_is_refused),
+        CASE(numbers_of_pipes_are_numbers_whatever_their_digits),
+        CASE(numbers_and_words_are_not_joined),
+        CASE(folders_called_by_numbers_are_names),
         CASE(class_that_training_does_not_know_is_refused_with_its_host),
     };
 

@@ -108,6 +108,35 @@ static int all_numbers(const struct data_index *parts, size_t count)
     return most;
 }
 
+static const char *first_word(const struct data_index *part)
+{
+    for (int c = 0; c < part->classes; c++)
+        if (part->class_names[c][strspn(part->class_names[c], "0123456789")] != '\0')
+            return part->class_names[c];
+    return NULL;
+}
+
+/* Shards whose classes are the numbers from 0 on, and others whose classes are words, are not of
+ * one data set. */
+static int check_words(const struct data_index *parts, const char *const *hosts, size_t count,
+                       struct err *err)
+{
+    size_t numbers = count, words = count;
+
+    for (size_t p = 0; p < count; p++) {
+        if (parts[p].count > 0 && data_numbers_are(parts[p].class_names, parts[p].classes))
+            numbers = p;
+        else if (parts[p].count > 0 && first_word(&parts[p]) != NULL)
+            words = p;
+    }
+    if (numbers == count || words == count)
+        return 0;
+    return err_set(err, ERR_INPUT,
+                   "the classes of '%s' are numbers on host '%s' and have names, such as '%s', on "
+                   "host '%s'",
+                   parts[numbers].root, hosts[numbers], first_word(&parts[words]), hosts[words]);
+}
+
 /* The joined index's label of each of a part's classes. */
 static int find_labels(const struct data_index *joined, const struct data_index *part,
                        const char *host, int32_t *labels, struct err *err)
@@ -305,7 +334,8 @@ int data_join(struct data_index *joined, const char *root, const struct data_ind
     index.parts = calloc(count, sizeof *index.parts);
     if (index.parts == NULL)
         abort();
-    if (take_classes(&index, parts, count, class_names, classes, err) < 0 ||
+    if ((index.sharded && class_names == NULL && check_words(parts, hosts, count, err) < 0) ||
+        take_classes(&index, parts, count, class_names, classes, err) < 0 ||
         join_samples(&index, parts, hosts, count, err) < 0 || check_once(&index, hosts, err) < 0) {
         data_index_release(&index);
         return -1;

@@ -29,8 +29,8 @@ int data_join_open(struct data_index *part, const char *root, const volatile sig
  * class_names  as for data_index_open; NULL: as found, at least two
  *
  * ERR_INPUT: no pictures at all, one class only, a class that is not among class_names, folders on
- * some hosts and shards on others, a picture that two hosts have: its key, length and CRC-32C (then
- * both seem to have all); ERR_MEMORY.
+ * some hosts and shards on others, numbers for classes on some and words on others, a picture that
+ * two hosts have: its key, length and CRC-32C (then both seem to have all); ERR_MEMORY.
  */
 int data_join(struct data_index *joined, const char *root, const struct data_index *parts,
               const char *const *hosts, size_t count, char *const *class_names, int classes,
