@@ -368,7 +368,8 @@ static int judge_fault(struct s3_client *client, const struct s3_request *reques
         return follow(client, request, tries, err);
     case S3_REMEDY_CALLER:
         s3_client_see_bucket(client, request->bucket);
-        return tries->fault.status;
+        /* In a 200 it is NoSuchKey or NoSuchUpload that leads here: no success to anybody. */
+        return tries->fault.status / 100 == 2 ? 404 : tries->fault.status;
     case S3_REMEDY_NONE:
         break;
     }

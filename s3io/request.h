@@ -92,9 +92,10 @@ void s3_tries_release(struct s3_tries *tries);
 /**
  * Send the request once, signed now, and judge the answer.
  *
- * Returns its status, of what the caller decides about: 2xx, 404 with NoSuchKey or NoSuchUpload,
- * 409, 412, 416; 0: to be called again (the wait is over; headers and sink may be others then,
- * for a body that was cut short); -1 with err: nothing more to be tried.
+ * Returns its status, of what the caller decides about: 2xx, 404 with NoSuchKey or NoSuchUpload
+ * (also where these came with 200), 409, 412, 416; 0: to be called again (the wait is over; headers
+ * and sink may be others then, for a body that was cut short); -1 with err: nothing more to be
+ * tried.
  */
 int s3_request_try(struct s3_client *client, const struct s3_request *request,
                    struct s3_tries *tries, struct err *err);

@@ -122,6 +122,19 @@ class Answers(Failures):
         self.assertIsNone(self.client.head(self.bucket, "none"))
         self.assertEqual(self.client.uploads(self.bucket), [])
 
+    def test_04_an_upload_that_is_gone_is_an_error_where_another_object_is_there(self):
+        self.write("file", os.urandom(2 * SIZE_PART))
+        old = self.put("big")
+        self.through("POST *uploadId=* 200 NoSuchUpload")
+        self.refused(2, ["NoSuchUpload", f"{self.uri}/big"], "cp", "file", f"{self.uri}/big")
+        self.assertEqual(self.client.get(self.bucket, "big"), old)
+        self.assertEqual(self.client.uploads(self.bucket), [])
+
+    def test_04_a_listing_with_an_error_inside_is_no_empty_one(self):
+        self.put("here")
+        self.through("GET *list-type* 200 NoSuchKey")
+        self.refused(2, ["NoSuchKey", self.uri], "ls", self.uri)
+
 
 class Writes(Failures):
     """Rows 5, 11, 13 and 16: what became of a write."""

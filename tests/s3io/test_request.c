@@ -207,6 +207,30 @@ static void request_says_that_a_key_is_missing_without_an_error(void **state)
     end();
 }
 
+static void request_takes_an_error_in_a_success_for_none(void **state)
+{
+    static const struct {
+        const char *code;
+        int status;
+    } cases[] = {{FAULT("200", "", "NoSuchUpload", ""), 404},
+                 {FAULT("200", "", "NoSuchKey", ""), 404},
+                 {FAULT("200", "", "AccessDenied", ""), -1},
+                 {FAULT("200", "", "PreconditionFailed", ""), -1},
+                 {FAULT("200", "", "InternalError", ""), -1}};
+    const struct s3_request request = {.method = "POST", .bucket = "imgs", .root = "Result"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {{.text = cases[i].code, .then = FAULT_CLOSE}};
+        struct s3_tries tries = {0};
+
+        BEGIN(steps);
+        assert_int_equal(s3_request_send(client, &request, &tries, &err), cases[i].status);
+        s3_tries_release(&tries);
+        end();
+    }
+}
+
 static void request_goes_on_from_the_byte_reached(void **state)
 {
     const struct fault_step steps[] = {
@@ -653,6 +677,7 @@ int main(void)
         cmocka_unit_test(request_names_an_endpoint_that_is_down),
         cmocka_unit_test(request_does_not_repeat_what_a_person_has_to_mend),
         cmocka_unit_test(request_says_that_a_key_is_missing_without_an_error),
+        cmocka_unit_test(request_takes_an_error_in_a_success_for_none),
         cmocka_unit_test(request_goes_on_from_the_byte_reached),
         cmocka_unit_test(request_asks_for_all_of_an_object_without_a_range),
         cmocka_unit_test(request_never_mixes_two_versions_of_an_object),
