@@ -104,9 +104,9 @@ static int move(struct s3_job *job, const struct s3_object *object, struct err *
     return s3_job_run(job, err) < 0 ? -1 : compare(job, object, err);
 }
 
-/* A small object, by one request. Not as the server says it is: it is left to the parts to find out
- * once more. */
-static int download_whole(struct s3_job *job, struct s3_object *object, bool *damaged,
+/* A small object, by one request. *doubtful: it is not as the server says it is, or empty where the
+ * listing had bytes; the parts find out once more. */
+static int download_whole(struct s3_job *job, struct s3_object *object, bool *doubtful,
                           struct err *err)
 {
     struct landing landing = {.job = job};
@@ -115,7 +115,8 @@ static int download_whole(struct s3_job *job, struct s3_object *object, bool *da
         .bucket = job->bucket, .key = job->key, .whole = true, .crc32c = &crc32c};
     int rc = s3_stream_read(job->client, &get, into_file, &landing, object, err);
 
-    *damaged = rc == S3_YES && object->has_crc32c && object->crc32c != crc32c;
+    *doubtful = rc == S3_YES && ((object->has_crc32c && object->crc32c != crc32c) ||
+                                 (object->bytes == 0 && job->transfer->bytes_likely > 0));
     if (rc == S3_YES && ftruncate(job->fd, (off_t)object->bytes) < 0)
         rc = err_set_errno(err, ERR_IO, errno, "cannot give the file %" PRIu64 " bytes",
                            object->bytes);
@@ -155,7 +156,7 @@ int s3_object_download(struct s3_client *client, const char *bucket, const char 
 {
     struct s3_job job = {.client = client, .bucket = bucket, .key = key, .fd = fd};
     struct s3_object unseen;
-    bool damaged = true;
+    bool doubtful = true;
     int rc = -1;
 
     object = object == NULL ? &unseen : object;
@@ -163,8 +164,8 @@ int s3_object_download(struct s3_client *client, const char *bucket, const char 
     s3_job_cut(&job, job.transfer->bytes_likely, 1);
     pthread_mutex_init(&job.mutex, NULL);
     if (job.part_count == 1)
-        rc = download_whole(&job, object, &damaged, err);
-    if (job.part_count != 1 || (rc == S3_YES && damaged)) {
+        rc = download_whole(&job, object, &doubtful, err);
+    if (job.part_count != 1 || (rc == S3_YES && doubtful)) {
         job.done = 0;
         rc = download_parts(&job, object, err);
     }

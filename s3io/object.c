@@ -130,7 +130,8 @@ int s3_stream_head(struct s3_client *client, const char *bucket, const char *key
                                        .key = key,
                                        .headers = &header,
                                        .header_count = checksum ? 1 : 0,
-                                       .permission = "s3:GetObject"};
+                                       .permission = "s3:GetObject",
+                                       .etag = true};
     struct s3_tries tries = {0};
     const int status = s3_request_send(client, &request, &tries, err);
     int rc = -1;
@@ -229,7 +230,8 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
                                  .headers = headers,
                                  .body = put->data,
                                  .body_bytes = put->bytes,
-                                 .permission = "s3:PutObject"};
+                                 .permission = "s3:PutObject",
+                                 .etag = true};
     struct s3_tries tries = {0};
     struct s3_object unseen;
     int status, rc = -1;

@@ -419,6 +419,19 @@ static int judge_head(struct s3_client *client, const struct s3_request *request
     return 0;
 }
 
+/* A 200 that somebody on the way made up, or began and did not go on with. */
+static int judge_etag(struct s3_client *client, const struct s3_request *request,
+                      struct s3_tries *tries, struct err *err)
+{
+    char etag[2];
+
+    if (s3_http_header(&tries->answer, "etag", etag, sizeof etag) && etag[0] != '\0')
+        return tries->answer.status;
+    tries->lost = true;
+    err_set(err, ERR_NET, "the answer (HTTP %d) has no ETag, as S3's has", tries->answer.status);
+    return s3_request_again(client, request, tries, err);
+}
+
 static int judge_answer(struct s3_client *client, const struct s3_request *request,
                         struct s3_tries *tries, const struct shot *shot, struct err *err)
 {
@@ -436,6 +449,8 @@ static int judge_answer(struct s3_client *client, const struct s3_request *reque
     if (status / 100 == 2) {
         s3_client_see_bucket(client, request->bucket);
         tries->fault = (struct s3_fault){.status = status};
+        if (request->etag)
+            return judge_etag(client, request, tries, err);
         return request->root == NULL ? status : judge_document(client, request, tries, shot, err);
     }
     if (strcmp(request->method, "HEAD") == 0 && status < 500)

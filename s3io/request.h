@@ -67,7 +67,8 @@ struct s3_request {
     uint64_t bytes;
     const char *permission; /* the action that a 403 means, "s3:GetObject" */
     const char *root; /* a 2xx answer must be a document with this root element; NULL: it is none */
-    double stall_s;   /* 0: the client's */
+    bool etag; /* a 2xx answer has an ETag, as S3's to HEAD and PUT of an object: else it is none */
+    double stall_s;                      /* 0: the client's */
     const volatile sig_atomic_t *cancel; /* instead of the client's; NULL: that one */
     bool ignore_cancel;                  /* for cleaning up after a cancel */
     int attempts;                        /* 0: the client's */

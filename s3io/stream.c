@@ -132,6 +132,9 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
         if (check_range(stream, answer, &now, err) < 0)
             return -1;
     } else {
+        if (now.etag[0] == '\0')
+            return err_set(err, ERR_NET, "the answer (HTTP %d) has no ETag, as S3's has",
+                           answer->status);
         if (now.bytes == UNKNOWN)
             return err_set(err, ERR_NET, "the answer does not say how long the object is");
         if (stream->plain && now.bytes < stream->want)
@@ -155,6 +158,14 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
     }
     *stream->object = now;
     return 0;
+}
+
+/* A whole success without a byte: an empty object, and no range of one. */
+static int check_empty(struct side *side, const struct s3_http_answer *answer, struct err *err)
+{
+    if (side->stream->ranged)
+        return err_set(err, ERR_NET, "the answer (HTTP %d) is empty", answer->status);
+    return check(side, answer, err);
 }
 
 static int on_body(void *context, const struct s3_http_answer *answer, const void *data,
@@ -231,14 +242,14 @@ static int stream_try(struct stream *stream, struct s3_client *client,
     }
     if (status / 100 != 2)
         return status;
-    /* Whole as far as HTTP goes; an empty one has not been looked at yet. */
-    if ((side->checked || check(side, &stream->tries.answer, err) == 0) &&
-        side->reached == stream->want)
+    /* Whole as far as HTTP goes. */
+    if (!side->checked && check_empty(side, &stream->tries.answer, err) < 0)
+        return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
+    if (side->reached == stream->want)
         return status;
-    if (side->checked && side->reached < stream->want)
-        err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes",
-                side->reached, stream->want);
-    return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
+    err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes", side->reached,
+            stream->want);
+    return s3_request_again(client, &now, &stream->tries, err);
 }
 
 int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream_sink *sink,

@@ -98,6 +98,18 @@ class Answers(Failures):
                 self.assertEqual(self.get("here"), data)
                 self.assertEqual(len(proxy.requests("GET")), 3)
 
+    def test_02_a_success_without_bytes_is_none_for_head_put_and_whole_objects(self):
+        for n in range(4):
+            self.put(f"in/{n}")
+        self.write("file", os.urandom(SMALL))
+        proxy = self.through("GET */in/* #1-3 empty", "HEAD * #1 empty", "PUT * #1 empty")
+        self.done("cp", "--recursive", f"{self.uri}/in/", "all")
+        self.assertEqual(self.files("all"), {b"%d" % n: self.client.get(self.bucket, f"in/{n}") for n in range(4)})
+        self.done("cp", "file", f"{self.uri}/new")
+        self.assertEqual(self.client.get(self.bucket, "new"), self.read("file"))
+        self.assertEqual(self.done("cat", f"{self.uri}/new"), self.read("file"))
+        self.assertEqual(proxy.report()["empty"], 5)
+
     def test_03_a_kept_connection_that_was_closed_costs_no_attempt(self):
         for n in range(12):
             self.put(f"{n:02}", 2000)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -349,6 +350,58 @@ static void request_never_takes_a_body_without_a_length_for_whole(void **state)
     end();
 }
 
+#define EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+#define WHOLE "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n"
+
+static void request_takes_a_success_without_anything_for_no_answer(void **state)
+{
+    const struct fault_step load[] = {{.text = EMPTY}, {.text = WHOLE "hello"}};
+    const struct fault_step head[] = {{.text = EMPTY}, {.text = WHOLE}};
+    const struct fault_step put[] = {{.text = EMPTY}, {.text = OK}};
+    const struct fault_step range[] = {{.text = EMPTY}, {.text = OK}, {.text = HELLO}};
+    struct s3_object object;
+    struct buf out = {0};
+
+    (void)state;
+    BEGIN(load);
+    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_string_equal(buf_text(&out), "hello");
+    end();
+    BEGIN(head);
+    assert_int_equal(s3_object_head(client, "imgs", "k", &object, &err), S3_YES);
+    assert_int_equal(object.bytes, 5);
+    end();
+    BEGIN(put);
+    assert_int_equal(put_hello(false), S3_YES);
+    assert_int_equal(faults_requests(faults), 2);
+    end();
+    BEGIN(range);
+    assert_int_equal(read_hello(), S3_YES);
+    end();
+    buf_release(&out);
+}
+
+/* The listing said that it has bytes: one answer without any is not believed. */
+static void request_asks_twice_before_a_listed_object_is_empty(void **state)
+{
+    const struct fault_step steps[] = {{.text = OK}, {.text = WHOLE}, {.text = WHOLE "hello"}};
+    const struct fault_step empty[] = {{.text = OK}, {.text = OK}};
+    const struct s3_transfer transfer = {.threads = 1, .bytes_likely = 5};
+    const int fd = memfd_create("object", MFD_CLOEXEC);
+
+    (void)state;
+    BEGIN(empty);
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(lseek(fd, 0, SEEK_END), 0);
+    end();
+    BEGIN(steps);
+    (void)s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err);
+    assert_request_has(1, "HEAD /imgs/k ");
+    assert_request_has(2, "\r\nrange: bytes=0-4\r\n");
+    end();
+    close(fd);
+}
+
 static void request_does_not_count_a_kept_connection_that_was_closed(void **state)
 {
     const struct fault_step steps[] = {
@@ -682,6 +735,8 @@ int main(void)
         cmocka_unit_test(request_asks_for_all_of_an_object_without_a_range),
         cmocka_unit_test(request_never_mixes_two_versions_of_an_object),
         cmocka_unit_test(request_never_takes_a_body_without_a_length_for_whole),
+        cmocka_unit_test(request_takes_a_success_without_anything_for_no_answer),
+        cmocka_unit_test(request_asks_twice_before_a_listed_object_is_empty),
         cmocka_unit_test(request_does_not_count_a_kept_connection_that_was_closed),
         cmocka_unit_test(request_follows_a_bucket_to_its_region_and_remembers_it),
         cmocka_unit_test(request_follows_a_location_to_another_host),
