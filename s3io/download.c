@@ -14,7 +14,6 @@
 struct landing {
     struct s3_job *job;
     uint64_t begin;
-    uint64_t done; /* bytes from there on that are in the file */
 };
 
 static int into_file(void *context, uint64_t offset, const void *data, size_t bytes,
@@ -38,10 +37,7 @@ static int into_file(void *context, uint64_t offset, const void *data, size_t by
             left -= (size_t)n;
         }
     }
-    if (offset + bytes > landing->done) { /* a range that is asked for twice counts once */
-        s3_job_add(landing->job, offset + bytes - landing->done);
-        landing->done = offset + bytes;
-    }
+    s3_job_add(landing->job, bytes);
     return 0;
 }
 
@@ -58,7 +54,6 @@ static int download_part(struct s3_job *job, int index, void *scratch, struct er
     struct s3_get get = {.bucket = job->bucket,
                          .key = job->key,
                          .if_match = download->etag,
-                         .hedge = true,
                          .crc32c = &download->crc32cs[index]};
     struct s3_object object;
     int rc;

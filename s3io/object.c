@@ -42,7 +42,6 @@ static int read_nothing(struct s3_client *client, const struct s3_get *get,
 int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out,
                    struct s3_object *object, struct err *err)
 {
-    struct s3_get hedged = *get;
     struct s3_object unseen;
     int rc;
 
@@ -50,8 +49,7 @@ int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out
     object = object == NULL ? &unseen : object;
     if (get->bytes == 0)
         return read_nothing(client, get, object, err);
-    hedged.hedge = true;
-    rc = s3_stream_read(client, &hedged, into_memory, out, object, err);
+    rc = s3_stream_read(client, get, into_memory, out, object, err);
     if (rc < 0)
         err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);
     return rc;

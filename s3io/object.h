@@ -49,7 +49,6 @@ struct s3_get {
                               reading while others of the process go on; may be NULL */
     uint64_t object_bytes; /* how long the object is said to be; 0: not known. All of it is asked
                               for without a range, which servers answer sooner (Ceph reads ahead) */
-    bool hedge;            /* set by s3io where what takes the bytes bears two answers */
     uint32_t *crc32c; /* where the CRC-32C of the bytes goes, counted while they are in the cache;
                          may be NULL */
 };

@@ -19,10 +19,9 @@ struct stream;
 /* One answer's way. A range that is slow is asked for twice, and there are two. */
 struct side {
     struct stream *stream;
-    uint64_t reached; /* bytes of what is wanted that went into the sink */
-    uint32_t crc32c;  /* of these */
-    bool checked;     /* this try's headers were */
-    struct err why;   /* code ERR_NONE, or why we ended a try ourselves */
+    uint64_t at;    /* bytes of what is wanted that lie before its next one */
+    bool checked;   /* this try's headers were */
+    struct err why; /* code ERR_NONE, or why we ended a try ourselves */
 };
 
 struct stream {
@@ -31,10 +30,13 @@ struct stream {
     void *context;
     struct s3_tries tries;
     struct s3_object *object;
-    uint64_t want;  /* bytes; UNKNOWN until the length of a whole object is known */
-    uint64_t begun; /* of them, when this try did */
-    bool ranged;    /* this try asked for a range */
-    bool plain;     /* what is wanted is all of the object, as far as is known */
+    uint64_t want;    /* bytes; UNKNOWN until the length of a whole object is known */
+    uint64_t reached; /* of them: those that went into the sink, each once, whichever side had it
+                         first */
+    uint32_t crc32c;  /* of these */
+    uint64_t begun;   /* reached, when this try began */
+    bool ranged;      /* this try asked for a range */
+    bool plain;       /* what is wanted is all of the object, as far as is known */
     struct side sides[2];
     char range[64], if_match[S3_ETAG_CHARS];
 };
@@ -172,42 +174,32 @@ static int on_body(void *context, const struct s3_http_answer *answer, const voi
                    size_t bytes)
 {
     struct side *const side = context;
-    const struct stream *const stream = side->stream;
+    struct stream *const stream = side->stream;
+    uint64_t seen; /* of these bytes, the first ones: the other side had them sooner */
 
     if (!side->checked && check(side, answer, &side->why) < 0)
         return -1;
-    if (bytes > stream->want - side->reached)
+    if (bytes > stream->want - side->at)
         return err_set(&side->why, ERR_NET, "more bytes came than the answer announced");
+    seen = stream->reached - side->at;
+    side->at += bytes;
+    if (seen >= bytes)
+        return 0;
+    data = (const char *)data + seen;
+    bytes -= seen;
     if (stream->get->crc32c != NULL)
-        side->crc32c = digest_crc32c(side->crc32c, data, bytes);
-    if (stream->sink(stream->context, side->reached, data, bytes, stream->object, &side->why) < 0)
+        stream->crc32c = digest_crc32c(stream->crc32c, data, bytes);
+    if (stream->sink(stream->context, stream->reached, data, bytes, stream->object, &side->why) < 0)
         return -1;
-    side->reached += bytes;
+    stream->reached += bytes;
     return 0;
 }
 
 static void sides_begin(struct stream *stream)
 {
-    stream->sides[0].checked = false;
-    stream->sides[0].why.code = ERR_NONE;
-    stream->sides[1] = stream->sides[0];
-    stream->begun = stream->sides[0].reached;
-}
-
-/* The side that counts is the first one from now on. Where it failed, the bytes of the one that
- * came farther are there none the less. */
-static struct side *sides_end(struct stream *stream, int status)
-{
-    struct side *const sides = stream->sides;
-    const int counts = stream->tries.answer.second ? 1 : 0;
-    const struct side *const other = &sides[1 - counts];
-
-    if (status / 100 != 2 && other->reached > sides[counts].reached) {
-        sides[counts].reached = other->reached;
-        sides[counts].crc32c = other->crc32c;
-    }
-    sides[0] = sides[counts];
-    return &sides[0];
+    stream->begun = stream->reached;
+    for (int i = 0; i < 2; i++)
+        stream->sides[i] = (struct side){.stream = stream, .at = stream->begun};
 }
 
 /* One try. Its status, 0 to be called again, or -1. */
@@ -235,7 +227,7 @@ static int stream_try(struct stream *stream, struct s3_client *client,
     if (stream->if_match[0] != '\0')
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);
-    side = sides_end(stream, status);
+    side = &stream->sides[stream->tries.answer.second ? 1 : 0];
     if (status < 0 && side->why.code != ERR_NONE) {
         *err = side->why;
         return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
@@ -245,9 +237,9 @@ static int stream_try(struct stream *stream, struct s3_client *client,
     /* Whole as far as HTTP goes. */
     if (!side->checked && check_empty(side, &stream->tries.answer, err) < 0)
         return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
-    if (side->reached == stream->want)
+    if (stream->reached == stream->want)
         return status;
-    err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes", side->reached,
+    err_set(err, ERR_NET, "the body ended after %" PRIu64 " of %" PRIu64 " bytes", stream->reached,
             stream->want);
     return s3_request_again(client, &now, &stream->tries, err);
 }
@@ -261,8 +253,7 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                                        .key = get->key,
                                        .sink = on_body,
                                        .context = &stream.sides[0],
-                                       .hedge_context =
-                                           get->hedge && !get->whole ? &stream.sides[1] : NULL,
+                                       .hedge_context = get->whole ? NULL : &stream.sides[1],
                                        .permission = "s3:GetObject",
                                        .cancel = get->cancel};
     struct err unseen = {0};
@@ -271,14 +262,13 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
     err = err == NULL ? &unseen : err;
     stream.want = get->whole ? UNKNOWN : get->bytes;
     stream.plain = !get->whole && get->offset == 0 && get->bytes == get->object_bytes;
-    stream.sides[0].stream = &stream;
     if (get->if_match != NULL)
         snprintf(stream.if_match, sizeof stream.if_match, "%s", get->if_match);
     /* A whole object all of whose bytes came needs no further try, even if the last one broke. */
     while ((status = stream_try(&stream, client, &request, err)) == 0 &&
-           stream.sides[0].reached != stream.want)
+           stream.reached != stream.want)
         ;
-    if (status / 100 == 2 || (status == 0 && stream.sides[0].reached == stream.want))
+    if (status / 100 == 2 || (status == 0 && stream.reached == stream.want))
         rc = S3_YES;
     else if (status == 404)
         rc = S3_NO;
@@ -291,7 +281,7 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
     else if (status > 0)
         s3_request_fail(client, &request, &stream.tries, err);
     if (rc == S3_YES && get->crc32c != NULL)
-        *get->crc32c = stream.sides[0].crc32c;
+        *get->crc32c = stream.crc32c;
     s3_tries_release(&stream.tries);
     return rc;
 }

@@ -17,8 +17,8 @@ struct s3_client;
 struct s3_get;
 struct s3_object;
 
-/** Takes the bytes at `offset` of what was asked for (0: the first). -1 with err ends the reading.
- * With get->hedge the same bytes may come twice, not in the order of all, but from one thread. */
+/** Takes the bytes at `offset` of what was asked for (0: the first), in their order and each once.
+ * -1 with err ends the reading. */
 typedef int s3_stream_sink(void *context, uint64_t offset, const void *data, size_t bytes,
                            const struct s3_object *object, struct err *err);
 

@@ -1,12 +1,17 @@
 /* tests/s3io/test_hedge.c -- ranges that are slow, and what asking for them twice brings. */
 #include "s3io/hedge.h"
 
+#include <arpa/inet.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -132,6 +137,85 @@ static void hedge_is_tried_again_when_both_fail(void **state)
     end(3, 1, 1);
 }
 
+/* --- two answers at the same time --- */
+
+/* A server for one range that is asked for twice: what each of the two is sent, and when. */
+struct duet {
+    int listener;
+    const struct line {
+        int who; /* 0: the first request, 1: the second */
+        const char *text;
+    } * lines;
+    size_t count;
+};
+
+static int take_request(const struct duet *duet)
+{
+    const int fd = accept(duet->listener, NULL, NULL);
+    char text[4096];
+    size_t used = 0;
+
+    while (used < 4 || memcmp(text + used - 4, "\r\n\r\n", 4) != 0) {
+        const ssize_t n = recv(fd, text + used, sizeof text - used, 0);
+
+        if (n <= 0)
+            abort();
+        used += (size_t)n;
+    }
+    return fd;
+}
+
+static void *sing(void *context)
+{
+    const struct duet *const duet = context;
+    int fds[2];
+
+    for (int i = 0; i < 2; i++)
+        fds[i] = take_request(duet);
+    for (size_t i = 0; i < duet->count; i++) {
+        const char *const text = duet->lines[i].text;
+
+        (void)!send(fds[duet->lines[i].who], text, strlen(text), MSG_NOSIGNAL);
+        clock_sleep_s(0.03); /* it has been read by then, most likely */
+    }
+    close(fds[0]);
+    close(fds[1]);
+    return NULL;
+}
+
+static void hedge_keeps_each_byte_of_the_answer_that_had_it_first(void **state)
+{
+    static const struct line lines[] = {{0, ANSWER("e", "h")},
+                                        {1, ANSWER("e", "hell")},
+                                        {0, "e"},
+                                        {0, "x"}, /* flipped, and late */
+                                        {1, "o"}};
+    struct duet duet = {.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                        .lines = lines,
+                        .count = sizeof lines / sizeof *lines};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t bytes = sizeof address;
+    struct s3_client_options options = {0};
+    char url[64];
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(bind(duet.listener, (struct sockaddr *)&address, bytes), 0);
+    assert_int_equal(listen(duet.listener, 4), 0);
+    assert_int_equal(getsockname(duet.listener, (struct sockaddr *)&address, &bytes), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d", ntohs(address.sin_port));
+    options.endpoint = url;
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->hedge.min_s = 0.05;
+    for (int i = 0; i < KNOWN; i++)
+        s3_hedge_note(&client->hedge, 5, 0.001, false);
+    assert_int_equal(pthread_create(&thread, NULL, sing, &duet), 0);
+    assert_int_equal(read_hello(), S3_YES); /* bytes and checksum */
+    pthread_join(thread, NULL);
+    s3_client_close(client);
+    close(duet.listener);
+}
+
 static void hedge_never_mixes_two_versions(void **state)
 {
     (void)state;
@@ -181,6 +265,7 @@ int main(void)
         cmocka_unit_test(hedge_takes_the_first_answer_where_that_is_sooner),
         cmocka_unit_test(hedge_waits_for_the_other_when_one_fails),
         cmocka_unit_test(hedge_is_tried_again_when_both_fail),
+        cmocka_unit_test(hedge_keeps_each_byte_of_the_answer_that_had_it_first),
         cmocka_unit_test(hedge_never_mixes_two_versions),
         cmocka_unit_test(hedge_is_one_request_in_twenty_at_most),
         cmocka_unit_test(hedge_waits_for_twice_what_ranges_of_that_size_take),
