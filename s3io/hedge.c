@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 #define MULTIPLE 2.0 /* of the 95th percentile */
 #define RENEWED  16  /* samples between two computations of it: a sort is not free */
 
 void s3_hedge_init(struct s3_hedge *hedge)
 {
-    *hedge = (struct s3_hedge){.min_s = S3_HEDGE_MIN_S};
+    *hedge = (struct s3_hedge){.min_s = S3_HEDGE_MIN_S, .quiet_s = S3_HEDGE_QUIET_S};
     pthread_mutex_init(&hedge->mutex, NULL);
 }
 
@@ -29,13 +31,32 @@ static struct s3_hedge_class *class_of(struct s3_hedge *hedge, uint64_t bytes)
 
 double s3_hedge_after_s(struct s3_hedge *hedge, uint64_t bytes)
 {
-    double limit_s = 0;
+    double limit_s;
 
     pthread_mutex_lock(&hedge->mutex);
-    if ((hedge->second + 1) * S3_HEDGE_SHARE <= hedge->first)
-        limit_s = class_of(hedge, bytes)->limit_s;
+    limit_s = class_of(hedge, bytes)->limit_s;
     pthread_mutex_unlock(&hedge->mutex);
     return limit_s > 0 ? fmax(limit_s, hedge->min_s) : 0;
+}
+
+/* Where all requests are slow at a time, all ask: the bucket of credit is for them together. */
+bool s3_hedge_take(struct s3_hedge *hedge)
+{
+    bool taken;
+
+    pthread_mutex_lock(&hedge->mutex);
+    taken = hedge->credit >= S3_HEDGE_SHARE && clock_now_s() >= hedge->quiet_until_s;
+    if (taken)
+        hedge->credit -= S3_HEDGE_SHARE;
+    pthread_mutex_unlock(&hedge->mutex);
+    return taken;
+}
+
+void s3_hedge_quiet(struct s3_hedge *hedge)
+{
+    pthread_mutex_lock(&hedge->mutex);
+    hedge->quiet_until_s = clock_now_s() + hedge->quiet_s;
+    pthread_mutex_unlock(&hedge->mutex);
 }
 
 static int by_value(const void *left, const void *right)
@@ -55,14 +76,14 @@ static double limit_of(const struct s3_hedge_class *class)
     return MULTIPLE * (double)sorted[(count - 1) * 95 / 100];
 }
 
-void s3_hedge_note(struct s3_hedge *hedge, uint64_t bytes, double seconds, bool hedged)
+void s3_hedge_note(struct s3_hedge *hedge, uint64_t bytes, double seconds)
 {
     struct s3_hedge_class *class;
 
     pthread_mutex_lock(&hedge->mutex);
     class = class_of(hedge, bytes);
-    hedge->first++;
-    hedge->second += hedged;
+    if (hedge->credit < S3_HEDGE_SHARE * S3_HEDGE_BURST)
+        hedge->credit++;
     if (seconds > 0) {
         class->seconds[class->count++ % S3_HEDGE_MEMORY] = (float)seconds;
         if (class->count % RENEWED == 0 && class->count >= S3_HEDGE_SAMPLES)

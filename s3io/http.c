@@ -394,8 +394,10 @@ static void watch(struct race *race)
     }
     if (race->hedge_at_s > 0 && !first->done && clock_now_s() >= race->hedge_at_s) {
         race->hedge_at_s = 0;
-        first->answer->hedged = true;
-        runner_begin(race, second, easy_new(race->http));
+        if (first->call->hedge_may(first->call->hedge_may_context)) {
+            first->answer->hedged = true;
+            runner_begin(race, second, easy_new(race->http));
+        }
     }
 }
 

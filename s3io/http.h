@@ -46,10 +46,12 @@ struct s3_http_call {
     s3_http_sink *sink;        /* the body of a 2xx answer goes here; NULL: into answer->body */
     void *context;
     /* > 0: a request that is not answered whole by then is sent a second time, on another
-     * connection; the first whole 2xx answer counts, and the other one is dropped. The second one's
-     * body goes to sink with hedge_context; both are called from this thread. */
+     * connection, if hedge_may says so then; the first whole 2xx answer counts, and the other one
+     * is dropped. The second one's body goes to sink with hedge_context; all are called from this
+     * thread. */
     double hedge_s;
-    void *hedge_context;
+    bool (*hedge_may)(void *context);
+    void *hedge_may_context, *hedge_context;
     const volatile sig_atomic_t *cancel; /* looked at at least 5 times a second; may be NULL */
 };
 

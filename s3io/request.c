@@ -189,6 +189,11 @@ static void count(struct s3_client *client, const struct s3_request *request,
     pthread_mutex_unlock(&client->mutex);
 }
 
+static bool hedge_may(void *context)
+{
+    return s3_hedge_take(context);
+}
+
 static int shot_fire(struct shot *shot, struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
@@ -206,6 +211,8 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
         .sink = request->sink != NULL && !tries->probe ? tap_body : NULL,
         .context = &tap,
         .hedge_s = may_hedge ? s3_hedge_after_s(&client->hedge, request->bytes) : 0,
+        .hedge_may = hedge_may,
+        .hedge_may_context = &client->hedge,
         .hedge_context = &hedge_tap,
         .cancel = cancel_of(client, request),
     };
@@ -214,8 +221,7 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
 
     if (may_hedge)
         s3_hedge_note(&client->hedge, request->bytes,
-                      rc == 0 && tries->answer.status / 100 == 2 ? clock_now_s() - begun : 0,
-                      tries->answer.hedged);
+                      rc == 0 && tries->answer.status / 100 == 2 ? clock_now_s() - begun : 0);
     count(client, request, &tries->answer, tap.bytes + hedge_tap.bytes, rc == 0);
     return rc;
 }
@@ -354,6 +360,7 @@ static int judge_fault(struct s3_client *client, const struct s3_request *reques
     switch (s3_fault_remedy(&tries->fault)) {
     case S3_REMEDY_WAIT:
         tries->lost = true;
+        s3_hedge_quiet(&client->hedge);
         s3_request_fail(client, request, tries, err);
         return s3_request_again(client, request, tries, err);
     case S3_REMEDY_KEYS:

@@ -35,7 +35,7 @@
     }
 
 static struct faults *faults;
-static struct fault_step steps[KNOWN + 8];
+static struct fault_step steps[KNOWN + 16];
 static struct s3_client *client;
 static struct err err;
 
@@ -208,7 +208,7 @@ static void hedge_keeps_each_byte_of_the_answer_that_had_it_first(void **state)
     assert_int_equal(s3_client_open(&client, &options, &err), 0);
     client->hedge.min_s = 0.05;
     for (int i = 0; i < KNOWN; i++)
-        s3_hedge_note(&client->hedge, 5, 0.001, false);
+        s3_hedge_note(&client->hedge, 5, 0.001);
     assert_int_equal(pthread_create(&thread, NULL, sing, &duet), 0);
     assert_int_equal(read_hello(), S3_YES); /* bytes and checksum */
     pthread_join(thread, NULL);
@@ -237,6 +237,81 @@ static void hedge_is_one_request_in_twenty_at_most(void **state)
     end(4, 1, 1);
 }
 
+/* What a request asks for: the first bytes, or the rest of them. */
+static void hello_or_its_rest(struct faults *server, struct buf *out)
+{
+    const char *const request = faults_request(server, faults_requests(server) - 1);
+
+    if (strcasestr(request, "bytes=3-4") != NULL)
+        buf_printf(out, "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 3-4/10\r\n"
+                        "Content-Length: 2\r\n\r\nlo");
+    else
+        buf_printf(out, "%s", HELLO);
+}
+
+static void *read_in_thread(void *context)
+{
+    struct err why = {0};
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
+    char out[6] = "";
+
+    *(int *)context = s3_object_read(client, &get, out, NULL, &why);
+    return NULL;
+}
+
+/* All are slow at the same time, as in a server that has too much to do. */
+static void hedge_is_for_one_in_twenty_also_of_those_in_flight_together(void **state)
+{
+    pthread_t threads[8];
+    int rcs[8];
+    struct s3_client_stats stats;
+
+    (void)state;
+    BEGIN(SLOW, SLOW, SLOW, SLOW, SLOW, SLOW, SLOW, SLOW, {.make = hello_or_its_rest});
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_in_thread, &rcs[i]), 0);
+    for (int i = 0; i < 8; i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(rcs[i], S3_YES);
+    }
+    s3_client_stats(client, &stats);
+    assert_int_equal(stats.hedged, 1);
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+static void hedge_is_none_while_the_server_has_too_much_to_do(void **state)
+{
+    (void)state;
+    BEGIN({.text = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"}, {.text = HELLO}, SLOW,
+          {.make = hello_or_its_rest});
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(read_hello(), S3_YES); /* by a stall and a retry */
+    end(4, 0, 2);
+}
+
+static void hedge_credit_is_saved_up_for_two_at_most(void **state)
+{
+    struct s3_hedge hedge;
+
+    (void)state;
+    s3_hedge_init(&hedge);
+    assert_false(s3_hedge_take(&hedge));
+    for (int i = 0; i < 1000; i++)
+        s3_hedge_note(&hedge, 1, 0.001);
+    assert_true(s3_hedge_take(&hedge));
+    assert_true(s3_hedge_take(&hedge));
+    assert_false(s3_hedge_take(&hedge));
+    for (int i = 0; i < S3_HEDGE_SHARE; i++)
+        s3_hedge_note(&hedge, 1, 0.001);
+    hedge.quiet_s = 0.05;
+    s3_hedge_quiet(&hedge);
+    assert_false(s3_hedge_take(&hedge));
+    clock_sleep_s(0.06);
+    assert_true(s3_hedge_take(&hedge));
+    s3_hedge_release(&hedge);
+}
+
 static void hedge_waits_for_twice_what_ranges_of_that_size_take(void **state)
 {
     struct s3_hedge hedge;
@@ -244,16 +319,16 @@ static void hedge_waits_for_twice_what_ranges_of_that_size_take(void **state)
     (void)state;
     s3_hedge_init(&hedge);
     for (int i = 0; i < S3_HEDGE_SAMPLES - 1; i++)
-        s3_hedge_note(&hedge, 1 << 20, 0.1, false);
+        s3_hedge_note(&hedge, 1 << 20, 0.1);
     for (int i = 0; i < 100; i++)
-        s3_hedge_note(&hedge, 1 << 10, 0.001, false);
+        s3_hedge_note(&hedge, 1 << 10, 0.001);
     assert_true(s3_hedge_after_s(&hedge, 1 << 20) == 0); /* too few of them are known */
-    s3_hedge_note(&hedge, 1 << 20, 9.0, false);          /* one in 16 says nothing yet */
+    s3_hedge_note(&hedge, 1 << 20, 9.0);                 /* one in 16 says nothing yet */
     assert_float_equal(s3_hedge_after_s(&hedge, (1 << 20) + 5), 0.2, 1e-6);
     assert_float_equal(s3_hedge_after_s(&hedge, 1 << 10), S3_HEDGE_MIN_S, 1e-6);
     assert_true(s3_hedge_after_s(&hedge, 1 << 25) == 0);
     for (int i = 0; i < S3_HEDGE_MEMORY; i++)
-        s3_hedge_note(&hedge, 1 << 20, 0.5, false); /* slower now, all of them */
+        s3_hedge_note(&hedge, 1 << 20, 0.5); /* slower now, all of them */
     assert_float_equal(s3_hedge_after_s(&hedge, 1 << 20), 1.0, 1e-6);
     s3_hedge_release(&hedge);
 }
@@ -268,6 +343,9 @@ int main(void)
         cmocka_unit_test(hedge_keeps_each_byte_of_the_answer_that_had_it_first),
         cmocka_unit_test(hedge_never_mixes_two_versions),
         cmocka_unit_test(hedge_is_one_request_in_twenty_at_most),
+        cmocka_unit_test(hedge_is_for_one_in_twenty_also_of_those_in_flight_together),
+        cmocka_unit_test(hedge_is_none_while_the_server_has_too_much_to_do),
+        cmocka_unit_test(hedge_credit_is_saved_up_for_two_at_most),
         cmocka_unit_test(hedge_waits_for_twice_what_ranges_of_that_size_take),
     };
 
