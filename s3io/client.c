@@ -48,6 +48,8 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     s3_credentials_set_cancel(new->credentials, new->cancel);
     new->backoff_s = S3_BACKOFF_S;
     new->backoff_max_s = S3_BACKOFF_MAX_S;
+    new->patience_s =
+        options != NULL && options->patience_s > 0 ? options->patience_s : S3_PATIENCE_S;
     new->stall_s = STALL_S;
     new->region = copy(new->config.region);
     s3_hedge_init(&new->hedge);
@@ -190,7 +192,8 @@ void s3_client_configure(const struct s3_client_options *options)
 {
     pthread_mutex_lock(&shared.mutex);
     shared_texts_free();
-    shared.options = (struct s3_client_options){.cancel = options->cancel};
+    shared.options =
+        (struct s3_client_options){.cancel = options->cancel, .patience_s = options->patience_s};
     shared.options.profile = shared.texts[0] = copy(options->profile);
     shared.options.region = shared.texts[1] = copy(options->region);
     shared.options.endpoint = shared.texts[2] = copy(options->endpoint);

@@ -11,9 +11,13 @@
  * refused, reset, stalled or ended in mid-body, an <Error> document with status 200. Waits grow
  * from S3_BACKOFF_S by a factor of 2 up to S3_BACKOFF_MAX_S, each a random share of that (full
  * jitter: AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), and at least what
- * Retry-After asks for. Expired credentials are fetched again once, a wrong region is followed
- * twice and remembered, a clock that is off is corrected once by the server's Date. 403, 404 and
- * certificate errors are never tried again.
+ * Retry-After asks for. A request is given up after S3_ATTEMPTS tries, and where the server has
+ * answered before not before it has failed for S3_PATIENCE_S on end: so an outage of a minute ends
+ * nothing, and a mistyped endpoint is known in seconds. Who sets AWS_MAX_ATTEMPTS (or the profile's
+ * max_attempts) has that number of tries instead, the first one too, however long they take.
+ * Expired credentials are fetched again once, a wrong region is followed twice and remembered, a
+ * clock that is off is corrected once by the server's Date. 403, 404 and certificate errors are
+ * never tried again.
  */
 #ifndef S3IO_CLIENT_H
 #define S3IO_CLIENT_H
@@ -26,8 +30,8 @@ struct s3_client;
 
 #define S3_BACKOFF_S     0.1
 #define S3_BACKOFF_MAX_S 20.0
-#define S3_ATTEMPTS                                                                                \
-    8 /* default; AWS_MAX_ATTEMPTS and the profile's max_attempts count the first try too */
+#define S3_ATTEMPTS      8
+#define S3_PATIENCE_S    120.0
 
 /* What a person may set explicitly; NULL or 0: as environment and files have it. */
 struct s3_client_options {
@@ -38,6 +42,8 @@ struct s3_client_options {
                              S3_ENDPOINT_URL, AWS */
     const char *sse; /* x-amz-server-side-encryption of what is written: "aws:kms" or "AES256" */
     const char *sse_key_id; /* its KMS key (CONVOY_SSE_KMS_KEY_ID); sets sse to aws:kms */
+    /* 0: S3_PATIENCE_S; less where somebody waits who gives up sooner, or asks again himself. */
+    double patience_s;
     /* Looked at while waiting and transferring; when it becomes non-zero requests end with
      * ERR_STOPPED. May be NULL. */
     const volatile sig_atomic_t *cancel;

@@ -279,7 +279,7 @@ static int read_attempts(struct s3_config *config, struct err *err)
     char *end;
     long number;
 
-    config->attempts = S3_ATTEMPTS;
+    config->attempts = 0;
     if (!from_variable(&setting, "AWS_MAX_ATTEMPTS") &&
         !from_profile(&setting, config, "max_attempts"))
         return 0;

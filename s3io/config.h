@@ -27,7 +27,7 @@ struct s3_config {
     enum s3_addressing addressing; /* AUTO: virtual host at AWS where the bucket's name allows it,
                                       path elsewhere */
     char *ca_bundle;               /* PEM file; NULL: the system's */
-    int attempts;
+    int attempts;                  /* 0: S3_ATTEMPTS, and more for some time (client.h) */
     char *sse, *sse_key_id;
     bool dualstack, fips;
 };

@@ -112,7 +112,7 @@ int s3_object_load_until(struct s3_client *client, const struct s3_get *get, siz
     int rc = -1;
 
     object = object == NULL ? &unseen : object;
-    for (int i = 0; damaged && i < client->config.attempts; i++)
+    for (int reads = 0; damaged && reads < READS_MAX; reads++)
         rc = load_once(client, get, &load, object, &damaged, err);
     if (rc < 0)
         err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);

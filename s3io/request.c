@@ -182,6 +182,7 @@ static void count(struct s3_client *client, const struct s3_request *request,
                   const struct s3_http_answer *answer, unsigned long long bytes_in, bool sent)
 {
     pthread_mutex_lock(&client->mutex);
+    client->answered |= answer->status != 0;
     client->stats.requests += answer->hedged ? 2 : 1;
     client->stats.hedged += answer->hedged;
     client->stats.bytes_in += bytes_in + answer->body.bytes;
@@ -235,22 +236,58 @@ static double random_share(void)
     return (double)r / 4294967296.0;
 }
 
+/* By number where somebody set it; else by time, but for who never had an answer from there. */
+static bool is_over(struct s3_client *client, const struct s3_request *request,
+                    const struct s3_tries *tries)
+{
+    const int attempts = request->attempts > 0 ? request->attempts : client->config.attempts;
+    bool answered;
+
+    if (attempts > 0)
+        return tries->count >= attempts;
+    pthread_mutex_lock(&client->mutex);
+    answered = client->answered;
+    pthread_mutex_unlock(&client->mutex);
+    return tries->count >= S3_ATTEMPTS &&
+           !(answered && clock_now_s() - tries->failing_s < client->patience_s);
+}
+
+/* One line for all requests that wait for the same. */
+static void say_waiting(struct s3_client *client, const struct s3_request *request,
+                        const struct s3_tries *tries, const struct err *err)
+{
+    const double now = clock_now_s();
+    bool say = false;
+
+    pthread_mutex_lock(&client->mutex);
+    if (tries->count >= S3_ATTEMPTS && now - client->patience_said_s >= client->patience_s) {
+        client->patience_said_s = now;
+        say = true;
+    }
+    pthread_mutex_unlock(&client->mutex);
+    if (say)
+        log_warn("'%s' is asked for again and again, for up to %.0f s: %s",
+                 s3_address_name(request->bucket, request->key == NULL ? "" : request->key).text,
+                 client->patience_s, err != NULL ? err->msg : "");
+}
+
 int s3_request_again(struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
-    const int attempts = request->attempts > 0 ? request->attempts : client->config.attempts;
     double wait_s, until;
 
     tries->count++;
-    if (tries->count >= attempts)
+    if (tries->failing_s == 0)
+        tries->failing_s = clock_now_s();
+    if (is_over(client, request, tries))
         return err_wrap(err, "gave up after %d %s", tries->count,
                         tries->count == 1 ? "try" : "tries");
+    say_waiting(client, request, tries, err);
     wait_s =
         random_share() * fmin(client->backoff_max_s,
                               ldexp(client->backoff_s, tries->count < 30 ? tries->count - 1 : 30));
     wait_s = fmax(wait_s, tries->fault.retry_after_s);
-    log_debug("s3: try %d of %d in %.2f s: %s", tries->count + 1, attempts, wait_s,
-              err != NULL ? err->msg : "");
+    log_debug("s3: try %d in %.2f s: %s", tries->count + 1, wait_s, err != NULL ? err->msg : "");
     for (until = clock_now_s() + wait_s; clock_now_s() < until && !cancelled(client, request);)
         clock_sleep_s(fmin(WAIT_SLICE_S, until - clock_now_s()));
     if (cancelled(client, request))

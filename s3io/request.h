@@ -29,12 +29,14 @@ struct s3_client {
     struct s3_hedge hedge;
     struct s3_sign_cache signing;
     const volatile sig_atomic_t *cancel;
-    /* S3_BACKOFF_S, S3_BACKOFF_MAX_S, and the time without a byte that ends a try: tests make them
-     * short. */
-    double backoff_s, backoff_max_s, stall_s;
+    /* S3_BACKOFF_S, S3_BACKOFF_MAX_S, the option's patience, and the time without a byte that ends
+     * a try: tests make them short. */
+    double backoff_s, backoff_max_s, patience_s, stall_s;
 
     pthread_mutex_t mutex;     /* guards what follows */
     bool swept;                /* old uploads of ours were looked for */
+    bool answered;             /* somebody has answered, well or ill */
+    double patience_said_s;    /* when it was last said that something is waited for */
     struct s3_bucket *buckets; /* those with a region of their own, or seen to be there */
     char *region;              /* of buckets not in the list; NULL until it is asked for */
     double clock_ahead_s;      /* the server's clock before ours */
@@ -71,7 +73,7 @@ struct s3_request {
     double stall_s;                      /* 0: the client's */
     const volatile sig_atomic_t *cancel; /* instead of the client's; NULL: that one */
     bool ignore_cancel;                  /* for cleaning up after a cancel */
-    int attempts;                        /* 0: the client's */
+    int attempts;                        /* 0: the client's, or by time */
 };
 #define S3_REQUEST_HEADERS_MAX 12
 
@@ -81,6 +83,7 @@ struct s3_tries {
     struct s3_fault fault;        /* what it said, where it was no 2xx */
     bool lost;                    /* a try may have taken effect though no success was seen */
     int count;                    /* of those that count as attempts */
+    double failing_s;             /* since when (clock_now_s) nothing has come; 0: it goes well */
 
     /* request.c's own */
     char *payload_sha256, *origin, *region;

@@ -228,6 +228,8 @@ static int stream_try(struct stream *stream, struct s3_client *client,
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);
     side = &stream->sides[stream->tries.answer.second ? 1 : 0];
+    if (stream->reached > stream->begun)
+        stream->tries.failing_s = 0; /* it gets on */
     if (status < 0 && side->why.code != ERR_NONE) {
         *err = side->why;
         return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;

@@ -390,7 +390,8 @@ static bool wait_before(const struct s3_sts *sts, int tries, double retry_after_
 
 static int ask(struct asking *asking, struct s3_keys *keys, struct err *err)
 {
-    const int attempts = asking->sts->once ? 1 : asking->sts->config->attempts;
+    const int set = asking->sts->config->attempts;
+    const int attempts = asking->sts->once ? 1 : set > 0 ? set : S3_ATTEMPTS;
     double retry_after_s = 0;
 
     for (int tries = 1;; tries++) {

@@ -28,9 +28,12 @@
 #include "trainer/nn/kernel/kernels.h"
 #include "trainer/nn/model.h"
 #include "trainer/options.h"
+#include "trainer/pace.h"
 #include "trainer/predict.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
+
+#define S3_PATIENCE_SHARE 0.75 /* of the time after which other ranks give one up */
 
 /* Before MPI is up: under somebody's mpirun every rank finds the same mistake, and one says it. */
 static bool is_first_rank(void)
@@ -165,7 +168,12 @@ static int on_ranks(ranks_run *run, void *options)
 static int train_ranks(void *options, struct comm *comm, bool *agreed, struct err *err)
 {
     struct train_options *const o = options;
+    const struct train_pace unknown = {0};
 
+    /* Of a rank that waits for S3 until the others give it up nobody would know why. */
+    if (comm->size > 1)
+        s3_client_configure(&(struct s3_client_options){
+            .patience_s = S3_PATIENCE_SHARE * train_pace_deadline(&unknown, o->step_timeout_s)});
     if (o->bench_comm != NULL)
         return train_bench_comm(o, comm, agreed, err);
     return (o->bench_steps > 0 ? train_bench : train_run)(o, comm, agreed, err);

@@ -97,7 +97,7 @@ static void checksum_that_differs_is_read_again_and_then_an_error(void **state)
     assert_int_equal(err.code, ERR_NET);
     assert_non_null(strstr(err.msg, "the object 9a71bb4c"));
     assert_int_equal(out.bytes, 0);
-    end(2);
+    end(3);
     buf_release(&out);
 }
 

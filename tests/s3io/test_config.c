@@ -82,7 +82,7 @@ static void config_has_defaults_where_nothing_is_set(void **state)
     assert_null(config.endpoint);
     assert_null(config.ca_bundle);
     assert_null(config.sse);
-    assert_int_equal(config.attempts, S3_ATTEMPTS);
+    assert_int_equal(config.attempts, 0);
     assert_int_equal(config.addressing, S3_ADDRESS_AUTO);
     assert_false(config.dualstack || config.fips);
     s3_config_release(&config);

@@ -142,6 +142,47 @@ static void request_gives_up_after_its_attempts(void **state)
     end();
 }
 
+#define SLOW_DOWN                                                                                  \
+    {                                                                                              \
+        .text = FAULT("503", "", "SlowDown", ""), .then = FAULT_CLOSE                              \
+    }
+#define FOUR(step) step, step, step, step
+
+static void request_outlives_an_outage_of_who_has_answered(void **state)
+{
+    const struct fault_step steps[] = {{.text = HELLO}, FOUR(SLOW_DOWN), FOUR(SLOW_DOWN),
+                                       FOUR(SLOW_DOWN), {.text = HELLO}, SLOW_DOWN};
+    double begun;
+
+    (void)state;
+    BEGIN(steps);
+    client->config.attempts = 0; /* nobody set a number */
+    client->backoff_max_s = 0.01;
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(read_hello(), S3_YES);
+    assert_int_equal(faults_requests(faults), 14);
+    client->patience_s = 0.3;
+    begun = clock_now_s();
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(err.code, ERR_NET);
+    assert_true(clock_now_s() - begun >= 0.3);
+    assert_true(faults_requests(faults) > 14 + S3_ATTEMPTS);
+    end();
+}
+
+static void request_gives_up_soon_where_nobody_ever_answered(void **state)
+{
+    const struct fault_step steps[] = {{.text = NULL, .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    client->config.attempts = 0;
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), S3_ATTEMPTS);
+    assert_says("8 tries");
+    end();
+}
+
 static void request_names_an_endpoint_that_is_down(void **state)
 {
     const struct fault_step steps[] = {{.text = OK}};
@@ -727,6 +768,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(request_tries_again_what_time_may_mend),
         cmocka_unit_test(request_gives_up_after_its_attempts),
+        cmocka_unit_test(request_outlives_an_outage_of_who_has_answered),
+        cmocka_unit_test(request_gives_up_soon_where_nobody_ever_answered),
         cmocka_unit_test(request_names_an_endpoint_that_is_down),
         cmocka_unit_test(request_does_not_repeat_what_a_person_has_to_mend),
         cmocka_unit_test(request_says_that_a_key_is_missing_without_an_error),

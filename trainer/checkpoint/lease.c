@@ -23,6 +23,7 @@
 #define POLLS_PER_LAPSE   20 /* while watching another's */
 #define RETRIES_PER_RENEW 5  /* how much sooner than renew_s after a renewal that failed */
 #define RENEW_TRIES       3 /* in one renewal: an answer that was lost, an object that was removed */
+#define RENEW_PATIENCE_S  1.0 /* of a request: it is the renewal that is tried again */
 
 struct lease {
     /* A client of its own, so that ending the lease ends its requests and nobody else's. */
@@ -344,7 +345,8 @@ static int start(struct lease *lease, struct err *err)
 
 static int open_lease(struct lease *lease, const struct lease_options *options, struct err *err)
 {
-    const struct s3_client_options client = {.cancel = &lease->cancel};
+    const struct s3_client_options client = {.cancel = &lease->cancel,
+                                             .patience_s = RENEW_PATIENCE_S};
     pthread_condattr_t monotonic;
 
     pthread_mutex_init(&lease->mutex, NULL);
