@@ -78,11 +78,7 @@ static int compare(const struct s3_job *job, const struct s3_object *object, str
         s3_job_part(job, i, &bytes);
         crc32c = digest_crc32c_join(crc32c, download->crc32cs[i], bytes);
     }
-    if (!object->has_crc32c || crc32c == object->crc32c)
-        return 0;
-    return err_set(err, ERR_NET,
-                   "the %" PRIu64 " bytes that came have CRC-32C %08x, the object %08x",
-                   object->bytes, crc32c, object->crc32c);
+    return s3_object_compare(object, crc32c, err);
 }
 
 /* All parts; once more where what came is not what the server has. */
@@ -110,7 +106,7 @@ static int download_whole(struct s3_job *job, struct s3_object *object, bool *do
         .bucket = job->bucket, .key = job->key, .whole = true, .crc32c = &crc32c};
     int rc = s3_stream_read(job->client, &get, into_file, &landing, object, err);
 
-    *doubtful = rc == S3_YES && ((object->has_crc32c && object->crc32c != crc32c) ||
+    *doubtful = rc == S3_YES && (s3_object_compare(object, crc32c, NULL) < 0 ||
                                  (object->bytes == 0 && job->transfer->bytes_likely > 0));
     if (rc == S3_YES && ftruncate(job->fd, (off_t)object->bytes) < 0)
         rc = err_set_errno(err, ERR_IO, errno, "cannot give the file %" PRIu64 " bytes",
@@ -124,7 +120,7 @@ static int download_whole(struct s3_job *job, struct s3_object *object, bool *do
 static int download_parts(struct s3_job *job, struct s3_object *object, struct err *err)
 {
     struct download download = {0};
-    int rc = s3_stream_head(job->client, job->bucket, job->key, true, object, err);
+    int rc = s3_object_head_crc32c(job->client, job->bucket, job->key, object, err);
 
     if (rc != S3_YES)
         return rc;

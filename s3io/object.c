@@ -39,17 +39,44 @@ static int read_nothing(struct s3_client *client, const struct s3_get *get,
     return rc;
 }
 
+int s3_object_compare(const struct s3_object *object, uint32_t crc32c, struct err *err)
+{
+    if (!object->has_crc32c || object->crc32c == crc32c)
+        return 0;
+    return err_set(err, ERR_NET,
+                   "the %" PRIu64 " bytes that came have CRC-32C %08x, the object %08x",
+                   object->bytes, crc32c, object->crc32c);
+}
+
+/* *damaged: it came whole, but not as the server says it is. */
+static int stream_once(struct s3_client *client, const struct s3_get *get, s3_stream_sink *sink,
+                       void *context, struct s3_object *object, bool *damaged, struct err *err)
+{
+    const int rc = s3_stream_read(client, get, sink, context, object, err);
+
+    *damaged =
+        rc == S3_YES && get->crc32c != NULL && s3_object_compare(object, *get->crc32c, err) < 0;
+    return *damaged ? -1 : rc;
+}
+
 int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out,
                    struct s3_object *object, struct err *err)
 {
+    const bool all = get->offset == 0 && get->bytes == get->object_bytes;
+    struct s3_get counted = *get;
     struct s3_object unseen;
-    int rc;
+    uint32_t crc32c;
+    bool damaged = true;
+    int rc = -1;
 
     assert(!get->whole);
     object = object == NULL ? &unseen : object;
     if (get->bytes == 0)
         return read_nothing(client, get, object, err);
-    rc = s3_stream_read(client, get, into_memory, out, object, err);
+    if (all && counted.crc32c == NULL)
+        counted.crc32c = &crc32c;
+    for (int reads = 0; damaged && reads < READS_MAX; reads++)
+        rc = stream_once(client, &counted, into_memory, out, object, &damaged, err);
     if (rc < 0)
         err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);
     return rc;
@@ -75,27 +102,6 @@ static int into_buf(void *context, uint64_t offset, const void *data, size_t byt
     return 0;
 }
 
-/* The whole object once. *damaged: it came whole, but not as the server says it is. */
-static int load_once(struct s3_client *client, const struct s3_get *of, struct load *load,
-                     struct s3_object *object, bool *damaged, struct err *err)
-{
-    uint32_t crc32c;
-    const struct s3_get get = {.bucket = of->bucket,
-                               .key = of->key,
-                               .whole = true,
-                               .cancel = of->cancel,
-                               .crc32c = &crc32c};
-    const int rc = s3_stream_read(client, &get, into_buf, load, object, err);
-
-    *damaged = rc == S3_YES && object->has_crc32c && object->crc32c != crc32c;
-    if (*damaged)
-        err_set(err, ERR_NET, "the %" PRIu64 " bytes that came have CRC-32C %08x, the object %08x",
-                object->bytes, crc32c, object->crc32c);
-    if (rc != S3_YES || *damaged)
-        load->out->bytes = load->begin;
-    return *damaged ? -1 : rc;
-}
-
 int s3_object_load(struct s3_client *client, const char *bucket, const char *key, size_t bytes_max,
                    struct buf *out, struct s3_object *object, struct err *err)
 {
@@ -107,20 +113,29 @@ int s3_object_load_until(struct s3_client *client, const struct s3_get *get, siz
                          struct buf *out, struct s3_object *object, struct err *err)
 {
     struct load load = {.out = out, .begin = out->bytes, .bytes_max = bytes_max};
+    uint32_t crc32c;
+    const struct s3_get whole = {.bucket = get->bucket,
+                                 .key = get->key,
+                                 .whole = true,
+                                 .cancel = get->cancel,
+                                 .crc32c = &crc32c};
     struct s3_object unseen;
     bool damaged = true;
     int rc = -1;
 
     object = object == NULL ? &unseen : object;
-    for (int reads = 0; damaged && reads < READS_MAX; reads++)
-        rc = load_once(client, get, &load, object, &damaged, err);
+    for (int reads = 0; damaged && reads < READS_MAX; reads++) {
+        rc = stream_once(client, &whole, into_buf, &load, object, &damaged, err);
+        if (rc != S3_YES)
+            out->bytes = load.begin;
+    }
     if (rc < 0)
         err_wrap(err, "cannot get '%s'", s3_address_name(get->bucket, get->key).text);
     return rc;
 }
 
-int s3_stream_head(struct s3_client *client, const char *bucket, const char *key, bool checksum,
-                   struct s3_object *object, struct err *err)
+static int head(struct s3_client *client, const char *bucket, const char *key, bool checksum,
+                struct s3_object *object, struct err *err)
 {
     const struct s3_pair header = {"x-amz-checksum-mode", "ENABLED"};
     const struct s3_request request = {.method = "HEAD",
@@ -157,7 +172,13 @@ int s3_stream_head(struct s3_client *client, const char *bucket, const char *key
 int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
                    struct s3_object *object, struct err *err)
 {
-    return s3_stream_head(client, bucket, key, false, object, err);
+    return head(client, bucket, key, false, object, err);
+}
+
+int s3_object_head_crc32c(struct s3_client *client, const char *bucket, const char *key,
+                          struct s3_object *object, struct err *err)
+{
+    return head(client, bucket, key, true, object, err);
 }
 
 size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers)

@@ -55,8 +55,9 @@ struct s3_get {
 
 /** Read into `out` (get->bytes of room; NULL: the bytes are only counted). Not for whole. An object
  * that no longer has the ETag is ERR_INPUT: "was replaced while it was read". A body that ends
- * early is asked for again from the byte reached. object may be NULL. S3_NO: no such key (use
- * s3_object_missing where that is an error). */
+ * early is asked for again from the byte reached; all of an object (object_bytes) that came with
+ * another CRC-32C than the server said as well, from its start. object may be NULL. S3_NO: no such
+ * key (use s3_object_missing where that is an error). */
 int s3_object_read(struct s3_client *client, const struct s3_get *get, void *out,
                    struct s3_object *object, struct err *err);
 
@@ -92,6 +93,15 @@ int s3_object_download(struct s3_client *client, const char *bucket, const char 
 /** HEAD. S3_NO: no such key. */
 int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
                    struct s3_object *object, struct err *err);
+
+/** The same before all of it is read in ranges: the server is asked for its CRC-32C too, if it has
+ * one (of an object that KMS encrypted only who may decrypt it gets an answer then). */
+int s3_object_head_crc32c(struct s3_client *client, const char *bucket, const char *key,
+                          struct s3_object *object, struct err *err);
+
+/** Whether all bytes that came, with this CRC-32C, are those that the server has: 0, also where it
+ * said none; or -1 (ERR_NET). */
+int s3_object_compare(const struct s3_object *object, uint32_t crc32c, struct err *err);
 
 struct s3_put {
     const char *bucket, *key;

@@ -152,7 +152,7 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
         return err_set(err, ERR_INPUT, "it was replaced while it was read");
     if (stream->if_match[0] == '\0')
         snprintf(stream->if_match, sizeof stream->if_match, "%s", now.etag);
-    if (stream->ranged && stream->get->whole && stream->begun > 0) { /* the first answer said it */
+    if (stream->begun > 0 && (stream->get->whole || stream->plain)) { /* the first answer said it */
         now.has_crc32c = stream->object->has_crc32c;
         now.crc32c = stream->object->crc32c;
     } else if (stream->ranged) { /* of a range, if anything */

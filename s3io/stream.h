@@ -27,10 +27,6 @@ typedef int s3_stream_sink(void *context, uint64_t offset, const void *data, siz
 int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream_sink *sink,
                    void *context, struct s3_object *object, struct err *err);
 
-/** s3_object_head; with `checksum` the server is asked for the object's CRC-32C, if it has one. */
-int s3_stream_head(struct s3_client *client, const char *bucket, const char *key, bool checksum,
-                   struct s3_object *object, struct err *err);
-
 struct s3_http_answer;
 #define S3_STREAM_BYTES_UNKNOWN UINT64_MAX
 /** Size (S3_STREAM_BYTES_UNKNOWN where it is not said), ETag and times from the answer to GET

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/digest.h"
 #include "base/err.h"
 #include "launcher/s3/parallel.h"
 #include "s3io/client.h"
@@ -15,6 +16,7 @@ struct stream {
     const char *bucket, *key, *what;
     int fd;
     struct s3_object object;
+    uint32_t *crc32cs;     /* of each part, in order; each is one thread's */
     pthread_mutex_t mutex; /* guards the next three */
     size_t written;        /* parts */
     bool failed;
@@ -29,6 +31,8 @@ static int read_part(struct stream *stream, size_t part, void *out, size_t bytes
                                .key = stream->key,
                                .offset = part * S3_TRANSFER_PART_BYTES,
                                .bytes = bytes,
+                               .object_bytes = stream->object.bytes,
+                               .crc32c = &stream->crc32cs[part],
                                .if_match = stream->object.etag};
     const int rc = s3_object_read(stream->s3->client, &get, out, NULL, err);
 
@@ -60,11 +64,17 @@ static void end_turn(struct stream *stream, int rc, const struct err *err)
     pthread_mutex_unlock(&stream->mutex);
 }
 
+static size_t part_bytes(const struct stream *stream, size_t part)
+{
+    const uint64_t rest = stream->object.bytes - part * S3_TRANSFER_PART_BYTES;
+
+    return rest < S3_TRANSFER_PART_BYTES ? rest : S3_TRANSFER_PART_BYTES;
+}
+
 static int copy_part(void *context, size_t part, struct err *err)
 {
     struct stream *const stream = context;
-    const uint64_t rest = stream->object.bytes - part * S3_TRANSFER_PART_BYTES;
-    const size_t bytes = rest < S3_TRANSFER_PART_BYTES ? rest : S3_TRANSFER_PART_BYTES;
+    const size_t bytes = part_bytes(stream, part);
     void *const data = malloc(bytes);
     int rc = -1;
 
@@ -83,6 +93,19 @@ static int copy_part(void *context, size_t part, struct err *err)
     return rc;
 }
 
+/* All of them are written: what was changed on its way is known too late, but not kept quiet. */
+static int compare(const struct stream *stream, size_t count, struct err *err)
+{
+    uint32_t crc32c = 0;
+
+    for (size_t part = 0; part < count; part++)
+        crc32c = digest_crc32c_join(crc32c, stream->crc32cs[part], part_bytes(stream, part));
+    if (s3_object_compare(&stream->object, crc32c, err) == 0)
+        return 0;
+    return err_wrap(err, "what was written to %s is not 's3://%s/%s'", stream->what, stream->bucket,
+                    stream->key);
+}
+
 int launch_s3_stream(const struct launch_s3 *s3, const char *bucket, const char *key, int fd,
                      const char *what, struct err *err)
 {
@@ -91,7 +114,7 @@ int launch_s3_stream(const struct launch_s3 *s3, const char *bucket, const char 
                                        .work = copy_part,
                                        .context = &stream,
                                        .cancel = s3->cancel};
-    int rc = s3_object_head(s3->client, bucket, key, &stream.object, err);
+    int rc = s3_object_head_crc32c(s3->client, bucket, key, &stream.object, err);
 
     if (rc == S3_NO)
         return s3_object_missing(bucket, key, err);
@@ -102,9 +125,15 @@ int launch_s3_stream(const struct launch_s3 *s3, const char *bucket, const char 
     pthread_cond_init(&stream.changed, NULL);
     parallel.count =
         (size_t)((stream.object.bytes + S3_TRANSFER_PART_BYTES - 1) / S3_TRANSFER_PART_BYTES);
+    stream.crc32cs = calloc(parallel.count + 1, sizeof *stream.crc32cs);
+    if (stream.crc32cs == NULL)
+        abort();
     rc = launch_s3_parallel_run(&parallel, err);
     if (stream.failed)
         *err = stream.err;
+    if (rc == 0)
+        rc = compare(&stream, parallel.count, err);
+    free(stream.crc32cs);
     if (rc == 0)
         launch_s3_meter_object(s3->meter);
     pthread_cond_destroy(&stream.changed);

@@ -101,6 +101,33 @@ static void checksum_that_differs_is_read_again_and_then_an_error(void **state)
     buf_release(&out);
 }
 
+static void checksum_of_all_of_an_object_is_compared_by_read(void **state)
+{
+    const struct fault_step steps[] = {
+        GET(CRC(HELLO), "jello"),
+        GET(CRC(HELLO), "hello"),
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO) "Content-Length: 5\r\n\r\nje",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 2-4/5\r\n"
+                 "Content-Length: 3\r\n\r\nllo"},
+        GET(CRC(HELLO), "hello"),
+        GET(CRC(HELLO), "jello")};
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5, .object_bytes = 5};
+    char out[6] = "";
+
+    (void)state;
+    BEGIN(steps);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(s3_object_read(client, &get, out, NULL, &err), S3_YES);
+        assert_string_equal(out, "hello");
+    }
+    assert_int_equal(s3_object_read(client, &get, out, NULL, &err), -1);
+    assert_int_equal(err.code, ERR_NET);
+    assert_non_null(strstr(err.msg, "'s3://imgs/k'"));
+    assert_non_null(strstr(err.msg, "the object 9a71bb4c"));
+    end(8);
+}
+
 static void checksum_of_parts_is_never_compared_with_the_whole(void **state)
 {
     const struct fault_step steps[] = {
@@ -263,6 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checksum_is_read_and_printed_as_s3_writes_it),
         cmocka_unit_test(checksum_that_differs_is_read_again_and_then_an_error),
+        cmocka_unit_test(checksum_of_all_of_an_object_is_compared_by_read),
         cmocka_unit_test(checksum_of_parts_is_never_compared_with_the_whole),
         cmocka_unit_test(checksum_of_a_body_in_two_pieces_is_the_wholes),
         cmocka_unit_test(checksum_of_a_download_in_parts_is_compared),
