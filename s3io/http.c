@@ -187,6 +187,9 @@ static CURL *easy_new(const struct s3_http *http)
     S3_HTTP_SET(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     S3_HTTP_SET(easy, CURLOPT_DNS_SHUFFLE_ADDRESSES,
                 1L); /* else all connections go to the first one */
+#if LIBCURL_VERSION_NUM >= 0x075700
+    S3_HTTP_SET(easy, CURLOPT_QUICK_EXIT, 1L); /* else it waits for a resolver that hangs */
+#endif
     S3_HTTP_SET(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     S3_HTTP_SET(easy, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
     S3_HTTP_SET(easy, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
@@ -197,6 +200,16 @@ static CURL *easy_new(const struct s3_http *http)
         S3_HTTP_SET(easy, CURLOPT_CAINFO, http->ca_bundle);
         S3_HTTP_SET(easy, CURLOPT_CAPATH, NULL);
     }
+    return easy;
+}
+
+/* The name is looked up once more, and its addresses shuffled anew: from the cache they would come
+ * in the order that led to the slow one. */
+static CURL *hedge_new(const struct s3_http *http)
+{
+    CURL *easy = easy_new(http);
+
+    S3_HTTP_SET(easy, CURLOPT_DNS_CACHE_TIMEOUT, 0L);
     return easy;
 }
 
@@ -396,7 +409,7 @@ static void watch(struct race *race)
         race->hedge_at_s = 0;
         if (first->call->hedge_may(first->call->hedge_may_context)) {
             first->answer->hedged = true;
-            runner_begin(race, second, easy_new(race->http));
+            runner_begin(race, second, hedge_new(race->http));
         }
     }
 }

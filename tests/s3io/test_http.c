@@ -1,6 +1,8 @@
 /* tests/s3io/test_http.c -- one exchange, against a server that answers badly. */
 #include "s3io/http.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +20,43 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
+
+/* What libcurl's resolver asks is asked here first. */
+static volatile sig_atomic_t silent_is_over;
+
+static int ask_libc(const char *node, const char *service, const struct addrinfo *hints,
+                    struct addrinfo **out)
+{
+    static int (*ask)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+
+    *(void **)&ask = dlsym(RTLD_NEXT, "getaddrinfo");
+    return ask(node, service, hints, out);
+}
+
+/* "silent.test" is not answered for; "many.test" has 8 addresses. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **out)
+{
+    struct addrinfo **end = out;
+
+    if (node == NULL)
+        return ask_libc(node, service, hints, out);
+    for (int i = 0; i < 50 && strcmp(node, "silent.test") == 0 &&
+                    !__atomic_load_n(&silent_is_over, __ATOMIC_RELAXED);
+         i++)
+        clock_sleep_s(0.1);
+    if (strcmp(node, "many.test") != 0)
+        return ask_libc(node, service, hints, out);
+    for (int i = 1; i <= 8; i++) {
+        char address[16];
+
+        snprintf(address, sizeof address, "127.0.0.%d", i);
+        if (ask_libc(address, service, hints, end) != 0)
+            abort();
+        end = &(*end)->ai_next;
+    }
+    return 0;
+}
 
 #define SHORT_S 0.4 /* a limit that a test waits for */
 
@@ -358,6 +397,74 @@ static void http_ends_when_cancelled(void **state)
     call_end(&o);
 }
 
+static void *cancel_soon(void *context)
+{
+    (void)context;
+    clock_sleep_s(0.2);
+    __atomic_store_n(&cancel, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+static void http_ends_in_time_while_nobody_answers_for_a_name(void **state)
+{
+    struct s3_http_call call = {.method = "GET", .url = "http://silent.test/", .connect_s = 0.2};
+    struct s3_http *http = s3_http_new(NULL);
+    struct outcome o = {0};
+    double begun = clock_now_s();
+    pthread_t thread;
+
+    (void)state;
+    __atomic_store_n(&silent_is_over, 0, __ATOMIC_RELAXED);
+    assert_int_equal(s3_http_send(http, &call, &o.answer, &o.err), -1);
+    assert_int_equal(o.answer.failure, S3_HTTP_CONNECT);
+    assert_true(clock_now_s() - begun < 3);
+    cancel = 0;
+    call.connect_s = 0;
+    call.cancel = &cancel;
+    begun = clock_now_s();
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, NULL), 0);
+    assert_int_equal(s3_http_send(http, &call, &o.answer, &o.err), -1);
+    assert_int_equal(o.answer.failure, S3_HTTP_ABORTED);
+    assert_true(clock_now_s() - begun < 3);
+    pthread_join(thread, NULL);
+    call_end(&o);
+    s3_http_free(http);
+    __atomic_store_n(&silent_is_over, 1, __ATOMIC_RELAXED); /* curl's threads that still ask */
+    clock_sleep_s(0.3);
+}
+
+static bool always(void *context)
+{
+    (void)context;
+    return true;
+}
+
+static void http_hedges_by_another_address_of_the_name(void **state)
+{
+    const struct fault_step steps[] = {{.text = NULL, .then = FAULT_HOLD},
+                                       {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}};
+    int others = 0;
+
+    (void)state;
+    for (int i = 0; i < 8; i++) { /* the same one each time: once in 8^8 */
+        struct faults *faults = FAULTS(steps);
+        struct s3_http *http = s3_http_new(NULL);
+        struct outcome o = {0};
+        char url[64];
+        const struct s3_http_call call = {
+            .method = "GET", .url = url, .hedge_s = 0.05, .hedge_may = always};
+
+        snprintf(url, sizeof url, "http://many.test:%d/x", faults_port(faults));
+        assert_int_equal(s3_http_send(http, &call, &o.answer, &o.err), 0);
+        assert_int_equal(faults_requests(faults), 2);
+        others += faults_addresses(faults) == 2;
+        call_end(&o);
+        s3_http_free(http);
+        faults_stop(faults);
+    }
+    assert_true(others > 0);
+}
+
 static void http_goes_through_a_proxy_unless_told_not_to(void **state)
 {
     const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"};
@@ -468,6 +575,8 @@ int main(void)
         cmocka_unit_test(http_tells_a_closed_kept_connection_from_a_broken_answer),
         cmocka_unit_test(http_names_host_and_port_of_a_server_that_is_down),
         cmocka_unit_test(http_ends_when_cancelled),
+        cmocka_unit_test(http_ends_in_time_while_nobody_answers_for_a_name),
+        cmocka_unit_test(http_hedges_by_another_address_of_the_name),
         cmocka_unit_test(http_goes_through_a_proxy_unless_told_not_to),
         cmocka_unit_test(http_asks_a_proxy_for_a_tunnel_to_an_https_server),
         cmocka_unit_test(http_spreads_connections_over_the_addresses_of_a_name),
