@@ -45,7 +45,6 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     new->http = s3_http_new(&http);
     new->credentials = s3_credentials_new(&new->config);
     new->cancel = options == NULL ? NULL : options->cancel;
-    s3_credentials_set_cancel(new->credentials, new->cancel);
     new->backoff_s = S3_BACKOFF_S;
     new->backoff_max_s = S3_BACKOFF_MAX_S;
     new->patience_s =

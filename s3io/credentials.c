@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -16,16 +17,19 @@
  * the same ones until shortly before they end (instance metadata does until 5 minutes before). */
 #define PAUSE_MIN_S 0.5
 #define PAUSE_MAX_S 60.0
+#define SLICE_NS    100000000 /* between two looks at whether who waits is cancelled */
 
 struct s3_credentials {
     const struct s3_config *config;
     struct s3_metadata *metadata;   /* made and used by the thread that fetches */
     char *sources[S3_CHAIN_PLACES]; /* their names */
-    const volatile sig_atomic_t *cancel;
+    volatile sig_atomic_t ending;   /* ends a fetch */
 
     pthread_mutex_t mutex; /* guards all that follows */
     pthread_cond_t fetched;
-    bool fetching;             /* one thread is at it */
+    pthread_t thread;
+    bool started;              /* it is to be joined */
+    bool fetching;             /* it is at it */
     unsigned long fetch_count; /* that ended */
     int rc;                    /* of the last one, with err */
     struct err err;
@@ -41,6 +45,7 @@ struct s3_credentials {
 struct s3_credentials *s3_credentials_new(const struct s3_config *config)
 {
     struct s3_credentials *c = calloc(1, sizeof *c);
+    pthread_condattr_t monotonic;
 
     if (c == NULL)
         abort();
@@ -48,7 +53,10 @@ struct s3_credentials *s3_credentials_new(const struct s3_config *config)
     for (int place = 0; place < S3_CHAIN_PLACES; place++)
         c->sources[place] = s3_chain_name((enum s3_chain_place)place, config->profile);
     pthread_mutex_init(&c->mutex, NULL);
-    pthread_cond_init(&c->fetched, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&c->fetched, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return c;
 }
 
@@ -56,6 +64,9 @@ void s3_credentials_free(struct s3_credentials *credentials)
 {
     if (credentials == NULL)
         return;
+    __atomic_store_n(&credentials->ending, 1, __ATOMIC_RELAXED);
+    if (credentials->started)
+        pthread_join(credentials->thread, NULL);
     s3_metadata_free(credentials->metadata);
     s3_keys_release(&credentials->keys);
     pthread_mutex_destroy(&credentials->mutex);
@@ -63,12 +74,6 @@ void s3_credentials_free(struct s3_credentials *credentials)
     for (int place = 0; place < S3_CHAIN_PLACES; place++)
         free(credentials->sources[place]);
     free(credentials);
-}
-
-void s3_credentials_set_cancel(struct s3_credentials *credentials,
-                               const volatile sig_atomic_t *cancel)
-{
-    credentials->cancel = cancel;
 }
 
 static bool is_usable(const struct s3_credentials *c)
@@ -120,22 +125,21 @@ static void install(struct s3_credentials *c, struct s3_keys *keys, enum s3_chai
     set_pause(c);
 }
 
-/* Called with the mutex held; lets go of it while it fetches. */
-static void fetch(struct s3_credentials *c)
+static void *fetch(void *context)
 {
-    const struct s3_chain_ask ask = {.config = c->config,
-                                     .metadata =
-                                         c->metadata != NULL ? c->metadata : s3_metadata_new(),
-                                     .cancel = c->cancel,
-                                     .before = c->place,
-                                     .ahead = is_usable(c)};
+    struct s3_credentials *const c = context;
+    struct s3_chain_ask ask = {.config = c->config, .cancel = &c->ending};
     enum s3_chain_place place = S3_CHAIN_NOWHERE;
     struct s3_keys keys = {0};
     struct err err = {0};
     int rc;
 
-    c->metadata = ask.metadata;
-    c->fetching = true;
+    pthread_mutex_lock(&c->mutex);
+    if (c->metadata == NULL)
+        c->metadata = s3_metadata_new();
+    ask.metadata = c->metadata;
+    ask.before = c->place;
+    ask.ahead = is_usable(c);
     pthread_mutex_unlock(&c->mutex);
     rc = s3_chain_fetch(&ask, &keys, &place, &err);
     pthread_mutex_lock(&c->mutex);
@@ -151,18 +155,51 @@ static void fetch(struct s3_credentials *c)
             log_warn("cannot fetch new credentials, going on with those at hand: %s", err.msg);
     }
     pthread_cond_broadcast(&c->fetched);
+    pthread_mutex_unlock(&c->mutex);
+    return NULL;
 }
 
-/* Called with the mutex held: the end of the fetch that another thread is at. */
-static void wait_for_fetch(struct s3_credentials *c)
+/* Called with the mutex held, which the thread before has let go of for good. Who asks need not
+ * wait for it, and may be cancelled while others go on waiting. Where no thread can be had, here.
+ */
+static void fetch_begin(struct s3_credentials *c)
 {
-    const unsigned long count = c->fetch_count;
+    sigset_t all, before;
 
-    while (c->fetch_count == count)
-        pthread_cond_wait(&c->fetched, &c->mutex);
+    if (c->started)
+        pthread_join(c->thread, NULL);
+    c->fetching = true;
+    sigfillset(&all); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    c->started = pthread_create(&c->thread, NULL, fetch, c) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (c->started)
+        return;
+    pthread_mutex_unlock(&c->mutex);
+    fetch(c);
+    pthread_mutex_lock(&c->mutex);
 }
 
-int s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys, struct err *err)
+/* Called with the mutex held: the end of the fetch that is under way. False: cancelled. */
+static bool wait_for_fetch(struct s3_credentials *c, unsigned long count,
+                           const volatile sig_atomic_t *cancel)
+{
+    while (c->fetch_count == count) {
+        struct timespec until;
+
+        if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+            return false;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += SLICE_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&c->fetched, &c->mutex, &until);
+    }
+    return true;
+}
+
+int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_atomic_t *cancel,
+                       struct s3_keys *keys, struct err *err)
 {
     struct s3_credentials *c = credentials;
     int rc = 1;
@@ -171,11 +208,13 @@ int s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys,
     while (rc == 1) {
         /* Those who find a fetch under way share its end, be it a failure: a hundred threads do not
          * ask a source that is down one after the other. */
+        const unsigned long count = c->fetch_count;
+
         if (!c->fetching && is_fetch_due(c))
-            fetch(c);
-        else if (!is_usable(c))
-            wait_for_fetch(c);
-        if (is_usable(c)) {
+            fetch_begin(c);
+        if (!is_usable(c) && !wait_for_fetch(c, count, cancel)) {
+            rc = err_set(err, ERR_STOPPED, "stopped while waiting for credentials");
+        } else if (is_usable(c)) {
             s3_keys_copy(keys, &c->keys);
             rc = 0;
         } else if (c->rc < 0) {

@@ -30,21 +30,20 @@ struct s3_keys {
 /** Wipes them. Accepts all-zero and NULL. */
 void s3_keys_release(struct s3_keys *keys);
 
-/** config is the caller's and outlives it. Free accepts NULL. */
+/** config is the caller's and outlives it. Free ends a fetch that is under way, and accepts NULL.
+ */
 struct s3_credentials *s3_credentials_new(const struct s3_config *config);
 void s3_credentials_free(struct s3_credentials *credentials);
-/** Where it becomes non-zero, STS and a credential_process are not waited for: ERR_STOPPED, unless
- * the keys at hand still serve. Before the first get. */
-void s3_credentials_set_cancel(struct s3_credentials *credentials,
-                               const volatile sig_atomic_t *cancel);
 
-/** Copy of the keys to sign with now; *keys is the caller's to release. Fetched by one thread while
- * the others wait, S3_REFRESH_AHEAD_S before they expire (a role's that live less than an hour:
- * after three quarters of their life); where that fails and those at hand are still valid, they are
- * used meanwhile. ERR_INPUT: none anywhere (the line lists where it looked), half a pair, a file or
- * answer that is wrong. ERR_NET. */
+/** Copy of the keys to sign with now; *keys is the caller's to release. They are fetched by a
+ * thread of their own, S3_REFRESH_AHEAD_S before they expire (a role's that live less than an hour:
+ * after three quarters of their life); those at hand serve meanwhile, as long as they are valid.
+ * Where there are none it is waited for, by all callers for the same, until *cancel (may be NULL)
+ * is not zero: ERR_STOPPED. ERR_INPUT: none anywhere (the line lists where it looked), half a pair,
+ * a file or answer that is wrong. ERR_NET. */
 #define S3_REFRESH_AHEAD_S (15.0 * 60)
-int s3_credentials_get(struct s3_credentials *credentials, struct s3_keys *keys, struct err *err);
+int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_atomic_t *cancel,
+                       struct s3_keys *keys, struct err *err);
 
 /** The server refused these keys as expired or unknown: the next get fetches anew unless another
  * thread did already. */

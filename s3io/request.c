@@ -106,13 +106,21 @@ static int names_check(const struct s3_request *request, struct err *err)
     return 0;
 }
 
+static const volatile sig_atomic_t *cancel_of(const struct s3_client *client,
+                                              const struct s3_request *request)
+{
+    if (request->ignore_cancel)
+        return NULL;
+    return request->cancel != NULL ? request->cancel : client->cancel;
+}
+
 /* Address, headers and signature of one try. */
 static int shot_load(struct shot *shot, struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
     struct s3_sign sign;
 
-    if (s3_credentials_get(client->credentials, &shot->keys, err) < 0)
+    if (s3_credentials_get(client->credentials, cancel_of(client, request), &shot->keys, err) < 0)
         return -1;
     pthread_mutex_lock(&client->mutex);
     tries->signed_s = clock_wall_s() + client->clock_ahead_s;
@@ -161,14 +169,6 @@ static int tap_body(void *context, const struct s3_http_answer *answer, const vo
 
     tap->bytes += bytes;
     return tap->request->sink(tap->context, answer, data, bytes);
-}
-
-static const volatile sig_atomic_t *cancel_of(const struct s3_client *client,
-                                              const struct s3_request *request)
-{
-    if (request->ignore_cancel)
-        return NULL;
-    return request->cancel != NULL ? request->cancel : client->cancel;
 }
 
 static bool cancelled(const struct s3_client *client, const struct s3_request *request)

@@ -320,6 +320,68 @@ static void credentials_are_renewed_ahead_of_their_end(void **state)
     fake_stop(fake);
 }
 
+static void credentials_at_hand_serve_while_new_ones_are_fetched(void **state)
+{
+    struct endpoint endpoint = {.lives_s = 8};
+    struct fake *fake = start(&endpoint);
+    struct who who = who_open(NULL);
+    double began_s, longest_s = 0;
+
+    (void)state;
+    who.credentials = s3_credentials_new(&who.config);
+    assert_string_equal(who_access_key(&who), "AK-1");
+    fake_lock(fake);
+    endpoint.pause_s = 1;
+    fake_unlock(fake);
+    began_s = clock_now_s();
+    while (clock_now_s() - began_s < 6) {
+        const double before_s = clock_now_s();
+        const bool renewed = strcmp(who_access_key(&who), "AK-2") == 0;
+
+        if (clock_now_s() - before_s > longest_s)
+            longest_s = clock_now_s() - before_s;
+        if (renewed)
+            break;
+        clock_sleep_s(0.02);
+    }
+    assert_string_equal(who_access_key(&who), "AK-2");
+    assert_true(longest_s < 0.5);
+    who_close(&who);
+    fake_stop(fake);
+}
+
+static void *cancel_soon(void *context)
+{
+    clock_sleep_s(0.2);
+    __atomic_store_n((volatile sig_atomic_t *)context, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+/* One who waits gives up; the fetch goes on for the others. */
+static void credentials_are_not_waited_for_by_who_is_cancelled(void **state)
+{
+    struct endpoint endpoint = {.pause_s = 1};
+    struct fake *fake = start(&endpoint);
+    struct who who = who_open(NULL);
+    volatile sig_atomic_t cancel = 0;
+    struct s3_keys keys = {0};
+    struct err err = {0};
+    const double began_s = clock_now_s();
+    pthread_t thread;
+
+    (void)state;
+    who.credentials = s3_credentials_new(&who.config);
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, (void *)&cancel), 0);
+    assert_int_equal(s3_credentials_get(who.credentials, &cancel, &keys, &err), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_true(clock_now_s() - began_s < 0.7);
+    assert_string_equal(who_access_key(&who), "AK-1");
+    assert_int_equal(fake_requests(fake), 1);
+    pthread_join(thread, NULL);
+    who_close(&who);
+    fake_stop(fake);
+}
+
 static void credentials_that_ended_are_an_error_when_no_new_ones_come(void **state)
 {
     struct endpoint endpoint = {.lives_s = 0.7};
@@ -335,7 +397,8 @@ static void credentials_that_ended_are_an_error_when_no_new_ones_come(void **sta
     fake_lock(fake);
     endpoint.status = 404;
     fake_unlock(fake);
-    while (s3_credentials_get(who.credentials, &keys, &err) == 0 && clock_now_s() - began_s < 20) {
+    while (s3_credentials_get(who.credentials, NULL, &keys, &err) == 0 &&
+           clock_now_s() - began_s < 20) {
         s3_keys_release(&keys);
         clock_sleep_s(0.05);
     }
@@ -370,7 +433,7 @@ static void credentials_refused_by_the_server_are_fetched_anew_once(void **state
 
     (void)state;
     who.credentials = s3_credentials_new(&who.config);
-    assert_int_equal(s3_credentials_get(who.credentials, &old, &err), 0);
+    assert_int_equal(s3_credentials_get(who.credentials, NULL, &old, &err), 0);
     for (int thread = 0; thread < 8; thread++) { /* each was refused with the old ones */
         s3_credentials_refused(who.credentials, &old);
         assert_string_equal(who_access_key(&who), "AK-2");
@@ -392,7 +455,7 @@ static void credentials_in_files_are_read_again_when_refused(void **state)
                 "[default]\naws_access_key_id = A\naws_secret_access_key = s\n");
     who = who_open(NULL);
     who.credentials = s3_credentials_new(&who.config);
-    assert_int_equal(s3_credentials_get(who.credentials, &old, &err), 0);
+    assert_int_equal(s3_credentials_get(who.credentials, NULL, &old, &err), 0);
     place_write(".aws/credentials",
                 "[default]\naws_access_key_id = B\naws_secret_access_key = s\n");
     assert_string_equal(who_access_key(&who), "A");
@@ -416,13 +479,13 @@ static void *work(void *context)
     struct s3_keys keys = {0};
 
     pthread_barrier_wait(w->barrier);
-    w->failures += s3_credentials_get(w->who->credentials, &keys, NULL) != 0;
+    w->failures += s3_credentials_get(w->who->credentials, NULL, &keys, NULL) != 0;
     snprintf(w->first, sizeof w->first, "%s", keys.access_key != NULL ? keys.access_key : "none");
     pthread_barrier_wait(w->barrier);
     if (keys.access_key != NULL)
         s3_credentials_refused(w->who->credentials, &keys);
     s3_keys_release(&keys);
-    w->failures += s3_credentials_get(w->who->credentials, &keys, NULL) != 0;
+    w->failures += s3_credentials_get(w->who->credentials, NULL, &keys, NULL) != 0;
     snprintf(w->second, sizeof w->second, "%s", keys.access_key != NULL ? keys.access_key : "none");
     s3_keys_release(&keys);
     return NULL;
@@ -495,6 +558,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(credentials_come_from_the_instance_role, setup, teardown),
         cmocka_unit_test_setup_teardown(credentials_are_kept_while_they_last, setup, teardown),
         cmocka_unit_test_setup_teardown(credentials_are_renewed_ahead_of_their_end, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(credentials_at_hand_serve_while_new_ones_are_fetched, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(credentials_are_not_waited_for_by_who_is_cancelled, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(credentials_that_ended_are_an_error_when_no_new_ones_come,
                                         setup, teardown),

@@ -87,7 +87,7 @@ static void web_identity_token_is_read_anew_at_each_refresh(void **state)
     setenv("AWS_ROLE_ARN", "r", 1);
     who = who_open(NULL);
     who.credentials = s3_credentials_new(&who.config);
-    assert_int_equal(s3_credentials_get(who.credentials, &old, &err), 0);
+    assert_int_equal(s3_credentials_get(who.credentials, NULL, &old, &err), 0);
     place_write("token", "JWT-2");
     s3_credentials_refused(who.credentials, &old);
     assert_string_equal(who_access_key(&who), "STS-2");

@@ -34,7 +34,7 @@ const char *who_access_key(struct who *who)
     struct s3_keys keys = {0};
     struct err err = {0};
 
-    if (s3_credentials_get(who->credentials, &keys, &err) < 0)
+    if (s3_credentials_get(who->credentials, NULL, &keys, &err) < 0)
         fail_msg("%s", err.msg);
     snprintf(text, sizeof text, "%s", keys.access_key);
     s3_keys_release(&keys);
@@ -50,7 +50,7 @@ void who_has_keys(const char *profile, const char *access_key, const char *secre
 
     who.credentials = s3_credentials_new(&who.config);
     assert_string_equal(s3_credentials_source(who.credentials), "nowhere");
-    if (s3_credentials_get(who.credentials, &keys, &err) < 0)
+    if (s3_credentials_get(who.credentials, NULL, &keys, &err) < 0)
         fail_msg("%s", err.msg);
     assert_string_equal(keys.access_key, access_key);
     assert_string_equal(keys.secret_key, secret_key);
@@ -68,7 +68,7 @@ const char *who_refusal(const char *profile, enum err_code code)
 
     err = (struct err){0};
     who.credentials = s3_credentials_new(&who.config);
-    assert_int_equal(s3_credentials_get(who.credentials, &keys, &err), -1);
+    assert_int_equal(s3_credentials_get(who.credentials, NULL, &keys, &err), -1);
     if (err.code != code)
         fail_msg("code %d: %s", err.code, err.msg);
     assert_null(strstr(err.msg, "TOPSECRET"));
