@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -69,14 +68,6 @@ static int read_hello(void)
     if (rc == S3_YES)
         assert_string_equal(out, "hello");
     return rc;
-}
-
-static int put_hello(bool if_none)
-{
-    const struct s3_put put = {
-        .bucket = "imgs", .key = "k", .data = "hello", .bytes = 5, .if_none = if_none};
-
-    return s3_object_put(client, &put, NULL, &err);
 }
 
 static void assert_says(const char *part)
@@ -391,58 +382,6 @@ static void request_never_takes_a_body_without_a_length_for_whole(void **state)
     end();
 }
 
-#define EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-#define WHOLE "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 5\r\n\r\n"
-
-static void request_takes_a_success_without_anything_for_no_answer(void **state)
-{
-    const struct fault_step load[] = {{.text = EMPTY}, {.text = WHOLE "hello"}};
-    const struct fault_step head[] = {{.text = EMPTY}, {.text = WHOLE}};
-    const struct fault_step put[] = {{.text = EMPTY}, {.text = OK}};
-    const struct fault_step range[] = {{.text = EMPTY}, {.text = OK}, {.text = HELLO}};
-    struct s3_object object;
-    struct buf out = {0};
-
-    (void)state;
-    BEGIN(load);
-    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
-    assert_string_equal(buf_text(&out), "hello");
-    end();
-    BEGIN(head);
-    assert_int_equal(s3_object_head(client, "imgs", "k", &object, &err), S3_YES);
-    assert_int_equal(object.bytes, 5);
-    end();
-    BEGIN(put);
-    assert_int_equal(put_hello(false), S3_YES);
-    assert_int_equal(faults_requests(faults), 2);
-    end();
-    BEGIN(range);
-    assert_int_equal(read_hello(), S3_YES);
-    end();
-    buf_release(&out);
-}
-
-/* The listing said that it has bytes: one answer without any is not believed. */
-static void request_asks_twice_before_a_listed_object_is_empty(void **state)
-{
-    const struct fault_step steps[] = {{.text = OK}, {.text = WHOLE}, {.text = WHOLE "hello"}};
-    const struct fault_step empty[] = {{.text = OK}, {.text = OK}};
-    const struct s3_transfer transfer = {.threads = 1, .bytes_likely = 5};
-    const int fd = memfd_create("object", MFD_CLOEXEC);
-
-    (void)state;
-    BEGIN(empty);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
-    assert_int_equal(lseek(fd, 0, SEEK_END), 0);
-    end();
-    BEGIN(steps);
-    (void)s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err);
-    assert_request_has(1, "HEAD /imgs/k ");
-    assert_request_has(2, "\r\nrange: bytes=0-4\r\n");
-    end();
-    close(fd);
-}
-
 static void request_does_not_count_a_kept_connection_that_was_closed(void **state)
 {
     const struct fault_step steps[] = {
@@ -454,77 +393,6 @@ static void request_does_not_count_a_kept_connection_that_was_closed(void **stat
     assert_int_equal(read_hello(), S3_YES);
     assert_int_equal(read_hello(), S3_YES);
     assert_int_equal(faults_requests(faults), 3);
-    end();
-}
-
-static void request_follows_a_bucket_to_its_region_and_remembers_it(void **state)
-{
-    static const char *const answers[] = {
-        FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
-        FAULT("400", "", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
-        FAULT("307", "x-amz-bucket-region: eu-west-1\r\n", "TemporaryRedirect", ""),
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-        const struct fault_step steps[] = {{.text = answers[i], .then = FAULT_CLOSE},
-                                           {.text = HELLO}};
-
-        BEGIN(steps);
-        assert_int_equal(read_hello(), S3_YES);
-        assert_request_has(0, "/us-east-1/s3/aws4_request");
-        assert_request_has(1, "/eu-west-1/s3/aws4_request");
-        assert_int_equal(read_hello(), S3_YES);
-        assert_int_equal(faults_requests(faults), 3);
-        assert_request_has(2, "/eu-west-1/s3/aws4_request");
-        end();
-    }
-}
-
-static void request_follows_a_location_to_another_host(void **state)
-{
-    static char redirect[512];
-    const struct fault_step there_steps[] = {{.text = HELLO}};
-    const struct fault_step steps[] = {{.text = redirect, .then = FAULT_CLOSE}};
-    struct faults *there = FAULTS(there_steps);
-    char host[64];
-
-    (void)state;
-    snprintf(
-        redirect, sizeof redirect,
-        "HTTP/1.1 307 x\r\nLocation: http://localhost:%d/imgs/k?x\r\nContent-Length: 0\r\n\r\n",
-        faults_port(there));
-    BEGIN(steps);
-    assert_int_equal(read_hello(), S3_YES);
-    snprintf(host, sizeof host, "\r\nhost: localhost:%d\r\n", faults_port(there));
-    assert_non_null(strcasestr(faults_request(there, 0), host));
-    assert_non_null(strstr(faults_request(there, 0), "GET /imgs/k HTTP/1.1"));
-    end();
-    faults_stop(there);
-}
-
-static void request_follows_twice_at_most(void **state)
-{
-    const struct fault_step steps[] = {
-        {.text = FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
-         .then = FAULT_CLOSE},
-        {.text = FAULT("301", "x-amz-bucket-region: eu-west-2\r\n", "PermanentRedirect", ""),
-         .then = FAULT_CLOSE},
-        {.text = FAULT("301", "x-amz-bucket-region: eu-west-3\r\n", "PermanentRedirect", ""),
-         .then = FAULT_CLOSE},
-        /* the second half: to where we are */
-        {.text = FAULT("301", "", "PermanentRedirect", ""), .then = FAULT_CLOSE},
-    };
-
-    (void)state;
-    BEGIN(steps);
-    assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 3);
-    assert_int_equal(err.code, ERR_INPUT);
-    assert_says("set AWS_REGION=eu-west-3");
-    assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 4);
-    assert_says("set AWS_REGION");
     end();
 }
 
@@ -592,121 +460,6 @@ static void request_sends_the_session_token_signed(void **state)
     assert_request_has(0, ";x-amz-security-token,");
     end();
     unsetenv("AWS_SESSION_TOKEN");
-}
-
-static void head_asks_by_get_why_it_failed(void **state)
-{
-    const struct fault_step steps[] = {
-        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
-        {.text = FAULT("404", "", "NoSuchKey", ""), .then = FAULT_CLOSE},
-        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"}, /* the bucket is known now */
-        {.text = "HTTP/1.1 403 x\r\nContent-Length: 99\r\n\r\n"},
-        {.text = FAULT("403", "", "AccessDenied", ""), .then = FAULT_CLOSE},
-        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
-        {.text = FAULT("404", "", "NoSuchBucket", ""), .then = FAULT_CLOSE},
-        {.text = "HTTP/1.1 404 x\r\nContent-Length: 99\r\n\r\n"},
-        {.text = HELLO}, /* written meanwhile: look again */
-        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 7\r\n"
-                 "Last-Modified: Tue, 01 Jan 2030 00:00:10 GMT\r\n\r\n"},
-    };
-    struct s3_object object;
-
-    (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
-    assert_request_has(0, "HEAD /imgs/k ");
-    assert_request_has(1, "GET /imgs/k ");
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
-    assert_int_equal(faults_requests(faults), 3);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
-    assert_says("s3:GetObject");
-    assert_int_equal(s3_object_head(client, "other", "k", NULL, &err), -1);
-    assert_says("no bucket 'other'");
-    assert_int_equal(s3_object_head(client, "third", "k", &object, &err), S3_YES);
-    assert_int_equal(object.bytes, 7);
-    assert_true(object.modified_s == 1893456010);
-    end();
-}
-
-static void head_takes_no_answer_without_a_length_for_an_empty_object(void **state)
-{
-    const struct fault_step steps[] = {{.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n\r\n"}};
-
-    (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
-    assert_says("how long");
-    end();
-}
-
-#define LENGTH(bytes) "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: " bytes "\r\n\r\n"
-#define RANGE(text)                                                                                \
-    "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/5\r\nContent-Length: "             \
-    "5\r\n\r\n" text
-
-static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
-{
-    static const struct {
-        const char *head, *get, *get_again;
-        int rc;
-    } cases[] = {
-        {LENGTH("5"), RANGE("hello"), OK, S3_YES},
-        {LENGTH("5"), RANGE("hellO"), RANGE("hello"), S3_YES}, /* changed on its way */
-        {LENGTH("5"), RANGE("HELLO"), RANGE("HELLO"), S3_NO},
-        {LENGTH("6"), OK, OK, S3_NO},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const struct fault_step steps[] = {
-            {.text = NULL, .then = FAULT_CLOSE},
-            {.text = FAULT("412", "", "PreconditionFailed", ""), .then = FAULT_CLOSE},
-            {.text = cases[i].head},
-            {.text = cases[i].get},
-            {.text = cases[i].get_again},
-        };
-
-        BEGIN(steps);
-        assert_int_equal(put_hello(true), cases[i].rc);
-        assert_request_has(0, "\r\nif-none-match: *\r\n");
-        end();
-    }
-}
-
-static void put_says_at_once_that_a_condition_did_not_hold(void **state)
-{
-    static const char *const answers[] = {FAULT("412", "", "PreconditionFailed", ""),
-                                          FAULT("409", "", "ConditionalRequestConflict", ""),
-                                          FAULT("404", "", "NoSuchKey", "")};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
-        const struct fault_step steps[] = {{.text = answers[i], .then = FAULT_CLOSE}};
-
-        BEGIN(steps);
-        assert_int_equal(put_hello(true), S3_NO);
-        assert_int_equal(faults_requests(faults), 1);
-        assert_int_equal(put_hello(false), -1); /* it had no condition */
-        assert_int_equal(err.code, ERR_INPUT);
-        end();
-    }
-}
-
-static void put_asks_for_encryption_where_it_is_configured(void **state)
-{
-    const struct fault_step steps[] = {{.text = OK}};
-
-    (void)state;
-    setenv("CONVOY_SSE_KMS_KEY_ID", "key-7", 1);
-    BEGIN(steps);
-    assert_int_equal(put_hello(false), S3_YES);
-    assert_request_has(0, "\r\nx-amz-server-side-encryption: aws:kms\r\n");
-    assert_request_has(0, "\r\nx-amz-server-side-encryption-aws-kms-key-id: key-7\r\n");
-    assert_request_has(0, "\r\ncontent-type: application/octet-stream\r\n");
-    assert_request_has(0, "\r\nx-amz-content-sha256: "
-                          "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\r\n");
-    end();
-    unsetenv("CONVOY_SSE_KMS_KEY_ID");
 }
 
 static void request_waits_as_long_as_it_is_asked_to(void **state)
@@ -778,20 +531,10 @@ int main(void)
         cmocka_unit_test(request_asks_for_all_of_an_object_without_a_range),
         cmocka_unit_test(request_never_mixes_two_versions_of_an_object),
         cmocka_unit_test(request_never_takes_a_body_without_a_length_for_whole),
-        cmocka_unit_test(request_takes_a_success_without_anything_for_no_answer),
-        cmocka_unit_test(request_asks_twice_before_a_listed_object_is_empty),
         cmocka_unit_test(request_does_not_count_a_kept_connection_that_was_closed),
-        cmocka_unit_test(request_follows_a_bucket_to_its_region_and_remembers_it),
-        cmocka_unit_test(request_follows_a_location_to_another_host),
-        cmocka_unit_test(request_follows_twice_at_most),
         cmocka_unit_test(request_takes_over_the_servers_clock_once),
         cmocka_unit_test(request_fetches_refused_credentials_again_once),
         cmocka_unit_test(request_sends_the_session_token_signed),
-        cmocka_unit_test(head_asks_by_get_why_it_failed),
-        cmocka_unit_test(head_takes_no_answer_without_a_length_for_an_empty_object),
-        cmocka_unit_test(put_knows_whether_a_condition_held_after_a_lost_answer),
-        cmocka_unit_test(put_says_at_once_that_a_condition_did_not_hold),
-        cmocka_unit_test(put_asks_for_encryption_where_it_is_configured),
         cmocka_unit_test(request_waits_as_long_as_it_is_asked_to),
         cmocka_unit_test(request_ends_when_cancelled_while_it_waits),
         cmocka_unit_test(request_refuses_names_that_cannot_be),

@@ -1,0 +1,158 @@
+/* tests/s3io/test_redirect.c -- buckets that are in another region, or at another host. */
+#include "s3io/request.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "faults.h"
+#include "place.h"
+#include "s3io/object.h"
+
+#define HELLO                                                                                      \
+    "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
+    "Content-Length: 5\r\n\r\nhello"
+#define ERROR_DOCUMENT(code, more)                                                                 \
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>" code                               \
+    "</Code><Message>why</Message>" more "<RequestId>7QX2</RequestId></Error>"
+/* The length is not said: the end of the connection is the end of the document. */
+#define FAULT(status, headers, code, more)                                                         \
+    "HTTP/1.1 " status " x\r\n" headers "Connection: close\r\n\r\n" ERROR_DOCUMENT(code, more)
+
+static struct faults *faults;
+static struct s3_client *client;
+static struct err err;
+
+static void begin_with(const struct fault_step *steps, size_t count)
+{
+    struct s3_client_options options = {0};
+
+    err = (struct err){0};
+    faults = faults_start(steps, count);
+    options.endpoint = faults_url(faults);
+    assert_int_equal(s3_client_open(&client, &options, &err), 0);
+    client->backoff_s = 0.001;
+    client->stall_s = 0.4;
+    client->config.attempts = 3;
+}
+#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+
+static void end(void)
+{
+    s3_client_close(client);
+    faults_stop(faults);
+}
+
+/* The five bytes of HELLO. */
+static int read_hello(void)
+{
+    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
+    char out[6] = "";
+    const int rc = s3_object_read(client, &get, out, NULL, &err);
+
+    if (rc == S3_YES)
+        assert_string_equal(out, "hello");
+    return rc;
+}
+
+static void assert_says(const char *part)
+{
+    if (strstr(err.msg, part) == NULL)
+        fail_msg("'%s' is not in: %s", part, err.msg);
+    assert_null(strstr(err.msg, PLACE_SECRET));
+}
+
+static void assert_request_has(int index, const char *part)
+{
+    if (strcasestr(faults_request(faults, index), part) == NULL)
+        fail_msg("'%s' is not in request %d: %s", part, index, faults_request(faults, index));
+}
+
+static void request_follows_a_bucket_to_its_region_and_remembers_it(void **state)
+{
+    static const char *const answers[] = {
+        FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
+        FAULT("400", "", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"),
+        FAULT("307", "x-amz-bucket-region: eu-west-1\r\n", "TemporaryRedirect", ""),
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct fault_step steps[] = {{.text = answers[i], .then = FAULT_CLOSE},
+                                           {.text = HELLO}};
+
+        BEGIN(steps);
+        assert_int_equal(read_hello(), S3_YES);
+        assert_request_has(0, "/us-east-1/s3/aws4_request");
+        assert_request_has(1, "/eu-west-1/s3/aws4_request");
+        assert_int_equal(read_hello(), S3_YES);
+        assert_int_equal(faults_requests(faults), 3);
+        assert_request_has(2, "/eu-west-1/s3/aws4_request");
+        end();
+    }
+}
+
+static void request_follows_a_location_to_another_host(void **state)
+{
+    static char redirect[512];
+    const struct fault_step there_steps[] = {{.text = HELLO}};
+    const struct fault_step steps[] = {{.text = redirect, .then = FAULT_CLOSE}};
+    struct faults *there = FAULTS(there_steps);
+    char host[64];
+
+    (void)state;
+    snprintf(
+        redirect, sizeof redirect,
+        "HTTP/1.1 307 x\r\nLocation: http://localhost:%d/imgs/k?x\r\nContent-Length: 0\r\n\r\n",
+        faults_port(there));
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    snprintf(host, sizeof host, "\r\nhost: localhost:%d\r\n", faults_port(there));
+    assert_non_null(strcasestr(faults_request(there, 0), host));
+    assert_non_null(strstr(faults_request(there, 0), "GET /imgs/k HTTP/1.1"));
+    end();
+    faults_stop(there);
+}
+
+static void request_follows_twice_at_most(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-2\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-3\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        /* the second half: to where we are */
+        {.text = FAULT("301", "", "PermanentRedirect", ""), .then = FAULT_CLOSE},
+    };
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 3);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("set AWS_REGION=eu-west-3");
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 4);
+    assert_says("set AWS_REGION");
+    end();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(request_follows_a_bucket_to_its_region_and_remembers_it),
+        cmocka_unit_test(request_follows_a_location_to_another_host),
+        cmocka_unit_test(request_follows_twice_at_most),
+    };
+
+    return cmocka_run_group_tests_name("s3io/redirect", tests, place_setup, place_teardown);
+}
