@@ -54,6 +54,7 @@ static int download_part(struct s3_job *job, int index, void *scratch, struct er
     struct s3_get get = {.bucket = job->bucket,
                          .key = job->key,
                          .if_match = download->etag,
+                         .stop = &job->stop,
                          .crc32c = &download->crc32cs[index]};
     struct s3_object object;
     int rc;

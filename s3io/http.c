@@ -388,13 +388,17 @@ static void take_ends(struct race *race)
     }
 }
 
+static bool is_set(const volatile sig_atomic_t *flag)
+{
+    return flag != NULL && __atomic_load_n(flag, __ATOMIC_RELAXED);
+}
+
 /* The looks at everything but the sockets. */
 static void watch(struct race *race)
 {
     struct transfer *const first = &race->runners[0], *const second = &race->runners[1];
-    const volatile sig_atomic_t *const cancel = first->call->cancel;
 
-    if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+    if (is_set(first->call->cancel) || is_set(first->call->stop))
         first->cancelled = true;
     for (int i = 0; i < 2; i++) {
         struct transfer *const t = &race->runners[i];
@@ -541,7 +545,7 @@ static int refuse(const struct s3_http_call *call, struct s3_http_answer *answer
     if (!s3_http_headers_clean(call))
         return err_set(err, ERR_INPUT, "cannot send to %s: a header's value has a line break",
                        place_of(call).text);
-    if (call->cancel == NULL || !__atomic_load_n(call->cancel, __ATOMIC_RELAXED))
+    if (!is_set(call->cancel) && !is_set(call->stop))
         return 0;
     answer->failure = S3_HTTP_ABORTED;
     return err_set(err, ERR_STOPPED, "the request to %s was stopped", place_of(call).text);

@@ -52,7 +52,8 @@ struct s3_http_call {
     double hedge_s;
     bool (*hedge_may)(void *context);
     void *hedge_may_context, *hedge_context;
-    const volatile sig_atomic_t *cancel; /* looked at at least 5 times a second; may be NULL */
+    const volatile sig_atomic_t *cancel, *stop; /* looked at at least 5 times a second, either ends
+                                                   it; may be NULL */
 };
 
 #define S3_HTTP_BODY_MAX ((size_t)64 << 20) /* of answer->body */

@@ -42,6 +42,7 @@ static void job_fail(struct s3_job *job, const struct err *err)
     if (!job->failed)
         job->err = *err;
     job->failed = true;
+    __atomic_store_n(&job->stop, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&job->mutex);
 }
 

@@ -6,6 +6,7 @@
 #define S3IO_JOB_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +26,9 @@ struct s3_job {
     size_t scratch_bytes; /* per thread */
     const struct s3_transfer *transfer;
     void *context; /* of whoever moves */
+
+    volatile sig_atomic_t
+        stop; /* set when a part has failed: what the others wait for is in vain */
 
     pthread_mutex_t mutex; /* guards what follows, and the calls of progress; the owner makes it */
     int next;              /* part that nobody has taken */

@@ -45,8 +45,9 @@ struct s3_get {
     bool whole;      /* the whole object, whatever its length: offset and bytes are not looked at */
     const char *if_match; /* an ETag the object must still have; NULL: any */
     const volatile sig_atomic_t
-        *cancel;           /* looked at instead of the client's: for who gives up
-                              reading while others of the process go on; may be NULL */
+        *cancel;                       /* looked at instead of the client's: for who gives up
+                                          reading while others of the process go on; may be NULL */
+    const volatile sig_atomic_t *stop; /* looked at as well; may be NULL */
     uint64_t object_bytes; /* how long the object is said to be; 0: not known. All of it is asked
                               for without a range, which servers answer sooner (Ceph reads ahead) */
     uint32_t *crc32c; /* where the CRC-32C of the bytes goes, counted while they are in the cache;

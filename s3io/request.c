@@ -175,7 +175,8 @@ static bool cancelled(const struct s3_client *client, const struct s3_request *r
 {
     const volatile sig_atomic_t *cancel = cancel_of(client, request);
 
-    return cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED); /* set by a thread, too */
+    return (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED)) || /* a thread's, too */
+           (request->stop != NULL && __atomic_load_n(request->stop, __ATOMIC_RELAXED));
 }
 
 static void count(struct s3_client *client, const struct s3_request *request,
@@ -216,6 +217,7 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
         .hedge_may_context = &client->hedge,
         .hedge_context = &hedge_tap,
         .cancel = cancel_of(client, request),
+        .stop = request->stop,
     };
     const double begun = clock_now_s();
     const int rc = s3_http_send(client->http, &call, &tries->answer, err);

@@ -72,6 +72,7 @@ struct s3_request {
     bool etag; /* a 2xx answer has an ETag, as S3's to HEAD and PUT of an object: else it is none */
     double stall_s;                      /* 0: the client's */
     const volatile sig_atomic_t *cancel; /* instead of the client's; NULL: that one */
+    const volatile sig_atomic_t *stop;   /* beside that one; may be NULL */
     bool ignore_cancel;                  /* for cleaning up after a cancel */
     int attempts;                        /* 0: the client's, or by time */
 };

@@ -257,7 +257,8 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
                                        .context = &stream.sides[0],
                                        .hedge_context = get->whole ? NULL : &stream.sides[1],
                                        .permission = "s3:GetObject",
-                                       .cancel = get->cancel};
+                                       .cancel = get->cancel,
+                                       .stop = get->stop};
     struct err unseen = {0};
     int status, rc = -1;
 

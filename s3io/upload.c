@@ -202,7 +202,8 @@ static int part_send(struct upload *upload, int index, const void *data, uint64_
                                  .header_count = upload->crc32c ? 1 : 0,
                                  .body = data,
                                  .body_bytes = bytes,
-                                 .permission = "s3:PutObject"};
+                                 .permission = "s3:PutObject",
+                                 .stop = &job->stop};
     struct s3_tries tries = {0};
     int status, rc = -1;
 

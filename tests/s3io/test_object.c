@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
 #include "place.h"
@@ -254,6 +255,28 @@ static void object_asks_twice_before_a_listed_object_is_empty(void **state)
     close(fd);
 }
 
+static void download_ends_at_once_when_a_part_has_failed(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = LENGTH("10")},
+        {.text = NULL, .then = FAULT_HOLD},
+        {.text = FAULT("403", "", "AccessDenied", ""), .then = FAULT_CLOSE}};
+    const struct s3_transfer transfer = {.threads = 2, .part_bytes = 5};
+    const int fd = memfd_create("object", MFD_CLOEXEC);
+    double begun;
+
+    (void)state;
+    BEGIN(steps);
+    client->stall_s = 10;
+    begun = clock_now_s();
+    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), -1);
+    assert_true(clock_now_s() - begun < 3);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("AccessDenied");
+    end();
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +287,7 @@ int main(void)
         cmocka_unit_test(put_asks_for_encryption_where_it_is_configured),
         cmocka_unit_test(object_takes_a_success_without_anything_for_no_answer),
         cmocka_unit_test(object_asks_twice_before_a_listed_object_is_empty),
+        cmocka_unit_test(download_ends_at_once_when_a_part_has_failed),
     };
 
     return cmocka_run_group_tests_name("s3io/object", tests, place_setup, place_teardown);
