@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "s3io/config.h"
 #include "s3io/sign.h"
@@ -110,6 +111,53 @@ void s3_address_release(struct s3_address *address)
     buf_release(&address->origin);
     buf_release(&address->host);
     buf_release(&address->path);
+}
+
+/* The host of an origin: where it begins, and its length. */
+static const char *host_of(const char *origin, size_t *chars)
+{
+    const char *host = strstr(origin, "://");
+
+    host = host == NULL ? origin : host + 3;
+    *chars = strcspn(host, ":/");
+    return host;
+}
+
+static bool ends_with(const char *host, size_t chars, const char *end, size_t end_chars)
+{
+    return chars >= end_chars && strncasecmp(host + chars - end_chars, end, end_chars) == 0 &&
+           (chars == end_chars || end[0] == '.' || host[chars - end_chars - 1] == '.');
+}
+
+static bool is_aws(const char *host, size_t chars)
+{
+    static const char *const domains[] = {".amazonaws.com", ".amazonaws.com.cn"};
+
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++)
+        if (ends_with(host, chars, domains[i], strlen(domains[i])))
+            return true;
+    return false;
+}
+
+bool s3_address_related(const char *origin, const char *home)
+{
+    size_t chars, home_chars;
+    const char *const host = host_of(origin, &chars);
+    const char *const home_host = host_of(home != NULL ? home : "s3.amazonaws.com", &home_chars);
+    const char *const dot = memchr(home_host, '.', home_chars);
+    bool letters = false;
+
+    if (ends_with(host, chars, home_host, home_chars))
+        return true;
+    if (is_aws(home_host, home_chars))
+        return is_aws(host, chars);
+    for (size_t i = 0; i < home_chars; i++)
+        letters |= home_host[i] != '.' && (home_host[i] < '0' || home_host[i] > '9');
+    /* Siblings: "b.s3.example.org" of "s3.example.org"'s; below "org" alone all the world is. */
+    if (dot == NULL || !letters ||
+        memchr(dot + 1, '.', home_chars - (size_t)(dot + 1 - home_host)) == NULL)
+        return false;
+    return ends_with(host, chars, dot, home_chars - (size_t)(dot - home_host));
 }
 
 /* Whether a character of UTF-8 goes on at this byte. */

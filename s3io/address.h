@@ -30,6 +30,11 @@ void s3_address_release(struct s3_address *address);
  * wildcard of a certificate stands for one label. */
 bool s3_address_fits_host(const char *bucket, bool https);
 
+/** Whether what is meant for the server at `home` (NULL: AWS) may go to `origin` too, both
+ * "http[s]://HOST[:PORT]" and maybe a path: the same host, at whatever port, or another one of its
+ * domain. */
+bool s3_address_related(const char *origin, const char *home);
+
 /** "s3://BUCKET/KEY" for messages; the middle of a long key is left out, so that the reason still
  * fits in the line. By value: s3_address_name(bucket, key).text lives to the end of the statement.
  */

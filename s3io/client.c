@@ -16,6 +16,7 @@ struct s3_bucket {
     struct s3_bucket *next;
     char *name;
     char *region; /* NULL: the client's */
+    char *origin; /* "https://HOST[:PORT]"; NULL: the client's */
     bool seen;
 };
 
@@ -68,6 +69,7 @@ void s3_client_close(struct s3_client *client)
         client->buckets = bucket->next;
         free(bucket->name);
         free(bucket->region);
+        free(bucket->origin);
         free(bucket);
     }
     free(client->region);
@@ -123,18 +125,39 @@ static char *region_find(const struct s3_client *client)
 char *s3_client_region(struct s3_client *client, const char *name)
 {
     struct s3_bucket *bucket;
-    char *region;
+    char *region = NULL;
+    bool known;
 
+    pthread_mutex_lock(&client->mutex);
+    known = client->region != NULL;
+    pthread_mutex_unlock(&client->mutex);
+    if (!known) /* which may take seconds; two who ask at the same time hear the same */
+        region = region_find(client);
     pthread_mutex_lock(&client->mutex);
     bucket = bucket_find(client, name);
     if (client->region == NULL)
-        client->region = region_find(client);
+        client->region = region;
+    else
+        free(region);
     region = copy(bucket != NULL && bucket->region != NULL ? bucket->region : client->region);
     pthread_mutex_unlock(&client->mutex);
     return region;
 }
 
-void s3_client_learn_region(struct s3_client *client, const char *name, const char *region)
+char *s3_client_origin(struct s3_client *client, const char *name)
+{
+    struct s3_bucket *bucket;
+    char *origin;
+
+    pthread_mutex_lock(&client->mutex);
+    bucket = bucket_find(client, name);
+    origin = copy(bucket != NULL ? bucket->origin : NULL);
+    pthread_mutex_unlock(&client->mutex);
+    return origin;
+}
+
+void s3_client_learn_place(struct s3_client *client, const char *name, const char *region,
+                           const char *origin)
 {
     struct s3_bucket *bucket;
 
@@ -142,6 +165,10 @@ void s3_client_learn_region(struct s3_client *client, const char *name, const ch
     bucket = bucket_make(client, name);
     free(bucket->region);
     bucket->region = copy(region);
+    if (origin != NULL) {
+        free(bucket->origin);
+        bucket->origin = copy(origin);
+    }
     pthread_mutex_unlock(&client->mutex);
 }
 

@@ -14,14 +14,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define S3_HEDGE_MIN_S   0.05 /* sooner it is never worth a request */
-#define S3_HEDGE_SHARE   20   /* at most one second request for so many first ones: 5 % */
-#define S3_HEDGE_BURST   2    /* so many at a time, saved up for by 20 first ones each */
-#define S3_HEDGE_QUIET_S 10.0 /* none for so long after a server said that it has too much to do   \
-                               */
-#define S3_HEDGE_SAMPLES 16   /* of ranges like it that have to be known */
-#define S3_HEDGE_MEMORY  64   /* of which the last so many count */
-#define S3_HEDGE_CLASSES 48   /* by size: powers of two */
+#define S3_HEDGE_MIN_S 0.05 /* sooner it is never worth a request */
+#define S3_HEDGE_SHARE 20   /* at most one second request for so many first ones: 5 % */
+#define S3_HEDGE_BURST 2    /* so many at a time, saved up for by 20 first ones each */
+#define S3_HEDGE_QUIET_S                                                                           \
+    10.0                    /* none for so long after a server said that it has too much to do     \
+                             */
+#define S3_HEDGE_SAMPLES 16 /* of ranges like it that have to be known */
+#define S3_HEDGE_MEMORY  64 /* of which the last so many count */
+#define S3_HEDGE_CLASSES 48 /* by size: powers of two */
 
 struct s3_hedge {
     double min_s, quiet_s; /* S3_HEDGE_MIN_S, S3_HEDGE_QUIET_S; tests make them short */

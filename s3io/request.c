@@ -90,8 +90,11 @@ static void tries_begin(struct s3_client *client, const struct s3_request *reque
         }
         tries->payload_sha256 = copy(hex);
     }
-    if (tries->region == NULL)
+    if (tries->region == NULL) {
         tries->region = s3_client_region(client, request->bucket);
+        tries->origin = s3_client_origin(client, request->bucket);
+        tries->origin_stays = tries->origin != NULL;
+    }
 }
 
 static int names_check(const struct s3_request *request, struct err *err)
@@ -355,7 +358,7 @@ static bool has_scheme(const char *origin, const char *scheme)
  * names a host to use meanwhile; elsewhere the Location is all there is. Never from https to http.
  */
 static int follow(struct s3_client *client, const struct s3_request *request,
-                  struct s3_tries *tries, struct err *err)
+                  struct s3_tries *tries, const struct shot *shot, struct err *err)
 {
     const struct s3_fault *fault = &tries->fault;
     const char *endpoint = client->config.endpoint;
@@ -367,17 +370,34 @@ static int follow(struct s3_client *client, const struct s3_request *request,
 
     if (tries->hops == HOPS_MAX || (!region && !origin))
         return s3_request_fail(client, request, tries, err);
+    if (origin && shot->keys.token != NULL && !s3_address_related(fault->origin, endpoint))
+        return err_set(err, ERR_INPUT,
+                       "the bucket '%s' is said to be at %s, which is no host of %s: the session "
+                       "token of the credentials from %s is not sent there; set "
+                       "AWS_ENDPOINT_URL_S3=%s if it may be",
+                       request->bucket, fault->origin, endpoint != NULL ? endpoint : "AWS",
+                       s3_credentials_source(client->credentials), fault->origin);
     tries->hops++;
     if (region) {
-        s3_client_learn_region(client, request->bucket, fault->region);
         free(tries->region);
         tries->region = copy(fault->region);
     }
     if (origin) {
         free(tries->origin);
         tries->origin = copy(fault->origin);
+        tries->origin_stays = fault->status == 301 || fault->status == 308;
     }
     return 0;
+}
+
+/* It was found there. */
+static void arrive(struct s3_client *client, const struct s3_request *request,
+                   const struct s3_tries *tries)
+{
+    s3_client_see_bucket(client, request->bucket);
+    if (tries->hops > 0)
+        s3_client_learn_place(client, request->bucket, tries->region,
+                              tries->origin_stays ? tries->origin : NULL);
 }
 
 static int set_clock(struct s3_client *client, const struct s3_request *request,
@@ -411,9 +431,9 @@ static int judge_fault(struct s3_client *client, const struct s3_request *reques
     case S3_REMEDY_CLOCK:
         return set_clock(client, request, tries, err);
     case S3_REMEDY_ELSEWHERE:
-        return follow(client, request, tries, err);
+        return follow(client, request, tries, shot, err);
     case S3_REMEDY_CALLER:
-        s3_client_see_bucket(client, request->bucket);
+        arrive(client, request, tries);
         /* In a 200 it is NoSuchKey or NoSuchUpload that leads here: no success to anybody. */
         return tries->fault.status / 100 == 2 ? 404 : tries->fault.status;
     case S3_REMEDY_NONE:
@@ -465,6 +485,15 @@ static int judge_head(struct s3_client *client, const struct s3_request *request
     return 0;
 }
 
+/* What an answer says of where the bucket is counts where it is news: S3 names its region with any
+ * error. */
+static void fault_read(struct s3_tries *tries)
+{
+    s3_fault_read(&tries->fault, &tries->answer);
+    if (strcmp(tries->fault.region, tries->region) == 0)
+        tries->fault.region[0] = '\0';
+}
+
 /* A 200 that somebody on the way made up, or began and did not go on with. */
 static int judge_etag(struct s3_client *client, const struct s3_request *request,
                       struct s3_tries *tries, struct err *err)
@@ -485,7 +514,7 @@ static int judge_answer(struct s3_client *client, const struct s3_request *reque
 
     if (tries->probe) {
         tries->probe = false;
-        s3_fault_read(&tries->fault, &tries->answer);
+        fault_read(tries);
         if (status / 100 == 2 || status == 416) { /* it has come to be there meanwhile */
             err_set(err, ERR_NET, "HEAD and GET do not agree");
             return s3_request_again(client, request, tries, err);
@@ -493,7 +522,7 @@ static int judge_answer(struct s3_client *client, const struct s3_request *reque
         return judge_fault(client, request, tries, shot, err);
     }
     if (status / 100 == 2) {
-        s3_client_see_bucket(client, request->bucket);
+        arrive(client, request, tries);
         tries->fault = (struct s3_fault){.status = status};
         if (request->etag)
             return judge_etag(client, request, tries, err);
@@ -501,7 +530,7 @@ static int judge_answer(struct s3_client *client, const struct s3_request *reque
     }
     if (strcmp(request->method, "HEAD") == 0 && status < 500)
         return judge_head(client, request, tries);
-    s3_fault_read(&tries->fault, &tries->answer);
+    fault_read(tries);
     return judge_fault(client, request, tries, shot, err);
 }
 

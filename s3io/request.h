@@ -46,7 +46,11 @@ struct s3_client {
 /** Where the bucket's requests are signed for, a copy for the caller to free: what a redirect
  * taught, else the configured region, else instance metadata's (at AWS), else us-east-1. */
 char *s3_client_region(struct s3_client *client, const char *name);
-void s3_client_learn_region(struct s3_client *client, const char *name, const char *region);
+/** The host that a lasting redirect led to, a copy for the caller to free; NULL: the usual one. */
+char *s3_client_origin(struct s3_client *client, const char *name);
+/** The bucket was found there. origin NULL: nothing new about it. */
+void s3_client_learn_place(struct s3_client *client, const char *name, const char *region,
+                           const char *origin);
 /** Whether an answer has shown that the bucket is there. */
 bool s3_client_bucket_seen(struct s3_client *client, const char *name);
 void s3_client_see_bucket(struct s3_client *client, const char *name);
@@ -89,6 +93,7 @@ struct s3_tries {
     /* request.c's own */
     char *payload_sha256, *origin, *region;
     double signed_s;
+    bool origin_stays; /* a 301's, not a 307's */
     bool stale, renewed, clock_set, probe;
     int hops;
 };

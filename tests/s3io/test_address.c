@@ -183,12 +183,48 @@ static void name_leaves_out_the_middle_of_a_long_key(void **state)
     }
 }
 
+static void address_is_related_to_its_domain_and_aws(void **state)
+{
+    static const struct {
+        const char *origin, *home;
+        bool related;
+    } cases[] = {
+        {"http://s3.lab:81", "http://s3.lab:80", true},
+        {"http://127.0.0.1:81", "http://127.0.0.1:80", true},
+        {"http://127.0.0.2", "http://127.0.0.1", false},
+        {"http://1127.0.0.1", "http://127.0.0.1", false},
+        {"https://b.s3.example.org", "https://s3.example.org/path", true},
+        {"https://s3-2.example.org", "https://s3.example.org", true},
+        {"https://S3-2.EXAMPLE.org", "https://s3.example.org", true},
+        {"https://example.org", "https://s3.example.org", false},
+        {"https://evil.org", "https://example.org", false},
+        {"https://b.example.org", "https://example.org", true},
+        {"https://evilexample.org", "https://s3.example.org", false},
+        {"https://s3.lab", "https://s4.lab", false},
+        {"https://evil.net", "https://s3.eu-west-1.amazonaws.com", false},
+        {"https://b.s3.eu-west-2.amazonaws.com", "https://s3.eu-west-1.amazonaws.com", true},
+        {"https://b.s3.cn-north-1.amazonaws.com.cn", "https://s3.eu-west-1.amazonaws.com", true},
+        {"https://s3.eu-west-1.amazonaws.com.evil.net", "https://s3.eu-west-1.amazonaws.com",
+         false},
+        {"https://evilamazonaws.com", "https://s3.eu-west-1.amazonaws.com", false},
+        {"https://b.s3.eu-west-1.amazonaws.com", NULL, true},
+        {"https://evil.net", NULL, false},
+        {"https://b.s3.eu-west-1.amazonaws.com", "https://s3.example.org", false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (s3_address_related(cases[i].origin, cases[i].home) != cases[i].related)
+            fail_msg("case %zu: %s", i, cases[i].origin);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(address_is_of_the_style_that_fits),
         cmocka_unit_test(address_knows_which_buckets_fit_a_host),
         cmocka_unit_test(name_leaves_out_the_middle_of_a_long_key),
+        cmocka_unit_test(address_is_related_to_its_domain_and_aws),
     };
 
     return cmocka_run_group_tests_name("s3io/address", tests, NULL, NULL);

@@ -146,12 +146,108 @@ static void request_follows_twice_at_most(void **state)
     end();
 }
 
+static char redirect[512];
+
+/* "301 x" with a Location at that server, and nothing else. */
+static void redirect_to(const char *status, const struct faults *there, const char *host)
+{
+    snprintf(redirect, sizeof redirect,
+             "HTTP/1.1 %s x\r\nLocation: http://%s:%d/imgs/k?x\r\nContent-Length: 0\r\n\r\n",
+             status, host, faults_port(there));
+}
+
+static void redirect_with_a_location_alone_is_remembered_where_it_lasts(void **state)
+{
+    static const struct {
+        const char *status;
+        int requests; /* of two readings, that first place sees */
+    } cases[] = {{"301", 1}, {"308", 1}, {"307", 2}, {"302", 2}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step there_steps[] = {{.text = HELLO}};
+        const struct fault_step steps[] = {{.text = redirect, .then = FAULT_CLOSE}};
+        struct faults *there = FAULTS(there_steps);
+
+        redirect_to(cases[i].status, there, "127.0.0.1");
+        BEGIN(steps);
+        assert_int_equal(read_hello(), S3_YES);
+        assert_int_equal(read_hello(), S3_YES);
+        assert_int_equal(faults_requests(faults), cases[i].requests);
+        assert_int_equal(faults_requests(there), 2);
+        end();
+        faults_stop(there);
+    }
+}
+
+static void redirect_is_not_remembered_before_it_led_somewhere(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("301", "x-amz-bucket-region: eu-west-1\r\n", "PermanentRedirect", ""),
+         .then = FAULT_CLOSE},
+        {.text = FAULT("403", "", "AccessDenied", ""), .then = FAULT_CLOSE},
+        {.text = HELLO}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1);
+    assert_request_has(1, "/eu-west-1/s3/aws4_request");
+    assert_int_equal(read_hello(), S3_YES);
+    assert_request_has(2, "/us-east-1/s3/aws4_request");
+    end();
+}
+
+/* S3 names the bucket's region with whatever is wrong. */
+static void redirect_is_none_where_the_region_is_the_one_that_was_asked(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = FAULT("400", "x-amz-bucket-region: us-east-1\r\n", "InvalidArgument", ""),
+         .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(faults_requests(faults), 1);
+    assert_says("HTTP 400 InvalidArgument");
+    assert_null(strstr(err.msg, "AWS_REGION"));
+    end();
+}
+
+static void redirect_to_a_strange_host_gets_no_session_token(void **state)
+{
+    const struct fault_step there_steps[] = {{.text = HELLO}};
+    const struct fault_step steps[] = {{.text = redirect, .then = FAULT_CLOSE}};
+    struct faults *there = FAULTS(there_steps);
+
+    (void)state;
+    setenv("AWS_SESSION_TOKEN", "the-token", 1);
+    redirect_to("307", there, "localhost");
+    BEGIN(steps);
+    assert_int_equal(read_hello(), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_says("is said to be at http://localhost:");
+    assert_says("AWS_ENDPOINT_URL_S3=http://localhost:");
+    assert_null(strstr(err.msg, "the-token"));
+    assert_int_equal(faults_requests(there), 0);
+    end();
+    redirect_to("307", there, "127.0.0.1"); /* the same host */
+    BEGIN(steps);
+    assert_int_equal(read_hello(), S3_YES);
+    end();
+    unsetenv("AWS_SESSION_TOKEN");
+    faults_stop(there);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(request_follows_a_bucket_to_its_region_and_remembers_it),
         cmocka_unit_test(request_follows_a_location_to_another_host),
         cmocka_unit_test(request_follows_twice_at_most),
+        cmocka_unit_test(redirect_with_a_location_alone_is_remembered_where_it_lasts),
+        cmocka_unit_test(redirect_is_not_remembered_before_it_led_somewhere),
+        cmocka_unit_test(redirect_is_none_where_the_region_is_the_one_that_was_asked),
+        cmocka_unit_test(redirect_to_a_strange_host_gets_no_session_token),
     };
 
     return cmocka_run_group_tests_name("s3io/redirect", tests, place_setup, place_teardown);
