@@ -14,6 +14,7 @@
 
 #define CONNECT_S                 10.0
 #define STALL_S                   20.0
+#define BODY_BYTES_S              2048.0 /* an object's part of 8 MiB would take more than an hour */
 #define POLL_MS                   150 /* how often cancel and the stall are looked at while nothing moves */
 #define HEADER_BYTES_MAX          ((size_t)256 << 10)
 /* Curl's default of 16 KiB costs a system call for each. Those of all requests in flight have to
@@ -39,7 +40,7 @@ struct s3_http {
     struct slot *idle;     /* last in, first out: the connection used last is the likeliest alive */
 };
 
-/* Less than a byte per second on average since `since`, for the whole stall time. */
+/* Since `since` it has been slower than it may be, on average. */
 struct pace {
     double since;
     double bytes;
@@ -300,6 +301,7 @@ static bool stalled(struct transfer *t)
 {
     const double limit = t->call->stall_s > 0 ? t->call->stall_s : STALL_S;
     const double now = clock_now_s();
+    const bool body = t->call->sink != NULL && t->answer->status / 100 == 2;
     double moved;
 
     if (t->sent == 0) { /* not connected yet: the connection has its own limit */
@@ -307,7 +309,8 @@ static bool stalled(struct transfer *t)
         return false;
     }
     moved = bytes_moved(t);
-    if (moved > t->pace.bytes && moved - t->pace.bytes >= now - t->pace.since)
+    if (moved > t->pace.bytes &&
+        moved - t->pace.bytes >= (body ? BODY_BYTES_S : 1) * (now - t->pace.since))
         t->pace = (struct pace){.since = now, .bytes = moved};
     return now - t->pace.since > limit;
 }

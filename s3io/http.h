@@ -42,8 +42,10 @@ struct s3_http_call {
     const void *body; /* NULL: none */
     size_t body_bytes;
     double connect_s, total_s; /* time limits; 0: connect 10 s, total none */
-    double stall_s;            /* less than 1 byte/s for so long is an error; 0: 20 s */
-    s3_http_sink *sink;        /* the body of a 2xx answer goes here; NULL: into answer->body */
+    /* Less than 2 KiB/s for so long is an error, where a body comes that goes to the sink; else
+     * less than 1 byte/s: a document may come blank by blank while it is made. 0: 20 s. */
+    double stall_s;
+    s3_http_sink *sink; /* the body of a 2xx answer goes here; NULL: into answer->body */
     void *context;
     /* > 0: a request that is not answered whole by then is sent a second time, on another
      * connection, if hedge_may says so then; the first whole 2xx answer counts, and the other one

@@ -293,6 +293,22 @@ static void http_ends_an_answer_that_drips_below_a_byte_per_second(void **state)
     call_end(&o);
 }
 
+static void http_ends_a_body_for_the_sink_that_trickles(void **state)
+{
+    const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+                                            "12345678901234567890",
+                                    .drip_s = 0.045}; /* which is good enough for a document */
+    struct buf body = {0};
+    struct outcome o = call_once(
+        &step, (struct s3_http_call){.stall_s = SHORT_S, .sink = sink_append, .context = &body});
+
+    (void)state;
+    assert_int_equal(o.answer.failure, S3_HTTP_BROKEN);
+    assert_true(body.bytes > 0 && body.bytes < 20);
+    call_end(&o);
+    buf_release(&body);
+}
+
 static void http_keeps_to_the_time_in_all(void **state)
 {
     const struct fault_step step = {.text =
@@ -571,6 +587,7 @@ int main(void)
         cmocka_unit_test(http_calls_a_damaged_answer_broken),
         cmocka_unit_test(http_takes_a_slow_but_steady_answer),
         cmocka_unit_test(http_ends_an_answer_that_drips_below_a_byte_per_second),
+        cmocka_unit_test(http_ends_a_body_for_the_sink_that_trickles),
         cmocka_unit_test(http_keeps_to_the_time_in_all),
         cmocka_unit_test(http_tells_a_closed_kept_connection_from_a_broken_answer),
         cmocka_unit_test(http_names_host_and_port_of_a_server_that_is_down),

@@ -1,6 +1,7 @@
 /* tests/s3io/test_redirect.c -- buckets that are in another region, or at another host. */
 #include "s3io/request.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "faults.h"
 #include "place.h"
@@ -238,6 +240,37 @@ static void redirect_to_a_strange_host_gets_no_session_token(void **state)
     faults_stop(there);
 }
 
+static void *ask_region(void *context)
+{
+    (void)context;
+    free(s3_client_region(client, "imgs"));
+    return NULL;
+}
+
+static void region_is_asked_of_instance_metadata_while_others_go_on(void **state)
+{
+    const struct fault_step steps[] = {{.text = NULL, .then = FAULT_HOLD}};
+    struct s3_client_stats stats;
+    pthread_t thread;
+    double begun;
+
+    (void)state;
+    faults = FAULTS(steps);
+    unsetenv("AWS_EC2_METADATA_DISABLED");
+    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", faults_url(faults), 1);
+    assert_int_equal(s3_client_open(&client, NULL, &err), 0);
+    assert_int_equal(pthread_create(&thread, NULL, ask_region, NULL), 0);
+    while (faults_requests(faults) == 0)
+        clock_sleep_s(0.01);
+    begun = clock_now_s();
+    s3_client_stats(client, &stats);
+    assert_true(clock_now_s() - begun < 0.5); /* of the second that it is waited for */
+    pthread_join(thread, NULL);
+    setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
+    unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +281,7 @@ int main(void)
         cmocka_unit_test(redirect_is_not_remembered_before_it_led_somewhere),
         cmocka_unit_test(redirect_is_none_where_the_region_is_the_one_that_was_asked),
         cmocka_unit_test(redirect_to_a_strange_host_gets_no_session_token),
+        cmocka_unit_test(region_is_asked_of_instance_metadata_while_others_go_on),
     };
 
     return cmocka_run_group_tests_name("s3io/redirect", tests, place_setup, place_teardown);
