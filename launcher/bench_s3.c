@@ -193,6 +193,7 @@ static int record_round(struct bench *b, int round, struct err *err)
     set_count(object, "requests", r->requests);
     set_count(object, "retries", r->retries);
     set_count(object, "hedged", r->hedged);
+    set_count(object, "bytes_in", r->bytes_in);
     return launch_bench_record_line(&b->record, object, err);
 }
 
@@ -219,6 +220,7 @@ static int record_result(struct bench *b, struct err *err)
     set_count(object, "requests", SUM(b, requests));
     set_count(object, "retries", SUM(b, retries));
     set_count(object, "hedged", SUM(b, hedged));
+    set_count(object, "bytes_in", SUM(b, bytes_in));
     return launch_bench_record_line(&b->record, object, err);
 }
 

@@ -1,5 +1,6 @@
 #include "launcher/bench_s3_round.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 #include "s3io/client.h"
 #include "s3io/list.h"
 #include "s3io/object.h"
+
+#define RANGES_MAX 4000000 /* 130 MB of them */
 
 /* --- the set --- */
 
@@ -43,13 +46,18 @@ static int add(void *context, const struct s3_listed *listed, struct err *err)
     return 0;
 }
 
-static void cut(struct launch_bench_set *set, uint64_t range_bytes)
+static int cut(struct launch_bench_set *set, uint64_t range_bytes, struct err *err)
 {
-    size_t count = 0;
+    uint64_t count = 0;
 
     for (size_t i = 0; i < set->object_count; i++)
-        count += (size_t)((set->objects[i].bytes + range_bytes - 1) / range_bytes);
-    set->ranges = must(calloc(count, sizeof *set->ranges));
+        count += (set->objects[i].bytes + range_bytes - 1) / range_bytes;
+    if (count > RANGES_MAX)
+        return err_set(err, ERR_USAGE,
+                       "--range-bytes %" PRIu64 " makes %" PRIu64
+                       " requests of these objects, at most %d are made",
+                       range_bytes, count, RANGES_MAX);
+    set->ranges = must(calloc((size_t)count, sizeof *set->ranges));
     for (size_t i = 0; i < set->object_count; i++)
         for (uint64_t at = 0; at < set->objects[i].bytes; at += range_bytes) {
             const uint64_t left = set->objects[i].bytes - at;
@@ -59,6 +67,7 @@ static void cut(struct launch_bench_set *set, uint64_t range_bytes)
                 (struct launch_bench_range){.object = i, .offset = at, .bytes = bytes};
             set->range_bytes = bytes > set->range_bytes ? bytes : set->range_bytes;
         }
+    return 0;
 }
 
 int launch_bench_set_list(struct launch_bench_set *set, struct s3_client *client,
@@ -70,8 +79,7 @@ int launch_bench_set_list(struct launch_bench_set *set, struct s3_client *client
     if (set->object_count == 0)
         return err_set(err, ERR_INPUT, "no object with a byte in it begins with 's3://%s/%s'",
                        uri->bucket, uri->path);
-    cut(set, range_bytes);
-    return 0;
+    return cut(set, range_bytes, err);
 }
 
 void launch_bench_set_release(struct launch_bench_set *set)
@@ -217,6 +225,7 @@ int launch_bench_s3_round_run(struct launch_bench_set *set, int in_flight,
     round->requests = after.requests - before.requests;
     round->retries = after.retries - before.retries;
     round->hedged = after.hedged - before.hedged;
+    round->bytes_in = after.bytes_in - before.bytes_in;
     measure_requests(set, round);
     while (room.free_count > 0)
         free(room.free[--room.free_count]);

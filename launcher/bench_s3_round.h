@@ -39,8 +39,8 @@ struct launch_bench_set {
 };
 
 /** List the objects whose keys begin with the URI's and cut them into ranges of at most
- * range_bytes. ERR_INPUT: there is none, or all are empty. client and uri outlive the set; release
- * accepts all-zero. */
+ * range_bytes. ERR_INPUT: there is none, or all are empty; ERR_USAGE: too many ranges. client and
+ * uri outlive the set; release accepts all-zero. */
 int launch_bench_set_list(struct launch_bench_set *set, struct s3_client *client,
                           const struct uri *uri, uint64_t range_bytes, struct err *err);
 void launch_bench_set_release(struct launch_bench_set *set);
@@ -48,7 +48,7 @@ void launch_bench_set_release(struct launch_bench_set *set);
 struct launch_bench_s3_round {
     double seconds, cpu_s; /* the clock's, this process's */
     double request_s, request_s_p95;
-    unsigned long long requests, retries, hedged;
+    unsigned long long requests, retries, hedged, bytes_in; /* as they came */
 };
 
 /** Read all ranges, so many at a time. ERR_INPUT where an object has other bytes than in an earlier

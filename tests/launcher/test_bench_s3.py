@@ -37,6 +37,7 @@ class BenchS3(Case):
             self.assertLessEqual(lines[3][field + "_min"], lines[3][field])
             self.assertLessEqual(lines[3][field], lines[3][field + "_max"])
         self.assertEqual((lines[3]["retries"], lines[3]["repeats"]), (0, 2))
+        self.assertEqual([line["bytes_in"] for line in lines[1:]], [(5 << 20) + 1000] * 2 + [2 * ((5 << 20) + 1000)])
         self.assertRegex(self.out, r"(?m)^ +median( +[0-9.]+){6}$")
 
     def test_json_alone_is_one_object_in_the_tables_place(self):
@@ -53,6 +54,9 @@ class BenchS3(Case):
             self.assertEqual(self.bench(*words), 2)
             self.assertEqual(len(self.err.splitlines()), 1)
             self.assertIn(said, self.err)
+        self.put()
+        self.assertEqual(self.bench(self.uri, "--range-bytes", "1"), 2)
+        self.assertRegex(self.err, r"--range-bytes 1 makes 5243881 requests")
         self.assertEqual(self.bench("--help"), 0)
         for option in ("--requests", "--range-bytes", "--into", "--repeats", "--json"):
             self.assertIn(f"  {option} ", self.out)
