@@ -72,14 +72,15 @@ class Answers(Failures):
                 self.assertGreaterEqual(proxy.report()["status"], 8)
 
     def test_01_attempts_are_counted_for_each_part_and_not_for_the_object(self):
-        data = os.urandom(3 * SIZE_PART)
+        data = os.urandom(5 * SIZE_PART)
         self.write("file", data)
-        proxy = self.through(*(f"PUT *partNumber={n}* #1-2 503" for n in (1, 2, 3)),
-                             *(f"GET {self.path_of('big')} #{n} 503" for n in (1, 2, 4, 5)))
-        env = {**self.env, "AWS_MAX_ATTEMPTS": "5"}
+        part = f"GET {self.path_of('big')}"
+        proxy = self.through(*(f"PUT *partNumber={n}* #1-2 503" for n in (1, 2, 3, 4, 5)),
+                             *(f"{part} #{n} 503" for n in range(1, 6)))
+        env = {**self.env, "AWS_MAX_ATTEMPTS": "4"}
         self.done("cp", "file", f"{self.uri}/big", env=env)
         self.assertEqual(self.get("big", env), data)
-        self.assertEqual(proxy.report()["status"], 6 + 4)
+        self.assertEqual(proxy.report()["status"], 10 + 5)
 
     def path_of(self, key):
         return f"/{self.bucket}/{key}"
@@ -233,12 +234,15 @@ class Writes(Failures):
                             self.assertIn("CRC-32C", self.err[0])
                             self.assertEqual(len(spoiled), tries)
 
+    EXPECTED = 1 << 20  # bytes from which on a body is announced
+
     def test_13_small_bodies_are_not_announced(self):
-        for n in range(8):
-            self.write(f"files/{n}", os.urandom(SMALL))
+        for size in (0, SMALL, self.EXPECTED, self.EXPECTED + 1):
+            self.write(f"files/{size}", os.urandom(size))
         proxy = self.through()
         self.done("cp", "--recursive", "files", f"{self.uri}/")
-        self.assertEqual([r.expect for r in proxy.requests("PUT")], [""] * 8)
+        announced = {int(r.content_length): r.expect for r in proxy.requests("PUT")}
+        self.assertEqual(announced, {0: "", SMALL: "", self.EXPECTED: "", self.EXPECTED + 1: "100-continue"})
 
     def test_16_an_upload_that_fails_leaves_no_parts(self):
         self.write("file", os.urandom(3 * SIZE_PART))
@@ -345,18 +349,18 @@ class Who(Failures):
 
     def test_08_a_slow_and_throttled_metadata_service_is_asked_again(self):
         data = self.put("here")
-        seen = []
+        tokens = []
 
         def answer(request):
-            seen.append(request.path)
-            count = seen.count(request.path)
+            count = sum(seen.path == request.path for seen in fake.seen)
             if request.path == "/latest/api/token":
-                if count == 1:
-                    time.sleep(1.5)  # above AWS_METADATA_SERVICE_TIMEOUT
-                return (503, {}, b"") if count == 2 else \
-                    (200, {"x-aws-ec2-metadata-token-ttl-seconds": "21600"}, b"token-%d" % count)
-            if request.headers.get("x-aws-ec2-metadata-token") == "token-3" and count == 1:
-                return 401, {}, b""
+                if count <= 2:
+                    time.sleep(1.5 if count == 1 else 0)  # above AWS_METADATA_SERVICE_TIMEOUT
+                    return 503, {}, b""
+                tokens.append(b"token-%d" % count)
+                return 200, {"x-aws-ec2-metadata-token-ttl-seconds": "21600"}, tokens[-1]
+            if len(tokens) < 2 or request.headers.get("x-aws-ec2-metadata-token", "").encode() != tokens[-1]:
+                return 401, {}, b""  # the first token is no good: a new one is asked for
             if request.path.endswith("/security-credentials/"):
                 return 200, {}, b"role"
             return (429, {}, b"") if count == 1 else (200, {}, json.dumps({**self.keys(None), "Code": "Success"}).encode())
@@ -366,7 +370,9 @@ class Who(Failures):
             env = proxy.env(None, AWS_EC2_METADATA_DISABLED=None, AWS_EC2_METADATA_SERVICE_ENDPOINT=fake.url,
                             AWS_METADATA_SERVICE_NUM_ATTEMPTS="4")
             self.assertEqual(self.get("here", env), data)
-
+        steps = [(r.command, r.path.rsplit("/", 1)[1] or "list", r.headers.get("x-aws-ec2-metadata-token")) for r in fake.seen]
+        self.assertEqual(steps, [("PUT", "token", None)] * 3 + [("GET", "list", "token-3"), ("PUT", "token", None)] +
+                         [("GET", "list", "token-4"), ("GET", "role", "token-4"), ("GET", "role", "token-4")])
 
 class Where(Failures):
     """Rows 9 and 10: where the bucket is."""
