@@ -6,7 +6,10 @@ import calendar
 import json
 import os
 import re
+import select
 import shutil
+import socket
+import socketserver
 import subprocess
 import threading
 import time
@@ -399,6 +402,14 @@ class Where(Failures):
         self.assertEqual({r.status // 100 for r in server().requests(mark)}, {2})
         self.assertLessEqual(len(proxy.requests()), 3)  # HEAD, the GET that asks why, GET: each is sent there
 
+    def test_09_a_301_with_nothing_but_a_location_is_remembered(self):
+        for n in range(10):
+            self.put(f"{n}", 2000)
+        proxy = self.through(f"* * 301 bare location={server().http_url}/")
+        self.done("cp", "--recursive", f"{self.uri}/", "all")
+        self.assertEqual(len(self.files("all")), 10)
+        self.assertEqual(len(proxy.requests()), 1)  # the listing
+
     def test_09_one_redirect_after_the_other_ends_with_the_right_region(self):
         self.put("here")
         proxy = self.through("GET * #1 301 region=eu-north-1", "GET * #2 301 region=eu-west-1",
@@ -456,6 +467,19 @@ class Reads(Failures):
         self.assertEqual(len({r.connection for r in gets}), len(gets))
         self.assertGreaterEqual(len(gets), 2)
 
+    def test_15_a_range_that_stands_still_is_asked_for_twice(self):
+        self.put("here", 8 << 20)
+        proxy = self.through("GET */here #60 stall at=1000")
+        begin = time.monotonic()
+        done = subprocess.run([CONVOY, "bench", "s3", f"{self.uri}/here", "--range-bytes=65536", "--requests=4", "--repeats=1",
+                               "--json"], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=LIMIT_S)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        figures = json.loads(done.stdout)
+        self.assertLess(time.monotonic() - begin, 15)  # nothing for 20 s would have been an error
+        self.assertEqual(figures["retries"], 0)
+        self.assertTrue(1 <= figures["hedged"] <= 8, figures)
+        self.assertEqual(len(proxy.requests("GET", "/here")), 128 + figures["hedged"])
+
     KEYS = ["a b", "a+b", "a%20b", "a%2Fb", "//a//b", "../a", "a/./b/..", "ü-€-𝄞", "?x=y&z#", "~a-b_c.d", "*'()!$,;:@=",
             "k" * 1024]
 
@@ -490,6 +514,43 @@ class Reads(Failures):
                 self.assertLessEqual(len(proxy.requests()) - before, requests)
 
 
+class Tunnels:
+    """An HTTP proxy that knows nothing but CONNECT."""
+
+    def __init__(self):
+        self.seen = []
+        tunnels = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                line = self.rfile.readline().strip()
+                while self.rfile.readline().strip():
+                    pass
+                tunnels.seen.append(line)
+                host, port = line.split()[1].decode().rsplit(":", 1)
+                with socket.create_connection((host, int(port))) as far:
+                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    ends = {self.connection: far, far: self.connection}
+                    while True:
+                        for source in select.select(list(ends), [], [])[0]:
+                            data = source.recv(65536)
+                            if not data:
+                                return
+                            ends[source].sendall(data)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class Certificates(Failures):
     """Row 14, over TLS."""
 
@@ -512,6 +573,17 @@ class Certificates(Failures):
                 proxy = self.tunnel(f"CONNECTION - #1-2 {how}")
                 self.assertEqual(self.done("cat", f"{self.uri}/here", env=proxy.env()), self.data)
                 self.assertGreaterEqual(len(proxy.requests()), 3)
+
+    def test_14_the_server_is_reached_through_a_proxy_that_sees_no_byte(self):
+        with Tunnels() as tunnels:
+            env = {name: value for name, value in self.tls.env(HTTPS_PROXY=tunnels.url).items() if name.lower() != "no_proxy"}
+            self.assertEqual(self.done("cat", f"{self.uri}/here", env=env), self.data)
+            self.assertEqual(set(tunnels.seen), {b"CONNECT " + self.tls.url.split("//")[1].encode() + b" HTTP/1.1"})
+            for more in ({"AWS_CA_BUNDLE": None}, {"NO_PROXY": "*"}):
+                seen = len(tunnels.seen)
+                env.update(more)
+                self.convoy("cat", f"{self.uri}/here", env={k: v for k, v in env.items() if v is not None})
+                self.assertEqual(len(tunnels.seen) - seen, 0 if "NO_PROXY" in more else 1)
 
     def test_14_a_certificate_that_is_not_trusted_is_asked_once(self):
         proxy = self.tunnel()

@@ -33,12 +33,20 @@ static int ask_libc(const char *node, const char *service, const struct addrinfo
     return ask(node, service, hints, out);
 }
 
-/* "silent.test" is not answered for; "many.test" has 8 addresses. */
+/* "silent.test" is not answered for; "many.test" has 8 addresses; "moves.test" is at another one
+ * each time. */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                 struct addrinfo **out)
 {
+    static int moves;
     struct addrinfo **end = out;
+    char moved[16];
 
+    if (node != NULL && strcmp(node, "moves.test") == 0) {
+        snprintf(moved, sizeof moved, "127.0.0.%d",
+                 1 + __atomic_add_fetch(&moves, 1, __ATOMIC_RELAXED) % 8);
+        node = moved;
+    }
     if (node == NULL)
         return ask_libc(node, service, hints, out);
     for (int i = 0; i < 50 && strcmp(node, "silent.test") == 0 &&
@@ -455,6 +463,35 @@ static bool always(void *context)
     return true;
 }
 
+/* Curl keeps an address for a minute, but not beyond a failure. */
+static void http_looks_a_name_up_anew_after_a_failure(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+         .then = FAULT_CLOSE},
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}};
+    static const int addresses[] = {1, 1, 1, 2};
+    struct faults *faults = FAULTS(steps);
+    struct s3_http *http = s3_http_new(NULL);
+    char url[64];
+    const struct s3_http_call call = {.method = "GET", .url = url};
+
+    (void)state;
+    snprintf(url, sizeof url, "http://moves.test:%d/x", faults_port(faults));
+    for (int i = 0; i < 4; i++) {
+        struct outcome o = {0};
+
+        assert_int_equal(s3_http_send(http, &call, &o.answer, &o.err), i == 2 ? -1 : 0);
+        assert_int_equal(faults_addresses(faults), addresses[i]);
+        call_end(&o);
+    }
+    s3_http_free(http);
+    faults_stop(faults);
+}
+
 static void http_hedges_by_another_address_of_the_name(void **state)
 {
     const struct fault_step steps[] = {{.text = NULL, .then = FAULT_HOLD},
@@ -593,6 +630,7 @@ int main(void)
         cmocka_unit_test(http_names_host_and_port_of_a_server_that_is_down),
         cmocka_unit_test(http_ends_when_cancelled),
         cmocka_unit_test(http_ends_in_time_while_nobody_answers_for_a_name),
+        cmocka_unit_test(http_looks_a_name_up_anew_after_a_failure),
         cmocka_unit_test(http_hedges_by_another_address_of_the_name),
         cmocka_unit_test(http_goes_through_a_proxy_unless_told_not_to),
         cmocka_unit_test(http_asks_a_proxy_for_a_tunnel_to_an_https_server),
