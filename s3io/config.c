@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "s3io/client.h"
 #include "s3io/ini.h"
@@ -335,6 +336,38 @@ static int read_flags(struct s3_config *config, struct err *err)
     return 0;
 }
 
+/* "when_supported", or "when_required": S3 requires none of what we send and read. */
+static int read_checksum(const struct s3_config *config, const char *variable, const char *key,
+                         bool *wanted, struct err *err)
+{
+    struct setting setting = {0};
+
+    *wanted = true;
+    if (!from_variable(&setting, variable) && !from_profile(&setting, config, key))
+        return 0;
+    *wanted = strcasecmp(setting.text, "when_supported") == 0;
+    if (*wanted || strcasecmp(setting.text, "when_required") == 0)
+        return 0;
+    return refuse(&setting, err, "must be when_supported or when_required");
+}
+
+/* As botocore: what may not stand in a token of the header (RFC 9110, 5.6.2) becomes a '-'. */
+static void read_user_agent(struct s3_config *config)
+{
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    struct setting setting = {0};
+    struct buf text = {0};
+
+    if (!from_variable(&setting, "AWS_SDK_UA_APP_ID") &&
+        !from_profile(&setting, config, "sdk_ua_app_id"))
+        return;
+    buf_printf(&text, "convoy/" CONVOY_VERSION " app/");
+    for (const char *c = setting.text; *c != '\0'; c++)
+        buf_append(&text, isalnum((unsigned char)*c) || strchr(others, *c) != NULL ? c : "-", 1);
+    config->user_agent = copy(buf_text(&text));
+    buf_release(&text);
+}
+
 int s3_config_read(struct s3_config *config, const struct s3_client_options *options,
                    struct err *err)
 {
@@ -346,10 +379,15 @@ int s3_config_read(struct s3_config *config, const struct s3_client_options *opt
     if (read_profile(config, o, err) < 0 || read_region(config, o, err) < 0 ||
         read_endpoint(config, o, err) < 0 || read_sts(config, err) < 0 ||
         read_addressing(config, err) < 0 || read_attempts(config, err) < 0 ||
-        read_sse(config, o, err) < 0 || read_flags(config, err) < 0) {
+        read_sse(config, o, err) < 0 || read_flags(config, err) < 0 ||
+        read_checksum(config, "AWS_REQUEST_CHECKSUM_CALCULATION", "request_checksum_calculation",
+                      &config->sends_checksums, err) < 0 ||
+        read_checksum(config, "AWS_RESPONSE_CHECKSUM_VALIDATION", "response_checksum_validation",
+                      &config->asks_checksums, err) < 0) {
         s3_config_release(config);
         return -1;
     }
+    read_user_agent(config);
     if (from_variable(&bundle, "AWS_CA_BUNDLE") || from_profile(&bundle, config, "ca_bundle"))
         config->ca_bundle = copy(bundle.text);
     return 0;
@@ -365,6 +403,7 @@ void s3_config_release(struct s3_config *config)
     free(config->ca_bundle);
     free(config->sse);
     free(config->sse_key_id);
+    free(config->user_agent);
     *config = (struct s3_config){0};
 }
 

@@ -30,6 +30,8 @@ struct s3_config {
     int attempts;                  /* 0: S3_ATTEMPTS, and more for some time (client.h) */
     char *sse, *sse_key_id;
     bool dualstack, fips;
+    bool sends_checksums, asks_checksums; /* also where nothing requires them */
+    char *user_agent;                     /* NULL: http's own */
 };
 
 /** Read everything but credentials. ERR_USAGE: a variable with a wrong value; ERR_INPUT: a file and

@@ -178,7 +178,7 @@ int s3_object_head(struct s3_client *client, const char *bucket, const char *key
 int s3_object_head_crc32c(struct s3_client *client, const char *bucket, const char *key,
                           struct s3_object *object, struct err *err)
 {
-    return head(client, bucket, key, true, object, err);
+    return head(client, bucket, key, client->config.asks_checksums, object, err);
 }
 
 size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers)

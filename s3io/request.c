@@ -19,7 +19,7 @@
 
 #define HOPS_MAX         2 /* redirects followed */
 #define WAIT_SLICE_S     0.1
-#define OWN_HEADERS      6 /* host, date, payload, token, authorization, a probe's range */
+#define OWN_HEADERS      7 /* host, date, payload, token, authorization, user agent; a probe's range */
 #define KEY_BYTES_MAX    1024
 #define BUCKET_CHARS_MAX 255
 #define EMPTY_SHA256     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -156,6 +156,8 @@ static int shot_load(struct shot *shot, struct s3_client *client, const struct s
                             .time = (time_t)tries->signed_s};
     s3_sign_request(&sign, &shot->keys, NULL, NULL, &shot->authorization);
     shot_header(shot, "authorization", buf_text(&shot->authorization));
+    if (client->config.user_agent != NULL) /* not signed: proxies may change it */
+        shot_header(shot, "user-agent", client->config.user_agent);
 
     buf_printf(&shot->url, "%s%s", buf_text(&shot->address.origin), sign.path);
     if (request->query_count > 0) {

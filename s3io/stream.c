@@ -222,8 +222,9 @@ static int stream_try(struct stream *stream, struct s3_client *client,
         snprintf(stream->range, sizeof stream->range, "bytes=%" PRIu64 "-%" PRIu64, begin,
                  begin + now.bytes - 1);
         headers[now.header_count++] = (struct s3_pair){"range", stream->range};
-    } else
+    } else if (client->config.asks_checksums) {
         headers[now.header_count++] = (struct s3_pair){"x-amz-checksum-mode", "ENABLED"};
+    }
     if (stream->if_match[0] != '\0')
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);

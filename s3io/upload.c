@@ -143,7 +143,7 @@ static int create_once(struct upload *upload, bool crc32c, bool *refused, struct
 static int upload_create(struct upload *upload, struct err *err)
 {
     bool refused = false;
-    int rc = create_once(upload, true, &refused, err);
+    int rc = create_once(upload, upload->job->client->config.sends_checksums, &refused, err);
 
     if (rc < 0 && refused)
         rc = create_once(upload, false, &refused, err);

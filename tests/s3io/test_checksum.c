@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -266,6 +267,37 @@ static void checksum_is_left_out_where_the_server_does_not_know_it(void **state)
     end(5);
 }
 
+static void checksum_is_neither_sent_nor_asked_for_where_it_is_not_required(void **state)
+{
+    const struct fault_step up[] = {CREATED(""), PART, PART, COMPLETED};
+    const struct fault_step down[] = {GET("", "hello"), HEAD};
+    struct buf out = {0};
+
+    (void)state;
+    setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required", 1);
+    setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required", 1);
+    setenv("AWS_SDK_UA_APP_ID", "nightly", 1);
+    BEGIN(up);
+    assert_int_equal(upload(), S3_YES);
+    for (int i = 0; i < 4; i++) {
+        assert_null(strcasestr(faults_request(faults, i), "checksum"));
+        assert_request_has(i, "\r\nuser-agent: convoy/");
+        assert_request_has(i, " app/nightly\r\n");
+    }
+    end(4);
+    BEGIN(down);
+    assert_int_equal(load(&out), S3_YES);
+    assert_int_equal(s3_object_head_crc32c(client, "imgs", "k", &(struct s3_object){0}, &err),
+                     S3_YES);
+    for (int i = 0; i < 2; i++)
+        assert_null(strcasestr(faults_request(faults, i), "checksum"));
+    end(2);
+    unsetenv("AWS_REQUEST_CHECKSUM_CALCULATION");
+    unsetenv("AWS_RESPONSE_CHECKSUM_VALIDATION");
+    unsetenv("AWS_SDK_UA_APP_ID");
+    buf_release(&out);
+}
+
 static void checksum_takes_the_place_of_the_payloads_hash_where_that_is_asked_for(void **state)
 {
     const struct fault_step steps[] = {PART};
@@ -296,6 +328,7 @@ int main(void)
         cmocka_unit_test(checksum_of_a_download_in_parts_is_compared),
         cmocka_unit_test(checksum_goes_with_each_part_where_the_server_understands_it),
         cmocka_unit_test(checksum_is_left_out_where_the_server_does_not_know_it),
+        cmocka_unit_test(checksum_is_neither_sent_nor_asked_for_where_it_is_not_required),
         cmocka_unit_test(checksum_takes_the_place_of_the_payloads_hash_where_that_is_asked_for),
     };
 

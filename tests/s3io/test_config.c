@@ -85,6 +85,8 @@ static void config_has_defaults_where_nothing_is_set(void **state)
     assert_int_equal(config.attempts, 0);
     assert_int_equal(config.addressing, S3_ADDRESS_AUTO);
     assert_false(config.dualstack || config.fips);
+    assert_true(config.sends_checksums && config.asks_checksums);
+    assert_null(config.user_agent);
     s3_config_release(&config);
     s3_config_release(&config); /* all-zero again */
 }
@@ -204,6 +206,9 @@ static void config_takes_the_rest_from_variables_and_profile(void **state)
                                "ca_bundle = /profile.pem\n"
                                "max_attempts = 4\n"
                                "use_fips_endpoint = true\n"
+                               "request_checksum_calculation = when_required\n"
+                               "response_checksum_validation = WHEN_REQUIRED\n"
+                               "sdk_ua_app_id = nightly\n"
                                "s3 =\n"
                                "  addressing_style = virtual\n"
                                "  use_dualstack_endpoint = true\n");
@@ -211,6 +216,8 @@ static void config_takes_the_rest_from_variables_and_profile(void **state)
     assert_string_equal(config.ca_bundle, "/profile.pem");
     assert_int_equal(config.attempts, 4);
     assert_true(config.fips && config.dualstack);
+    assert_false(config.sends_checksums || config.asks_checksums);
+    assert_non_null(strstr(config.user_agent, " app/nightly"));
     assert_int_equal(config.addressing, S3_ADDRESS_VIRTUAL);
     assert_string_equal(s3_config_profile_value(&config, "s3.addressing_style"), "virtual");
     s3_config_release(&config);
@@ -218,10 +225,15 @@ static void config_takes_the_rest_from_variables_and_profile(void **state)
     setenv("AWS_MAX_ATTEMPTS", "1", 1);
     setenv("AWS_USE_FIPS_ENDPOINT", "false", 1);
     setenv("AWS_USE_DUALSTACK_ENDPOINT", "False", 1);
+    setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_supported", 1);
+    setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_supported", 1);
+    setenv("AWS_SDK_UA_APP_ID", "a b\r\n(c)", 1);
     config = config_of(NULL);
     assert_string_equal(config.ca_bundle, "/variable.pem");
     assert_int_equal(config.attempts, 1);
     assert_false(config.fips || config.dualstack);
+    assert_true(config.sends_checksums && config.asks_checksums);
+    assert_non_null(strstr(config.user_agent, " app/a-b---c-"));
     s3_config_release(&config);
 }
 
@@ -241,6 +253,8 @@ static void config_names_the_variable_or_line_that_is_wrong(void **state)
         {"AWS_USE_FIPS_ENDPOINT", "yes"},
         {"AWS_USE_DUALSTACK_ENDPOINT", "1"},
         {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "on"},
+        {"AWS_REQUEST_CHECKSUM_CALCULATION", "never"},
+        {"AWS_RESPONSE_CHECKSUM_VALIDATION", "always"},
         {"CONVOY_SSE", "kms"},
         {"CONVOY_SSE_KMS_KEY_ID", "a\r\nx-evil: 1"},
     };
