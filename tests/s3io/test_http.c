@@ -27,7 +27,7 @@ static volatile sig_atomic_t silent_is_over;
 static int ask_libc(const char *node, const char *service, const struct addrinfo *hints,
                     struct addrinfo **out)
 {
-    static int (*ask)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    int (*ask)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
     *(void **)&ask = dlsym(RTLD_NEXT, "getaddrinfo");
     return ask(node, service, hints, out);
