@@ -487,13 +487,16 @@ static int judge_head(struct s3_client *client, const struct s3_request *request
     return 0;
 }
 
-/* What an answer says of where the bucket is counts where it is news: S3 names its region with any
- * error. */
+/* S3 names the bucket's region with any error: where that is the one we asked it is not what is
+ * wrong, unless the answer says so. */
 static void fault_read(struct s3_tries *tries)
 {
-    s3_fault_read(&tries->fault, &tries->answer);
-    if (strcmp(tries->fault.region, tries->region) == 0)
-        tries->fault.region[0] = '\0';
+    struct s3_fault *const fault = &tries->fault;
+
+    s3_fault_read(fault, &tries->answer);
+    if (fault->status == 400 && strcmp(fault->region, tries->region) == 0 &&
+        strcmp(fault->code, "AuthorizationHeaderMalformed") != 0)
+        fault->region[0] = '\0';
 }
 
 /* A 200 that somebody on the way made up, or began and did not go on with. */
