@@ -267,7 +267,8 @@ static void say_waiting(struct s3_client *client, const struct s3_request *reque
     bool say = false;
 
     pthread_mutex_lock(&client->mutex);
-    if (tries->count >= S3_ATTEMPTS && now - client->patience_said_s >= client->patience_s) {
+    if (tries->count >= S3_ATTEMPTS &&
+        (client->patience_said_s == 0 || now - client->patience_said_s >= client->patience_s)) {
         client->patience_said_s = now;
         say = true;
     }

@@ -35,6 +35,7 @@ static int ask_libc(const char *node, const char *service, const struct addrinfo
 
 /* "silent.test" is not answered for; "many.test" has 8 addresses; "moves.test" is at another one
  * each time. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): those are libc's own */
 int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                 struct addrinfo **out)
 {
