@@ -1,4 +1,3 @@
-#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
@@ -10,7 +9,6 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
-#include "base/log.h"
 #include "s3io/address.h"
 #include "s3io/checksum.h"
 #include "s3io/job.h"
@@ -18,31 +16,13 @@
 #include "s3io/put.h"
 #include "s3io/request.h"
 #include "s3io/stream.h"
-#include "s3io/upload_record.h"
+#include "s3io/upload_resume.h"
 #include "s3io/xml.h"
 
 #define PART_BYTES_MIN   ((uint64_t)5 << 20) /* S3's own limit, but for the last part */
 #define OBJECT_BYTES_MAX ((uint64_t)5 << 40)
 #define COMPLETE_STALLS  6 /* S3 may put parts together for minutes, with a blank now and then */
-#define ABORT_ATTEMPTS   3
 #define UPLOAD_NAME      "x-amz-meta-convoy-upload"
-
-/* A part as it is, or was at an earlier try. */
-struct part {
-    char etag[S3_ETAG_CHARS]; /* "": not there yet */
-    uint32_t crc32c;
-    bool listed, listed_crc32c; /* the server said that it has one, and its CRC-32C */
-    uint64_t listed_bytes;
-};
-
-/* A multipart upload; the job's context. */
-struct upload {
-    struct s3_job *job;
-    const struct s3_put *put;
-    struct s3_upload_record record;
-    bool crc32c;        /* the server compares it */
-    struct part *parts; /* in order; each is one thread's while the job runs */
-};
 
 static int file_part(const struct s3_job *job, uint64_t begin, void *out, uint64_t bytes,
                      struct err *err)
@@ -87,7 +67,7 @@ static int upload_whole(struct s3_job *job, const struct s3_put *put, struct s3_
 
 static int take_upload_id(void *context, const char *path, const char *text, struct err *err)
 {
-    struct upload *const upload = context;
+    struct s3_upload *const upload = context;
 
     (void)err;
     if (strcmp(path, "InitiateMultipartUploadResult/UploadId") != 0 || text[0] == '\0')
@@ -102,7 +82,7 @@ static int take_upload_id(void *context, const char *path, const char *text, str
 /* The name is metadata of the object to be: it tells ours from another's when an answer is lost. A
  * server that understands checksums says so; *refused: one that does not may not like the question.
  */
-static int create_once(struct upload *upload, bool crc32c, bool *refused, struct err *err)
+static int create_once(struct s3_upload *upload, bool crc32c, bool *refused, struct err *err)
 {
     static const struct s3_pair query = {"uploads", ""};
     struct s3_pair headers[S3_REQUEST_HEADERS_MAX];
@@ -140,7 +120,7 @@ static int create_once(struct upload *upload, bool crc32c, bool *refused, struct
     return rc;
 }
 
-static int upload_create(struct upload *upload, struct err *err)
+static int upload_create(struct s3_upload *upload, struct err *err)
 {
     bool refused = false;
     int rc = create_once(upload, upload->job->client->config.sends_checksums, &refused, err);
@@ -171,7 +151,7 @@ static void md5_etag(const void *data, size_t bytes, char out[S3_ETAG_CHARS])
 }
 
 /* Whether what an earlier try sent is the same. */
-static bool part_is_there(const struct part *part, uint32_t crc32c, const void *data,
+static bool part_is_there(const struct s3_upload_part *part, uint32_t crc32c, const void *data,
                           uint64_t bytes)
 {
     char etag[S3_ETAG_CHARS];
@@ -184,11 +164,11 @@ static bool part_is_there(const struct part *part, uint32_t crc32c, const void *
     return strcmp(part->etag, etag) == 0;
 }
 
-static int part_send(struct upload *upload, int index, const void *data, uint64_t bytes,
+static int part_send(struct s3_upload *upload, int index, const void *data, uint64_t bytes,
                      struct err *err)
 {
     struct s3_job *const job = upload->job;
-    struct part *const part = &upload->parts[index];
+    struct s3_upload_part *const part = &upload->parts[index];
     const char *const endpoint = job->client->config.endpoint;
     char number[16], crc32c[S3_CHECKSUM_CHARS];
     const struct s3_pair query[] = {{"partNumber", number}, {"uploadId", upload->record.upload_id}};
@@ -225,8 +205,8 @@ static int part_send(struct upload *upload, int index, const void *data, uint64_
 
 static int upload_part(struct s3_job *job, int index, void *scratch, struct err *err)
 {
-    struct upload *const upload = job->context;
-    struct part *const part = &upload->parts[index];
+    struct s3_upload *const upload = job->context;
+    struct s3_upload_part *const part = &upload->parts[index];
     uint64_t bytes;
     const uint64_t begin = s3_job_part(job, index, &bytes);
     uint32_t crc32c;
@@ -244,7 +224,7 @@ static int upload_part(struct s3_job *job, int index, void *scratch, struct err 
 }
 
 /* Whether the object that is there now is the one of this upload. S3_YES, S3_NO or -1. */
-static int upload_is_there(struct upload *upload, struct s3_object *object, struct err *err)
+static int upload_is_there(struct s3_upload *upload, struct s3_object *object, struct err *err)
 {
     struct s3_job *const job = upload->job;
     const struct s3_request request = {
@@ -281,14 +261,14 @@ static int take_etag(void *context, const char *path, const char *text, struct e
 }
 
 /* Also the CRC-32C of the whole. */
-static uint32_t complete_document(struct buf *out, const struct upload *upload)
+static uint32_t complete_document(struct buf *out, const struct s3_upload *upload)
 {
     uint32_t whole = 0;
 
     buf_printf(out, "<CompleteMultipartUpload "
                     "xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (int i = 0; i < upload->job->part_count; i++) {
-        const struct part *const part = &upload->parts[i];
+        const struct s3_upload_part *const part = &upload->parts[i];
         char crc32c[S3_CHECKSUM_CHARS];
         uint64_t bytes;
 
@@ -309,7 +289,7 @@ static uint32_t complete_document(struct buf *out, const struct upload *upload)
 
 /* What an answer that is no success means, when an earlier one may have been lost: the object that
  * is there decides. */
-static int complete_judge(struct upload *upload, const struct s3_request *request,
+static int complete_judge(struct s3_upload *upload, const struct s3_request *request,
                           const struct s3_tries *tries, int status, struct s3_object *object,
                           struct err *err)
 {
@@ -360,7 +340,7 @@ static int condition_holds(struct s3_job *job, const struct s3_put *put, struct 
     return rc == S3_YES && strcmp(now.etag, put->if_match) == 0 ? S3_YES : S3_NO;
 }
 
-static int upload_complete(struct upload *upload, struct s3_object *object, struct err *err)
+static int upload_complete(struct s3_upload *upload, struct s3_object *object, struct err *err)
 {
     struct s3_job *const job = upload->job;
     const struct s3_pair query = {"uploadId", upload->record.upload_id};
@@ -398,177 +378,13 @@ static int upload_complete(struct upload *upload, struct s3_object *object, stru
     return rc;
 }
 
-/* --- an upload that is given up --- */
-
-/* Whether it is gone now, by us or before. */
-static bool abort_send(struct s3_client *client, const struct s3_upload_record *record,
-                       int attempts, struct err *err)
-{
-    const struct s3_pair query = {"uploadId", record->upload_id};
-    const struct s3_request request = {.method = "DELETE",
-                                       .bucket = record->bucket,
-                                       .key = record->key,
-                                       .query = &query,
-                                       .query_count = 1,
-                                       .permission = "s3:AbortMultipartUpload",
-                                       .ignore_cancel = true,
-                                       .attempts = attempts};
-    struct s3_tries tries = {0};
-    const int status = s3_request_send(client, &request, &tries, err);
-    const bool gone = status > 0 && (status / 100 == 2 || status == 404);
-
-    if (status > 0 && !gone)
-        s3_request_fail(client, &request, &tries, err);
-    s3_tries_release(&tries);
-    return gone;
-}
-
-/* Parts that nobody asks for again cost money. What made the upload fail is the error to report. */
-static void upload_abort(struct upload *upload)
-{
-    struct s3_upload_record *const record = &upload->record;
-    struct err err = {0};
-
-    if (abort_send(upload->job->client, record, ABORT_ATTEMPTS, &err))
-        s3_upload_record_drop(record);
-    else
-        log_warn("the parts of an upload to '%s' that failed stay in the bucket (and cost "
-                 "money) until it is aborted%s, upload id %s: %s",
-                 s3_address_name(record->bucket, record->key).text,
-                 record->path != NULL ? " (a next upload from this host tries to)" : "",
-                 record->upload_id, err.msg);
-}
-
-static bool sweep_one(void *context, const struct s3_upload_record *record)
-{
-    struct err err = {0};
-    const bool gone = abort_send(context, record, 1, &err);
-
-    log_debug("s3: the upload %s to '%s', which nobody goes on with: %s", record->upload_id,
-              s3_address_name(record->bucket, record->key).text, gone ? "aborted" : err.msg);
-    return gone;
-}
-
-/* Once for a client, before its first multipart upload. */
-static void sweep(struct s3_client *client)
-{
-    bool swept;
-
-    pthread_mutex_lock(&client->mutex);
-    swept = client->swept;
-    client->swept = true;
-    pthread_mutex_unlock(&client->mutex);
-    if (!swept)
-        s3_upload_record_sweep(client->config.endpoint, sweep_one, client);
-}
-
-/* --- an upload that was cut off --- */
-
-/* What a page of ListParts says of one part, and of the next page. */
-struct listing {
-    struct upload *upload;
-    struct part part;
-    long number; /* of the part that is being read; 0: none yet */
-    char marker[16];
-    bool more;
-};
-
-static void take_part(struct listing *listing)
-{
-    if (listing->number >= 1 && listing->number <= listing->upload->job->part_count) {
-        listing->part.listed = true;
-        listing->upload->parts[listing->number - 1] = listing->part;
-    }
-    listing->part = (struct part){0};
-    listing->number = 0;
-}
-
-static int take_listed(void *context, const char *path, const char *text, struct err *err)
-{
-    struct listing *const listing = context;
-    struct part *const part = &listing->part;
-
-    (void)err;
-    if (strcmp(path, "ListPartsResult/Part/PartNumber") == 0)
-        listing->number = strtol(text, NULL, 10);
-    else if (strcmp(path, "ListPartsResult/Part/ETag") == 0)
-        snprintf(part->etag, sizeof part->etag, text[0] == '"' ? "%s" : "\"%s\"", text);
-    else if (strcmp(path, "ListPartsResult/Part/Size") == 0)
-        part->listed_bytes = strtoull(text, NULL, 10);
-    else if (strcmp(path, "ListPartsResult/Part/ChecksumCRC32C") == 0)
-        part->listed_crc32c = s3_checksum_parse(text, &part->crc32c);
-    else if (strcmp(path, "ListPartsResult/Part") == 0)
-        take_part(listing);
-    else if (strcmp(path, "ListPartsResult/IsTruncated") == 0)
-        listing->more = strcmp(text, "true") == 0;
-    else if (strcmp(path, "ListPartsResult/NextPartNumberMarker") == 0)
-        snprintf(listing->marker, sizeof listing->marker, "%.15s", text);
-    return 0;
-}
-
-/* S3_YES: the parts that are there are known. S3_NO: there is no such upload any more. */
-static int upload_list(struct upload *upload, struct err *err)
-{
-    struct listing listing = {.upload = upload, .more = true, .marker = "0"};
-    int rc = S3_YES;
-
-    while (rc == S3_YES && listing.more) {
-        const struct s3_pair query[] = {{"uploadId", upload->record.upload_id},
-                                        {"part-number-marker", listing.marker}};
-        const struct s3_request request = {.method = "GET",
-                                           .bucket = upload->put->bucket,
-                                           .key = upload->put->key,
-                                           .query = query,
-                                           .query_count = 2,
-                                           .permission = "s3:ListMultipartUploadParts",
-                                           .root = "ListPartsResult"};
-        struct s3_tries tries = {0};
-        const int status = s3_request_send(upload->job->client, &request, &tries, err);
-
-        listing.more = false;
-        if (status == 404)
-            rc = S3_NO;
-        else if (status / 100 != 2)
-            rc = status > 0 ? s3_request_fail(upload->job->client, &request, &tries, err) : -1;
-        else if (s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take_listed, &listing,
-                             err) < 0)
-            rc = -1;
-        s3_tries_release(&tries);
-    }
-    return rc;
-}
-
-/* Go on with an upload that an earlier try of the same left behind. False: there is none that
- * serves. */
-static bool upload_resume(struct upload *upload)
-{
-    struct s3_upload_record *const record = &upload->record;
-    struct err why = {0};
-    int rc;
-
-    if (!s3_upload_record_find(record))
-        return false;
-    rc = record->part_bytes == upload->job->part_bytes ? upload_list(upload, &why) : -1;
-    if (rc == S3_YES) {
-        upload->crc32c = record->crc32c;
-        return true;
-    }
-    log_debug("s3: the upload %s is not gone on with: %s", record->upload_id, why.msg);
-    if (rc < 0)
-        abort_send(upload->job->client, record, 1, &why);
-    s3_upload_record_drop(record);
-    return false;
-}
-
-/* --- all of it --- */
-
-static int upload_begin(struct upload *upload, struct err *err)
+static int upload_begin(struct s3_upload *upload, struct err *err)
 {
     struct s3_job *const job = upload->job;
     const char *const endpoint = job->client->config.endpoint, *source = job->transfer->source;
 
     s3_upload_record_init(&upload->record, endpoint, job->bucket, job->key, source, job->fd);
-    if (upload_resume(upload))
+    if (s3_upload_resume(upload))
         return 0;
     if (upload->record.bucket == NULL) /* the one that was found is dropped */
         s3_upload_record_init(&upload->record, endpoint, job->bucket, job->key, source, job->fd);
@@ -576,12 +392,12 @@ static int upload_begin(struct upload *upload, struct err *err)
 }
 
 /* It failed: kept where a next try may go on with it. */
-static void upload_end(struct upload *upload, struct err *err)
+static void upload_end(struct s3_upload *upload, struct err *err)
 {
     struct err why = *err;
 
     if (why.code != ERR_NET || upload->record.source == NULL || upload->record.path == NULL) {
-        upload_abort(upload);
+        s3_upload_abort(upload);
         return;
     }
     err_set(err, ERR_NET, "%s; what is there is kept for a day, and the same again goes on with it",
@@ -591,10 +407,10 @@ static void upload_end(struct upload *upload, struct err *err)
 static int upload_parts(struct s3_job *job, const struct s3_put *put, struct s3_object *object,
                         struct err *err)
 {
-    struct upload upload = {.job = job, .put = put};
+    struct s3_upload upload = {.job = job, .put = put};
     int rc = -1;
 
-    sweep(job->client);
+    s3_upload_sweep(job->client);
     upload.parts = calloc((size_t)job->part_count, sizeof *upload.parts);
     if (upload.parts == NULL)
         abort();
@@ -609,7 +425,7 @@ static int upload_parts(struct s3_job *job, const struct s3_put *put, struct s3_
         if (rc == S3_YES)
             s3_upload_record_drop(&upload.record);
         else if (rc == S3_NO)
-            upload_abort(&upload);
+            s3_upload_abort(&upload);
         else
             upload_end(&upload, err);
     }

@@ -1,0 +1,173 @@
+#include "s3io/upload_resume.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "s3io/address.h"
+#include "s3io/checksum.h"
+#include "s3io/job.h"
+#include "s3io/request.h"
+#include "s3io/xml.h"
+
+#define ABORT_ATTEMPTS 3
+
+/* --- an upload that is given up --- */
+
+/* Whether it is gone now, by us or before. */
+static bool abort_send(struct s3_client *client, const struct s3_upload_record *record,
+                       int attempts, struct err *err)
+{
+    const struct s3_pair query = {"uploadId", record->upload_id};
+    const struct s3_request request = {.method = "DELETE",
+                                       .bucket = record->bucket,
+                                       .key = record->key,
+                                       .query = &query,
+                                       .query_count = 1,
+                                       .permission = "s3:AbortMultipartUpload",
+                                       .ignore_cancel = true,
+                                       .attempts = attempts};
+    struct s3_tries tries = {0};
+    const int status = s3_request_send(client, &request, &tries, err);
+    const bool gone = status > 0 && (status / 100 == 2 || status == 404);
+
+    if (status > 0 && !gone)
+        s3_request_fail(client, &request, &tries, err);
+    s3_tries_release(&tries);
+    return gone;
+}
+
+void s3_upload_abort(struct s3_upload *upload)
+{
+    struct s3_upload_record *const record = &upload->record;
+    struct err err = {0};
+
+    if (abort_send(upload->job->client, record, ABORT_ATTEMPTS, &err))
+        s3_upload_record_drop(record);
+    else
+        log_warn("the parts of an upload to '%s' that failed stay in the bucket (and cost "
+                 "money) until it is aborted%s, upload id %s: %s",
+                 s3_address_name(record->bucket, record->key).text,
+                 record->path != NULL ? " (a next upload from this host tries to)" : "",
+                 record->upload_id, err.msg);
+}
+
+static bool sweep_one(void *context, const struct s3_upload_record *record)
+{
+    struct err err = {0};
+    const bool gone = abort_send(context, record, 1, &err);
+
+    log_debug("s3: the upload %s to '%s', which nobody goes on with: %s", record->upload_id,
+              s3_address_name(record->bucket, record->key).text, gone ? "aborted" : err.msg);
+    return gone;
+}
+
+void s3_upload_sweep(struct s3_client *client)
+{
+    bool swept;
+
+    pthread_mutex_lock(&client->mutex);
+    swept = client->swept;
+    client->swept = true;
+    pthread_mutex_unlock(&client->mutex);
+    if (!swept)
+        s3_upload_record_sweep(client->config.endpoint, sweep_one, client);
+}
+
+/* --- an upload that was cut off --- */
+
+/* What a page of ListParts says of one part, and of the next page. */
+struct listing {
+    struct s3_upload *upload;
+    struct s3_upload_part part;
+    long number; /* of the part that is being read; 0: none yet */
+    char marker[16];
+    bool more;
+};
+
+static void take_part(struct listing *listing)
+{
+    if (listing->number >= 1 && listing->number <= listing->upload->job->part_count) {
+        listing->part.listed = true;
+        listing->upload->parts[listing->number - 1] = listing->part;
+    }
+    listing->part = (struct s3_upload_part){0};
+    listing->number = 0;
+}
+
+static int take_listed(void *context, const char *path, const char *text, struct err *err)
+{
+    struct listing *const listing = context;
+    struct s3_upload_part *const part = &listing->part;
+
+    (void)err;
+    if (strcmp(path, "ListPartsResult/Part/PartNumber") == 0)
+        listing->number = strtol(text, NULL, 10);
+    else if (strcmp(path, "ListPartsResult/Part/ETag") == 0)
+        snprintf(part->etag, sizeof part->etag, text[0] == '"' ? "%s" : "\"%s\"", text);
+    else if (strcmp(path, "ListPartsResult/Part/Size") == 0)
+        part->listed_bytes = strtoull(text, NULL, 10);
+    else if (strcmp(path, "ListPartsResult/Part/ChecksumCRC32C") == 0)
+        part->listed_crc32c = s3_checksum_parse(text, &part->crc32c);
+    else if (strcmp(path, "ListPartsResult/Part") == 0)
+        take_part(listing);
+    else if (strcmp(path, "ListPartsResult/IsTruncated") == 0)
+        listing->more = strcmp(text, "true") == 0;
+    else if (strcmp(path, "ListPartsResult/NextPartNumberMarker") == 0)
+        snprintf(listing->marker, sizeof listing->marker, "%.15s", text);
+    return 0;
+}
+
+/* S3_YES: the parts that are there are known. S3_NO: there is no such upload any more. */
+static int upload_list(struct s3_upload *upload, struct err *err)
+{
+    struct listing listing = {.upload = upload, .more = true, .marker = "0"};
+    int rc = S3_YES;
+
+    while (rc == S3_YES && listing.more) {
+        const struct s3_pair query[] = {{"uploadId", upload->record.upload_id},
+                                        {"part-number-marker", listing.marker}};
+        const struct s3_request request = {.method = "GET",
+                                           .bucket = upload->put->bucket,
+                                           .key = upload->put->key,
+                                           .query = query,
+                                           .query_count = 2,
+                                           .permission = "s3:ListMultipartUploadParts",
+                                           .root = "ListPartsResult"};
+        struct s3_tries tries = {0};
+        const int status = s3_request_send(upload->job->client, &request, &tries, err);
+
+        listing.more = false;
+        if (status == 404)
+            rc = S3_NO;
+        else if (status / 100 != 2)
+            rc = status > 0 ? s3_request_fail(upload->job->client, &request, &tries, err) : -1;
+        else if (s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take_listed, &listing,
+                             err) < 0)
+            rc = -1;
+        s3_tries_release(&tries);
+    }
+    return rc;
+}
+
+bool s3_upload_resume(struct s3_upload *upload)
+{
+    struct s3_upload_record *const record = &upload->record;
+    struct err why = {0};
+    int rc;
+
+    if (!s3_upload_record_find(record))
+        return false;
+    rc = record->part_bytes == upload->job->part_bytes ? upload_list(upload, &why) : -1;
+    if (rc == S3_YES) {
+        upload->crc32c = record->crc32c;
+        return true;
+    }
+    log_debug("s3: the upload %s is not gone on with: %s", record->upload_id, why.msg);
+    if (rc < 0)
+        abort_send(upload->job->client, record, 1, &why);
+    s3_upload_record_drop(record);
+    return false;
+}
