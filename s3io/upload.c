@@ -293,8 +293,8 @@ static int complete_judge(struct s3_upload *upload, const struct s3_request *req
                           const struct s3_tries *tries, int status, struct s3_object *object,
                           struct err *err)
 {
-    const bool refused = status == 412 || status == 409 ||
-                         (status == 404 && strcmp(tries->fault.code, "NoSuchKey") == 0);
+    const bool refused =
+        status == 412 || status == 409 || strcmp(tries->fault.code, "NoSuchKey") == 0;
     struct err later = {0};
 
     if (tries->lost && upload_is_there(upload, object, &later) == S3_YES)
@@ -306,21 +306,23 @@ static int complete_judge(struct s3_upload *upload, const struct s3_request *req
     return -1;
 }
 
-/* Some servers (Ceph 16) leave the ETag empty. */
+/* The document says that the object is there. Some servers (Ceph 16) leave its ETag empty. */
 static int complete_read(struct s3_job *job, const struct s3_tries *tries, struct s3_object *object,
                          struct err *err)
 {
     const struct buf *body = &tries->answer.body;
+    int rc = S3_YES;
 
     s3_stream_object(object, &tries->answer);
     object->bytes = job->bytes;
     object->etag[0] = '\0';
     if (s3_xml_read(body->data, body->bytes, take_etag, object, err) < 0)
         return -1;
-    if (object->etag[0] == '\0' &&
-        s3_object_head(job->client, job->bucket, job->key, object, err) < 0)
-        return -1;
-    return S3_YES;
+    if (object->etag[0] == '\0')
+        rc = s3_object_head(job->client, job->bucket, job->key, object, err);
+    if (rc == S3_NO)
+        rc = err_set(err, ERR_NET, "it is said to be complete, and there is no such object");
+    return rc;
 }
 
 /* Not all servers look at the conditions of CompleteMultipartUpload (AWS does since 2024, Ceph 16
@@ -369,7 +371,7 @@ static int upload_complete(struct s3_upload *upload, struct s3_object *object, s
         headers[request.header_count++] = (struct s3_pair){"x-amz-checksum-type", "FULL_OBJECT"};
     }
     status = s3_request_send(job->client, &request, &tries, err);
-    if (status / 100 == 2)
+    if (status / 100 == 2 && !tries.fault.document)
         rc = complete_read(job, &tries, object, err);
     else
         rc = complete_judge(upload, &request, &tries, status, object, err);

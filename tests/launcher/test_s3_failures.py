@@ -151,6 +151,10 @@ class Answers(Failures):
         self.through("POST *uploadId=* 200 AccessDenied")
         self.refused(2, ["AccessDenied", f"{self.uri}/none"], "cp", "file", f"{self.uri}/none")
         self.assertIsNone(self.client.head(self.bucket, "none"))
+        older = self.put("older")  # the object that is there is not the one that was sent
+        self.through("POST *uploadId=* #1 200 NoSuchUpload")
+        self.refused(2, ["NoSuchUpload", f"{self.uri}/older"], "cp", "file", f"{self.uri}/older")
+        self.assertEqual(self.client.get(self.bucket, "older"), older)
         self.assertEqual(self.client.uploads(self.bucket), [])
 
     def test_04_an_upload_that_is_gone_is_an_error_where_another_object_is_there(self):

@@ -174,6 +174,58 @@ static void upload_takes_no_success_with_an_error_inside(void **state)
     end();
 }
 
+/* Codes that callers have a use for, elsewhere. */
+static void upload_takes_no_success_with_no_such_upload_inside(void **state)
+{
+    static const char *const answers[] = {
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" ERROR("NoSuchKey")};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
+        const struct fault_step steps[] = {
+            PARTS_SENT,
+            {.text = answers[i], .then = FAULT_CLOSE},
+            /* an older object at the key, were anybody to ask for it */
+            {.text = "HTTP/1.1 200 OK\r\nETag: \"old\"\r\nContent-Length: 0\r\n\r\n"}};
+
+        BEGIN(steps);
+        assert_int_equal(upload(false, NULL), -1);
+        assert_says("NoSuch");
+        assert_says("(request 7QX2)");
+        assert_int_equal(faults_requests(faults), 6);
+        assert_request_has(5, "DELETE /imgs/k?uploadId=u%2F1 ");
+        end();
+    }
+}
+
+#define COMPLETED_BARE                                                                             \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<CompleteMultipartUploadResult>"      \
+                "<ETag></ETag></CompleteMultipartUploadResult>",                                   \
+        .then = FAULT_CLOSE                                                                        \
+    }
+
+static void upload_asks_for_an_etag_that_is_left_out(void **state)
+{
+    const struct fault_step there[] = {PARTS_SENT, COMPLETED_BARE, {.make = head_of_ours}};
+    const struct fault_step nowhere[] = {
+        PARTS_SENT, COMPLETED_BARE, {.text = "HTTP/1.1 404 x\r\n\r\n"}, NO_CONTENT};
+    struct s3_object object;
+
+    (void)state;
+    BEGIN(there);
+    assert_int_equal(upload(false, &object), S3_YES);
+    assert_string_equal(object.etag, "\"c-3\"");
+    assert_request_has(5, "HEAD /imgs/k ");
+    end();
+    BEGIN(nowhere);
+    assert_int_equal(upload(false, NULL), -1);
+    assert_says("there is no such object");
+    assert_request_has(6, "DELETE /imgs/k?uploadId=u%2F1 ");
+    end();
+}
+
 static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **state)
 {
     const struct fault_step ours[] = {
@@ -478,6 +530,8 @@ int main(void)
         cmocka_unit_test(upload_sends_parts_in_order_and_completes),
         cmocka_unit_test(upload_tries_a_part_again),
         cmocka_unit_test(upload_takes_no_success_with_an_error_inside),
+        cmocka_unit_test(upload_takes_no_success_with_no_such_upload_inside),
+        cmocka_unit_test(upload_asks_for_an_etag_that_is_left_out),
         cmocka_unit_test(upload_looks_what_is_there_when_the_last_answer_was_lost),
         cmocka_unit_test(upload_ends_with_its_condition),
         cmocka_unit_test(upload_is_aborted_when_a_part_fails),
