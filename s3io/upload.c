@@ -380,30 +380,38 @@ static int upload_complete(struct s3_upload *upload, struct s3_object *object, s
     return rc;
 }
 
+/* What failed for the network stays where a next try may go on with it. */
+static void say_that_it_is_kept(struct err *err)
+{
+    struct err why = *err;
+
+    err_set(err, ERR_NET, "%s; what is there is kept for a day, and the same again goes on with it",
+            why.msg);
+}
+
 static int upload_begin(struct s3_upload *upload, struct err *err)
 {
     struct s3_job *const job = upload->job;
     const char *const endpoint = job->client->config.endpoint, *source = job->transfer->source;
+    int rc;
 
     s3_upload_record_init(&upload->record, endpoint, job->bucket, job->key, source, job->fd);
-    if (s3_upload_resume(upload))
-        return 0;
+    rc = s3_upload_resume(upload, err);
+    if (rc < 0 && err->code == ERR_NET)
+        say_that_it_is_kept(err);
+    if (rc != S3_NO)
+        return rc == S3_YES ? 0 : -1;
     if (upload->record.bucket == NULL) /* the one that was found is dropped */
         s3_upload_record_init(&upload->record, endpoint, job->bucket, job->key, source, job->fd);
     return upload_create(upload, err);
 }
 
-/* It failed: kept where a next try may go on with it. */
 static void upload_end(struct s3_upload *upload, struct err *err)
 {
-    struct err why = *err;
-
-    if (why.code != ERR_NET || upload->record.source == NULL || upload->record.path == NULL) {
+    if (err->code == ERR_NET && upload->record.source != NULL && upload->record.path != NULL)
+        say_that_it_is_kept(err);
+    else
         s3_upload_abort(upload);
-        return;
-    }
-    err_set(err, ERR_NET, "%s; what is there is kept for a day, and the same again goes on with it",
-            why.msg);
 }
 
 static int upload_parts(struct s3_job *job, const struct s3_put *put, struct s3_object *object,

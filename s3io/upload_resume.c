@@ -120,54 +120,90 @@ static int take_listed(void *context, const char *path, const char *text, struct
     return 0;
 }
 
+/* One page; where the next one begins has to lie behind this one's beginning. */
+static int list_page(struct listing *listing, struct err *err)
+{
+    const struct s3_upload *const upload = listing->upload;
+    const struct s3_pair query[] = {{"uploadId", upload->record.upload_id},
+                                    {"part-number-marker", listing->marker}};
+    const struct s3_request request = {.method = "GET",
+                                       .bucket = upload->put->bucket,
+                                       .key = upload->put->key,
+                                       .query = query,
+                                       .query_count = 2,
+                                       .permission = "s3:ListMultipartUploadParts",
+                                       .root = "ListPartsResult"};
+    struct s3_tries tries = {0};
+    const int status = s3_request_send(upload->job->client, &request, &tries, err);
+    const struct buf *const body = &tries.answer.body;
+    const long begin = strtol(listing->marker, NULL, 10);
+    int rc = S3_YES;
+
+    listing->more = false;
+    listing->marker[0] = '\0';
+    if (status == 404)
+        rc = S3_NO;
+    else if (status / 100 != 2)
+        rc = status > 0 ? s3_request_fail(upload->job->client, &request, &tries, err) : -1;
+    else if (s3_xml_read(body->data, body->bytes, take_listed, listing, err) < 0)
+        rc = -1;
+    else if (listing->more && strtol(listing->marker, NULL, 10) <= begin)
+        rc = err_set(err, ERR_INPUT, "the list of its parts goes on, but does not say from where");
+    s3_tries_release(&tries);
+    return rc;
+}
+
 /* S3_YES: the parts that are there are known. S3_NO: there is no such upload any more. */
 static int upload_list(struct s3_upload *upload, struct err *err)
 {
     struct listing listing = {.upload = upload, .more = true, .marker = "0"};
     int rc = S3_YES;
 
-    while (rc == S3_YES && listing.more) {
-        const struct s3_pair query[] = {{"uploadId", upload->record.upload_id},
-                                        {"part-number-marker", listing.marker}};
-        const struct s3_request request = {.method = "GET",
-                                           .bucket = upload->put->bucket,
-                                           .key = upload->put->key,
-                                           .query = query,
-                                           .query_count = 2,
-                                           .permission = "s3:ListMultipartUploadParts",
-                                           .root = "ListPartsResult"};
-        struct s3_tries tries = {0};
-        const int status = s3_request_send(upload->job->client, &request, &tries, err);
-
-        listing.more = false;
-        if (status == 404)
-            rc = S3_NO;
-        else if (status / 100 != 2)
-            rc = status > 0 ? s3_request_fail(upload->job->client, &request, &tries, err) : -1;
-        else if (s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take_listed, &listing,
-                             err) < 0)
-            rc = -1;
-        s3_tries_release(&tries);
-    }
+    while (rc == S3_YES && listing.more)
+        rc = list_page(&listing, err);
+    if (rc != S3_YES) /* no part of another upload is one of this */
+        memset(upload->parts, 0, (size_t)upload->job->part_count * sizeof *upload->parts);
     return rc;
 }
 
-bool s3_upload_resume(struct s3_upload *upload)
+/* It does not serve: aborted, and if that fails remembered, for the next sweep. */
+static void give_up(struct s3_upload *upload, const struct err *why)
+{
+    struct s3_upload_record *const record = &upload->record;
+    struct err err = {0};
+
+    log_warn("the parts that an earlier upload to '%s' sent are not used: %s",
+             s3_address_name(record->bucket, record->key).text, why->msg);
+    if (abort_send(upload->job->client, record, 1, &err)) {
+        s3_upload_record_drop(record);
+    } else {
+        log_debug("s3: the upload %s is not aborted: %s", record->upload_id, err.msg);
+        s3_upload_record_release(record);
+    }
+}
+
+int s3_upload_resume(struct s3_upload *upload, struct err *err)
 {
     struct s3_upload_record *const record = &upload->record;
     struct err why = {0};
     int rc;
 
     if (!s3_upload_record_find(record))
-        return false;
-    rc = record->part_bytes == upload->job->part_bytes ? upload_list(upload, &why) : -1;
+        return S3_NO;
+    if (record->part_bytes == upload->job->part_bytes)
+        rc = upload_list(upload, &why);
+    else
+        rc = err_set(&why, ERR_INPUT, "they are of another length");
     if (rc == S3_YES) {
         upload->crc32c = record->crc32c;
-        return true;
+    } else if (rc == S3_NO) {
+        log_debug("s3: the upload %s is there no more", record->upload_id);
+        s3_upload_record_drop(record);
+    } else if (why.code == ERR_NET || why.code == ERR_STOPPED) {
+        *err = why;
+    } else {
+        give_up(upload, &why);
+        rc = S3_NO;
     }
-    log_debug("s3: the upload %s is not gone on with: %s", record->upload_id, why.msg);
-    if (rc < 0)
-        abort_send(upload->job->client, record, 1, &why);
-    s3_upload_record_drop(record);
-    return false;
+    return rc;
 }

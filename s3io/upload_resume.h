@@ -32,8 +32,10 @@ struct s3_upload {
 };
 
 /** Go on with an upload that an earlier try of the same left behind: its record takes the place of
- * upload's, and its parts are known. False: there is none that serves. */
-bool s3_upload_resume(struct s3_upload *upload);
+ * upload's, and its parts are known. S3_NO: there is none that serves (any more; one that can be
+ * aborted is). -1: there is one, but what it has cannot be asked for now (ERR_NET, ERR_STOPPED): it
+ * stays as it is. */
+int s3_upload_resume(struct s3_upload *upload, struct err *err);
 
 /** Parts that nobody asks for again cost money: abort it, and drop its record; where that fails a
  * warning says so. What made the upload fail is the error to report. */

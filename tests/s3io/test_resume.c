@@ -49,6 +49,13 @@
                 "<IsTruncated>false</IsTruncated></ListPartsResult>",                              \
         .then = FAULT_CLOSE                                                                        \
     }
+#define LISTED_MORE(parts, marker)                                                                 \
+    {                                                                                              \
+        .text = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListPartsResult>" parts              \
+                "<IsTruncated>true</IsTruncated><NextPartNumberMarker>" marker                     \
+                "</NextPartNumberMarker></ListPartsResult>",                                       \
+        .then = FAULT_CLOSE                                                                        \
+    }
 #define PART_LISTED(number, etag, bytes)                                                           \
     "<Part><PartNumber>" number "</PartNumber><ETag>&quot;" etag "&quot;</ETag><Size>" bytes       \
     "</Size></Part>"
@@ -67,14 +74,23 @@
     }
 #define CUT_OFF CREATED("u1"), PART(ZEROS_MD5), ILL, ILL
 
+#define FORBIDDEN                                                                                  \
+    {                                                                                              \
+        .text = "HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"),               \
+        .then = FAULT_CLOSE                                                                        \
+    }
+#define ANEW CREATED("u2"), PART("p1"), PART("p2"), PART("p3"), COMPLETED
+
+static volatile sig_atomic_t cancel;
 static struct faults *faults;
 static struct s3_client *client;
 static struct err err;
 
 static void client_begin(void)
 {
-    const struct s3_client_options options = {.endpoint = faults_url(faults)};
+    const struct s3_client_options options = {.endpoint = faults_url(faults), .cancel = &cancel};
 
+    cancel = 0;
     err = (struct err){0};
     assert_int_equal(s3_client_open(&client, &options, &err), 0);
     client->backoff_s = 0.001;
@@ -106,16 +122,27 @@ static void begin_with(const struct fault_step *steps, size_t count)
 }
 #define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
 
-static int records(void)
+/* How many there are; they stay, or go. */
+static int records_look(bool remove)
 {
     DIR *dir = opendir(place_path(UPLOADS));
     int count = 0;
 
-    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;)
-        count += entry->d_name[0] != '.';
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        if (entry->d_name[0] == '.')
+            continue;
+        count++;
+        if (remove)
+            assert_int_equal(unlinkat(dirfd(dir), entry->d_name, 0), 0);
+    }
     if (dir != NULL)
         closedir(dir);
     return count;
+}
+
+static int records(void)
+{
+    return records_look(false);
 }
 
 static void end(int requests)
@@ -203,6 +230,128 @@ static void resume_begins_anew_when_the_upload_is_gone(void **state)
     assert_int_equal(upload(), S3_YES); /* in the same process, too */
     assert_request_has(6, "uploadId=u2 ");
     end(10);
+}
+
+static void assert_is_kept(enum err_code code)
+{
+    assert_int_equal(upload(), -1);
+    assert_int_equal(err.code, code);
+    assert_int_equal(records(), 1);
+}
+
+static void resume_keeps_its_parts_when_the_network_fails_again(void **state)
+{
+    const struct fault_step steps[] = {
+        CUT_OFF,    ILL,        ILL,      LISTED(PART_LISTED("1", ZEROS_MD5, "5242880")),
+        PART("p2"), PART("p3"), COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    assert_is_kept(ERR_NET); /* the list of parts is not to be had */
+    assert_non_null(strstr(err.msg, "goes on with it"));
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(6, "GET /imgs/a%20key/k?part-number-marker=0&uploadId=u1 ");
+    assert_request_has(7, "partNumber=2&uploadId=u1 ");
+    end(10);
+}
+
+static void cancel_now(struct faults *server, struct buf *out)
+{
+    (void)server, (void)out;
+    cancel = 1;
+}
+
+static void resume_keeps_its_parts_when_it_is_cancelled(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF,
+                                       {.make = cancel_now, .then = FAULT_HOLD},
+                                       LISTED(PART_LISTED("1", ZEROS_MD5, "5242880")),
+                                       PART("p2"),
+                                       PART("p3"),
+                                       COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    assert_is_kept(ERR_STOPPED);
+    assert_int_equal(faults_requests(faults), 5); /* nothing was aborted */
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    end(9);
+}
+
+static void resume_begins_anew_when_it_may_not_list(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF, FORBIDDEN, NO_CONTENT, ANEW};
+
+    (void)state;
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(5, "DELETE /imgs/a%20key/k?uploadId=u1 ");
+    assert_request_has(6, "?uploads=");
+    end(11);
+}
+
+static void resume_remembers_what_it_may_not_abort(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF, FORBIDDEN, FORBIDDEN, ANEW};
+
+    (void)state;
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_int_equal(records_look(true), 1); /* of u1, whose parts cost money */
+    end(11);
+}
+
+static void resume_reads_a_list_of_several_pages(void **state)
+{
+    const struct fault_step steps[] = {
+        CUT_OFF, LISTED_MORE(PART_LISTED("1", ZEROS_MD5, "5242880"), "1"),
+        LISTED(PART_LISTED("2", ZEROS_MD5, "5242880")), PART("p3"), COMPLETED};
+
+    (void)state;
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    assert_int_equal(upload(), S3_YES);
+    assert_request_has(5, "?part-number-marker=1&uploadId=u1 ");
+    assert_request_has(6, "partNumber=3&");
+    end(8);
+}
+
+static void resume_begins_anew_when_the_list_goes_around_in_circles(void **state)
+{
+    static const char *const markers[] = {"", "0", "1", "x"}; /* after a page up to part 1 */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof markers / sizeof *markers; i++) {
+        char page[512];
+        const struct fault_step steps[] = {CUT_OFF,
+                                           LISTED_MORE(PART_LISTED("1", ZEROS_MD5, "5242880"), "1"),
+                                           {.text = page, .then = FAULT_CLOSE},
+                                           NO_CONTENT,
+                                           ANEW};
+
+        snprintf(page, sizeof page,
+                 "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<ListPartsResult><IsTruncated>true"
+                 "</IsTruncated>%s%s%s</ListPartsResult>",
+                 i > 0 ? "<NextPartNumberMarker>" : "", markers[i],
+                 i > 0 ? "</NextPartNumberMarker>" : "");
+        BEGIN(steps);
+        assert_is_kept(ERR_NET);
+        client_again();
+        assert_int_equal(upload(), S3_YES);
+        assert_request_has(6, "DELETE /imgs/a%20key/k?uploadId=u1 ");
+        end(12);
+    }
 }
 
 static void resume_never_takes_parts_of_a_file_that_has_changed(void **state)
@@ -340,6 +489,12 @@ int main(void)
         cmocka_unit_test(resume_sends_only_the_parts_that_lack),
         cmocka_unit_test(resume_sends_again_what_differs),
         cmocka_unit_test(resume_begins_anew_when_the_upload_is_gone),
+        cmocka_unit_test(resume_keeps_its_parts_when_the_network_fails_again),
+        cmocka_unit_test(resume_keeps_its_parts_when_it_is_cancelled),
+        cmocka_unit_test(resume_begins_anew_when_it_may_not_list),
+        cmocka_unit_test(resume_remembers_what_it_may_not_abort),
+        cmocka_unit_test(resume_reads_a_list_of_several_pages),
+        cmocka_unit_test(resume_begins_anew_when_the_list_goes_around_in_circles),
         cmocka_unit_test(resume_never_takes_parts_of_a_file_that_has_changed),
         cmocka_unit_test(resume_goes_on_after_a_kill),
         cmocka_unit_test(resume_aborts_at_the_next_start_what_nobody_can_go_on_with),
