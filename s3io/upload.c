@@ -131,6 +131,9 @@ static int upload_create(struct s3_upload *upload, struct err *err)
         return -1;
     upload->record.part_bytes = upload->job->part_bytes;
     upload->record.crc32c = upload->crc32c;
+    upload->record.kind = strdup(buf_text(&upload->kind));
+    if (upload->record.kind == NULL)
+        abort();
     s3_upload_record_keep(&upload->record);
     return 0;
 }
@@ -389,6 +392,16 @@ static void say_that_it_is_kept(struct err *err)
             why.msg);
 }
 
+/* What CreateMultipartUpload fixes, for a record. */
+static void put_kind(struct buf *out, const struct s3_put *put, const struct s3_config *config)
+{
+    struct s3_pair headers[S3_REQUEST_HEADERS_MAX];
+    const size_t count = s3_put_kind(put, config, headers);
+
+    for (size_t i = 0; i < count; i++)
+        buf_printf(out, "%s: %s\n", headers[i].name, headers[i].value);
+}
+
 static int upload_begin(struct s3_upload *upload, struct err *err)
 {
     struct s3_job *const job = upload->job;
@@ -396,6 +409,7 @@ static int upload_begin(struct s3_upload *upload, struct err *err)
     int rc;
 
     s3_upload_record_init(&upload->record, endpoint, job->bucket, job->key, source, job->fd);
+    put_kind(&upload->kind, upload->put, &job->client->config);
     rc = s3_upload_resume(upload, err);
     if (rc < 0 && err->code == ERR_NET)
         say_that_it_is_kept(err);
@@ -442,6 +456,7 @@ static int upload_parts(struct s3_job *job, const struct s3_put *put, struct s3_
     if (rc < 0)
         err_wrap(err, "cannot put '%s'", s3_address_name(put->bucket, put->key).text);
     s3_upload_record_release(&upload.record);
+    buf_release(&upload.kind);
     free(upload.parts);
     return rc;
 }

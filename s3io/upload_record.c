@@ -114,6 +114,7 @@ void s3_upload_record_release(struct s3_upload_record *record)
     free(record->bucket);
     free(record->key);
     free(record->upload_id);
+    free(record->kind);
     free(record->source);
     free(record->path);
     *record = (struct s3_upload_record){.fd = -1};
@@ -150,6 +151,7 @@ void s3_upload_record_keep(struct s3_upload_record *record)
     put_text(&text, "bucket", record->bucket);
     put_text(&text, "key", record->key);
     put_text(&text, "upload", record->upload_id);
+    put_text(&text, "kind", record->kind);
     if (record->source != NULL)
         put_text(&text, "source", record->source);
     put_number(&text, "device", record->device);
@@ -210,6 +212,7 @@ static void take_line(struct s3_upload_record *record, const char *name, size_t 
                   {"bucket", &record->bucket, NULL},
                   {"key", &record->key, NULL},
                   {"upload", &record->upload_id, NULL},
+                  {"kind", &record->kind, NULL},
                   {"source", &record->source, NULL},
                   {"device", NULL, &record->device},
                   {"inode", NULL, &record->inode},

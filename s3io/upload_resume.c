@@ -190,10 +190,12 @@ int s3_upload_resume(struct s3_upload *upload, struct err *err)
 
     if (!s3_upload_record_find(record))
         return S3_NO;
-    if (record->part_bytes == upload->job->part_bytes)
-        rc = upload_list(upload, &why);
-    else
+    if (record->part_bytes != upload->job->part_bytes)
         rc = err_set(&why, ERR_INPUT, "they are of another length");
+    else if (record->kind == NULL || strcmp(record->kind, buf_text(&upload->kind)) != 0)
+        rc = err_set(&why, ERR_INPUT, "they are for another content type or encryption");
+    else
+        rc = upload_list(upload, &why);
     if (rc == S3_YES) {
         upload->crc32c = record->crc32c;
     } else if (rc == S3_NO) {

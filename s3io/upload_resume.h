@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "s3io/object.h"
 #include "s3io/upload_record.h"
 
@@ -27,6 +28,7 @@ struct s3_upload {
     struct s3_job *job;
     const struct s3_put *put;
     struct s3_upload_record record;
+    struct buf kind;              /* its object's content type and encryption, as they are sent */
     bool crc32c;                  /* the server compares it */
     struct s3_upload_part *parts; /* in order; each is one thread's while the job runs */
 };

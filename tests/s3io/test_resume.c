@@ -153,10 +153,13 @@ static void end(int requests)
     faults_stop(faults);
 }
 
+static const char *content_type;
+
 static int upload(void)
 {
     const char *const path = place_path("file");
-    const struct s3_put put = {.bucket = "imgs", .key = "a key/k", .bytes = BYTES};
+    const struct s3_put put = {
+        .bucket = "imgs", .key = "a key/k", .bytes = BYTES, .content_type = content_type};
     const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB, .source = path};
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     const int rc = s3_object_upload(client, &put, fd, &transfer, NULL, &err);
@@ -311,6 +314,56 @@ static void resume_remembers_what_it_may_not_abort(void **state)
     end(11);
 }
 
+/* Both are said when an upload is created, and stay as they are. */
+static void resume_begins_anew_for_another_encryption_or_content_type(void **state)
+{
+    static const char *const has[] = {
+        "\r\nx-amz-server-side-encryption: AES256\r\n",
+        "\r\nx-amz-server-side-encryption-aws-kms-key-id: key-7\r\n",
+        "\r\ncontent-type: image/png\r\n",
+    };
+    const struct fault_step steps[] = {CUT_OFF, NO_CONTENT, ANEW};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof has / sizeof *has; i++) {
+        BEGIN(steps);
+        if (i == 1) /* another key */
+            setenv("CONVOY_SSE_KMS_KEY_ID", "key-1", 1);
+        client_again();
+        assert_is_kept(ERR_NET);
+        unsetenv("CONVOY_SSE_KMS_KEY_ID");
+        if (i == 0)
+            setenv("CONVOY_SSE", "AES256", 1);
+        if (i == 1)
+            setenv("CONVOY_SSE_KMS_KEY_ID", "key-7", 1);
+        client_again();
+        unsetenv("CONVOY_SSE");
+        unsetenv("CONVOY_SSE_KMS_KEY_ID");
+        content_type = i == 2 ? "image/png" : NULL;
+        assert_int_equal(upload(), S3_YES);
+        content_type = NULL;
+        assert_request_has(4, "DELETE /imgs/a%20key/k?uploadId=u1 ");
+        assert_request_has(5, "?uploads=");
+        assert_request_has(5, has[i]);
+        end(10);
+    }
+}
+
+static void resume_goes_on_with_the_same_encryption(void **state)
+{
+    const struct fault_step steps[] = {CUT_OFF, LISTED(PART_LISTED("1", ZEROS_MD5, "5242880")),
+                                       PART("p2"), PART("p3"), COMPLETED};
+
+    (void)state;
+    setenv("CONVOY_SSE_KMS_KEY_ID", "arn:aws:kms:eu-west-1:111122223333:key/7", 1);
+    BEGIN(steps);
+    assert_is_kept(ERR_NET);
+    client_again();
+    unsetenv("CONVOY_SSE_KMS_KEY_ID");
+    assert_int_equal(upload(), S3_YES);
+    end(8);
+}
+
 static void resume_reads_a_list_of_several_pages(void **state)
 {
     const struct fault_step steps[] = {
@@ -458,6 +511,7 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     s3_upload_record_init(&living, faults_url(faults), "imgs", "k", NULL, fd); /* not ended */
     living.upload_id = strdup("u9");
     living.part_bytes = 5;
+    living.kind = strdup("");
     s3_upload_record_keep(&living);
     assert_int_equal(upload(), S3_YES);
     assert_request_has(0, "?uploads=");
@@ -493,6 +547,8 @@ int main(void)
         cmocka_unit_test(resume_keeps_its_parts_when_it_is_cancelled),
         cmocka_unit_test(resume_begins_anew_when_it_may_not_list),
         cmocka_unit_test(resume_remembers_what_it_may_not_abort),
+        cmocka_unit_test(resume_begins_anew_for_another_encryption_or_content_type),
+        cmocka_unit_test(resume_goes_on_with_the_same_encryption),
         cmocka_unit_test(resume_reads_a_list_of_several_pages),
         cmocka_unit_test(resume_begins_anew_when_the_list_goes_around_in_circles),
         cmocka_unit_test(resume_never_takes_parts_of_a_file_that_has_changed),
