@@ -79,9 +79,20 @@ static int take_upload_id(void *context, const char *path, const char *text, str
     return 0;
 }
 
-/* The name is metadata of the object to be: it tells ours from another's when an answer is lost. A
- * server that understands checksums says so; *refused: one that does not may not like the question.
- */
+/* A server that understands checksums says so. Those of parts alone are all that S3 had before
+ * 2025, and a Complete with one of the whole would be refused there. */
+static void take_checksums(struct s3_upload_record *record, const struct s3_http_answer *answer)
+{
+    char algorithm[16] = "", type[16] = "";
+
+    s3_http_header(answer, "x-amz-checksum-algorithm", algorithm, sizeof algorithm);
+    s3_http_header(answer, "x-amz-checksum-type", type, sizeof type);
+    record->crc32c = strcasecmp(algorithm, "CRC32C") == 0;
+    record->crc32c_whole = record->crc32c && strcasecmp(type, "FULL_OBJECT") == 0;
+}
+
+/* The name is metadata of the object to be: it tells ours from another's when an answer is lost.
+ * *refused: a server that understands no checksums may not like the question. */
 static int create_once(struct s3_upload *upload, bool crc32c, bool *refused, struct err *err)
 {
     static const struct s3_pair query = {"uploads", ""};
@@ -96,7 +107,6 @@ static int create_once(struct s3_upload *upload, bool crc32c, bool *refused, str
                                  .root = "InitiateMultipartUploadResult"};
     struct s3_client *const client = upload->job->client;
     struct s3_tries tries = {0};
-    char algorithm[16] = "";
     int status, rc = -1;
 
     request.header_count = s3_put_kind(upload->put, &client->config, headers);
@@ -114,8 +124,8 @@ static int create_once(struct s3_upload *upload, bool crc32c, bool *refused, str
         s3_request_fail(client, &request, &tries, err);
     if (rc == 0 && upload->record.upload_id == NULL)
         rc = err_set(err, ERR_NET, "the multipart upload got no id");
-    s3_http_header(&tries.answer, "x-amz-checksum-algorithm", algorithm, sizeof algorithm);
-    upload->crc32c = crc32c && strcasecmp(algorithm, "CRC32C") == 0;
+    if (rc == 0 && crc32c)
+        take_checksums(&upload->record, &tries.answer);
     s3_tries_release(&tries);
     return rc;
 }
@@ -130,7 +140,6 @@ static int upload_create(struct s3_upload *upload, struct err *err)
     if (rc < 0)
         return -1;
     upload->record.part_bytes = upload->job->part_bytes;
-    upload->record.crc32c = upload->crc32c;
     upload->record.kind = strdup(buf_text(&upload->kind));
     if (upload->record.kind == NULL)
         abort();
@@ -182,7 +191,7 @@ static int part_send(struct s3_upload *upload, int index, const void *data, uint
                                  .query = query,
                                  .query_count = 2,
                                  .headers = &header,
-                                 .header_count = upload->crc32c ? 1 : 0,
+                                 .header_count = upload->record.crc32c ? 1 : 0,
                                  .body = data,
                                  .body_bytes = bytes,
                                  .permission = "s3:PutObject",
@@ -192,7 +201,7 @@ static int part_send(struct s3_upload *upload, int index, const void *data, uint
 
     /* In clear text anybody on the way could change both. */
     request.unsigned_body =
-        upload->crc32c && (endpoint == NULL || strncmp(endpoint, "https:", 6) == 0);
+        upload->record.crc32c && (endpoint == NULL || strncmp(endpoint, "https:", 6) == 0);
     snprintf(number, sizeof number, "%d", index + 1);
     s3_checksum_print(part->crc32c, crc32c);
     status = s3_request_send(job->client, &request, &tries, err);
@@ -278,7 +287,7 @@ static uint32_t complete_document(struct buf *out, const struct s3_upload *uploa
         buf_printf(out, "<Part><PartNumber>%d</PartNumber><ETag>", i + 1);
         s3_xml_escape(out, part->etag);
         buf_printf(out, "</ETag>");
-        if (upload->crc32c) {
+        if (upload->record.crc32c) {
             s3_checksum_print(part->crc32c, crc32c);
             buf_printf(out, "<ChecksumCRC32C>%s</ChecksumCRC32C>", crc32c);
         }
@@ -369,7 +378,7 @@ static int upload_complete(struct s3_upload *upload, struct s3_object *object, s
     request.body = body.data;
     request.body_bytes = body.bytes;
     request.header_count += s3_put_conditions(upload->put, headers + 1);
-    if (upload->crc32c) {
+    if (upload->record.crc32c_whole) {
         headers[request.header_count++] = (struct s3_pair){"x-amz-checksum-crc32c", crc32c};
         headers[request.header_count++] = (struct s3_pair){"x-amz-checksum-type", "FULL_OBJECT"};
     }

@@ -160,6 +160,7 @@ void s3_upload_record_keep(struct s3_upload_record *record)
     put_number(&text, "modified_ns", record->modified_ns);
     put_number(&text, "part_bytes", record->part_bytes);
     put_number(&text, "crc32c", record->crc32c);
+    put_number(&text, "crc32c_whole", record->crc32c_whole);
     snprintf(path, sizeof path, "%s/%s", folder, record->name);
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
@@ -222,6 +223,8 @@ static void take_line(struct s3_upload_record *record, const char *name, size_t 
 
     if (name_chars == 6 && strncmp(name, "crc32c", 6) == 0)
         record->crc32c = value[0] == '1';
+    if (name_chars == 12 && strncmp(name, "crc32c_whole", 12) == 0)
+        record->crc32c_whole = value[0] == '1';
     if (name_chars == 4 && strncmp(name, "boot", 4) == 0) {
         char boot[64];
 

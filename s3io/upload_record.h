@@ -24,9 +24,10 @@ struct s3_upload_record {
     char *source; /* what is uploaded, if it can be uploaded again: a path; NULL: it cannot */
     uint64_t device, inode, bytes, modified_ns; /* of the source */
     uint64_t part_bytes;
-    char *kind;     /* what the object is created with: content type and encryption */
-    bool crc32c;    /* parts have one */
-    bool this_boot; /* it was begun since this host was started */
+    char *kind;        /* what the object is created with: content type and encryption */
+    bool crc32c;       /* parts have one */
+    bool crc32c_whole; /* and the object has */
+    bool this_boot;    /* it was begun since this host was started */
 
     char *path; /* of the record's file; NULL: not on disk */
     int fd;     /* holds the lock; -1 */
@@ -39,7 +40,7 @@ void s3_upload_record_init(struct s3_upload_record *record, const char *endpoint
 /** Leaves the file. Accepts all-zero. */
 void s3_upload_record_release(struct s3_upload_record *record);
 
-/** Once upload_id, part_bytes, kind and crc32c are known: write it and lock it. */
+/** Once upload_id, part_bytes, kind and both crc32c are known: write it and lock it. */
 void s3_upload_record_keep(struct s3_upload_record *record);
 /** The upload is complete or aborted: remove the file. */
 void s3_upload_record_drop(struct s3_upload_record *record);

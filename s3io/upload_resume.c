@@ -196,14 +196,12 @@ int s3_upload_resume(struct s3_upload *upload, struct err *err)
         rc = err_set(&why, ERR_INPUT, "they are for another content type or encryption");
     else
         rc = upload_list(upload, &why);
-    if (rc == S3_YES) {
-        upload->crc32c = record->crc32c;
-    } else if (rc == S3_NO) {
+    if (rc == S3_NO) {
         log_debug("s3: the upload %s is there no more", record->upload_id);
         s3_upload_record_drop(record);
-    } else if (why.code == ERR_NET || why.code == ERR_STOPPED) {
+    } else if (rc < 0 && (why.code == ERR_NET || why.code == ERR_STOPPED)) {
         *err = why;
-    } else {
+    } else if (rc < 0) {
         give_up(upload, &why);
         rc = S3_NO;
     }

@@ -29,7 +29,6 @@ struct s3_upload {
     const struct s3_put *put;
     struct s3_upload_record record;
     struct buf kind;              /* its object's content type and encryption, as they are sent */
-    bool crc32c;                  /* the server compares it */
     struct s3_upload_part *parts; /* in order; each is one thread's while the job runs */
 };
 

@@ -228,18 +228,45 @@ static int upload(void)
 
 static void checksum_goes_with_each_part_where_the_server_understands_it(void **state)
 {
-    const struct fault_step steps[] = {CREATED("x-amz-checksum-algorithm: CRC32C\r\n"), PART, PART,
-                                       COMPLETED};
+    const struct fault_step steps[] = {
+        CREATED("x-amz-checksum-algorithm: CRC32C\r\nx-amz-checksum-type: FULL_OBJECT\r\n"), PART,
+        PART, COMPLETED};
 
     (void)state;
     BEGIN(steps);
     assert_int_equal(upload(), S3_YES);
     assert_request_has(0, "\r\nx-amz-checksum-algorithm: CRC32C\r\n");
-    for (int i = 1; i <= 2; i++)
+    for (int i = 1; i <= 2; i++) {
         assert_request_has(i, "\r\nx-amz-checksum-crc32c: " PART_CRC "\r\n");
+        /* in clear text anybody on the way could change both */
+        assert_null(strcasestr(faults_request(faults, i), "UNSIGNED-PAYLOAD"));
+    }
     assert_request_has(3, "<ChecksumCRC32C>" PART_CRC "</ChecksumCRC32C></Part>");
     assert_request_has(3, "\r\nx-amz-checksum-crc32c: " WHOLE_CRC "\r\n");
     end(4);
+}
+
+/* As all did before AWS had it of whole objects. */
+static void checksum_of_the_whole_is_left_out_where_the_server_knows_those_of_parts(void **state)
+{
+    const struct fault_step silent[] = {CREATED("x-amz-checksum-algorithm: CRC32C\r\n"), PART, PART,
+                                        COMPLETED};
+    const struct fault_step composite[] = {
+        CREATED("x-amz-checksum-algorithm: CRC32C\r\nx-amz-checksum-type: COMPOSITE\r\n"), PART,
+        PART, COMPLETED};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 0)
+            BEGIN(silent);
+        else
+            BEGIN(composite);
+        assert_int_equal(upload(), S3_YES);
+        assert_request_has(1, "\r\nx-amz-checksum-crc32c: " PART_CRC "\r\n");
+        assert_request_has(3, "<ChecksumCRC32C>" PART_CRC "</ChecksumCRC32C></Part>");
+        assert_null(strcasestr(faults_request(faults, 3), "x-amz-checksum-"));
+        end(4);
+    }
 }
 
 static void checksum_is_left_out_where_the_server_does_not_know_it(void **state)
@@ -327,6 +354,7 @@ int main(void)
         cmocka_unit_test(checksum_of_a_body_in_two_pieces_is_the_wholes),
         cmocka_unit_test(checksum_of_a_download_in_parts_is_compared),
         cmocka_unit_test(checksum_goes_with_each_part_where_the_server_understands_it),
+        cmocka_unit_test(checksum_of_the_whole_is_left_out_where_the_server_knows_those_of_parts),
         cmocka_unit_test(checksum_is_left_out_where_the_server_does_not_know_it),
         cmocka_unit_test(checksum_is_neither_sent_nor_asked_for_where_it_is_not_required),
         cmocka_unit_test(checksum_takes_the_place_of_the_payloads_hash_where_that_is_asked_for),
