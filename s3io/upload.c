@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "s3io/address.h"
 #include "s3io/checksum.h"
 #include "s3io/job.h"
@@ -318,23 +319,31 @@ static int complete_judge(struct s3_upload *upload, const struct s3_request *req
     return -1;
 }
 
-/* The document says that the object is there. Some servers (Ceph 16) leave its ETag empty. */
+/* The document says that the object is there. Some servers (Ceph 16) leave its ETag empty; who may
+ * write but not read does without. */
 static int complete_read(struct s3_job *job, const struct s3_tries *tries, struct s3_object *object,
                          struct err *err)
 {
     const struct buf *body = &tries->answer.body;
-    int rc = S3_YES;
+    struct s3_object now = {0};
+    struct err why = {0};
+    int rc;
 
     s3_stream_object(object, &tries->answer);
     object->bytes = job->bytes;
     object->etag[0] = '\0';
     if (s3_xml_read(body->data, body->bytes, take_etag, object, err) < 0)
         return -1;
-    if (object->etag[0] == '\0')
-        rc = s3_object_head(job->client, job->bucket, job->key, object, err);
+    if (object->etag[0] != '\0')
+        return S3_YES;
+    rc = s3_object_head(job->client, job->bucket, job->key, &now, &why);
     if (rc == S3_NO)
-        rc = err_set(err, ERR_NET, "it is said to be complete, and there is no such object");
-    return rc;
+        return err_set(err, ERR_NET, "it is said to be complete, and there is no such object");
+    if (rc < 0)
+        log_debug("s3: an object was written, and its ETag is not known: %s", why.msg);
+    else if (now.bytes == job->bytes)
+        *object = now;
+    return S3_YES;
 }
 
 /* Not all servers look at the conditions of CompleteMultipartUpload (AWS does since 2024, Ceph 16

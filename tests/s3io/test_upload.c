@@ -211,6 +211,12 @@ static void upload_asks_for_an_etag_that_is_left_out(void **state)
     const struct fault_step there[] = {PARTS_SENT, COMPLETED_BARE, {.make = head_of_ours}};
     const struct fault_step nowhere[] = {
         PARTS_SENT, COMPLETED_BARE, {.text = "HTTP/1.1 404 x\r\n\r\n"}, NO_CONTENT};
+    const struct fault_step secret[] = {
+        PARTS_SENT,
+        COMPLETED_BARE,
+        {.text = "HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n"},
+        {.text = "HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"),
+         .then = FAULT_CLOSE}};
     struct s3_object object;
 
     (void)state;
@@ -218,6 +224,12 @@ static void upload_asks_for_an_etag_that_is_left_out(void **state)
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
     assert_request_has(5, "HEAD /imgs/k ");
+    end();
+    BEGIN(secret);
+    assert_int_equal(upload(false, &object), S3_YES);
+    assert_string_equal(object.etag, "");
+    assert_int_equal(object.bytes, BYTES);
+    assert_int_equal(faults_requests(faults), 7); /* HEAD, and the GET that asks why */
     end();
     BEGIN(nowhere);
     assert_int_equal(upload(false, NULL), -1);
