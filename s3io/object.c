@@ -11,6 +11,7 @@
 #include "s3io/put.h"
 #include "s3io/request.h"
 #include "s3io/stream.h"
+#include "s3io/upload_resume.h"
 
 #define PUT_BYTES_MAX ((uint64_t)5 << 30)
 #define READS_MAX     3
@@ -259,6 +260,7 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
     if (put->bytes > PUT_BYTES_MAX)
         return err_set(err, ERR_INPUT, "'%s': one request takes at most 5 GiB",
                        s3_address_name(put->bucket, put->key).text);
+    s3_upload_sweep(client);
     request.header_count = s3_put_kind(put, &client->config, headers);
     request.header_count += s3_put_conditions(put, headers + request.header_count);
     status = s3_request_send(client, &request, &tries, err);

@@ -132,7 +132,7 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
  * another one on this host. Parts that are there are compared (length and CRC-32C or MD5), and not
  * sent again where they are equal; where they cannot be asked for now, that is the error, and they
  * stay; where nobody may list them, they are aborted with a warning and all is sent. What a process
- * that was killed left behind is aborted at the first upload of another one (upload_record.h),
+ * that was killed left behind is aborted at the first write of another one (upload_record.h),
  * unless it can be gone on with. */
 int s3_object_upload(struct s3_client *client, const struct s3_put *put, int fd,
                      const struct s3_transfer *transfer, struct s3_object *object, struct err *err);

@@ -42,7 +42,7 @@ int s3_upload_resume(struct s3_upload *upload, struct err *err);
  * warning says so. What made the upload fail is the error to report. */
 void s3_upload_abort(struct s3_upload *upload);
 
-/** Once for a client, before its first multipart upload: abort what earlier processes left behind
+/** Once for a client, before its first write of any kind: abort what earlier processes left behind
  * (s3_upload_record_sweep). */
 void s3_upload_sweep(struct s3_client *client);
 

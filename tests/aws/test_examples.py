@@ -172,6 +172,12 @@ class Policies(unittest.TestCase):
                     for resource in [resources] if isinstance(resources, str) else resources:
                         self.assertRegex(resource, r"^arn:aws:s3:::convoy-example/(checkpoints|output)/\*$")
 
+    def test_parts_that_nobody_will_complete_are_aborted_but_not_while_they_may_be_gone_on_with(self):
+        (rule,) = read_json("lifecycle.json")["Rules"]
+        kept = re.search(r"S3_UPLOAD_KEEP_S +\(([0-9.]+) \* 3600\)", read(SOURCES, "s3io", "upload_record.h"))[1]
+        self.assertEqual((rule["Status"], rule["Filter"]), ("Enabled", {"Prefix": ""}))
+        self.assertGreater(rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] * 24, float(kept))
+
 
 class Image(unittest.TestCase):
     def setUp(self):

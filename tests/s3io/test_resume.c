@@ -524,6 +524,40 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     end(5);
 }
 
+/* One of this host, so many days old, that any start may abort. */
+static void record_of(const char *name, int days)
+{
+    const struct timespec then = {.tv_sec = (time_t)clock_wall_s() - days * 86400};
+    char host[256] = "";
+
+    gethostname(host, sizeof host - 1);
+    record_write(name, host);
+    assert_int_equal(utimensat(AT_FDCWD, place_path(name), (struct timespec[]){then, then}, 0), 0);
+}
+
+static int put_small(void)
+{
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .data = "hello", .bytes = 5};
+
+    return s3_object_put(client, &put, NULL, &err);
+}
+
+static void resume_aborts_at_the_first_write_of_any_kind(void **state)
+{
+    const struct fault_step steps[] = {NO_CONTENT, PART("e"), PART("e")};
+
+    (void)state;
+    BEGIN(steps);
+    record_of(UPLOADS "/0123", 2);
+    assert_int_equal(put_small(), S3_YES);
+    assert_request_has(0, "DELETE /imgs/k?uploadId=other ");
+    assert_request_has(1, "PUT /imgs/k ");
+    record_of(UPLOADS "/4567", 2);
+    assert_int_equal(put_small(), S3_YES); /* and at no second one */
+    assert_int_equal(records_look(true), 1);
+    end(3);
+}
+
 static void resume_is_not_missed_where_nothing_can_be_written(void **state)
 {
     const struct fault_step steps[] = {CREATED("u1"), PART("p1"), ILL, ILL, NO_CONTENT};
@@ -555,6 +589,7 @@ int main(void)
         cmocka_unit_test(resume_goes_on_after_a_kill),
         cmocka_unit_test(resume_aborts_at_the_next_start_what_nobody_can_go_on_with),
         cmocka_unit_test(resume_leaves_uploads_of_others_alone),
+        cmocka_unit_test(resume_aborts_at_the_first_write_of_any_kind),
         cmocka_unit_test(resume_is_not_missed_where_nothing_can_be_written),
     };
 
