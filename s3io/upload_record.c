@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "s3io/address.h"
 #include "s3io/sign.h"
 
 #define HEADER           "convoy-upload-1"
@@ -360,14 +361,22 @@ static bool sweep_one(void *context, struct s3_upload_record *record)
     struct stat info;
     const double age_s =
         fstat(record->fd, &info) == 0 ? clock_wall_s() - (double)info.st_mtim.tv_sec : 0;
-
     const bool useless = age_s > S3_UPLOAD_KEEP_S ||
                          (record->this_boot && (record->source == NULL || source_changed(record)));
+    enum s3_upload_fate fate;
 
-    if (useless && strcmp(record->endpoint, sweep->endpoint) == 0 &&
-        sweep->abort(sweep->context, record))
+    if (!useless || strcmp(record->endpoint, sweep->endpoint) != 0)
+        return true;
+    fate = sweep->abort(sweep->context, record);
+    if (fate == S3_UPLOAD_STAYS && age_s > S3_UPLOAD_GIVE_UP_S) {
+        log_warn("the parts of an upload to '%s' that was cut off could not be aborted for weeks, "
+                 "and it is not tried again: upload id %s",
+                 s3_address_name(record->bucket, record->key).text, record->upload_id);
+        fate = S3_UPLOAD_GONE;
+    }
+    if (fate == S3_UPLOAD_GONE)
         s3_upload_record_drop(record);
-    return true;
+    return fate != S3_UPLOAD_LATER;
 }
 
 void s3_upload_record_sweep(const char *endpoint, s3_upload_record_abort *abort_one, void *context)

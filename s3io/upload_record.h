@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define S3_UPLOAD_KEEP_S (24.0 * 3600) /* that long a next try may come */
+#define S3_UPLOAD_KEEP_S    (24.0 * 3600)      /* that long a next try may come */
+#define S3_UPLOAD_GIVE_UP_S (28 * 24 * 3600.0) /* that long one is tried to be aborted */
 
 /* Texts are heap. */
 struct s3_upload_record {
@@ -49,11 +50,18 @@ void s3_upload_record_drop(struct s3_upload_record *record);
  * which it locks. False: there is none. */
 bool s3_upload_record_find(struct s3_upload_record *record);
 
+enum s3_upload_fate {
+    S3_UPLOAD_GONE,
+    S3_UPLOAD_STAYS, /* who asks may not abort it, for one */
+    S3_UPLOAD_LATER, /* nor could any other one be aborted now */
+};
+
 /** Call `abort` for each record at the endpoint whose process is gone and which nobody will go on
  * with: without a source, with one that has changed, or older than S3_UPLOAD_KEEP_S. From before
- * the last start, or of another host with our name and home, it has to be as old in any case. One
- * for which it returns true is dropped. */
-typedef bool s3_upload_record_abort(void *context, const struct s3_upload_record *record);
+ * the last start, or of another host with our name and home, it has to be as old in any case. What
+ * is gone is dropped, and what stays after S3_UPLOAD_GIVE_UP_S too, with a warning. */
+typedef enum s3_upload_fate s3_upload_record_abort(void *context,
+                                                   const struct s3_upload_record *record);
 void s3_upload_record_sweep(const char *endpoint, s3_upload_record_abort *abort_one, void *context);
 
 #endif

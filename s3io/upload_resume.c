@@ -16,9 +16,14 @@
 
 /* --- an upload that is given up --- */
 
+enum effort {
+    ONCE,       /* as far as the client's cancel lets it */
+    PERSISTENT, /* for cleaning up after a cancel, too */
+};
+
 /* Whether it is gone now, by us or before. */
 static bool abort_send(struct s3_client *client, const struct s3_upload_record *record,
-                       int attempts, struct err *err)
+                       enum effort effort, struct err *err)
 {
     const struct s3_pair query = {"uploadId", record->upload_id};
     const struct s3_request request = {.method = "DELETE",
@@ -27,11 +32,12 @@ static bool abort_send(struct s3_client *client, const struct s3_upload_record *
                                        .query = &query,
                                        .query_count = 1,
                                        .permission = "s3:AbortMultipartUpload",
-                                       .ignore_cancel = true,
-                                       .attempts = attempts};
+                                       .ignore_cancel = effort == PERSISTENT,
+                                       .attempts = effort == PERSISTENT ? ABORT_ATTEMPTS : 1};
     struct s3_tries tries = {0};
     const int status = s3_request_send(client, &request, &tries, err);
-    const bool gone = status > 0 && (status / 100 == 2 || status == 404);
+    const bool gone = status / 100 == 2 || status == 404 ||
+                      (status < 0 && strcmp(tries.fault.code, "NoSuchBucket") == 0);
 
     if (status > 0 && !gone)
         s3_request_fail(client, &request, &tries, err);
@@ -44,7 +50,7 @@ void s3_upload_abort(struct s3_upload *upload)
     struct s3_upload_record *const record = &upload->record;
     struct err err = {0};
 
-    if (abort_send(upload->job->client, record, ABORT_ATTEMPTS, &err))
+    if (abort_send(upload->job->client, record, PERSISTENT, &err))
         s3_upload_record_drop(record);
     else
         log_warn("the parts of an upload to '%s' that failed stay in the bucket (and cost "
@@ -54,14 +60,16 @@ void s3_upload_abort(struct s3_upload *upload)
                  record->upload_id, err.msg);
 }
 
-static bool sweep_one(void *context, const struct s3_upload_record *record)
+static enum s3_upload_fate sweep_one(void *context, const struct s3_upload_record *record)
 {
     struct err err = {0};
-    const bool gone = abort_send(context, record, 1, &err);
+    const bool gone = abort_send(context, record, ONCE, &err);
 
     log_debug("s3: the upload %s to '%s', which nobody goes on with: %s", record->upload_id,
               s3_address_name(record->bucket, record->key).text, gone ? "aborted" : err.msg);
-    return gone;
+    if (gone)
+        return S3_UPLOAD_GONE;
+    return err.code == ERR_NET || err.code == ERR_STOPPED ? S3_UPLOAD_LATER : S3_UPLOAD_STAYS;
 }
 
 void s3_upload_sweep(struct s3_client *client)
@@ -174,7 +182,7 @@ static void give_up(struct s3_upload *upload, const struct err *why)
 
     log_warn("the parts that an earlier upload to '%s' sent are not used: %s",
              s3_address_name(record->bucket, record->key).text, why->msg);
-    if (abort_send(upload->job->client, record, 1, &err)) {
+    if (abort_send(upload->job->client, record, ONCE, &err)) {
         s3_upload_record_drop(record);
     } else {
         log_debug("s3: the upload %s is not aborted: %s", record->upload_id, err.msg);

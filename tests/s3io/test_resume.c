@@ -558,6 +558,62 @@ static void resume_aborts_at_the_first_write_of_any_kind(void **state)
     end(3);
 }
 
+static void resume_forgets_uploads_of_a_bucket_that_is_gone(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchBucket"),
+         .then = FAULT_CLOSE},
+        PART("e")};
+
+    (void)state;
+    BEGIN(steps);
+    record_of(UPLOADS "/0123", 2);
+    assert_int_equal(put_small(), S3_YES);
+    end(2);
+}
+
+static void resume_gives_up_aborting_after_some_weeks(void **state)
+{
+    const struct fault_step steps[] = {FORBIDDEN, PART("e"), FORBIDDEN, PART("e")};
+
+    (void)state;
+    BEGIN(steps);
+    record_of(UPLOADS "/0123", 27);
+    assert_int_equal(put_small(), S3_YES);
+    assert_int_equal(records_look(true), 1);
+    client_again();
+    record_of(UPLOADS "/0123", 29);
+    assert_int_equal(put_small(), S3_YES);
+    end(4);
+}
+
+static void resume_stops_aborting_when_it_is_cancelled(void **state)
+{
+    const struct fault_step steps[] = {{.make = cancel_now, .then = FAULT_HOLD}};
+
+    (void)state;
+    BEGIN(steps);
+    record_of(UPLOADS "/0123", 29);
+    record_of(UPLOADS "/4567", 29);
+    assert_int_equal(put_small(), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_int_equal(records_look(true), 2);
+    end(1);
+}
+
+static void resume_does_not_wait_for_a_server_that_is_ill(void **state)
+{
+    const struct fault_step steps[] = {ILL, PART("e")};
+
+    (void)state;
+    BEGIN(steps);
+    record_of(UPLOADS "/0123", 2);
+    record_of(UPLOADS "/4567", 2);
+    assert_int_equal(put_small(), S3_YES);
+    assert_int_equal(records_look(true), 2);
+    end(2);
+}
+
 static void resume_is_not_missed_where_nothing_can_be_written(void **state)
 {
     const struct fault_step steps[] = {CREATED("u1"), PART("p1"), ILL, ILL, NO_CONTENT};
@@ -590,6 +646,10 @@ int main(void)
         cmocka_unit_test(resume_aborts_at_the_next_start_what_nobody_can_go_on_with),
         cmocka_unit_test(resume_leaves_uploads_of_others_alone),
         cmocka_unit_test(resume_aborts_at_the_first_write_of_any_kind),
+        cmocka_unit_test(resume_forgets_uploads_of_a_bucket_that_is_gone),
+        cmocka_unit_test(resume_gives_up_aborting_after_some_weeks),
+        cmocka_unit_test(resume_stops_aborting_when_it_is_cancelled),
+        cmocka_unit_test(resume_does_not_wait_for_a_server_that_is_ill),
         cmocka_unit_test(resume_is_not_missed_where_nothing_can_be_written),
     };
 
