@@ -13,8 +13,7 @@
 #include "s3io/stream.h"
 #include "s3io/upload_resume.h"
 
-#define PUT_BYTES_MAX ((uint64_t)5 << 30)
-#define READS_MAX     3
+#define READS_MAX 3
 
 static int into_memory(void *context, uint64_t offset, const void *data, size_t bytes,
                        const struct s3_object *object, struct err *err)
@@ -257,7 +256,7 @@ int s3_object_put(struct s3_client *client, const struct s3_put *put, struct s3_
     int status, rc = -1;
 
     object = object == NULL ? &unseen : object;
-    if (put->bytes > PUT_BYTES_MAX)
+    if (put->bytes > S3_PUT_BYTES_MAX)
         return err_set(err, ERR_INPUT, "'%s': one request takes at most 5 GiB",
                        s3_address_name(put->bucket, put->key).text);
     s3_upload_sweep(client);

@@ -5,6 +5,9 @@
 #define S3IO_PUT_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+#define S3_PUT_BYTES_MAX ((uint64_t)5 << 30) /* more goes in parts only */
 
 struct s3_config;
 struct s3_pair;

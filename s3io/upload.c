@@ -44,7 +44,7 @@ static int file_part(const struct s3_job *job, uint64_t begin, void *out, uint64
     return 0;
 }
 
-/* Below two parts' length: one request. */
+/* Below two parts' length, if it may be: one request. */
 static int upload_whole(struct s3_job *job, const struct s3_put *put, struct s3_object *object,
                         struct err *err)
 {
@@ -493,7 +493,7 @@ int s3_object_upload(struct s3_client *client, const struct s3_put *put, int fd,
     job.transfer = s3_job_transfer(transfer);
     s3_job_cut(&job, put->bytes, PART_BYTES_MIN);
     pthread_mutex_init(&job.mutex, NULL);
-    if (put->bytes < 2 * job.part_bytes)
+    if (put->bytes < 2 * job.part_bytes && put->bytes <= S3_PUT_BYTES_MAX)
         rc = upload_whole(&job, put, object, err);
     else
         rc = upload_parts(&job, put, object, err);

@@ -342,6 +342,21 @@ static void upload_is_aborted_when_cancelled(void **state)
     end();
 }
 
+static void upload_above_what_one_request_takes_has_parts_whatever_their_length(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = "HTTP/1.1 403 x\r\nConnection: close\r\n\r\n" ERROR("AccessDenied"),
+         .then = FAULT_CLOSE}};
+    const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = 5500 * MIB};
+    const struct s3_transfer transfer = {.threads = 1, .part_bytes = 3000 * MIB};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), -1);
+    assert_request_has(0, "POST /imgs/k?uploads= ");
+    end();
+}
+
 static void upload_says_that_the_file_is_too_short(void **state)
 {
     const struct fault_step steps[] = {
@@ -548,6 +563,7 @@ int main(void)
         cmocka_unit_test(upload_ends_with_its_condition),
         cmocka_unit_test(upload_is_aborted_when_a_part_fails),
         cmocka_unit_test(upload_is_aborted_when_cancelled),
+        cmocka_unit_test(upload_above_what_one_request_takes_has_parts_whatever_their_length),
         cmocka_unit_test(upload_says_that_the_file_is_too_short),
         cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
         cmocka_unit_test(download_makes_the_file_the_object),
