@@ -117,6 +117,10 @@ static int create_once(struct s3_upload *upload, bool crc32c, bool *refused, str
         headers[request.header_count++] = (struct s3_pair){"x-amz-checksum-type", "FULL_OBJECT"};
     }
     status = s3_request_send(client, &request, &tries, err);
+    /* Without parts it costs nothing, and S3 does not say whose it is. */
+    if (tries.lost && status / 100 == 2)
+        log_debug("s3: an upload to '%s' was created again: another one may be left without parts",
+                  s3_address_name(request.bucket, request.key).text);
     *refused = status < 0 && crc32c && (tries.fault.status == 400 || tries.fault.status == 501);
     if (status / 100 == 2)
         rc = s3_xml_read(tries.answer.body.data, tries.answer.body.bytes, take_upload_id, upload,
@@ -236,12 +240,18 @@ static int upload_part(struct s3_job *job, int index, void *scratch, struct err 
     return 0;
 }
 
-/* Whether the object that is there now is the one of this upload. S3_YES, S3_NO or -1. */
-static int upload_is_there(struct s3_upload *upload, struct s3_object *object, struct err *err)
+/* Whether the object that is there now is the one of this upload. S3_YES, S3_NO or -1. When all is
+ * to stop it is asked once nevertheless. */
+static int upload_is_there(struct s3_upload *upload, bool stopping, struct s3_object *object,
+                           struct err *err)
 {
     struct s3_job *const job = upload->job;
-    const struct s3_request request = {
-        .method = "HEAD", .bucket = job->bucket, .key = job->key, .permission = "s3:GetObject"};
+    const struct s3_request request = {.method = "HEAD",
+                                       .bucket = job->bucket,
+                                       .key = job->key,
+                                       .permission = "s3:GetObject",
+                                       .ignore_cancel = stopping,
+                                       .attempts = stopping ? 1 : 0};
     struct s3_tries tries = {0};
     const int status = s3_request_send(job->client, &request, &tries, err);
     char value[64];
@@ -300,17 +310,25 @@ static uint32_t complete_document(struct buf *out, const struct s3_upload *uploa
     return whole;
 }
 
-/* What an answer that is no success means, when an earlier one may have been lost: the object that
- * is there decides. */
+/* What an answer that is no success means, when an earlier one may have been lost, or nobody waited
+ * for it: the object that is there decides. */
 static int complete_judge(struct s3_upload *upload, const struct s3_request *request,
                           const struct s3_tries *tries, int status, struct s3_object *object,
                           struct err *err)
 {
     const bool refused =
         status == 412 || status == 409 || strcmp(tries->fault.code, "NoSuchKey") == 0;
+    bool stopping = status < 0 && err->code == ERR_STOPPED;
     struct err later = {0};
+    int there = S3_NO;
 
-    if (tries->lost && upload_is_there(upload, object, &later) == S3_YES)
+    if (tries->lost && !stopping) {
+        there = upload_is_there(upload, false, object, &later);
+        stopping = there < 0 && later.code == ERR_STOPPED;
+    }
+    if (stopping)
+        there = upload_is_there(upload, true, object, &later);
+    if (there == S3_YES)
         return S3_YES;
     if (refused && (upload->put->if_none || upload->put->if_match != NULL))
         return S3_NO;

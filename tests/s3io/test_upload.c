@@ -342,6 +342,35 @@ static void upload_is_aborted_when_cancelled(void **state)
     end();
 }
 
+static void cancel_in_mid_answer(struct faults *server, struct buf *out)
+{
+    (void)server, (void)out;
+    cancel = 1;
+}
+
+/* It may have been too late. */
+static void upload_looks_what_is_there_when_cancelled_while_it_completes(void **state)
+{
+    const struct fault_step there[] = {
+        PARTS_SENT, {.make = cancel_in_mid_answer, .then = FAULT_HOLD}, {.make = head_of_ours}};
+    const struct fault_step not_there[] = {PARTS_SENT,
+                                           {.make = cancel_in_mid_answer, .then = FAULT_HOLD},
+                                           {.text = "HTTP/1.1 404 x\r\n\r\n"},
+                                           NO_CONTENT};
+
+    (void)state;
+    BEGIN(there);
+    assert_int_equal(upload(false, NULL), S3_YES);
+    assert_request_has(5, "HEAD /imgs/k ");
+    assert_int_equal(faults_requests(faults), 6);
+    end();
+    BEGIN(not_there);
+    assert_int_equal(upload(false, NULL), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_request_has(6, "DELETE /imgs/k?uploadId=u%2F1 ");
+    end();
+}
+
 static void upload_above_what_one_request_takes_has_parts_whatever_their_length(void **state)
 {
     const struct fault_step steps[] = {
@@ -354,6 +383,21 @@ static void upload_above_what_one_request_takes_has_parts_whatever_their_length(
     BEGIN(steps);
     assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), -1);
     assert_request_has(0, "POST /imgs/k?uploads= ");
+    end();
+}
+
+/* An upload without parts costs nothing, and nobody can tell whose it is: it is left alone. */
+static void upload_is_created_again_when_the_answer_was_lost(void **state)
+{
+    const struct fault_step steps[] = {
+        {.text = NULL, .then = FAULT_CLOSE}, PARTS_SENT, {.text = COMPLETED, .then = FAULT_CLOSE}};
+
+    (void)state;
+    BEGIN(steps);
+    assert_int_equal(upload(false, NULL), S3_YES);
+    assert_request_has(1, "POST /imgs/k?uploads= ");
+    assert_request_has(2, "uploadId=u%2F1 ");
+    assert_int_equal(faults_requests(faults), 6);
     end();
 }
 
@@ -563,7 +607,9 @@ int main(void)
         cmocka_unit_test(upload_ends_with_its_condition),
         cmocka_unit_test(upload_is_aborted_when_a_part_fails),
         cmocka_unit_test(upload_is_aborted_when_cancelled),
+        cmocka_unit_test(upload_looks_what_is_there_when_cancelled_while_it_completes),
         cmocka_unit_test(upload_above_what_one_request_takes_has_parts_whatever_their_length),
+        cmocka_unit_test(upload_is_created_again_when_the_answer_was_lost),
         cmocka_unit_test(upload_says_that_the_file_is_too_short),
         cmocka_unit_test(download_ends_when_the_object_is_replaced_or_deleted),
         cmocka_unit_test(download_makes_the_file_the_object),
