@@ -3,6 +3,7 @@ import http.server
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -113,9 +114,10 @@ class Case(unittest.TestCase):
 
 
 class Fake:
-    """An endpoint on loopback whose every answer `answer(request)` makes: (status, headers, body)."""
+    """An endpoint on loopback whose every answer `answer(request)` makes: (status, headers, body); tls: over https, with the
+    certificate of a server."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, tls=None):
         self.seen = []
         fake = self
 
@@ -142,7 +144,11 @@ class Fake:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(os.path.join(tls.dir, "tls", "server.crt"), os.path.join(tls.dir, "tls", "server.key"))
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     def __enter__(self):

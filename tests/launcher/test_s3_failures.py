@@ -3,6 +3,7 @@
 the fault proxy: numbers in the names are those of the table in s3io/README.md."""
 import base64
 import calendar
+import hashlib
 import json
 import os
 import re
@@ -195,6 +196,16 @@ class Writes(Failures):
         self.done("rm", f"{self.uri}/key")
         self.assertEqual(self.keys(), [])
 
+    def test_05_a_creation_whose_answer_was_lost_is_repeated(self):
+        data = os.urandom(2 * SIZE_PART)
+        self.write("file", data)
+        proxy = self.through("POST *uploads* #1 lose")
+        self.done("cp", "file", f"{self.uri}/big")
+        self.assertEqual(self.client.get(self.bucket, "big"), data)
+        self.assertEqual(len(proxy.requests("POST", "uploads=")), 2)
+        # The first one has no parts and costs nothing. S3 does not say whose it is: it is left alone.
+        self.assertEqual(self.client.uploads(self.bucket), [b"big"])
+
     def test_11_a_byte_changed_on_its_way_up_is_refused_and_sent_again(self):
         data = os.urandom(3 * SIZE_PART)
         self.write("small", data[:SMALL])
@@ -274,11 +285,17 @@ class Writes(Failures):
                 process.kill()
                 process.wait()
                 self.assertEqual(self.client.uploads(self.bucket), [b"big"])
+                (begun,) = {urllib.parse.parse_qs(r.path)["uploadId"][0] for r in proxy.requests("PUT", "partNumber=")}
                 if again != "file":
                     os.remove(self.path("file"))  # else somebody may yet want to go on with it
                 self.done("cp", again, f"{self.uri}/{key}", env=env)
                 self.assertEqual(self.client.get(self.bucket, key), self.read(again))
                 self.assertEqual(self.client.uploads(self.bucket), [])
+                parts = [r.path for r in proxy.requests("PUT", "partNumber=") if begun in urllib.parse.unquote(r.path)]
+                sent = [sum(f"partNumber={n}&" in path for path in parts) for n in (1, 2, 3, 4)]
+                self.assertEqual(sent, [1, 1, 2, 1] if again == "file" else [1, 1, 1, 1])
+                aborts = proxy.requests("DELETE", "uploadId=")
+                self.assertEqual(len(aborts), 0 if again == "file" else 1)
                 self.client.delete(self.bucket, key)
 
 
@@ -556,7 +573,7 @@ class Tunnels:
 
 
 class Certificates(Failures):
-    """Row 14, over TLS."""
+    """Rows 11 and 14, over TLS."""
 
     def setUp(self):
         super().setUp()
@@ -569,6 +586,27 @@ class Certificates(Failures):
         proxy = Faults(self.tls, *rules, tunnel=True)
         self.addCleanup(proxy.stop)
         return proxy
+
+    def test_11_over_https_a_part_goes_with_its_crc32c_in_the_place_of_its_sha256(self):
+        self.write("file", os.urandom(2 * SIZE_PART))  # for a fake: the real server knows no CRC-32C
+
+        def answer(request):
+            if "uploads=" in request.path:
+                return 200, {"x-amz-checksum-algorithm": "CRC32C", "x-amz-checksum-type": "FULL_OBJECT"}, \
+                    b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+            if "partNumber=" in request.path:
+                return 200, {"ETag": '"p"'}, b""
+            return 200, {}, b"<CompleteMultipartUploadResult><ETag>c</ETag></CompleteMultipartUploadResult>"
+
+        with Fake(answer, tls=self.tls) as fake:
+            env = self.tls.env(AWS_ENDPOINT_URL_S3=fake.url, AWS_REQUEST_CHECKSUM_CALCULATION=None)
+            self.done("cp", "file", f"{self.uri}/big", env=env)
+        self.assertEqual([request.command for request in fake.seen], ["POST", "PUT", "PUT", "POST"])
+        for request in fake.seen:
+            part = request.command == "PUT"
+            said = "UNSIGNED-PAYLOAD" if part else hashlib.sha256(request.body).hexdigest()
+            self.assertEqual(request.headers["x-amz-content-sha256"], said)
+            self.assertEqual("x-amz-checksum-crc32c" in request.headers, request is not fake.seen[0])
 
     def test_14_a_tls_connection_that_breaks_is_made_anew(self):
         for how in ("reset at=0", "reset at=1500", "reset at=150000", "cut at=1500", "cut at=150000", "flip at=3000",
