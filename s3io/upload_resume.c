@@ -56,7 +56,7 @@ void s3_upload_abort(struct s3_upload *upload)
         log_warn("the parts of an upload to '%s' that failed stay in the bucket (and cost "
                  "money) until it is aborted%s, upload id %s: %s",
                  s3_address_name(record->bucket, record->key).text,
-                 record->path != NULL ? " (a next upload from this host tries to)" : "",
+                 record->path != NULL ? " (a next start on this host tries to)" : "",
                  record->upload_id, err.msg);
 }
 

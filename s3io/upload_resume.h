@@ -1,6 +1,6 @@
 /*
  * s3io/upload_resume.h -- a multipart upload that was cut off or given up: gone on with, or
- * aborted. For upload.c.
+ * aborted. For upload.c; the sweep for object.c too.
  */
 #ifndef S3IO_UPLOAD_RESUME_H
 #define S3IO_UPLOAD_RESUME_H
