@@ -249,8 +249,8 @@ static int score(struct evaluation *e, struct err *err)
              e->as_run.threads);
     report_progress_init(&run->progress, run->comm->rank != 0, 0);
     train_tally_init(&e->tally, e->model.classes);
-    train_picture_cache_open_evaluation(run);
-    if (train_evaluate(run, index, "testing", &e->score, &e->tally, err) < 0)
+    if (train_picture_cache_open_evaluation(run, err) < 0 ||
+        train_evaluate(run, index, "testing", &e->score, &e->tally, err) < 0)
         return -1;
     report_progress_end(&run->progress);
     if (e->score.nonfinite == e->score.images) {

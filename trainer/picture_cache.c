@@ -1,12 +1,15 @@
 #include "trainer/picture_cache.h"
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "trainer/data/cache.h"
 #include "trainer/data/place.h"
 #include "trainer/run.h"
+#include "trainer/stop.h"
 
 /* What a run reads of an index: lanes of training, shares of an evaluation. */
 enum reading { TRAINS, EVALUATES, ENDS };
@@ -69,33 +72,64 @@ static bool is_wanted(const struct train_run *run)
                                            (d->has_test && data_place_is_remote(d->test.root)));
 }
 
-static void open_for(struct train_run *run, enum reading reading)
+static int open_cache(struct train_run *run, enum reading reading, struct err *err)
 {
     const struct train_options *const o = run->options;
-    struct err err = {0};
+    const struct train_dataset *const d = &run->dataset;
 
-    if (!is_wanted(run))
-        return;
-    run->cache = data_cache_new(o->cache, o->cache_bytes, &err);
-    if (run->cache != NULL && add(run, &run->dataset.train, reading, &err) == 0 &&
-        (!run->dataset.has_val || add(run, &run->dataset.val, EVALUATES, &err) == 0) &&
-        (!run->dataset.has_test || add(run, &run->dataset.test, ENDS, &err) == 0))
-        return;
-    if (run->comm->local_rank == 0)
-        log_warn("--cache: %s; %s goes on without it", err.msg,
-                 reading == TRAINS ? "training" : "evaluation");
+    run->cache = data_cache_new(o->cache, o->cache_bytes, &train_stop_asked, err);
+    if (run->cache != NULL && add(run, &d->train, reading, err) == 0 &&
+        (!d->has_val || add(run, &d->val, EVALUATES, err) == 0) &&
+        (!d->has_test || add(run, &d->test, ENDS, err) == 0))
+        return 0;
     data_cache_free(run->cache);
     run->cache = NULL;
+    return -1;
 }
 
-void train_picture_cache_open(struct train_run *run)
+/* Ranks of this host that do without, whichever they are: the first of them says so. why: this
+ * rank's reason. Collective. */
+static int warn_of_lost(const struct train_run *run, const struct err *why, const char *what,
+                        struct err *err)
 {
-    open_for(run, TRAINS);
+    struct comm *const comm = run->comm;
+    int64_t *const lost = calloc((size_t)comm->size, sizeof *lost);
+    int first = comm->size, count = 0, rc;
+
+    if (lost == NULL)
+        abort();
+    lost[comm->rank] = run->cache == NULL;
+    rc = comm_sum_integers(comm, lost, comm->size, err);
+    for (int rank = comm->size - 1; rank >= 0; rank--)
+        if (comm->host_of[rank] == comm->host_of[comm->rank] && lost[rank] != 0) {
+            first = rank;
+            count++;
+        }
+    if (rc == 0 && first == comm->rank && why->code != ERR_STOPPED)
+        log_warn("--cache: %s; %s goes on without it on %d of %d ranks of this host", why->msg,
+                 what, count, comm->local_size);
+    free(lost);
+    return rc;
 }
 
-void train_picture_cache_open_evaluation(struct train_run *run)
+static int open_for(struct train_run *run, enum reading reading, struct err *err)
 {
-    open_for(run, EVALUATES);
+    struct err why = {0};
+
+    if (!is_wanted(run))
+        return 0;
+    (void)open_cache(run, reading, &why);
+    return warn_of_lost(run, &why, reading == TRAINS ? "training" : "evaluation", err);
+}
+
+int train_picture_cache_open(struct train_run *run, struct err *err)
+{
+    return open_for(run, TRAINS, err);
+}
+
+int train_picture_cache_open_evaluation(struct train_run *run, struct err *err)
+{
+    return open_for(run, EVALUATES, err);
 }
 
 /* What is counted, in this order. */

@@ -10,14 +10,14 @@
 struct err;
 struct train_run;
 
-/** Open run->cache where it is asked for and pictures lie in S3. A folder that cannot be used is
- * warned about, by the first rank of its host, and the run goes on without. Not collective; before
- * streams. */
-void train_picture_cache_open(struct train_run *run);
+/** Open run->cache where it is asked for and pictures lie in S3. A rank whose folder cannot be used
+ * goes on without; the first such rank of each host warns of all of them. Collective; before
+ * streams. Returns 0; or -1 with err set by the collective. */
+int train_picture_cache_open(struct train_run *run, struct err *err);
 
 /** The same where dataset.train is evaluated once, and nothing is trained (run->order is all zero).
  */
-void train_picture_cache_open_evaluation(struct train_run *run);
+int train_picture_cache_open_evaluation(struct train_run *run, struct err *err);
 
 /** What all ranks' caches did so far: {"hits", "hit_bytes", "misses", "miss_bytes", "kept",
  * "evicted", "damaged", "bytes"}: pictures that came from the disk and from S3, and were written;

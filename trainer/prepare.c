@@ -464,8 +464,8 @@ static int load(struct train_run *run, struct safetensors *file, char **path, st
         run->position.best_accuracy = -1;
     if (train_step_init(run, err) < 0 || train_audit_begin(run, err) < 0)
         return -1;
-    train_picture_cache_open(run);
-    if (train_feature_cache_new(&run->feature_cache, run, err) < 0)
+    if (train_picture_cache_open(run, err) < 0 ||
+        train_feature_cache_new(&run->feature_cache, run, err) < 0)
         return -1;
     if (run->feature_cache == NULL && (run->stream = open_stream(run, err)) == NULL)
         return -1;
@@ -530,8 +530,8 @@ int train_prepare_bench(struct train_run *run, struct err *err)
         return -1;
     nn_model_init(run->model, o->seed);
     run->lanes = comm_tree_share((uint32_t)o->lanes, run->comm->rank, run->comm->size);
-    if (o->bench_data)
-        train_picture_cache_open(run);
+    if (o->bench_data && train_picture_cache_open(run, err) < 0)
+        return -1;
     if (o->bench_data && (run->stream = open_stream(run, err)) == NULL)
         return -1;
     return 0;

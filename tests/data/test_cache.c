@@ -101,7 +101,7 @@ static void picture(uint64_t sample, unsigned char *out)
 static struct data_cache *open_cache(uint64_t bytes)
 {
     struct err err = {0};
-    struct data_cache *const cache = data_cache_new(root, bytes, &err);
+    struct data_cache *const cache = data_cache_new(root, bytes, NULL, &err);
 
     if (cache == NULL || data_cache_add(cache, &pictures, &use, &use, &err) < 0)
         fail_msg("%s", err.msg);
@@ -207,7 +207,7 @@ static void without_room_for_a_chunk_nothing_is_kept(void **state)
     struct data_cache *cache;
 
     (void)state;
-    assert_null(data_cache_new(root, 5000, &err));
+    assert_null(data_cache_new(root, 5000, NULL, &err));
     assert_int_equal(err.code, ERR_IO);
     assert_true(disk_use() <= 5000);
     for (uint64_t bytes = 24576; bytes <= 60000; bytes += 4096) {
@@ -300,7 +300,7 @@ static pid_t begin_process(uint64_t bytes)
     assert_true(pid >= 0);
     if (pid == 0) {
         struct err err = {0};
-        struct data_cache *const cache = data_cache_new(root, bytes, &err);
+        struct data_cache *const cache = data_cache_new(root, bytes, NULL, &err);
 
         if (cache == NULL || data_cache_add(cache, &pictures, &use, &use, &err) < 0)
             _exit(1);
@@ -394,6 +394,114 @@ static void process_that_is_frozen_with_the_lock_is_not_waited_for(void **state)
     data_cache_free(cache);
 }
 
+/* A process that holds a lock for so long; `counting`: as one that counts files. */
+static pid_t hold(const char *name, double seconds, bool counting)
+{
+    char path[96];
+    int fd, ready[2];
+    pid_t pid;
+
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    assert_int_equal(pipe(ready), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        const double until = clock_now_s() + seconds;
+        uint64_t beats = 0;
+
+        fd = open(path, counting ? O_RDWR : O_RDONLY);
+        if (fd < 0 || flock(fd, LOCK_EX) < 0 || write(ready[1], "", 1) != 1)
+            _exit(1);
+        while (clock_now_s() < until) {
+            clock_sleep_s(0.05);
+            beats++;
+            if (counting && pwrite(fd, &beats, sizeof beats, 24) != (ssize_t)sizeof beats)
+                _exit(1);
+        }
+        _exit(0);
+    }
+    assert_int_equal(read(ready[0], path, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    return pid;
+}
+
+static void who_opens_it_waits_for_a_lock_whose_holder_gets_on(void **state)
+{
+    static const struct {
+        double seconds;
+        bool counting;
+    } holders[] = {{3, false}, {11.5, true}};
+
+    (void)state;
+    data_cache_free(open_cache(10 << 20));
+    for (size_t i = 0; i < sizeof holders / sizeof *holders; i++) {
+        const pid_t pid = hold("pictures/lock", holders[i].seconds, holders[i].counting);
+        struct data_cache *const cache = open_cache(10 << 20);
+        int status;
+
+        put(cache, 0, i);
+        assert_int_equal(stats_of(cache).kept, 1);
+        data_cache_free(cache);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+    }
+}
+
+static volatile sig_atomic_t stop;
+
+static void ask_to_stop(int number)
+{
+    stop = number;
+}
+
+static void who_waits_to_open_it_can_be_stopped(void **state)
+{
+    static const char *const names[] = {"pictures/lock", "pictures"};
+
+    (void)state;
+    data_cache_free(open_cache(10 << 20));
+    signal(SIGALRM, ask_to_stop);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const pid_t pid = hold(names[i], 60, false);
+        const double begun = clock_now_s();
+        struct err err = {0};
+
+        stop = 0;
+        alarm(1);
+        assert_null(data_cache_new(root, 10 << 20, &stop, &err));
+        assert_int_equal(err.code, ERR_STOPPED);
+        assert_true(clock_now_s() - begun < 5);
+        end_process(pid);
+    }
+}
+
+static void counting_that_is_stopped_is_done_again(void **state)
+{
+    struct data_cache *cache = open_cache(10 << 20);
+    struct err err = {0};
+    uint64_t used, marked = 0;
+    char path[96];
+    int fd;
+
+    (void)state;
+    read_epoch(cache, 0);
+    used = stats_of(cache).disk_bytes;
+    data_cache_free(cache);
+    stop = 1;
+    assert_null(data_cache_new(root, 10 << 20, &stop, &err));
+    assert_int_equal(err.code, ERR_STOPPED);
+    snprintf(path, sizeof path, "%s/pictures/lock", root);
+    fd = open(path, O_RDONLY);
+    assert_int_equal(pread(fd, &marked, sizeof marked, 8), sizeof marked);
+    assert_int_equal(marked, 1); /* so it is, also if others were here */
+    close(fd);
+    cache = open_cache(10 << 20);
+    assert_int_equal(stats_of(cache).disk_bytes, used);
+    assert_int_equal(read_epoch(cache, 0), COUNT);
+    data_cache_free(cache);
+}
+
 struct reader {
     struct data_cache *cache;
     pthread_t thread;
@@ -462,7 +570,7 @@ static void other_peoples_lock_is_refused(void **state)
     assert_int_equal(file_make_folder(path, NULL), 0);
     snprintf(path, sizeof path, "%s/pictures/lock", root);
     assert_int_equal(file_replace(path, "mine", 4, NULL), 0);
-    assert_null(data_cache_new(root, 1 << 20, &err));
+    assert_null(data_cache_new(root, 1 << 20, NULL, &err));
     assert_non_null(strstr(err.msg, "pictures'"));
 }
 
@@ -479,6 +587,9 @@ int main(void)
         CASE(killed_at_any_moment_nothing_wrong_is_left),
         CASE(processes_at_once_find_each_others_pictures),
         CASE(process_that_is_frozen_with_the_lock_is_not_waited_for),
+        CASE(who_opens_it_waits_for_a_lock_whose_holder_gets_on),
+        CASE(who_waits_to_open_it_can_be_stopped),
+        CASE(counting_that_is_stopped_is_done_again),
         CASE(threads_fill_one_chunk_together),
         CASE(error_of_writing_turns_it_off),
         CASE(other_peoples_lock_is_refused),

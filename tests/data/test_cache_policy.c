@@ -264,7 +264,8 @@ static int cache_misses(struct data_index *index, const struct data_cache_use *u
 
     strcpy(root, "/tmp/convoy-policy-XXXXXX");
     assert_non_null(mkdtemp(root));
-    cache = data_cache_new(root, slots > 0 ? bytes[0] + (uint64_t)slots * bytes[1] : 1 << 20, &err);
+    cache = data_cache_new(root, slots > 0 ? bytes[0] + (uint64_t)slots * bytes[1] : 1 << 20, NULL,
+                           &err);
     assert_non_null(cache);
     assert_int_equal(data_cache_add(cache, index, use, use, &err), 0);
     set = data_cache_set(cache, index);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """--cache: pictures of S3 kept on the disk. The same bits with it; no request for what is there; never above
 --cache-bytes; damage, kills, a full disk and other people's files. With a real S3 server."""
+import fcntl
 import os
 import shutil
 import signal
@@ -258,12 +259,28 @@ class Cache(Job):
             self.assertEqual(self.counts()["damaged"], 0)
             self.assertLessEqual(self.du(), 700000)
 
+    def test_no_rank_loses_it_to_one_that_holds_the_lock_for_long(self):
+        """As the first to open a large one does, which counts its files."""
+        want = self.trained(2, epochs=2, cache=self.cache, cache_bytes=10 << 20)
+        shutil.rmtree(os.path.dirname(self.chunks()[0]))
+        shutil.rmtree(self.path("report"))
+        with open(self.path("cache", "pictures", "lock"), "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process = self.start(CONVOY, "train", "--ranks-per-host=2",
+                                 *self.options(epochs=2, cache=self.cache, cache_bytes=10 << 20))
+            wait_until(lambda: len(ranks_of(process)) == 2)
+            time.sleep(4)
+        self.assertEqual(self.wait(process), 0, self.err)
+        self.assertEqual(self.sha256(), want)
+        self.assertNotIn("without it", self.err)
+        self.assertEqual(self.counts()["kept"], COUNT)
+
     def test_without_a_folder_that_can_be_used(self):
         want = self.trained(epochs=2)
         with open(self.path("file"), "w"):
             pass
         self.assertEqual(self.trained(2, epochs=2, cache=self.path("file", "below"), cache_bytes=10 << 20), want)
-        self.assertEqual(self.err.count("training goes on without it"), 1, self.err)
+        self.assertEqual(self.err.count("training goes on without it on 2 of 2 ranks of this host"), 1, self.err)
 
     def test_a_full_disk_is_one_warning(self):
         """A limit on the length of files is no full disk, but an error of writing like it."""

@@ -271,14 +271,15 @@ static void make_key(const struct data_index *index, uint64_t chunk_samples,
     digest_sha256_free(digest);
 }
 
-struct data_cache *data_cache_new(const char *dir, uint64_t bytes, struct err *err)
+struct data_cache *data_cache_new(const char *dir, uint64_t bytes,
+                                  const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_cache *const cache = calloc(1, sizeof *cache);
 
     if (cache == NULL || (cache->dir = strdup(dir)) == NULL)
         abort();
     pthread_mutex_init(&cache->mutex, NULL);
-    if (data_cache_store_open(&cache->store, dir, bytes, err) == 0)
+    if (data_cache_store_open(&cache->store, dir, bytes, cancel, err) == 0)
         return cache;
     data_cache_free(cache);
     return NULL;

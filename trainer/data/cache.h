@@ -22,6 +22,7 @@
 #ifndef DATA_CACHE_H
 #define DATA_CACHE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,14 +34,16 @@ struct data_cache_set;
 struct data_index;
 struct err;
 
-/** Open DIR (cache_store.h). NULL: ERR_IO. */
-struct data_cache *data_cache_new(const char *dir, uint64_t bytes, struct err *err);
+/** Open DIR (cache_store.h); set `cancel` (may be NULL; as long as the cache) ends that. NULL:
+ * ERR_IO, ERR_STOPPED. */
+struct data_cache *data_cache_new(const char *dir, uint64_t bytes,
+                                  const volatile sig_atomic_t *cancel, struct err *err);
 /** Accepts NULL. Nobody may use a set any more. */
 void data_cache_free(struct data_cache *cache);
 
 /** Keep pictures of an index: what the host reads of it and when, and which part of that this
  * process does (the order is copied; the index outlives the cache). Before the first thread looks.
- * ERR_IO. */
+ * ERR_IO, ERR_STOPPED. */
 int data_cache_add(struct data_cache *cache, const struct data_index *index,
                    const struct data_cache_use *host, const struct data_cache_use *mine,
                    struct err *err);

@@ -27,6 +27,7 @@
 #define LOCK_BYTES   4096
 #define LOCK_WAIT_S  1  /* then who wants it does without, */
 #define LOCK_LEAVE_S 10 /* and does not ask again for so long */
+#define LOCK_OPEN_S  10 /* who opens the folder waits so long for a holder that does not get on */
 #define LOCK_NAP_S   0.001
 #define FIXED_BLOCKS 6 /* DIR, DIR/pictures, `lock` and `users` */
 
@@ -35,6 +36,7 @@ struct state {
     char magic[DATA_CACHE_MAGIC_BYTES];
     uint64_t marked; /* somebody is changing something, or died in it */
     uint64_t bytes;  /* in use */
+    uint64_t beats;  /* goes on while the holder of the lock counts files */
 };
 
 struct data_cache_store {
@@ -44,7 +46,19 @@ struct data_cache_store {
     struct state *state;   /* mapped */
     pthread_mutex_t mutex; /* the flock is the process's: this is its threads' */
     double asked_s;        /* when the lock could not be had */
+    const volatile sig_atomic_t *cancel;
+    bool broken_off; /* with the lock: files were not all counted; `marked` stays */
 };
+
+static bool is_cancelled(const struct data_cache_store *store)
+{
+    return store->cancel != NULL && *store->cancel != 0;
+}
+
+static int stopped(const struct data_cache_store *store, struct err *err)
+{
+    return err_set(err, ERR_STOPPED, "stopped while '%s' was opened", store->dir);
+}
 
 /* What a file counts for. */
 static uint64_t counted(const struct data_cache_store *store, uint64_t bytes)
@@ -56,33 +70,81 @@ static uint64_t counted(const struct data_cache_store *store, uint64_t bytes)
 
 static void survey(struct data_cache_store *store);
 
-bool data_cache_store_lock(struct data_cache_store *store)
+/* A flock, asked for again for so long. patient: anew whenever its holder gets on, and till the
+ * caller is asked to stop. false: errno. */
+static bool flock_within(const struct data_cache_store *store, int fd, double seconds, bool patient)
 {
-    const double begun = clock_now_s();
+    double since = clock_now_s();
+    uint64_t beats = 0;
 
-    pthread_mutex_lock(&store->mutex);
-    if (store->asked_s > 0 && begun - store->asked_s < LOCK_LEAVE_S) {
-        pthread_mutex_unlock(&store->mutex);
-        return false;
-    }
-    while (flock(store->lock, LOCK_EX | LOCK_NB) < 0) {
-        if (clock_now_s() - begun > LOCK_WAIT_S) {
-            store->asked_s = clock_now_s();
-            pthread_mutex_unlock(&store->mutex);
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        const double now = clock_now_s();
+        const uint64_t beats_now = patient && store->state != NULL
+                                       ? __atomic_load_n(&store->state->beats, __ATOMIC_RELAXED)
+                                       : 0;
+
+        if (beats_now != beats)
+            since = now;
+        beats = beats_now;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return false;
+        if (now - since > seconds || (patient && is_cancelled(store))) {
+            errno = EWOULDBLOCK;
             return false;
         }
         clock_sleep_s(LOCK_NAP_S);
     }
+    return true;
+}
+
+/* With the flock and the mutex; false: without both. */
+static bool begin_change(struct data_cache_store *store)
+{
     store->asked_s = 0;
     if (store->state->marked != 0)
         survey(store);
     store->state->marked = 1;
-    return true;
+    if (!store->broken_off)
+        return true;
+    data_cache_store_unlock(store);
+    return false;
+}
+
+bool data_cache_store_lock(struct data_cache_store *store)
+{
+    pthread_mutex_lock(&store->mutex);
+    if (store->asked_s > 0 && clock_now_s() - store->asked_s < LOCK_LEAVE_S) {
+        pthread_mutex_unlock(&store->mutex);
+        return false;
+    }
+    if (flock_within(store, store->lock, LOCK_WAIT_S, false))
+        return begin_change(store);
+    store->asked_s = clock_now_s();
+    pthread_mutex_unlock(&store->mutex);
+    return false;
+}
+
+/* The same for who opens the folder: without the lock it would do without for the whole run. */
+static int lock_to_open(struct data_cache_store *store, struct err *err)
+{
+    pthread_mutex_lock(&store->mutex);
+    if (flock_within(store, store->lock, LOCK_OPEN_S, true)) {
+        if (begin_change(store))
+            return 0;
+    } else {
+        pthread_mutex_unlock(&store->mutex);
+    }
+    if (is_cancelled(store))
+        return stopped(store, err);
+    return err_set(err, ERR_IO,
+                   "another process holds '%s/pictures/lock' and has not got on for %d seconds",
+                   store->dir, LOCK_OPEN_S);
 }
 
 void data_cache_store_unlock(struct data_cache_store *store)
 {
-    store->state->marked = 0;
+    store->state->marked = store->broken_off;
+    store->broken_off = false;
     flock(store->lock, LOCK_UN);
     pthread_mutex_unlock(&store->mutex);
 }
@@ -107,8 +169,17 @@ static uint64_t beside(const struct data_cache_store *store)
     return bytes;
 }
 
+/* Before each file: those who wait for the lock see that its holder gets on. A cold disk takes
+ * minutes for a large cache; false: not to go on, the caller is asked to stop. */
+static bool beat(struct data_cache_store *store)
+{
+    __atomic_fetch_add(&store->state->beats, 1, __ATOMIC_RELAXED);
+    store->broken_off |= is_cancelled(store);
+    return !store->broken_off;
+}
+
 /* What a dataset's folder takes up; states (chunks; NULL: unknown) become what is there. */
-static uint64_t survey_chunks(const struct data_cache_store *store, int folder, uint32_t *states,
+static uint64_t survey_chunks(struct data_cache_store *store, int folder, uint32_t *states,
                               uint64_t chunks)
 {
     unsigned char *const there = states != NULL ? calloc(chunks + 1, 1) : NULL;
@@ -117,7 +188,7 @@ static uint64_t survey_chunks(const struct data_cache_store *store, int folder, 
 
     if (states != NULL && there == NULL)
         abort();
-    for (data_cache_names_open(&names, folder); data_cache_names_next(&names);) {
+    for (data_cache_names_open(&names, folder); beat(store) && data_cache_names_next(&names);) {
         if (!data_cache_is_chunk(folder, names.name, &number, &size))
             continue;
         bytes += counted(store, size);
@@ -125,14 +196,14 @@ static uint64_t survey_chunks(const struct data_cache_store *store, int folder, 
             there[number] = 1;
     }
     data_cache_names_close(&names);
-    for (uint64_t i = 0; states != NULL && i < chunks; i++)
+    for (uint64_t i = 0; states != NULL && !store->broken_off && i < chunks; i++)
         if (!there[i] || states[i] == 0)
             states[i] = there[i];
     free(there);
     return bytes;
 }
 
-static uint64_t survey_dataset(const struct data_cache_store *store, const char *name)
+static uint64_t survey_dataset(struct data_cache_store *store, const char *name)
 {
     struct data_cache_table table = {.folder = -1, .fd = -1};
     uint64_t bytes = 0;
@@ -155,7 +226,8 @@ static void survey(struct data_cache_store *store)
     struct data_cache_names names = {0};
     uint64_t bytes = FIXED_BLOCKS * store->block + beside(store);
 
-    for (data_cache_names_open(&names, store->folder); data_cache_names_next(&names);)
+    for (data_cache_names_open(&names, store->folder);
+         beat(store) && data_cache_names_next(&names);)
         bytes += survey_dataset(store, names.name);
     data_cache_names_close(&names);
     store->state->bytes = bytes;
@@ -197,7 +269,7 @@ static int open_files(struct data_cache_store *store)
     const int flags = O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
     int rc = -1;
 
-    if (flock(store->folder, LOCK_EX) < 0)
+    if (!flock_within(store, store->folder, LOCK_OPEN_S, true))
         return -1;
     store->lock = openat(store->folder, "lock", flags, 0666);
     store->users = openat(store->folder, "users", flags, 0666);
@@ -220,10 +292,14 @@ static uint64_t half_of_disk(const struct data_cache_store *store)
 /* With what is there counted. */
 static int take_up(struct data_cache_store *store, struct err *err)
 {
-    if (!data_cache_store_lock(store))
-        return err_set(err, ERR_IO, "another process holds '%s/pictures/lock'", store->dir);
+    if (lock_to_open(store, err) < 0)
+        return -1;
     if (flock(store->users, LOCK_EX | LOCK_NB) == 0)
         survey(store);
+    if (store->broken_off) {
+        data_cache_store_unlock(store);
+        return stopped(store, err);
+    }
     flock(store->users, LOCK_SH | LOCK_NB);
     if (store->bytes_max == 0)
         store->bytes_max = half_of_disk(store);
@@ -257,22 +333,25 @@ static int open_folder(struct data_cache_store *store, uint64_t bytes, struct er
         if (store->folder >= 0 && fstatvfs(store->folder, &disk) == 0 &&
             disk.f_frsize > store->block && disk.f_frsize <= 1 << 16)
             store->block = disk.f_frsize;
-        rc = store->folder < 0 || open_files(store) < 0
-                 ? err_set_errno(err, ERR_IO, errno, "cannot use '%s'", buf_text(&path))
-                 : 0;
+        rc = store->folder >= 0 ? open_files(store) : -1;
+        if (rc < 0 && is_cancelled(store))
+            stopped(store, err);
+        else if (rc < 0)
+            err_set_errno(err, ERR_IO, errno, "cannot use '%s'", buf_text(&path));
     }
     buf_release(&path);
     return rc;
 }
 
 int data_cache_store_open(struct data_cache_store **store, const char *dir, uint64_t bytes,
-                          struct err *err)
+                          const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_cache_store *const s = calloc(1, sizeof *s);
 
     if (s == NULL || (s->dir = strdup(dir)) == NULL)
         abort();
     s->folder = s->lock = s->users = -1;
+    s->cancel = cancel;
     pthread_mutex_init(&s->mutex, NULL);
     if (open_folder(s, bytes, err) < 0 || take_up(s, err) < 0 ||
         (s->bytes_max < FIXED_BLOCKS * s->block && too_small(s, err) < 0)) {
@@ -351,8 +430,8 @@ int data_cache_store_add(struct data_cache_store *store, struct data_cache_table
     table->states = NULL;
     table->mapped = NULL;
     digest_hex(table->key, name);
-    if (!data_cache_store_lock(store))
-        return err_set(err, ERR_IO, "another process holds '%s/pictures/lock'", store->dir);
+    if (lock_to_open(store, err) < 0)
+        return -1;
     made = mkdirat(store->folder, name, 0777) == 0;
     store->state->bytes += made ? 2 * store->block : 0;
     table->folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

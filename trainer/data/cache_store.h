@@ -2,12 +2,12 @@
  * trainer/data/cache_store.h -- the folder of a cache of pictures, shared by processes: which files
  * are there, and that they never take up more than they may.
  *
- *     DIR/pictures/lock               who holds its flock may change what is below; its first page
- *                                     is mapped: bytes in use
- *     DIR/pictures/users              flocked, shared, by every process that uses the folder
- *     DIR/pictures/KEY/table          a dataset: a word for each chunk, mapped; flocked, shared, by
- *                                     those who use it
- *     DIR/pictures/KEY/0000002a.chunk cache_chunk.h; flocked, shared, while it is read or written
+ *     DIR/pictures/lock               who holds its flock may change what is below; its page is
+ *                                     mapped: "CVYCCL1\n", whether it is marked, bytes in use,
+ * beats (8 bytes each) DIR/pictures/users              flocked, shared, by every process that uses
+ * the folder DIR/pictures/KEY/table          a dataset: a word for each chunk, mapped; flocked,
+ * shared, by those who use it DIR/pictures/KEY/0000002a.chunk cache_chunk.h; flocked, shared, while
+ * it is read or written
  *
  * KEY is the dataset's, in hex. Bytes are counted before a file is made and after it is gone, each
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
@@ -22,12 +22,16 @@
  * zeros) and the table of a KEY is ever removed, and a folder only when it is empty.
  *
  * Waiting: a lock is asked for again for a second at most, and then not for ten: who cannot have it
- * does without. Nobody waits for room, for another process's data or for the network while it holds
- * a lock. So there is no circle of waiting, whatever memory and disk are left.
+ * does without. Who opens the folder or adds a dataset would do without for good, so it waits
+ * longer: as long as the holder counts files (a beat in `lock` for each; on a cold disk that takes
+ * minutes), ten seconds where it does not get on, and till it is asked to stop. Nobody waits for
+ * room, for another process's data or for the network while it holds a lock. So there is no circle
+ * of waiting, whatever memory and disk are left.
  */
 #ifndef DATA_CACHE_STORE_H
 #define DATA_CACHE_STORE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,17 +40,18 @@ struct data_cache_table;
 struct err;
 
 /** Open DIR (made if missing) for files of `bytes` altogether; 0: half of what is free on its disk,
- * with what is there. Datasets that nobody uses give way until it is that. ERR_IO: DIR cannot be
- * used, or is too small to hold anything. */
+ * with what is there. Datasets that nobody uses give way until it is that. cancel (may be NULL; as
+ * long as the store) ends waiting and counting. ERR_IO: DIR cannot be used, or is too small to hold
+ * anything; ERR_STOPPED. */
 int data_cache_store_open(struct data_cache_store **store, const char *dir, uint64_t bytes,
-                          struct err *err);
+                          const volatile sig_atomic_t *cancel, struct err *err);
 /** Accepts NULL. */
 void data_cache_store_close(struct data_cache_store *store);
 /** What the files may take up. */
 uint64_t data_cache_store_bytes_max(const struct data_cache_store *store);
 
 /** Take up or make a dataset's table, to be closed with data_cache_table_close; key and chunks are
- * set. Where there is no room for it, its states are NULL. ERR_IO. */
+ * set. Where there is no room for it, its states are NULL. ERR_IO, ERR_STOPPED. */
 int data_cache_store_add(struct data_cache_store *store, struct data_cache_table *table,
                          struct err *err);
 
