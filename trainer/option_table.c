@@ -441,7 +441,9 @@ const struct option_spec train_option_table[] = {
      .min = 1,
      .max = 1e15,
      .shown = "half of what is free there",
-     .help = "the most that --cache takes up; what is needed last makes room"},
+     .help =
+         "the most that --cache takes up, with what is found in tars, counted when it is opened; "
+         "what is\nneeded last makes room"},
     {.name = "feature-cache",
      .kind = OPTION_INTEGER,
      .metavar = "BYTES",

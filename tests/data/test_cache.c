@@ -448,6 +448,41 @@ static void who_opens_it_waits_for_a_lock_whose_holder_gets_on(void **state)
     }
 }
 
+static void fill(const char *name, size_t bytes)
+{
+    char path[320], *const data = calloc(1, bytes);
+
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    assert_int_equal(file_replace(path, data, bytes, NULL), 0);
+    free(data);
+}
+
+static void index_of_tars_is_counted_whenever_it_is_opened(void **state)
+{
+    const uint64_t bytes = 700000;
+    struct data_cache *const one = open_cache(bytes), *other;
+    struct err err = {0};
+    char path[96];
+
+    (void)state;
+    read_epoch(one, 0);
+    snprintf(path, sizeof path, "%s/index", root);
+    assert_int_equal(file_make_folder(path, NULL), 0);
+    fill("index/a.idx", 200000);
+    other = open_cache(bytes); /* while `one` uses it: its chunks make room */
+    assert_true(disk_use() <= stats_of(other).disk_bytes);
+    assert_true(stats_of(other).disk_bytes <= bytes);
+    fill("index/a.idx", 20000);
+    data_cache_free(other);
+    other = open_cache(bytes);
+    assert_true(stats_of(other).disk_bytes < bytes - 150000);
+    fill("index/a.idx", 800000);
+    assert_null(data_cache_new(root, bytes, NULL, &err));
+    assert_non_null(strstr(err.msg, "/index'"));
+    data_cache_free(one);
+    data_cache_free(other);
+}
+
 static volatile sig_atomic_t stop;
 
 static void ask_to_stop(int number)
@@ -588,6 +623,7 @@ int main(void)
         CASE(processes_at_once_find_each_others_pictures),
         CASE(process_that_is_frozen_with_the_lock_is_not_waited_for),
         CASE(who_opens_it_waits_for_a_lock_whose_holder_gets_on),
+        CASE(index_of_tars_is_counted_whenever_it_is_opened),
         CASE(who_waits_to_open_it_can_be_stopped),
         CASE(counting_that_is_stopped_is_done_again),
         CASE(threads_fill_one_chunk_together),

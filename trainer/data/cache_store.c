@@ -37,6 +37,7 @@ struct state {
     uint64_t marked; /* somebody is changing something, or died in it */
     uint64_t bytes;  /* in use */
     uint64_t beats;  /* goes on while the holder of the lock counts files */
+    uint64_t beside; /* of `bytes`: DIR/index */
 };
 
 struct data_cache_store {
@@ -220,12 +221,23 @@ static uint64_t survey_dataset(struct data_cache_store *store, const char *name)
     return bytes + 2 * store->block;
 }
 
+/* With the lock: what others put into DIR/index since. */
+static void count_beside(struct data_cache_store *store)
+{
+    const uint64_t bytes = beside(store);
+
+    store->state->bytes += bytes - store->state->beside;
+    store->state->beside = bytes;
+}
+
 /* With the lock: count all files, and let all tables be as the files are. */
 static void survey(struct data_cache_store *store)
 {
     struct data_cache_names names = {0};
-    uint64_t bytes = FIXED_BLOCKS * store->block + beside(store);
+    uint64_t bytes = FIXED_BLOCKS * store->block;
 
+    store->state->beside = beside(store);
+    bytes += store->state->beside;
     for (data_cache_names_open(&names, store->folder);
          beat(store) && data_cache_names_next(&names);)
         bytes += survey_dataset(store, names.name);
@@ -301,6 +313,7 @@ static int take_up(struct data_cache_store *store, struct err *err)
         return stopped(store, err);
     }
     flock(store->users, LOCK_SH | LOCK_NB);
+    count_beside(store);
     if (store->bytes_max == 0)
         store->bytes_max = half_of_disk(store);
     while (store->state->bytes > store->bytes_max && data_cache_store_evict_idle(store))
@@ -309,12 +322,21 @@ static int take_up(struct data_cache_store *store, struct err *err)
     return 0;
 }
 
-static int too_small(const struct data_cache_store *store, struct err *err)
+static int check_bytes(const struct data_cache_store *store, uint64_t index_bytes, struct err *err)
 {
+    const uint64_t least = FIXED_BLOCKS * store->block + index_bytes;
+
+    if (store->bytes_max >= least)
+        return 0;
+    if (index_bytes > 0)
+        return err_set(err, ERR_IO,
+                       "%" PRIu64 " bytes (--cache-bytes) hold nothing: '%s/index', what was found "
+                       "in tars, takes up %" PRIu64 "; give more, or remove what is not needed",
+                       store->bytes_max, store->dir, index_bytes);
     return err_set(err, ERR_IO,
                    "%" PRIu64 " bytes (--cache-bytes) hold nothing: %" PRIu64
                    " are needed before the first picture",
-                   store->bytes_max, FIXED_BLOCKS * store->block);
+                   store->bytes_max, least);
 }
 
 static int open_folder(struct data_cache_store *store, uint64_t bytes, struct err *err)
@@ -326,8 +348,8 @@ static int open_folder(struct data_cache_store *store, uint64_t bytes, struct er
     buf_printf(&path, "%s/pictures", store->dir);
     store->block = 4096;
     store->bytes_max = bytes;
-    if (bytes > 0 && bytes < FIXED_BLOCKS * store->block && !file_exists(buf_text(&path))) {
-        rc = too_small(store, err);
+    if (bytes > 0 && !file_exists(buf_text(&path)) && check_bytes(store, 0, err) < 0) {
+        /* not even made */
     } else if (file_make_folder(buf_text(&path), err) == 0) {
         store->folder = open(buf_text(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (store->folder >= 0 && fstatvfs(store->folder, &disk) == 0 &&
@@ -354,7 +376,7 @@ int data_cache_store_open(struct data_cache_store **store, const char *dir, uint
     s->cancel = cancel;
     pthread_mutex_init(&s->mutex, NULL);
     if (open_folder(s, bytes, err) < 0 || take_up(s, err) < 0 ||
-        (s->bytes_max < FIXED_BLOCKS * s->block && too_small(s, err) < 0)) {
+        check_bytes(s, s->state->beside, err) < 0) {
         data_cache_store_close(s);
         return -1;
     }

@@ -11,8 +11,10 @@
  *
  * KEY is the dataset's, in hex. Bytes are counted before a file is made and after it is gone, each
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
- * DIR stays below. A file that somebody reads or writes is not removed: no bytes linger in a file
- * without a name.
+ * DIR stays below. DIR/index, what was found in tars (webdataset.h), is written without asking and
+ * before the folder is opened; it is counted at each opening, chunks give way to it, and where it
+ * alone is above the limit the folder is refused. A file that somebody reads or writes is not
+ * removed: no bytes linger in a file without a name.
  *
  * Kills. Flocks end with the process. Who dies while it holds `lock` leaves it marked; the next
  * then counts all files anew, as does who finds no other user. What a writer left half is not valid
