@@ -95,7 +95,8 @@ static int too_short(const struct stream *stream, uint64_t total, struct err *er
                    total, stream->get->offset, stream->get->offset + stream->get->bytes - 1);
 }
 
-/* The answer to a request for a range: the range that was asked for, or an error. */
+/* The answer to a request for a range: the range that was asked for, or an error. Content-Range
+ * means something in a 206 only (RFC 9110, 14.4). */
 static int check_range(const struct stream *stream, const struct s3_http_answer *answer,
                        struct s3_object *now, struct err *err)
 {
@@ -103,7 +104,7 @@ static int check_range(const struct stream *stream, const struct s3_http_answer 
     const uint64_t end = begin + stream->want - stream->begun;
     uint64_t first, last, total;
 
-    if (!content_range(answer, &first, &last, &total))
+    if (answer->status != 206 || !content_range(answer, &first, &last, &total))
         return err_set(err, ERR_INPUT,
                        "bytes %" PRIu64 " to %" PRIu64
                        " were asked for, and the answer (HTTP %d) does not say "

@@ -144,12 +144,15 @@ static void get(struct store *store, const char *request, const char *key, struc
         fake_reply(out, 404, "", "<Error><Code>NoSuchKey</Code></Error>");
         return;
     }
+    snprintf(etag, sizeof etag, "\"v%u\"", object->version);
     if (object->bytes == 0) {
-        fake_reply(out, 200, "", "");
+        char header[64];
+
+        snprintf(header, sizeof header, "ETag: %s\r\n", etag);
+        fake_reply(out, 200, header, "");
         return;
     }
     last = object->bytes - 1;
-    snprintf(etag, sizeof etag, "\"v%u\"", object->version);
     if (match != NULL && strncmp(match + 11, etag, strlen(etag)) != 0) {
         fake_reply(out, 412, "", "<Error><Code>PreconditionFailed</Code></Error>");
         return;

@@ -387,7 +387,7 @@ class BesideAws(Case):
     def aws(self, *words):
         # Debian 12's does not know AWS_ENDPOINT_URL_S3, and takes file names for what the locale says.
         done = subprocess.run(["aws", "--endpoint-url", self.env["AWS_ENDPOINT_URL_S3"], *words], cwd=self.folder,
-                              env={**self.env, "LC_ALL": "C.UTF-8"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env={**self.env, **s3.CLI, "LC_ALL": "C.UTF-8"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               timeout=200)
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         return done.stdout

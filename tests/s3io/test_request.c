@@ -207,6 +207,8 @@ static void request_does_not_repeat_what_a_person_has_to_mend(void **state)
         {FAULT("403", "", "InvalidObjectState", ""), "InvalidObjectState"},
         {"HTTP/1.1 404 x\r\nContent-Length: 15\r\n\r\n<html>no</html>", "is it an S3 endpoint"},
         {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "does not say which"},
+        {"HTTP/1.1 200 OK\r\nContent-Range: bytes 0-4/10\r\nContent-Length: 5\r\n\r\nhello",
+         "does not say which"},
         {"HTTP/1.1 206 OK\r\nContent-Range: bytes 1-5/10\r\nContent-Length: 5\r\n\r\nhello",
          "1 to 5 came"},
         {"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\nhell",
