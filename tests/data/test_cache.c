@@ -595,6 +595,92 @@ static void error_of_writing_turns_it_off(void **state)
     data_cache_free(cache);
 }
 
+/* No more files may be opened: a chunk that was to make room is still there, and counted. */
+static void chunk_that_cannot_be_removed_stays_counted(void **state)
+{
+    const uint64_t bytes = 300000;
+    struct data_cache *const cache = open_cache(bytes);
+    struct rlimit before, none;
+    uint64_t used, all[COUNT];
+    bool there[COUNT];
+    int next;
+
+    (void)state;
+    read_epoch(cache, 0);
+    for (uint64_t i = 0; i < COUNT; i++)
+        all[i] = i;
+    data_cache_look(data_cache_set(cache, &pictures), all, COUNT, there);
+    for (uint64_t i = 0; i < COUNT; i++)
+        if (there[i])
+            get(cache, 1, i); /* now it is needed after all that is not there */
+    used = stats_of(cache).disk_bytes;
+    getrlimit(RLIMIT_NOFILE, &before);
+    next = dup(0);
+    close(next);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    setrlimit(RLIMIT_NOFILE, &none);
+    for (uint64_t i = 0; i < COUNT; i++)
+        if (!there[i])
+            put(cache, 0, i);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(stats_of(cache).disk_bytes, used);
+    assert_true(disk_use() <= used);
+    data_cache_free(cache);
+}
+
+static void files_of_others_in_a_datasets_folder_are_counted(void **state)
+{
+    const uint64_t bytes = 500000;
+    struct data_cache *cache = open_cache(bytes);
+    char name[128], *end;
+
+    (void)state;
+    put(cache, 0, 0);
+    data_cache_free(cache);
+    path_count = 0;
+    nftw(root, list_chunk, 16, FTW_PHYS);
+    assert_int_equal(path_count, 1);
+    end = strrchr(paths[0], '/');
+    *end = '\0';
+    snprintf(name, sizeof name, "%s/notes", paths[0] + strlen(root) + 1);
+    fill(name, 250000);
+    cache = open_cache(bytes);
+    for (uint32_t epoch = 0; epoch < 2; epoch++)
+        read_epoch(cache, epoch);
+    assert_true(disk_use() <= stats_of(cache).disk_bytes);
+    assert_true(stats_of(cache).disk_bytes <= bytes);
+    data_cache_free(cache);
+}
+
+static int damage_table(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    int fd;
+
+    (void)stat, (void)type;
+    if (strcmp(path + ftw->base, "table") != 0)
+        return 0;
+    fd = open(path, O_RDWR);
+    assert_int_equal(pwrite(fd, "?", 1, 12), 1);
+    close(fd);
+    return 0;
+}
+
+static void damaged_table_is_counted_till_it_is_removed(void **state)
+{
+    struct err err = {0};
+    struct data_cache *cache = open_cache(500000);
+
+    (void)state;
+    put(cache, 0, 0);
+    data_cache_free(cache);
+    assert_int_equal(nftw(root, damage_table, 16, FTW_PHYS), 0);
+    cache = data_cache_new(root, 24576, NULL, &err); /* nothing but lock, users and the folders */
+    assert_non_null(cache);
+    assert_int_equal(stats_of(cache).disk_bytes, 24576);
+    data_cache_free(cache);
+}
+
 static void other_peoples_lock_is_refused(void **state)
 {
     struct err err = {0};
@@ -628,6 +714,9 @@ int main(void)
         CASE(counting_that_is_stopped_is_done_again),
         CASE(threads_fill_one_chunk_together),
         CASE(error_of_writing_turns_it_off),
+        CASE(chunk_that_cannot_be_removed_stays_counted),
+        CASE(files_of_others_in_a_datasets_folder_are_counted),
+        CASE(damaged_table_is_counted_till_it_is_removed),
         CASE(other_peoples_lock_is_refused),
     };
 

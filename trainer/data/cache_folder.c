@@ -1,5 +1,6 @@
 #include "trainer/data/cache_folder.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static bool chunk_number(const char *name, uint64_t *chunk)
 }
 
 /* How a file with a chunk's name begins. */
-enum beginning { ALIEN, NEW, OURS };
+enum beginning { UNREAD, ALIEN, NEW, OURS };
 
 /* With damage: other people's bytes differ in some 32 of 64 bits. */
 static bool is_magic(const char magic[DATA_CACHE_MAGIC_BYTES])
@@ -91,11 +92,15 @@ static enum beginning look(int fd, uint64_t *bytes)
     struct stat stat;
     ssize_t got;
 
-    if (fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode))
-        return ALIEN;
+    if (fstat(fd, &stat) < 0)
+        return UNREAD;
     *bytes = (uint64_t)stat.st_size;
+    if (!S_ISREG(stat.st_mode))
+        return ALIEN;
     got = pread(fd, magic, sizeof magic, 0);
-    if (got < 0 || (got > 0 && got < (ssize_t)sizeof magic))
+    if (got < 0)
+        return UNREAD;
+    if (got > 0 && got < (ssize_t)sizeof magic)
         return ALIEN;
     if (memcmp(magic, none, sizeof magic) == 0)
         return NEW;
@@ -121,19 +126,34 @@ bool data_cache_is_chunk(int folder, const char *name, uint64_t *chunk, uint64_t
     return beginning == OURS;
 }
 
+static enum data_cache_removal remove_open(int folder, const char *name, int fd, uint64_t *bytes)
+{
+    const enum beginning beginning = look(fd, bytes);
+
+    if (beginning == UNREAD)
+        return DATA_CACHE_FAILED;
+    if (beginning == ALIEN)
+        return DATA_CACHE_ALIEN;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? DATA_CACHE_BUSY : DATA_CACHE_FAILED;
+    return unlinkat(folder, name, 0) == 0 ? DATA_CACHE_REMOVED : DATA_CACHE_FAILED;
+}
+
 enum data_cache_removal data_cache_remove(int folder, const char *name, uint64_t *bytes)
 {
-    enum data_cache_removal removal = DATA_CACHE_ALIEN;
+    enum data_cache_removal removal;
     uint64_t chunk;
     int fd;
 
-    if (!chunk_number(name, &chunk) || (fd = open_chunk(folder, name)) < 0)
+    *bytes = 0;
+    if (!chunk_number(name, &chunk))
         return DATA_CACHE_ALIEN;
-    if (look(fd, bytes) != ALIEN) {
-        removal = DATA_CACHE_BUSY;
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && unlinkat(folder, name, 0) == 0)
-            removal = DATA_CACHE_REMOVED;
-    }
+    fd = open_chunk(folder, name);
+    if (fd < 0 && errno == ENOENT)
+        return DATA_CACHE_GONE;
+    if (fd < 0)
+        return errno == ELOOP || errno == ENXIO ? DATA_CACHE_ALIEN : DATA_CACHE_FAILED;
+    removal = remove_open(folder, name, fd, bytes);
     close(fd);
     return removal;
 }

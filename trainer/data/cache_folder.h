@@ -32,10 +32,12 @@ bool data_cache_is_chunk(int folder, const char *name, uint64_t *chunk, uint64_t
 
 enum data_cache_removal {
     DATA_CACHE_REMOVED,
-    DATA_CACHE_BUSY,  /* somebody has a flock on it */
-    DATA_CACHE_ALIEN, /* not there, or not ours: left alone */
+    DATA_CACHE_GONE,   /* it is not there */
+    DATA_CACHE_BUSY,   /* somebody has a flock on it */
+    DATA_CACHE_ALIEN,  /* not ours: left alone */
+    DATA_CACHE_FAILED, /* it is still there, or nobody knows: errno */
 };
-/** Remove a chunk's file; *bytes: its length. */
+/** Remove a chunk's file; *bytes: its length, also where it is alien. */
 enum data_cache_removal data_cache_remove(int folder, const char *name, uint64_t *bytes);
 
 #endif

@@ -48,7 +48,8 @@ struct data_cache_store {
     pthread_mutex_t mutex; /* the flock is the process's: this is its threads' */
     double asked_s;        /* when the lock could not be had */
     const volatile sig_atomic_t *cancel;
-    bool broken_off; /* with the lock: files were not all counted; `marked` stays */
+    /* With the lock: `marked` stays, because files were not all counted, or not as they are. */
+    bool broken_off, unsure;
 };
 
 static bool is_cancelled(const struct data_cache_store *store)
@@ -144,8 +145,8 @@ static int lock_to_open(struct data_cache_store *store, struct err *err)
 
 void data_cache_store_unlock(struct data_cache_store *store)
 {
-    store->state->marked = store->broken_off;
-    store->broken_off = false;
+    store->state->marked = store->broken_off || store->unsure;
+    store->broken_off = store->unsure = false;
     flock(store->lock, LOCK_UN);
     pthread_mutex_unlock(&store->mutex);
 }
@@ -179,22 +180,28 @@ static bool beat(struct data_cache_store *store)
     return !store->broken_off;
 }
 
-/* What a dataset's folder takes up; states (chunks; NULL: unknown) become what is there. */
+/* What the files of a dataset's folder take up, whoever made them; states (chunks; NULL: unknown)
+ * become what is there. */
 static uint64_t survey_chunks(struct data_cache_store *store, int folder, uint32_t *states,
                               uint64_t chunks)
 {
     unsigned char *const there = states != NULL ? calloc(chunks + 1, 1) : NULL;
     struct data_cache_names names = {0};
+    struct stat stat;
     uint64_t bytes = 0, number, size;
 
     if (states != NULL && there == NULL)
         abort();
     for (data_cache_names_open(&names, folder); beat(store) && data_cache_names_next(&names);) {
-        if (!data_cache_is_chunk(folder, names.name, &number, &size))
+        if (data_cache_is_chunk(folder, names.name, &number, &size)) {
+            if (states != NULL && number < chunks)
+                there[number] = 1;
+        } else if (fstatat(folder, names.name, &stat, AT_SYMLINK_NOFOLLOW) == 0) {
+            size = (uint64_t)stat.st_size; /* the table; what is damaged, or not ours */
+        } else {
             continue;
+        }
         bytes += counted(store, size);
-        if (states != NULL && number < chunks)
-            there[number] = 1;
     }
     data_cache_names_close(&names);
     for (uint64_t i = 0; states != NULL && !store->broken_off && i < chunks; i++)
@@ -207,16 +214,15 @@ static uint64_t survey_chunks(struct data_cache_store *store, int folder, uint32
 static uint64_t survey_dataset(struct data_cache_store *store, const char *name)
 {
     struct data_cache_table table = {.folder = -1, .fd = -1};
-    uint64_t bytes = 0;
+    uint64_t bytes;
 
     if (!data_cache_key_read(name, table.key))
         return 0;
     table.folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (table.folder < 0)
         return 0;
-    if (data_cache_table_map(&table) == 0)
-        bytes += counted(store, data_cache_table_bytes(table.chunks));
-    bytes += survey_chunks(store, table.folder, table.states, table.chunks);
+    (void)data_cache_table_map(&table); /* without one it has no states */
+    bytes = survey_chunks(store, table.folder, table.states, table.chunks);
     data_cache_table_close(&table);
     return bytes + 2 * store->block;
 }
@@ -512,10 +518,13 @@ bool data_cache_store_evict(struct data_cache_store *store, struct data_cache_ta
         return true;
     data_cache_chunk_name(chunk, name);
     removal = data_cache_remove(table->folder, name, &size);
-    if (removal == DATA_CACHE_BUSY)
+    if (removal == DATA_CACHE_BUSY || removal == DATA_CACHE_FAILED)
         return false;
-    /* Also where somebody else removed it, or put something else in its place. */
     store->state->bytes -= counted(store, file_bytes);
+    if (removal == DATA_CACHE_ALIEN) /* in its place */
+        store->state->bytes += counted(store, size);
+    if (removal == DATA_CACHE_REMOVED && size != file_bytes) /* which of them was counted? */
+        store->unsure = true;
     set_state(table, chunk, 0);
     return true;
 }

@@ -11,10 +11,11 @@
  *
  * KEY is the dataset's, in hex. Bytes are counted before a file is made and after it is gone, each
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
- * DIR stays below. DIR/index, what was found in tars (webdataset.h), is written without asking and
- * before the folder is opened; it is counted at each opening, chunks give way to it, and where it
- * alone is above the limit the folder is refused. A file that somebody reads or writes is not
- * removed: no bytes linger in a file without a name.
+ * DIR stays below; what others put into a KEY folder counts too, at the next counting. DIR/index,
+ * what was found in tars (webdataset.h), is written without asking and before the folder is opened;
+ * it is counted at each opening, chunks give way to it, and where it alone is above the limit the
+ * folder is refused. A file that somebody reads or writes is not removed: no bytes linger in a file
+ * without a name.
  *
  * Kills. Flocks end with the process. Who dies while it holds `lock` leaves it marked; the next
  * then counts all files anew, as does who finds no other user. What a writer left half is not valid
@@ -70,7 +71,7 @@ bool data_cache_store_evict_idle(struct data_cache_store *store);
  * errno, nothing is counted. */
 int data_cache_store_create(struct data_cache_store *store, struct data_cache_table *table,
                             uint64_t chunk, uint64_t file_bytes, uint32_t state);
-/** Remove a chunk; false where somebody reads or writes it now. */
+/** Remove a chunk; false where somebody reads or writes it now, or it cannot be removed. */
 bool data_cache_store_evict(struct data_cache_store *store, struct data_cache_table *table,
                             uint64_t chunk, uint64_t file_bytes);
 
