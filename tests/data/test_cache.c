@@ -21,6 +21,7 @@
 
 #include <cmocka.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
@@ -681,6 +682,61 @@ static void damaged_table_is_counted_till_it_is_removed(void **state)
     data_cache_free(cache);
 }
 
+static void damaged_table_is_mended_while_others_have_it_mapped(void **state)
+{
+    const pid_t pid = begin_process(10 << 20);
+    struct data_cache *cache = open_cache(10 << 20);
+    uint64_t used;
+
+    (void)state;
+    for (uint32_t epoch = 0; epoch < 2; epoch++)
+        read_epoch(cache, epoch);
+    used = stats_of(cache).disk_bytes;
+    data_cache_free(cache);
+    for (int i = 0; i < 400; i++) {
+        assert_int_equal(nftw(root, damage_table, 16, FTW_PHYS), 0);
+        cache = open_cache(10 << 20);
+        assert_int_equal(stats_of(cache).disk_bytes, used);
+        data_cache_free(cache);
+    }
+    end_process(pid); /* not by SIGBUS */
+}
+
+/* Processes that cannot write any more, one after the other: what they say. */
+static void processes_of_a_host_warn_once(void **state)
+{
+    const struct rlimit none = {.rlim_cur = 9000, .rlim_max = RLIM_INFINITY};
+    char path[96];
+    pid_t pids[3];
+    struct buf said = {0};
+    int count = 0, status;
+
+    (void)state;
+    data_cache_free(open_cache(10 << 20));
+    snprintf(path, sizeof path, "%s/said", root);
+    for (uint64_t i = 0; i < 3; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            struct data_cache *const cache = open_cache(10 << 20);
+
+            signal(SIGXFSZ, SIG_IGN);
+            if (freopen(path, "a", stderr) == NULL || setrlimit(RLIMIT_FSIZE, &none) < 0)
+                _exit(1);
+            put(cache, 0, 100 * i);
+            put(cache, 0, 100 * i + 50);
+            clock_sleep_s(2);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
+    assert_int_equal(file_read(path, 1 << 16, &said, NULL), 0);
+    for (const char *at = buf_text(&said); (at = strstr(at, "without it")) != NULL; at++)
+        count++;
+    assert_int_equal(count, 1);
+    buf_release(&said);
+}
+
 static void other_peoples_lock_is_refused(void **state)
 {
     struct err err = {0};
@@ -717,6 +773,8 @@ int main(void)
         CASE(chunk_that_cannot_be_removed_stays_counted),
         CASE(files_of_others_in_a_datasets_folder_are_counted),
         CASE(damaged_table_is_counted_till_it_is_removed),
+        CASE(damaged_table_is_mended_while_others_have_it_mapped),
+        CASE(processes_of_a_host_warn_once),
         CASE(other_peoples_lock_is_refused),
     };
 

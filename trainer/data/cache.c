@@ -58,7 +58,8 @@ static void turn_off(struct data_cache *cache, const char *what)
 {
     const int number = errno;
 
-    if (__atomic_exchange_n(&cache->off, true, __ATOMIC_RELAXED))
+    if (__atomic_exchange_n(&cache->off, true, __ATOMIC_RELAXED) ||
+        !data_cache_store_may_warn(cache->store))
         return;
     log_warn("cannot %s the cache '%s': %s; training goes on without it", what, cache->dir,
              number != 0 ? strerror(number) : "its files are not as they were written");

@@ -12,8 +12,10 @@
  * A dataset is known by a SHA-256 over its root, its fingerprint, the names and ETags of its files
  * and each sample's place, length and CRC-32C (or ETag's): what changes in S3 is another dataset.
  *
- * It never fails a run. An error of the disk (full, say) is one warning, and from then on nothing
- * is there. Bytes that are not what was written drop the chunk and are read from S3 again. A thread
+ * It never fails a run. An error of the disk (full, say) is a warning, by the first process of the
+ * host that meets it, and from then on nothing is there for those that do. (But `lock` and the
+ * tables are mapped: who cuts them short, or a disk that cannot read them, ends a process with
+ * SIGBUS.) Bytes that are not what was written drop the chunk and are read from S3 again. A thread
  * waits for the locks of cache_store.h only, which have a time limit, and holds nothing else
  * meanwhile that another needs for giving one back: no thread that fetches can lock up here.
  *

@@ -29,7 +29,7 @@
 #define LOCK_LEAVE_S 10 /* and does not ask again for so long */
 #define LOCK_OPEN_S  10 /* who opens the folder waits so long for a holder that does not get on */
 #define LOCK_NAP_S   0.001
-#define FIXED_BLOCKS 6 /* DIR, DIR/pictures, `lock` and `users` */
+#define FIXED_BLOCKS 6 /* DIR, DIR/pictures, `lock`, and the empty `users` and `warned` */
 
 /* The first bytes of `lock`. */
 struct state {
@@ -42,7 +42,7 @@ struct state {
 
 struct data_cache_store {
     char *dir; /* DIR, for messages */
-    int folder, lock, users;
+    int folder, lock, users, warned;
     uint64_t bytes_max, block;
     struct state *state;   /* mapped */
     pthread_mutex_t mutex; /* the flock is the process's: this is its threads' */
@@ -291,7 +291,8 @@ static int open_files(struct data_cache_store *store)
         return -1;
     store->lock = openat(store->folder, "lock", flags, 0666);
     store->users = openat(store->folder, "users", flags, 0666);
-    if (store->lock >= 0 && store->users >= 0)
+    store->warned = openat(store->folder, "warned", flags, 0666);
+    if (store->lock >= 0 && store->users >= 0 && store->warned >= 0)
         rc = map_lock(store);
     flock(store->folder, LOCK_UN);
     return rc;
@@ -378,7 +379,7 @@ int data_cache_store_open(struct data_cache_store **store, const char *dir, uint
 
     if (s == NULL || (s->dir = strdup(dir)) == NULL)
         abort();
-    s->folder = s->lock = s->users = -1;
+    s->folder = s->lock = s->users = s->warned = -1;
     s->cancel = cancel;
     pthread_mutex_init(&s->mutex, NULL);
     if (open_folder(s, bytes, err) < 0 || take_up(s, err) < 0 ||
@@ -402,9 +403,16 @@ void data_cache_store_close(struct data_cache_store *store)
         close(store->lock);
     if (store->users >= 0)
         close(store->users);
+    if (store->warned >= 0)
+        close(store->warned);
     pthread_mutex_destroy(&store->mutex);
     free(store->dir);
     free(store);
+}
+
+bool data_cache_store_may_warn(const struct data_cache_store *store)
+{
+    return flock(store->warned, LOCK_EX | LOCK_NB) == 0;
 }
 
 uint64_t data_cache_store_bytes_max(const struct data_cache_store *store)
@@ -428,6 +436,8 @@ bool data_cache_store_fits(const struct data_cache_store *store, uint64_t file_b
 static int open_table(struct data_cache_store *store, struct data_cache_table *table)
 {
     const uint64_t bytes = data_cache_table_bytes(table->chunks);
+    struct stat stat;
+    bool damaged;
 
     if (data_cache_table_map(table) == 0) {
         if (flock(table->fd, LOCK_EX | LOCK_NB) == 0) /* else others know better */
@@ -440,9 +450,11 @@ static int open_table(struct data_cache_store *store, struct data_cache_table *t
         ;
     if (!data_cache_store_fits(store, bytes + store->block))
         return 1;
+    damaged = fstatat(table->folder, "table", &stat, AT_SYMLINK_NOFOLLOW) == 0;
     if (data_cache_table_make(table) < 0)
         return -1;
     store->state->bytes += counted(store, bytes);
+    store->state->bytes -= damaged ? counted(store, (uint64_t)stat.st_size) : 0;
     survey_chunks(store, table->folder, table->states, table->chunks);
     return flock(table->fd, LOCK_SH | LOCK_NB);
 }

@@ -3,11 +3,13 @@
  * are there, and that they never take up more than they may.
  *
  *     DIR/pictures/lock               who holds its flock may change what is below; its page is
- *                                     mapped: "CVYCCL1\n", whether it is marked, bytes in use,
- * beats (8 bytes each) DIR/pictures/users              flocked, shared, by every process that uses
- * the folder DIR/pictures/KEY/table          a dataset: a word for each chunk, mapped; flocked,
- * shared, by those who use it DIR/pictures/KEY/0000002a.chunk cache_chunk.h; flocked, shared, while
- * it is read or written
+ *                                     mapped: "CVYCCL1\n", then words of 8 bytes: marked, bytes
+ *                                     in use, beats, bytes of DIR/index
+ *     DIR/pictures/users              flocked, shared, by every process that uses the folder
+ *     DIR/pictures/warned             flocked by the process that warned that it does without
+ *     DIR/pictures/KEY/table          a dataset: a word for each chunk, mapped; flocked, shared, by
+ *                                     those who use it
+ *     DIR/pictures/KEY/0000002a.chunk cache_chunk.h; flocked, shared, while it is read or written
  *
  * KEY is the dataset's, in hex. Bytes are counted before a file is made and after it is gone, each
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
@@ -50,6 +52,8 @@ int data_cache_store_open(struct data_cache_store **store, const char *dir, uint
                           const volatile sig_atomic_t *cancel, struct err *err);
 /** Accepts NULL. */
 void data_cache_store_close(struct data_cache_store *store);
+/** Whether this is the first of the processes that have the folder open to ask this. Any thread. */
+bool data_cache_store_may_warn(const struct data_cache_store *store);
 /** What the files may take up. */
 uint64_t data_cache_store_bytes_max(const struct data_cache_store *store);
 

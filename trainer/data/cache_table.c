@@ -96,18 +96,22 @@ int data_cache_table_map(struct data_cache_table *table)
     return -1;
 }
 
-/* All its blocks are taken now: writing to a mapped file cannot say that a disk is full. */
+/* All its blocks are taken now: writing to a mapped file cannot say that a disk is full. What is
+ * there and damaged may be mapped by others, so it is never cut shorter than they have it. */
 int data_cache_table_make(struct data_cache_table *table)
 {
     const struct header header = header_of(table);
+    const off_t bytes = (off_t)data_cache_table_bytes(table->chunks);
+    struct stat stat = {0};
     int number;
 
-    table->fd =
-        openat(table->folder, NAME, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666);
+    table->fd = openat(table->folder, NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0666);
     if (table->fd < 0)
         return -1;
-    number = posix_fallocate(table->fd, 0, (off_t)data_cache_table_bytes(table->chunks));
-    if (number == 0 && map(table) < 0)
+    number = posix_fallocate(table->fd, 0, bytes);
+    if (number == 0 &&
+        (fstat(table->fd, &stat) < 0 || (stat.st_size > bytes && ftruncate(table->fd, bytes) < 0) ||
+         map(table) < 0))
         number = errno;
     if (number == 0) {
         memcpy(table->mapped, &header, sizeof header);

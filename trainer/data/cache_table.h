@@ -37,7 +37,8 @@ uint64_t data_cache_table_bytes(uint64_t chunks);
 /** Map the file that is in table->folder. -1: there is none of this key, or (chunks not 0) of
  * another length; then nothing is open but the folder. chunks 0: takes the file's. */
 int data_cache_table_map(struct data_cache_table *table);
-/** Make it anew, all zeros. -1 with errno; as map. */
+/** Make it, or a damaged one good again in its place; what its words say is not checked (new:
+ * zeros). -1 with errno; as map. */
 int data_cache_table_make(struct data_cache_table *table);
 /** With the folder. */
 void data_cache_table_close(struct data_cache_table *table);
