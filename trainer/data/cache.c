@@ -105,7 +105,8 @@ static struct data_cache_span next_of(struct data_cache_set *set, uint64_t chunk
 
     if (known->state != state ||
         (known->next.begin != DATA_CACHE_NEVER && known->next.end < set->cache->now)) {
-        known->next = data_cache_next_use(&set->host, chunk, state - 1, set->cache->now);
+        known->next = data_cache_next_use(&set->host, chunk, data_cache_state_needed_from(state),
+                                          set->cache->now);
         known->state = state;
     }
     return known->next;
@@ -197,7 +198,8 @@ static void create(struct data_cache_set *set, struct data_cache_chunk *chunk, u
 
     if (next == DATA_CACHE_NEVER ? !has_room(cache, bytes) : !make_room(cache, bytes, next + 1))
         return;
-    chunk->fd = data_cache_store_create(cache->store, &set->table, chunk->number, bytes, epoch + 2);
+    chunk->fd = data_cache_store_create(cache->store, &set->table, chunk->number, bytes,
+                                        data_cache_state_after(epoch));
     if (chunk->fd >= 0 && data_cache_chunk_begin(chunk) == 0)
         return;
     if (errno != EEXIST) /* somebody else's file of that name stays */
@@ -456,12 +458,13 @@ static void note_read(struct data_cache_set *set, uint64_t chunk, uint32_t n, ui
     known->epoch = epoch;
     known->read += n;
     if (known->read < data_cache_use_samples(&set->mine, chunk, epoch) ||
-        state_of(set, chunk) == 0 || state_of(set, chunk) >= epoch + 2)
+        state_of(set, chunk) == 0 || state_of(set, chunk) >= data_cache_state_after(epoch))
         return;
     if (!data_cache_store_lock(cache->store))
         return;
     if (set->table.states[chunk] > 0)
-        __atomic_store_n(&set->table.states[chunk], epoch + 2, __ATOMIC_RELAXED);
+        __atomic_store_n(&set->table.states[chunk], data_cache_state_after(epoch),
+                         __ATOMIC_RELAXED);
     data_cache_store_unlock(cache->store);
 }
 

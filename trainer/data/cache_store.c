@@ -206,7 +206,7 @@ static uint64_t survey_chunks(struct data_cache_store *store, int folder, uint32
     data_cache_names_close(&names);
     for (uint64_t i = 0; states != NULL && !store->broken_off && i < chunks; i++)
         if (!there[i] || states[i] == 0)
-            states[i] = there[i];
+            states[i] = there[i] ? DATA_CACHE_STATE_FOUND : 0;
     free(there);
     return bytes;
 }
@@ -442,7 +442,7 @@ static int open_table(struct data_cache_store *store, struct data_cache_table *t
     if (data_cache_table_map(table) == 0) {
         if (flock(table->fd, LOCK_EX | LOCK_NB) == 0) /* else others know better */
             for (uint64_t i = 0; i < table->chunks; i++)
-                table->states[i] = table->states[i] > 0;
+                table->states[i] = table->states[i] > 0 ? DATA_CACHE_STATE_FOUND : 0;
         return flock(table->fd, LOCK_SH | LOCK_NB);
     }
     while (!data_cache_store_fits(store, bytes + store->block) &&

@@ -30,6 +30,16 @@ static struct header header_of(const struct data_cache_table *table)
     return header;
 }
 
+uint32_t data_cache_state_after(uint32_t epoch)
+{
+    return epoch + 1 + DATA_CACHE_STATE_FOUND;
+}
+
+uint32_t data_cache_state_needed_from(uint32_t state)
+{
+    return state - DATA_CACHE_STATE_FOUND;
+}
+
 uint64_t data_cache_table_bytes(uint64_t chunks)
 {
     return sizeof(struct header) + chunks * sizeof(uint32_t);

@@ -24,13 +24,20 @@
 struct data_cache_table {
     unsigned char key[DIGEST_SHA256_BYTES];
     uint64_t chunks;
-    /* (chunks), shared by processes: 0 where a chunk is not there; else 1 + the epoch before which
-     * it is not needed. Changed under the store's lock; what is read without is a guess. NULL:
-     * there is no room for the table, nothing is kept. */
+    /* (chunks), shared by processes: 0 where a chunk is not there; else the two below. Changed
+     * under the store's lock; what is read without is a guess. NULL: there is no room for the
+     * table, nothing is kept. */
     uint32_t *states;
     int folder, fd; /* the dataset's folder, the file in it; -1: not open */
     void *mapped;
 };
+
+/** The state of a chunk that was read for the last time in an epoch, or is not known to be needed
+ * before the next one; and of such a state that next epoch. What was found on the disk is needed
+ * from 0 on. */
+#define DATA_CACHE_STATE_FOUND 1
+uint32_t data_cache_state_after(uint32_t epoch);
+uint32_t data_cache_state_needed_from(uint32_t state);
 
 /** Length of the file. */
 uint64_t data_cache_table_bytes(uint64_t chunks);
