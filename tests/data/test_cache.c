@@ -291,6 +291,80 @@ static void cut_and_removed_files_are_missed(void **state)
     data_cache_free(cache);
 }
 
+/* As an evaluation does; returns what was there. */
+static int evaluate(struct data_cache *cache, const struct data_index *index, uint32_t epoch)
+{
+    struct data_cache_set *const set = data_cache_set(cache, index);
+    unsigned char data[BYTES_MAX];
+    unsigned char *const bytes = data;
+    int hits = 0;
+
+    data_cache_now(set, epoch, 0);
+    data_cache_evaluate(set, epoch);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        if (data_cache_get(set, DATA_CACHE_TOLD, &i, 1, &bytes)) {
+            hits++;
+            continue;
+        }
+        picture(i, data);
+        data_cache_put(set, DATA_CACHE_TOLD, &i, 1, &bytes);
+    }
+    return hits;
+}
+
+static void validation_pictures_that_are_also_the_tests_are_kept_for_both(void **state)
+{
+    const struct data_cache_use val = {.sample_end = COUNT,
+                                       .samples = COUNT,
+                                       .chunk_samples = CHUNK,
+                                       .epoch_end = 6,
+                                       .epoch_ticks = 1};
+    struct data_cache_use test = val;
+    const struct data_index same = pictures;
+    struct data_cache *cache;
+    struct err err = {0};
+    int hits[6];
+
+    (void)state;
+    test.at_end = true;
+    cache = data_cache_new(root, 500000, NULL, &err);
+    assert_int_equal(data_cache_add(cache, &pictures, &val, &val, &err), 0);
+    assert_int_equal(data_cache_add(cache, &same, &test, &test, &err), 0);
+    for (uint32_t epoch = 0; epoch < 6; epoch++)
+        hits[epoch] = evaluate(cache, &pictures, epoch);
+    assert_int_equal(hits[0], 0);
+    assert_in_range(hits[1], COUNT / 4, COUNT / 2); /* what there is room for, and so it stays */
+    for (int i = 2; i < 6; i++)
+        assert_int_equal(hits[i], hits[1]);
+    assert_int_equal(evaluate(cache, &same, 5), hits[1]);
+    assert_int_equal(stats_of(cache).evicted, 0);
+    data_cache_free(cache);
+}
+
+static void what_is_never_needed_again_evicts_nothing(void **state)
+{
+    const uint64_t bytes = 500000;
+    struct data_index once = pictures;
+    struct data_cache_use use_once = use;
+    struct data_cache *cache = open_cache(bytes);
+    struct err err = {0};
+    int hits;
+
+    (void)state;
+    read_epoch(cache, 0);
+    hits = read_epoch(cache, 1);
+    data_cache_free(cache);
+    once.root = "s3://b/once";
+    use_once.epoch_end = 1;
+    cache = data_cache_new(root, bytes, NULL, &err);
+    assert_int_equal(data_cache_add(cache, &once, &use_once, &use_once, &err), 0);
+    evaluate(cache, &once, 0);
+    data_cache_free(cache);
+    cache = open_cache(bytes);
+    assert_in_range(read_epoch(cache, 0), hits - 3 * CHUNK, COUNT); /* but for the table */
+    data_cache_free(cache);
+}
+
 /* ---- processes ---- */
 
 /* A process that trains till it is ended. */
@@ -761,6 +835,8 @@ int main(void)
         CASE(without_room_for_a_chunk_nothing_is_kept),
         CASE(flipped_bits_are_noticed_and_read_again),
         CASE(cut_and_removed_files_are_missed),
+        CASE(validation_pictures_that_are_also_the_tests_are_kept_for_both),
+        CASE(what_is_never_needed_again_evicts_nothing),
         CASE(killed_at_any_moment_nothing_wrong_is_left),
         CASE(processes_at_once_find_each_others_pictures),
         CASE(process_that_is_frozen_with_the_lock_is_not_waited_for),

@@ -31,9 +31,9 @@ struct data_cache_set {
     const struct data_index *index;
     struct data_order order; /* the uses' own */
     struct data_cache_use host, mine;
-    struct data_cache_table table;
-    struct known *known; /* (chunks) */
-    uint32_t epoch;      /* of the evaluation */
+    struct data_cache_table *table, own; /* table: of the first set with this key */
+    struct known *known;                 /* (chunks) */
+    uint32_t epoch;                      /* of the evaluation */
 };
 
 struct data_cache {
@@ -50,7 +50,7 @@ struct data_cache {
 
 static bool is_off(const struct data_cache_set *set)
 {
-    return set == NULL || set->table.states == NULL ||
+    return set == NULL || set->table->states == NULL ||
            __atomic_load_n(&set->cache->off, __ATOMIC_RELAXED);
 }
 
@@ -70,7 +70,7 @@ static void turn_off(struct data_cache *cache, const char *what)
 /* As `state` is now; it may be another the next moment. */
 static uint32_t state_of(const struct data_cache_set *set, uint64_t chunk)
 {
-    return __atomic_load_n(&set->table.states[chunk], __ATOMIC_RELAXED);
+    return __atomic_load_n(&set->table->states[chunk], __ATOMIC_RELAXED);
 }
 
 static struct data_cache_chunk chunk_of(const struct data_cache_set *set, uint64_t number)
@@ -78,7 +78,7 @@ static struct data_cache_chunk chunk_of(const struct data_cache_set *set, uint64
     const uint64_t size = set->host.chunk_samples, first = number * size,
                    left = set->host.samples - first;
 
-    return (struct data_cache_chunk){.key = set->table.key,
+    return (struct data_cache_chunk){.key = set->table->key,
                                      .number = number,
                                      .samples = set->index->samples + first,
                                      .count = (uint32_t)(left < size ? left : size),
@@ -97,11 +97,42 @@ static uint32_t epoch_of(const struct data_cache_set *set, uint32_t epoch)
     return epoch == DATA_CACHE_TOLD ? set->epoch : epoch;
 }
 
-/* Under both locks. */
-static struct data_cache_span next_of(struct data_cache_set *set, uint64_t chunk)
+/* Whether it has the pictures and the table of a set before it (the test set is the validation's,
+ * say): a chunk's state is true of all of them, and it is needed when the first of them needs it.
+ */
+static bool is_twin(const struct data_cache_set *set)
+{
+    return set->table != &set->own;
+}
+
+/* Whether this process has read its share of a chunk in an epoch, if it has one. */
+static bool is_done(const struct data_cache_set *set, uint64_t chunk, uint32_t epoch)
+{
+    const struct known *const known = &set->known[chunk];
+
+    return (known->epoch == epoch ? known->read : 0) >=
+           data_cache_use_samples(&set->mine, chunk, epoch);
+}
+
+/* Whether another set of its pictures still wants a chunk in an epoch. */
+static bool is_wanted(const struct data_cache_set *set, uint64_t chunk, uint32_t epoch)
+{
+    const struct data_cache *const cache = set->cache;
+
+    for (int i = 0; i < cache->set_count; i++) {
+        const struct data_cache_set *const other = &cache->sets[i];
+
+        if (other != set && other->table == set->table && !is_done(other, chunk, epoch))
+            return true;
+    }
+    return false;
+}
+
+/* Under both locks: of one set. */
+static struct data_cache_span own_next_of(struct data_cache_set *set, uint64_t chunk)
 {
     struct known *const known = &set->known[chunk];
-    const uint32_t state = set->table.states[chunk];
+    const uint32_t state = set->table->states[chunk];
 
     if (known->state != state ||
         (known->next.begin != DATA_CACHE_NEVER && known->next.end < set->cache->now)) {
@@ -110,6 +141,37 @@ static struct data_cache_span next_of(struct data_cache_set *set, uint64_t chunk
         known->state = state;
     }
     return known->next;
+}
+
+/* Under both locks: when a chunk that is there is needed next. */
+static uint64_t next_of(const struct data_cache_set *set, uint64_t chunk)
+{
+    struct data_cache *const cache = set->cache;
+    uint64_t next = DATA_CACHE_NEVER;
+
+    for (int i = 0; i < cache->set_count; i++)
+        if (cache->sets[i].table == set->table) {
+            const uint64_t begin = own_next_of(&cache->sets[i], chunk).begin;
+
+            next = begin < next ? begin : next;
+        }
+    return next;
+}
+
+/* Under both locks: the same of one that is not there and not needed before `from`. */
+static uint64_t next_from(const struct data_cache_set *set, uint64_t chunk, uint32_t from)
+{
+    const struct data_cache *const cache = set->cache;
+    uint64_t next = DATA_CACHE_NEVER;
+
+    for (int i = 0; i < cache->set_count; i++)
+        if (cache->sets[i].table == set->table) {
+            const uint64_t begin =
+                data_cache_next_use(&cache->sets[i].host, chunk, from, cache->now).begin;
+
+            next = begin < next ? begin : next;
+        }
+    return next;
 }
 
 /* ---- making room ---- */
@@ -137,12 +199,15 @@ static bool farthest(struct data_cache *cache, uint64_t from, const struct victi
     for (int s = 0; s < cache->set_count; s++) {
         struct data_cache_set *const set = &cache->sets[s];
 
-        for (uint64_t chunk = 0; set->table.states != NULL && chunk < set->table.chunks; chunk++) {
+        if (is_twin(set))
+            continue;
+        for (uint64_t chunk = 0; set->table->states != NULL && chunk < set->table->chunks;
+             chunk++) {
             uint64_t begin;
 
-            if (set->table.states[chunk] == 0)
+            if (set->table->states[chunk] == 0)
                 continue;
-            begin = next_of(set, chunk).begin;
+            begin = next_of(set, chunk);
             if (begin < from || is_among(busy, busy_count, set, chunk))
                 continue;
             *victim = (struct victim){set, chunk};
@@ -170,7 +235,7 @@ static bool make_room(struct data_cache *cache, uint64_t file_bytes, uint64_t fr
             continue;
         if (busy_count == BUSY_MAX || !farthest(cache, from, busy, busy_count, &victim))
             return false;
-        if (data_cache_store_evict(cache->store, &victim.set->table, victim.chunk,
+        if (data_cache_store_evict(cache->store, victim.set->table, victim.chunk,
                                    bytes_of(victim.set, victim.chunk)))
             cache->stats.evicted++;
         else
@@ -179,27 +244,20 @@ static bool make_room(struct data_cache *cache, uint64_t file_bytes, uint64_t fr
     return true;
 }
 
-/* Under both locks: what is not needed again in this run takes nothing from what is there. */
-static bool has_room(struct data_cache *cache, uint64_t file_bytes)
-{
-    while (!data_cache_store_fits(cache->store, file_bytes))
-        if (!data_cache_store_evict_idle(cache->store))
-            return false;
-    return true;
-}
-
 /* Under both locks: a file for a chunk that was read in `epoch`, if it is worth it. */
 static void create(struct data_cache_set *set, struct data_cache_chunk *chunk, uint32_t epoch)
 {
     struct data_cache *const cache = set->cache;
     const uint64_t bytes = data_cache_chunk_bytes(chunk);
-    const uint64_t next =
-        data_cache_next_use(&set->host, chunk->number, epoch + 1, cache->now).begin;
+    const uint32_t state = is_wanted(set, chunk->number, epoch) ? data_cache_state_after(epoch) - 1
+                                                                : data_cache_state_after(epoch);
+    const uint64_t next = next_from(set, chunk->number, data_cache_state_needed_from(state));
 
-    if (next == DATA_CACHE_NEVER ? !has_room(cache, bytes) : !make_room(cache, bytes, next + 1))
+    /* What is not needed again in this run takes nothing from what is there. */
+    if (next == DATA_CACHE_NEVER ? !data_cache_store_fits(cache->store, bytes)
+                                 : !make_room(cache, bytes, next + 1))
         return;
-    chunk->fd = data_cache_store_create(cache->store, &set->table, chunk->number, bytes,
-                                        data_cache_state_after(epoch));
+    chunk->fd = data_cache_store_create(cache->store, set->table, chunk->number, bytes, state);
     if (chunk->fd >= 0 && data_cache_chunk_begin(chunk) == 0)
         return;
     if (errno != EEXIST) /* somebody else's file of that name stays */
@@ -208,7 +266,7 @@ static void create(struct data_cache_set *set, struct data_cache_chunk *chunk, u
         return;
     close(chunk->fd);
     chunk->fd = -1;
-    data_cache_store_evict(cache->store, &set->table, chunk->number, bytes);
+    data_cache_store_evict(cache->store, set->table, chunk->number, bytes);
 }
 
 /* The same, if nobody was faster; -1: there is no file to write to. */
@@ -221,7 +279,7 @@ static int admit(struct data_cache_set *set, struct data_cache_chunk *chunk, uin
         pthread_mutex_unlock(&cache->mutex);
         return -1;
     }
-    if (set->table.states[chunk->number] == 0)
+    if (set->table->states[chunk->number] == 0)
         create(set, chunk, epoch);
     data_cache_store_unlock(cache->store);
     pthread_mutex_unlock(&cache->mutex);
@@ -236,7 +294,7 @@ static void drop(struct data_cache_set *set, uint64_t chunk, bool damaged)
     pthread_mutex_lock(&cache->mutex);
     cache->stats.damaged += damaged;
     if (data_cache_store_lock(cache->store)) {
-        data_cache_store_evict(cache->store, &set->table, chunk, bytes_of(set, chunk));
+        data_cache_store_evict(cache->store, set->table, chunk, bytes_of(set, chunk));
         data_cache_store_unlock(cache->store);
     }
     pthread_mutex_unlock(&cache->mutex);
@@ -293,7 +351,8 @@ void data_cache_free(struct data_cache *cache)
     if (cache == NULL)
         return;
     for (int i = 0; i < cache->set_count; i++) {
-        data_cache_table_close(&cache->sets[i].table);
+        if (!is_twin(&cache->sets[i]))
+            data_cache_table_close(&cache->sets[i].own);
         free(cache->sets[i].known);
     }
     data_cache_store_close(cache->store);
@@ -315,15 +374,17 @@ int data_cache_add(struct data_cache *cache, const struct data_index *index,
         set->order = *host->order;
         set->host.order = set->mine.order = &set->order;
     }
-    make_key(index, host->chunk_samples, set->table.key);
-    set->table.chunks = data_cache_chunks(host);
-    set->known = calloc(set->table.chunks + 1, sizeof *set->known);
+    set->table = &set->own;
+    set->own.chunks = data_cache_chunks(host);
+    make_key(index, host->chunk_samples, set->own.key);
+    for (int i = cache->set_count - 1; i >= 0; i--)
+        if (memcmp(cache->sets[i].own.key, set->own.key, sizeof set->own.key) == 0)
+            set->table = cache->sets[i].table;
+    if (!is_twin(set) && data_cache_store_add(cache->store, set->table, err) < 0)
+        return -1;
+    set->known = calloc(set->own.chunks + 1, sizeof *set->known);
     if (set->known == NULL)
         abort();
-    if (data_cache_store_add(cache->store, &set->table, err) < 0) {
-        free(set->known);
-        return -1;
-    }
     cache->set_count++;
     pthread_mutex_lock(&cache->mutex);
     if (data_cache_store_lock(cache->store)) { /* --cache-bytes may have been more the last time */
@@ -372,7 +433,7 @@ static bool open_chunk(struct data_cache_set *set, struct data_cache_chunk *chun
 {
     if (state_of(set, chunk->number) == 0)
         return false;
-    chunk->fd = data_cache_store_file(&set->table, chunk->number, writing);
+    chunk->fd = data_cache_store_file(set->table, chunk->number, writing);
     if (chunk->fd < 0) {
         if (errno == ENOENT)
             drop(set, chunk->number, false);
@@ -457,13 +518,13 @@ static void note_read(struct data_cache_set *set, uint64_t chunk, uint32_t n, ui
         known->read = 0;
     known->epoch = epoch;
     known->read += n;
-    if (known->read < data_cache_use_samples(&set->mine, chunk, epoch) ||
-        state_of(set, chunk) == 0 || state_of(set, chunk) >= data_cache_state_after(epoch))
+    if (!is_done(set, chunk, epoch) || is_wanted(set, chunk, epoch) || state_of(set, chunk) == 0 ||
+        state_of(set, chunk) >= data_cache_state_after(epoch))
         return;
     if (!data_cache_store_lock(cache->store))
         return;
-    if (set->table.states[chunk] > 0)
-        __atomic_store_n(&set->table.states[chunk], data_cache_state_after(epoch),
+    if (set->table->states[chunk] > 0)
+        __atomic_store_n(&set->table->states[chunk], data_cache_state_after(epoch),
                          __ATOMIC_RELAXED);
     data_cache_store_unlock(cache->store);
 }
