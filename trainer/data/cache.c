@@ -388,7 +388,8 @@ int data_cache_add(struct data_cache *cache, const struct data_index *index,
     cache->set_count++;
     pthread_mutex_lock(&cache->mutex);
     if (data_cache_store_lock(cache->store)) { /* --cache-bytes may have been more the last time */
-        make_room(cache, 0, 0);
+        if (data_cache_store_used(cache->store) > data_cache_store_bytes_max(cache->store))
+            make_room(cache, 0, 0);
         data_cache_store_unlock(cache->store);
     }
     pthread_mutex_unlock(&cache->mutex);
