@@ -292,8 +292,8 @@ static void drop(struct data_cache_set *set, uint64_t chunk, bool damaged)
     struct data_cache *const cache = set->cache;
 
     pthread_mutex_lock(&cache->mutex);
-    cache->stats.damaged += damaged;
     if (data_cache_store_lock(cache->store)) {
+        cache->stats.damaged += damaged && set->table->states[chunk] != 0; /* else somebody has */
         data_cache_store_evict(cache->store, set->table, chunk, bytes_of(set, chunk));
         data_cache_store_unlock(cache->store);
     }
