@@ -43,7 +43,7 @@ class Bench(Job):
         self.assertGreater(with_exchange["ranks_s"], 0.05 * with_exchange["seconds"])
         self.assertGreater(with_exchange["exchange_s"], 0)
         counted = sum(with_exchange[key] for key in ("compute_s", "ranks_s", "exchange_s", "input_s"))
-        self.assertLess(counted, 1.001 * with_exchange["seconds"])  # nothing is counted twice, and little not at all
+        self.assertLess(counted, 1.01 * with_exchange["seconds"])  # nothing is counted twice, and little not at all
         self.assertGreater(counted, 0.8 * with_exchange["seconds"])
         self.assertLess(alone["ranks_s"] + alone["exchange_s"], 0.01 * alone["seconds"])
         self.assertEqual((alone["images"], alone["global_batch"]), (2400, 24))
