@@ -14,17 +14,9 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/text.h"
 
 #define READ_BYTES_MIN ((size_t)64 * 1024)
-
-static char *copy(const char *text, size_t bytes)
-{
-    char *out = strndup(text, bytes);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
 
 /* The folder a path is in: "." for a bare name, "/" for a name at the root. */
 static char *folder_of(const char *path)
@@ -32,8 +24,8 @@ static char *folder_of(const char *path)
     const char *slash = strrchr(path, '/');
 
     if (slash == NULL)
-        return copy(".", 1);
-    return copy(path, slash == path ? 1 : (size_t)(slash - path));
+        return text_copy_bytes(".", 1);
+    return text_copy_bytes(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
 /* Read to the end, or to one byte past bytes_max, which proves that the file is too long. */
@@ -101,7 +93,7 @@ bool file_exists(const char *path)
 
 int file_make_folder(const char *path, struct err *err)
 {
-    char *part = copy(path, strlen(path));
+    char *part = text_copy(path);
     int rc = 0;
 
     /* Cut the path behind each component in turn. A mkdir that fails where a folder stands is fine,
@@ -178,7 +170,7 @@ int file_new_open(struct file_new *file, const char *path, struct err *err)
         free(temp);
         return -1;
     }
-    *file = (struct file_new){.fd = fd, .path = copy(path, strlen(path)), .temp = temp};
+    *file = (struct file_new){.fd = fd, .path = text_copy(path), .temp = temp};
     return 0;
 }
 
@@ -188,7 +180,7 @@ int file_new_open_memory(struct file_new *file, const char *path, struct err *er
 
     if (fd < 0)
         return err_set_errno(err, ERR_MEMORY, errno, "cannot make '%s' in memory", path);
-    *file = (struct file_new){.fd = fd, .path = copy(path, strlen(path))};
+    *file = (struct file_new){.fd = fd, .path = text_copy(path)};
     return 0;
 }
 
@@ -208,7 +200,7 @@ int file_new_open_nameless(struct file_new *file, const char *path, struct err *
     free(temp);
     if (fd < 0)
         return -1;
-    *file = (struct file_new){.fd = fd, .path = copy(path, strlen(path))};
+    *file = (struct file_new){.fd = fd, .path = text_copy(path)};
     return 0;
 }
 

@@ -7,15 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
-
-static char *copy(const char *text, size_t bytes)
-{
-    char *out = strndup(text, bytes);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
+#include "base/text.h"
 
 static int hex_digit(char c)
 {
@@ -71,7 +63,7 @@ static int parse_file(struct uri *uri, const char *text, const char *rest, struc
         return err_set(err, ERR_USAGE,
                        "'%s' names a host; a file is written file:///PATH, with three slashes",
                        text);
-    path = copy(rest, strlen(rest));
+    path = text_copy(rest);
     if (!decode_escapes(path)) {
         free(path);
         return err_set(err, ERR_USAGE, "'%s' has a broken percent-escape", text);
@@ -90,7 +82,7 @@ static int parse_s3(struct uri *uri, const char *text, const char *rest, struct 
     if (*key == '/')
         key++;
     *uri = (struct uri){
-        .scheme = URI_S3, .bucket = copy(rest, bucket_bytes), .path = copy(key, strlen(key))};
+        .scheme = URI_S3, .bucket = text_copy_bytes(rest, bucket_bytes), .path = text_copy(key)};
     return 0;
 }
 
@@ -102,7 +94,7 @@ int uri_parse(struct uri *uri, const char *text, struct err *err)
     if (text[0] == '\0')
         return err_set(err, ERR_USAGE, "an empty text is no path and no URI");
     if (n == 0) {
-        *uri = (struct uri){.scheme = URI_FILE, .path = copy(text, strlen(text))};
+        *uri = (struct uri){.scheme = URI_FILE, .path = text_copy(text)};
         return 0;
     }
     if (n == 4 && strncasecmp(text, "file", 4) == 0)
@@ -132,7 +124,7 @@ char *uri_join(const char *base, const char *name)
         name++;
     /* An empty base is the current folder, not the root. */
     if (base[0] == '\0')
-        return copy(name, strlen(name));
+        return text_copy(name);
     if (asprintf(&out, "%.*s/%s", (int)base_bytes, base, name) < 0)
         abort();
     return out;

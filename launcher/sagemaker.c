@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "launcher/channels.h"
 #include "launcher/export.h"
@@ -23,23 +24,7 @@
 #define IFACE_BYTES_MAX  15  /* of a network interface in Linux */
 #define WORD_CHARACTERS  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
-static char *copy(const char *text)
-{
-    char *const out = text != NULL ? strdup(text) : NULL;
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
-
 /* A variable that is there and says something. */
-static const char *variable(const char *name)
-{
-    const char *const value = getenv(name);
-
-    return value != NULL && value[0] != '\0' ? value : NULL;
-}
-
 /* --- resourceconfig.json --- */
 
 /* Names go into mpirun's words and options, where a comma or a leading dash means something else.
@@ -164,7 +149,7 @@ static bool same_words(const struct launch_words *a, const struct launch_words *
 static int apply_variable(struct launch_sagemaker *s, const struct launch_words *all,
                           struct err *err)
 {
-    const char *const json = variable("SM_HOSTS");
+    const char *const json = text_variable("SM_HOSTS");
     struct launch_words own = {0};
     int rc = -1;
 
@@ -211,8 +196,8 @@ static int read_identity(struct launch_sagemaker *s, const json_t *tree, struct 
     if (s->hosts.count < all->count)
         log_info("of the job's %zu hosts, the %zu of our instance group train together", all->count,
                  s->hosts.count);
-    s->current = copy(current);
-    s->interface = copy(interface);
+    s->current = text_copy(current);
+    s->interface = text_copy(interface);
     return apply_variable(s, all, err);
 }
 
@@ -257,7 +242,7 @@ static void export_integer(const char *name, const char *key, long value, json_t
 static void export_machine(json_t *env)
 {
     cpu_set_t cpus;
-    const char *const job = variable("TRAINING_JOB_NAME");
+    const char *const job = text_variable("TRAINING_JOB_NAME");
 
     CPU_ZERO(&cpus);
     if (sched_getaffinity(0, sizeof cpus, &cpus) < 0)
@@ -374,7 +359,7 @@ static char *below_base(const char *base, const char *path)
 
     if (strncmp(path, TREE, bytes) == 0 && (path[bytes] == '/' || path[bytes] == '\0'))
         return uri_join(base, path + bytes);
-    return copy(path);
+    return text_copy(path);
 }
 
 static int read_checkpoints(const struct launch_sagemaker *s, struct err *err)
@@ -426,18 +411,19 @@ out:
 
 int launch_sagemaker_read(struct launch_sagemaker *sagemaker, struct err *err)
 {
-    const char *const base = variable("SAGEMAKER_BASE_DIR"), *arn = variable("TRAINING_JOB_ARN");
+    const char *const base = text_variable("SAGEMAKER_BASE_DIR"),
+                      *arn = text_variable("TRAINING_JOB_ARN");
     char *file = NULL;
     json_t *env = NULL;
     int rc = 0;
 
-    *sagemaker = (struct launch_sagemaker){.base = copy(base != NULL ? base : TREE)};
+    *sagemaker = (struct launch_sagemaker){.base = text_copy(base != NULL ? base : TREE)};
     file = uri_join(sagemaker->base, "input/config/resourceconfig.json");
     sagemaker->active = arn != NULL || file_exists(file);
     free(file);
     if (!sagemaker->active)
         return 0;
-    sagemaker->job = copy(arn != NULL ? arn : variable("TRAINING_JOB_NAME"));
+    sagemaker->job = text_copy(arn != NULL ? arn : text_variable("TRAINING_JOB_NAME"));
     env = json_object();
     rc = read_all(sagemaker, env, err);
     json_decref(env);

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/config.h"
 #include "s3io/container.h"
 #include "s3io/ini.h"
@@ -29,23 +30,7 @@ struct look {
     struct buf looked; /* "PLACE (why not), PLACE (why not)" */
 };
 
-static char *copy(const char *text)
-{
-    char *out = text != NULL ? strdup(text) : NULL;
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
-
 /* An empty variable is as good as none. */
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-
-    return value != NULL && value[0] != '\0' ? value : NULL;
-}
-
 static int check_clean(const char *text, const char *where, const char *name, struct err *err)
 {
     if (text == NULL || s3_keys_is_clean(text))
@@ -56,7 +41,7 @@ static int check_clean(const char *text, const char *where, const char *name, st
 
 static int take_expiration(struct s3_keys *keys, struct err *err)
 {
-    const char *text = variable("AWS_CREDENTIAL_EXPIRATION");
+    const char *text = text_variable("AWS_CREDENTIAL_EXPIRATION");
 
     if (text == NULL)
         return 0;
@@ -74,9 +59,9 @@ static int take_expiration(struct s3_keys *keys, struct err *err)
 /* 1, 0 (not set) or -1. */
 static int from_environment(struct s3_keys *keys, struct err *err)
 {
-    const char *access_key = variable("AWS_ACCESS_KEY_ID");
-    const char *secret_key = variable("AWS_SECRET_ACCESS_KEY");
-    const char *token = variable("AWS_SESSION_TOKEN");
+    const char *access_key = text_variable("AWS_ACCESS_KEY_ID");
+    const char *secret_key = text_variable("AWS_SECRET_ACCESS_KEY");
+    const char *token = text_variable("AWS_SESSION_TOKEN");
 
     if (access_key == NULL && secret_key == NULL)
         return 0;
@@ -85,14 +70,14 @@ static int from_environment(struct s3_keys *keys, struct err *err)
                        access_key != NULL ? "AWS_ACCESS_KEY_ID" : "AWS_SECRET_ACCESS_KEY",
                        access_key != NULL ? "AWS_SECRET_ACCESS_KEY" : "AWS_ACCESS_KEY_ID");
     if (token == NULL)
-        token = variable("AWS_SECURITY_TOKEN"); /* its name before 2014 */
+        token = text_variable("AWS_SECURITY_TOKEN"); /* its name before 2014 */
     if (check_clean(access_key, "", "AWS_ACCESS_KEY_ID", err) < 0 ||
         check_clean(secret_key, "", "AWS_SECRET_ACCESS_KEY", err) < 0 ||
         check_clean(token, "", "AWS_SESSION_TOKEN", err) < 0 || take_expiration(keys, err) < 0)
         return -1;
-    keys->access_key = copy(access_key);
-    keys->secret_key = copy(secret_key);
-    keys->token = copy(token);
+    keys->access_key = text_copy(access_key);
+    keys->secret_key = text_copy(secret_key);
+    keys->token = text_copy(token);
     return 1;
 }
 
@@ -175,9 +160,9 @@ static int in_file(struct look *look, enum s3_ini_file file, const char *profile
         check_clean(token.text, buf_text(&where), "aws_session_token", err) < 0)
         rc = -1;
     else
-        *keys = (struct s3_keys){.access_key = copy(access_key.text),
-                                 .secret_key = copy(secret_key.text),
-                                 .token = copy(token.text)};
+        *keys = (struct s3_keys){.access_key = text_copy(access_key.text),
+                                 .secret_key = text_copy(secret_key.text),
+                                 .token = text_copy(token.text)};
     buf_release(&where);
     return rc;
 }
@@ -484,7 +469,7 @@ char *s3_chain_name(enum s3_chain_place place, const char *profile)
     buf_printf(&name, "%s", names[place].head);
     if (names[place].tail != NULL)
         buf_printf(&name, "%s%s", profile, names[place].tail);
-    out = copy(buf_text(&name));
+    out = text_copy(buf_text(&name));
     buf_release(&name);
     return out;
 }

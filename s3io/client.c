@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/credentials.h"
 #include "s3io/metadata.h"
 #include "s3io/request.h"
@@ -19,15 +20,6 @@ struct s3_bucket {
     char *origin; /* "https://HOST[:PORT]"; NULL: the client's */
     bool seen;
 };
-
-static char *copy(const char *text)
-{
-    char *out = text == NULL ? NULL : strdup(text);
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
 
 int s3_client_open(struct s3_client **client, const struct s3_client_options *options,
                    struct err *err)
@@ -51,7 +43,7 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     new->patience_s =
         options != NULL && options->patience_s > 0 ? options->patience_s : S3_PATIENCE_S;
     new->stall_s = STALL_S;
-    new->region = copy(new->config.region);
+    new->region = text_copy(new->config.region);
     s3_hedge_init(&new->hedge);
     s3_sign_cache_init(&new->signing);
     pthread_mutex_init(&new->mutex, NULL);
@@ -100,7 +92,7 @@ static struct s3_bucket *bucket_make(struct s3_client *client, const char *name)
         bucket = calloc(1, sizeof *bucket);
         if (bucket == NULL)
             abort();
-        bucket->name = copy(name);
+        bucket->name = text_copy(name);
         bucket->next = client->buckets;
         client->buckets = bucket;
     }
@@ -119,7 +111,7 @@ static char *region_find(const struct s3_client *client)
         region = s3_metadata_region(metadata);
     }
     s3_metadata_free(metadata);
-    return region != NULL ? region : copy(REGION_DEFAULT);
+    return region != NULL ? region : text_copy(REGION_DEFAULT);
 }
 
 char *s3_client_region(struct s3_client *client, const char *name)
@@ -139,7 +131,7 @@ char *s3_client_region(struct s3_client *client, const char *name)
         client->region = region;
     else
         free(region);
-    region = copy(bucket != NULL && bucket->region != NULL ? bucket->region : client->region);
+    region = text_copy(bucket != NULL && bucket->region != NULL ? bucket->region : client->region);
     pthread_mutex_unlock(&client->mutex);
     return region;
 }
@@ -151,7 +143,7 @@ char *s3_client_origin(struct s3_client *client, const char *name)
 
     pthread_mutex_lock(&client->mutex);
     bucket = bucket_find(client, name);
-    origin = copy(bucket != NULL ? bucket->origin : NULL);
+    origin = text_copy(bucket != NULL ? bucket->origin : NULL);
     pthread_mutex_unlock(&client->mutex);
     return origin;
 }
@@ -164,10 +156,10 @@ void s3_client_learn_place(struct s3_client *client, const char *name, const cha
     pthread_mutex_lock(&client->mutex);
     bucket = bucket_make(client, name);
     free(bucket->region);
-    bucket->region = copy(region);
+    bucket->region = text_copy(region);
     if (origin != NULL) {
         free(bucket->origin);
-        bucket->origin = copy(origin);
+        bucket->origin = text_copy(origin);
     }
     pthread_mutex_unlock(&client->mutex);
 }
@@ -220,11 +212,11 @@ void s3_client_configure(const struct s3_client_options *options)
     shared_texts_free();
     shared.options =
         (struct s3_client_options){.cancel = options->cancel, .patience_s = options->patience_s};
-    shared.options.profile = shared.texts[0] = copy(options->profile);
-    shared.options.region = shared.texts[1] = copy(options->region);
-    shared.options.endpoint = shared.texts[2] = copy(options->endpoint);
-    shared.options.sse = shared.texts[3] = copy(options->sse);
-    shared.options.sse_key_id = shared.texts[4] = copy(options->sse_key_id);
+    shared.options.profile = shared.texts[0] = text_copy(options->profile);
+    shared.options.region = shared.texts[1] = text_copy(options->region);
+    shared.options.endpoint = shared.texts[2] = text_copy(options->endpoint);
+    shared.options.sse = shared.texts[3] = text_copy(options->sse);
+    shared.options.sse_key_id = shared.texts[4] = text_copy(options->sse_key_id);
     pthread_mutex_unlock(&shared.mutex);
 }
 

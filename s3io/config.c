@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/client.h"
 #include "s3io/ini.h"
 
@@ -21,15 +22,6 @@ struct setting {
     const char *path; /* the file's; NULL: no file */
     int line;
 };
-
-static char *copy(const char *text)
-{
-    char *out = text != NULL ? strdup(text) : NULL;
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
 
 /* An empty variable or option is as good as none. */
 static bool from_option(struct setting *setting, const char *name, const char *text)
@@ -94,7 +86,7 @@ static int read_profile(struct s3_config *config, const struct s3_client_options
                        from_variable(&setting, "AWS_DEFAULT_PROFILE");
     const char *paths[S3_INI_FILES];
 
-    config->profile = copy(setting.text);
+    config->profile = text_copy(setting.text);
     config->profile_explicit = options->profile != NULL && options->profile[0] != '\0';
     config->files = s3_ini_read(err);
     if (config->files == NULL)
@@ -134,7 +126,7 @@ static int read_region(struct s3_config *config, const struct s3_client_options 
         return 0;
     if (!is_region(setting.text))
         return refuse(&setting, err, "is no region's name ('eu-west-1', for example)");
-    config->region = copy(setting.text);
+    config->region = text_copy(setting.text);
     return 0;
 }
 
@@ -221,7 +213,7 @@ static int take_endpoint(const struct setting *setting, char **endpoint, struct 
         return refuse(setting, err,
                       "must be 'http://HOST', 'https://HOST' or one of these with "
                       "':PORT' and '/PATH'");
-    *endpoint = copy(setting->text);
+    *endpoint = text_copy(setting->text);
     n = strlen(*endpoint);
     while ((*endpoint)[n - 1] == '/')
         (*endpoint)[--n] = '\0';
@@ -311,8 +303,8 @@ static int read_sse(struct s3_config *config, const struct s3_client_options *op
     for (const char *c = key.text; c != NULL && *c != '\0'; c++)
         if (!isgraph((unsigned char)*c))
             return refuse(&key, err, "must be a key's ID, alias or ARN");
-    config->sse = copy(key.text != NULL ? "aws:kms" : sse.text);
-    config->sse_key_id = copy(key.text);
+    config->sse = text_copy(key.text != NULL ? "aws:kms" : sse.text);
+    config->sse_key_id = text_copy(key.text);
     return 0;
 }
 
@@ -364,7 +356,7 @@ static void read_user_agent(struct s3_config *config)
     buf_printf(&text, "convoy/" CONVOY_VERSION " app/");
     for (const char *c = setting.text; *c != '\0'; c++)
         buf_append(&text, isalnum((unsigned char)*c) || strchr(others, *c) != NULL ? c : "-", 1);
-    config->user_agent = copy(buf_text(&text));
+    config->user_agent = text_copy(buf_text(&text));
     buf_release(&text);
 }
 
@@ -389,7 +381,7 @@ int s3_config_read(struct s3_config *config, const struct s3_client_options *opt
     }
     read_user_agent(config);
     if (from_variable(&bundle, "AWS_CA_BUNDLE") || from_profile(&bundle, config, "ca_bundle"))
-        config->ca_bundle = copy(bundle.text);
+        config->ca_bundle = text_copy(bundle.text);
     return 0;
 }
 

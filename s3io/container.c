@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "s3io/http.h"
 #include "s3io/keys.h"
 
@@ -19,16 +20,9 @@
 #define TOKEN_BYTES_MAX ((size_t)64 << 10)
 
 /* An empty variable is as good as none. */
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-
-    return value != NULL && value[0] != '\0' ? value : NULL;
-}
-
 bool s3_container_is_set(void)
 {
-    return variable(RELATIVE) != NULL || variable(FULL) != NULL;
+    return text_variable(RELATIVE) != NULL || text_variable(FULL) != NULL;
 }
 
 static bool is_near_4(const char *host)
@@ -94,11 +88,11 @@ static int check_full(const char *url, struct err *err)
 
 static int make_url(struct buf *url, struct err *err)
 {
-    const char *path = variable(RELATIVE);
+    const char *path = text_variable(RELATIVE);
 
     if (path == NULL) {
-        buf_printf(url, "%s", variable(FULL));
-        return check_full(variable(FULL), err);
+        buf_printf(url, "%s", text_variable(FULL));
+        return check_full(text_variable(FULL), err);
     }
     if (path[0] != '/' || !s3_keys_is_clean(path))
         return err_set(err, ERR_INPUT, RELATIVE " must be a path that begins with '/'");
@@ -110,7 +104,7 @@ static int make_url(struct buf *url, struct err *err)
  * The file is read at each fetch, since EKS writes a new one now and then. */
 static int read_token(struct buf *token, struct err *err)
 {
-    const char *path = variable(TOKEN_FILE), *text = variable(TOKEN);
+    const char *path = text_variable(TOKEN_FILE), *text = text_variable(TOKEN);
     const char *name = path != NULL ? TOKEN_FILE : TOKEN;
 
     if (path != NULL) {
@@ -137,7 +131,7 @@ static int read_token(struct buf *token, struct err *err)
 static int fetch_once(struct s3_http *http, const char *url, double timeout_s, struct s3_keys *keys,
                       struct err *err)
 {
-    const char *name = variable(RELATIVE) != NULL ? RELATIVE : FULL;
+    const char *name = text_variable(RELATIVE) != NULL ? RELATIVE : FULL;
     struct buf token = {0};
     struct s3_http_answer answer = {0};
     struct s3_http_call call = {

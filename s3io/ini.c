@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/text.h"
 
 /* One key of a section; key NULL stands for the section itself. */
 struct entry {
@@ -38,15 +39,6 @@ struct parser {
     int line;
 };
 
-static char *copy(const char *text)
-{
-    char *out = strdup(text);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
-
 static void wipe(char *text)
 {
     if (text != NULL)
@@ -70,14 +62,14 @@ static char *trim(char *text)
 /* Without the comment that begins after white space; a copy. */
 static char *without_comment(const char *text)
 {
-    char *all = copy(text), *out;
+    char *all = text_copy(text), *out;
 
     for (char *at = all; *at != '\0'; at++)
         if (isspace((unsigned char)at[0]) && (at[1] == '#' || at[1] == ';')) {
             explicit_bzero(at, strlen(at));
             break;
         }
-    out = copy(trim(all));
+    out = text_copy(trim(all));
     wipe(all);
     return out;
 }
@@ -100,10 +92,10 @@ static void add(struct parser *p, const char *key, char *value)
     }
     ini->entries[ini->count++] = (struct entry){.file = p->file,
                                                 .kind = p->kind,
-                                                .section = copy(p->section),
-                                                .key = key != NULL ? copy(key) : NULL,
+                                                .section = text_copy(p->section),
+                                                .key = key != NULL ? text_copy(key) : NULL,
                                                 .value = without_comment(value),
-                                                .whole = copy(trim(value)),
+                                                .whole = text_copy(trim(value)),
                                                 .line = p->line,
                                                 .yields = p->yields};
 }
@@ -153,7 +145,7 @@ static int parse_section(struct parser *p, char *text, struct err *err)
         name = behind_word;
     }
     free(p->section);
-    p->section = copy(name);
+    p->section = text_copy(name);
     p->has_parent = false;
     add(p, NULL, end); /* where the name's ']' was: "" */
     return 0;
@@ -197,7 +189,7 @@ static char *join_lines(char *above, const char *below)
     char *out;
 
     buf_printf(&both, "%s\n%s", above, below);
-    out = copy(buf_text(&both));
+    out = text_copy(buf_text(&both));
     wipe(above);
     explicit_bzero(both.data, both.bytes);
     buf_release(&both);
@@ -298,10 +290,10 @@ static char *path_of(const char *variable, const char *name)
     char *out = NULL;
 
     if (given != NULL && given[0] != '\0' && strncmp(given, "~/", 2) != 0)
-        return copy(given);
+        return text_copy(given);
     if (home() != NULL) {
         buf_printf(&path, "%s/%s", home(), given != NULL && given[0] != '\0' ? given + 2 : name);
-        out = copy(buf_text(&path));
+        out = text_copy(buf_text(&path));
     }
     buf_release(&path);
     return out;

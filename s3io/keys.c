@@ -8,15 +8,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
-
-static char *copy(const char *text)
-{
-    char *out = text != NULL ? strdup(text) : NULL;
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
+#include "base/text.h"
 
 static void wipe(char *text)
 {
@@ -37,9 +29,9 @@ void s3_keys_release(struct s3_keys *keys)
 
 void s3_keys_copy(struct s3_keys *to, const struct s3_keys *from)
 {
-    *to = (struct s3_keys){.access_key = copy(from->access_key),
-                           .secret_key = copy(from->secret_key),
-                           .token = copy(from->token),
+    *to = (struct s3_keys){.access_key = text_copy(from->access_key),
+                           .secret_key = text_copy(from->secret_key),
+                           .token = text_copy(from->token),
                            .expires_s = from->expires_s};
 }
 
@@ -153,9 +145,9 @@ int s3_keys_take(struct s3_keys *keys, const struct s3_keys_text *text, const ch
                        "%s has an empty key, or one with white space or control characters", what);
     if (text->expires != NULL && s3_keys_parse_time(text->expires, &expires_s) < 0)
         return err_set(err, ERR_INPUT, "%s has an Expiration that is no time", what);
-    *keys = (struct s3_keys){.access_key = copy(text->access_key),
-                             .secret_key = copy(text->secret_key),
-                             .token = copy(token),
+    *keys = (struct s3_keys){.access_key = text_copy(text->access_key),
+                             .secret_key = text_copy(text->secret_key),
+                             .token = text_copy(token),
                              .expires_s = expires_s};
     return 0;
 }

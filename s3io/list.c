@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/address.h"
 #include "s3io/date.h"
 #include "s3io/object.h"
@@ -25,15 +26,6 @@ struct page {
     struct buf next; /* NextContinuationToken */
     bool truncated;
 };
-
-static char *copy(const char *text)
-{
-    char *out = strdup(text);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
 
 static void entry_clear(struct entry *entry)
 {
@@ -78,7 +70,7 @@ static int hex_digit(char c)
  * NULL: an escape that is none, or a NUL. */
 static char *decode(const char *text)
 {
-    char *out = copy(text), *to = out;
+    char *out = text_copy(text), *to = out;
 
     for (; *text != '\0'; text++) {
         int high, low;
@@ -130,7 +122,7 @@ static int take_entry(struct page *page, bool is_prefix, struct err *err)
     if (entry->key == NULL)
         return err_set(err, ERR_NET, "the listing has an entry without a key");
     if (entry->etag == NULL)
-        entry->etag = copy("");
+        entry->etag = text_copy("");
     entry->listed.key = entry->key;
     entry->listed.etag = entry->etag;
     entry->listed.is_prefix = is_prefix;
@@ -150,7 +142,7 @@ static int take(void *context, const char *path, const char *text, struct err *e
         return take_bytes(page, text, err);
     if (strcmp(name, "Contents/ETag") == 0) {
         free(page_last(page)->etag);
-        page->entries[page->count].etag = copy(text);
+        page->entries[page->count].etag = text_copy(text);
     } else if (strcmp(name, "Contents/LastModified") == 0) {
         page_last(page)->listed.modified_s = s3_date_iso(text);
     } else if (strcmp(name, "Contents") == 0 || strcmp(name, "CommonPrefixes") == 0) {
@@ -248,7 +240,7 @@ int s3_list(struct s3_client *client, const char *bucket, const char *prefix, bo
         for (size_t i = 0; i < page.count && rc == 0; i++)
             rc = visit(context, &page.entries[i].listed, err);
         free(token);
-        token = page.truncated ? copy(buf_text(&page.next)) : NULL;
+        token = page.truncated ? text_copy(buf_text(&page.next)) : NULL;
     } while (rc == 0 && token != NULL);
     page_clear(&page);
     free(page.entries);

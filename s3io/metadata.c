@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/http.h"
 #include "s3io/keys.h"
 
@@ -33,16 +34,9 @@ struct s3_metadata {
 };
 
 /* An empty variable is as good as none. */
-static const char *variable(const char *name)
-{
-    const char *value = getenv(name);
-
-    return value != NULL && value[0] != '\0' ? value : NULL;
-}
-
 static void read_flag(struct s3_metadata *m, const char *name, bool *flag)
 {
-    const char *value = variable(name);
+    const char *value = text_variable(name);
 
     if (value != NULL && strcasecmp(value, "true") != 0 && strcasecmp(value, "false") != 0)
         err_set(&m->setup, ERR_USAGE, "%s must be true or false", name);
@@ -51,7 +45,7 @@ static void read_flag(struct s3_metadata *m, const char *name, bool *flag)
 
 static double read_number(struct s3_metadata *m, const char *name, double max)
 {
-    const char *value = variable(name);
+    const char *value = text_variable(name);
     char *end;
     double number;
 
@@ -67,8 +61,8 @@ static double read_number(struct s3_metadata *m, const char *name, double max)
 
 static char *read_base(struct s3_metadata *m)
 {
-    const char *given = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    const char *mode = variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
+    const char *given = text_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    const char *mode = text_variable("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE");
     const bool six = mode != NULL && strcasecmp(mode, "IPv6") == 0;
     char *base;
     size_t n;

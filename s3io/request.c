@@ -13,6 +13,7 @@
 #include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "s3io/address.h"
 #include "s3io/credentials.h"
 #include "s3io/xml.h"
@@ -41,15 +42,6 @@ struct tap {
     void *context; /* of the request's sink */
     unsigned long long bytes;
 };
-
-static char *copy(const char *text)
-{
-    char *out = strdup(text);
-
-    if (out == NULL)
-        abort();
-    return out;
-}
 
 void s3_tries_release(struct s3_tries *tries)
 {
@@ -88,7 +80,7 @@ static void tries_begin(struct s3_client *client, const struct s3_request *reque
             digest_sha256(request->body, request->body_bytes, sha);
             digest_hex(sha, hex);
         }
-        tries->payload_sha256 = copy(hex);
+        tries->payload_sha256 = text_copy(hex);
     }
     if (tries->region == NULL) {
         tries->region = s3_client_region(client, request->bucket);
@@ -383,11 +375,11 @@ static int follow(struct s3_client *client, const struct s3_request *request,
     tries->hops++;
     if (region) {
         free(tries->region);
-        tries->region = copy(fault->region);
+        tries->region = text_copy(fault->region);
     }
     if (origin) {
         free(tries->origin);
-        tries->origin = copy(fault->origin);
+        tries->origin = text_copy(fault->origin);
         tries->origin_stays = fault->status == 301 || fault->status == 308;
     }
     return 0;

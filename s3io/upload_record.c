@@ -17,20 +17,12 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "s3io/address.h"
 #include "s3io/sign.h"
 
 #define HEADER           "convoy-upload-1"
 #define RECORD_BYTES_MAX ((size_t)64 << 10)
-
-static char *copy(const char *text)
-{
-    char *out = text == NULL ? NULL : strdup(text);
-
-    if (text != NULL && out == NULL)
-        abort();
-    return out;
-}
 
 /* The folder of all records; false: there is no home. */
 static bool folder_path(char *out, size_t bytes)
@@ -97,9 +89,9 @@ void s3_upload_record_init(struct s3_upload_record *record, const char *endpoint
     char *real = source == NULL ? NULL : realpath(source, NULL);
 
     entropy_fill(r, sizeof r);
-    *record = (struct s3_upload_record){.endpoint = copy(endpoint != NULL ? endpoint : "aws"),
-                                        .bucket = copy(bucket),
-                                        .key = copy(key),
+    *record = (struct s3_upload_record){.endpoint = text_copy(endpoint != NULL ? endpoint : "aws"),
+                                        .bucket = text_copy(bucket),
+                                        .key = text_copy(key),
                                         .source = real,
                                         .fd = -1};
     snprintf(record->name, sizeof record->name, "%016" PRIx64 "%016" PRIx64, r[0], r[1]);
@@ -166,7 +158,7 @@ void s3_upload_record_keep(struct s3_upload_record *record)
     fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
         write(fd, text.data, text.bytes) == (ssize_t)text.bytes) {
-        record->path = copy(path);
+        record->path = text_copy(path);
         record->fd = fd;
     } else if (fd >= 0) {
         unlink(path);
@@ -287,7 +279,7 @@ static bool load(struct s3_upload_record *record, const char *folder, const char
     record->fd = open(path, O_RDWR | O_CLOEXEC);
     if (record->fd < 0)
         return false;
-    record->path = copy(path);
+    record->path = text_copy(path);
     snprintf(record->name, sizeof record->name, "%s", name);
     taken = flock(record->fd, LOCK_EX | LOCK_NB) == 0 &&
             file_read(path, RECORD_BYTES_MAX, &text, &why) == 0 && parse(record, buf_text(&text));

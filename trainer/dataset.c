@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/webdataset.h"
@@ -19,15 +20,6 @@ struct places {
     char *train, *val, *test;
 };
 
-static char *copy(const char *text)
-{
-    char *const p = text != NULL ? strdup(text) : NULL;
-
-    if (text != NULL && p == NULL)
-        abort();
-    return p;
-}
-
 /* What is below the folder that holds the training pictures, where the options do not say
  * otherwise. */
 static int look_below(struct places *places, const char *root, struct err *err)
@@ -37,7 +29,7 @@ static int look_below(struct places *places, const char *root, struct err *err)
     if (data_root_look(root, &kind, &train_stop_asked, err) < 0)
         return -1;
     if (kind != DATA_ROOT_SPLITS) {
-        places->train = copy(root);
+        places->train = text_copy(root);
         return 0;
     }
     if (data_root_find(root, DATA_SPLIT_TRAIN, &places->train, err) < 0)
@@ -49,8 +41,8 @@ static int look_below(struct places *places, const char *root, struct err *err)
 
 static int find_places(struct places *places, const struct train_options *o, struct err *err)
 {
-    places->val = copy(o->val);
-    places->test = copy(o->test);
+    places->val = text_copy(o->val);
+    places->test = text_copy(o->test);
     if (look_below(places, o->train != NULL ? o->train : o->data, err) < 0)
         return -1;
     /* --train names the pictures, --data may still hold the other splits. */

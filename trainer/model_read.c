@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/place.h"
@@ -25,15 +26,6 @@
 /* A description may ask for more than its file of weights has, in which case the tensor that
  * differs is named; for this much more nothing is built. */
 #define SURPLUS_BYTES ((size_t)64 << 20)
-
-static char *copy(const char *text)
-{
-    char *const p = strdup(text);
-
-    if (p == NULL)
-        abort();
-    return p;
-}
 
 /* --- the bytes --- */
 
@@ -178,7 +170,7 @@ static int read_names(struct train_model_dir *dir, const json_t *names, const ch
 
         if (name == NULL || *name == '\0')
             return err_set(err, ERR_INPUT, "%s: entry %d is no class name", what, i);
-        dir->class_names[i] = copy(name);
+        dir->class_names[i] = text_copy(name);
     }
     return check_unique(dir, what, err);
 }
@@ -212,7 +204,7 @@ static int read_network(struct train_model_dir *dir, const json_t *config, const
     if (nn_model_default_image_size(name) == 0)
         return err_set(err, ERR_INPUT, "%s: 'model' is '%s', which is not one of %s", what, name,
                        nn_model_names());
-    dir->name = copy(name);
+    dir->name = text_copy(name);
     dir->classes = (int)classes;
     return 0;
 }
@@ -298,7 +290,7 @@ static int parse(struct train_model_dir *dir, struct err *err)
 int train_model_dir_parse(struct train_model_dir *dir, const char *where, const struct buf *config,
                           const struct buf *labels, struct err *err)
 {
-    *dir = (struct train_model_dir){.where = copy(where)};
+    *dir = (struct train_model_dir){.where = text_copy(where)};
     buf_append(&dir->config, config->data, config->bytes);
     buf_append(&dir->labels, labels->data, labels->bytes);
     if (parse(dir, err) == 0)

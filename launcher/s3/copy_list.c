@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "launcher/s3/key.h"
 #include "launcher/s3/verb.h"
 #include "s3io/list.h"
@@ -25,15 +26,6 @@ void launch_s3_items_release(struct launch_s3_items *items)
     }
     free(items->at);
     *items = (struct launch_s3_items){0};
-}
-
-static char *copy(const char *text)
-{
-    char *const out = strdup(text);
-
-    if (out == NULL)
-        abort();
-    return out;
 }
 
 static char *concatenate(const char *a, const char *b)
@@ -103,14 +95,14 @@ int launch_s3_items_add_one(struct launch_s3_items *items, const struct launch_s
                                          "--recursive for all that is below",
                                          from->text);
     if (!into)
-        path = copy(target);
+        path = text_copy(target);
     else
         path = to_s3 ? concatenate(target, name) : uri_join(target, name);
     if (to_s3 && check_key(path, err) < 0) {
         free(path);
         return -1;
     }
-    push(items, copy(source), path, LAUNCH_S3_BYTES_UNKNOWN);
+    push(items, text_copy(source), path, LAUNCH_S3_BYTES_UNKNOWN);
     return 0;
 }
 
@@ -131,7 +123,7 @@ static int add_file(struct launch_s3_items *items, const FTSENT *entry, size_t r
         free(key);
         return -1;
     }
-    push(items, copy(entry->fts_path), key, (uint64_t)entry->fts_statp->st_size);
+    push(items, text_copy(entry->fts_path), key, (uint64_t)entry->fts_statp->st_size);
     return 0;
 }
 
@@ -160,7 +152,7 @@ static int add_entry(struct launch_s3_items *items, const FTSENT *entry, size_t 
 /* The path without slashes at its end, so that what is below begins right behind it. */
 static char *without_slashes(const char *path)
 {
-    char *const out = copy(path);
+    char *const out = text_copy(path);
     size_t bytes = strlen(out);
 
     while (bytes > 1 && out[bytes - 1] == '/')
@@ -216,7 +208,7 @@ static int add_to_folder(struct objects *objects, const struct s3_listed *listed
                        "the key '%s' ends in '/' and has content, which no file can; copy it by "
                        "itself, to a file",
                        listed->key);
-    push(objects->items, is_folder ? NULL : copy(listed->key), uri_join(objects->target, name),
+    push(objects->items, is_folder ? NULL : text_copy(listed->key), uri_join(objects->target, name),
          listed->bytes);
     return 0;
 }
@@ -236,7 +228,7 @@ static int add_object(void *context, const struct s3_listed *listed, struct err 
         free(key);
         return -1;
     }
-    push(objects->items, copy(listed->key), key, listed->bytes);
+    push(objects->items, text_copy(listed->key), key, listed->bytes);
     return 0;
 }
 
@@ -246,7 +238,7 @@ int launch_s3_items_add_objects(struct launch_s3_items *items, struct s3_client 
 {
     const bool to_s3 = to->uri.scheme == URI_S3;
     char *const prefix = launch_s3_folder_prefix(from->uri.path);
-    char *const target = to_s3 ? launch_s3_folder_prefix(to->uri.path) : copy(to->uri.path);
+    char *const target = to_s3 ? launch_s3_folder_prefix(to->uri.path) : text_copy(to->uri.path);
     struct objects objects = {
         .items = items, .prefix_bytes = strlen(prefix), .target = target, .to_s3 = to_s3};
     const size_t before = items->count;

@@ -13,20 +13,12 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
 #include "trainer/data/place.h"
 
 #define STREAM_WAIT_MS 200 /* how soon a stop is seen while a stream says nothing */
-
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
 
 static int open_object(struct data_bytes *bytes, const char *path, struct err *err)
 {
@@ -45,7 +37,7 @@ static int open_object(struct data_bytes *bytes, const char *path, struct err *e
     if (rc < 0)
         return -1;
     bytes->total = object.bytes;
-    bytes->etag = copy(object.etag);
+    bytes->etag = text_copy(object.etag);
     return 0;
 }
 
@@ -78,7 +70,7 @@ int data_bytes_open(struct data_bytes *bytes, const char *path, const volatile s
 {
     int rc;
 
-    *bytes = (struct data_bytes){.name = copy(path), .fd = -1, .cancel = cancel};
+    *bytes = (struct data_bytes){.name = text_copy(path), .fd = -1, .cancel = cancel};
     rc = data_place_is_remote(path) ? open_object(bytes, path, err) : open_file(bytes, path, err);
     if (rc < 0)
         data_bytes_close(bytes);
@@ -89,13 +81,13 @@ void data_bytes_open_stream(struct data_bytes *bytes, int fd, const char *name,
                             const volatile sig_atomic_t *cancel)
 {
     *bytes = (struct data_bytes){
-        .name = copy(name), .total = UINT64_MAX, .fd = fd, .stream = true, .cancel = cancel};
+        .name = text_copy(name), .total = UINT64_MAX, .fd = fd, .stream = true, .cancel = cancel};
 }
 
 void data_bytes_open_memory(struct data_bytes *bytes, const void *data, size_t count,
                             const char *name)
 {
-    *bytes = (struct data_bytes){.name = copy(name), .total = count, .fd = -1, .memory = data};
+    *bytes = (struct data_bytes){.name = text_copy(name), .total = count, .fd = -1, .memory = data};
 }
 
 void data_bytes_close(struct data_bytes *bytes)

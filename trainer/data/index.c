@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/bucket.h"
 #include "trainer/data/builder.h"
@@ -79,15 +80,6 @@ static char **copy_names(char *const *names, size_t count)
         if ((copies[i] = strdup(names[i])) == NULL)
             abort();
     return copies;
-}
-
-static char *copy_text(const char *text)
-{
-    char *copy = strdup(text);
-
-    if (copy == NULL)
-        abort();
-    return copy;
 }
 
 static int by_name(const void *a, const void *b)
@@ -301,7 +293,7 @@ static int read_manifest(struct data_index *index, uint64_t whole_max, bool *aga
     if (data_manifest_open(&manifest, index->root, err) < 0)
         return -1;
     free(index->root);
-    index->root = copy_text(manifest.root);
+    index->root = text_copy(manifest.root);
     *again = manifest.kind == DATA_ROOT_SHARDS;
     if (manifest.kind == DATA_ROOT_SHARDS)
         rc = read_shards(index, whole_max, cancel, err) < 0 ? -1
@@ -349,7 +341,7 @@ static int open_any(struct data_index *index, const char *root, uint64_t whole_m
     err = err == NULL ? &unseen : err;
     for (int reads = 0; reads < REMOTE_READS_MAX && rc < 0 && again; reads++) {
         data_index_release(&opened);
-        opened.root = copy_text(root);
+        opened.root = text_copy(root);
         rc = open_once(&opened, whole_max, &again, cancel, err);
         again = again && rc < 0 && err->code == ERR_INPUT;
     }
@@ -440,7 +432,7 @@ static int select_marked(const struct data_index *whole, const bool *marks, bool
             return -1;
         }
     *part = (struct data_index){
-        .root = copy_text(whole->root),
+        .root = text_copy(whole->root),
         .sharded = whole->sharded,
         .classes = whole->classes,
         .class_names = copy_names(whole->class_names, (size_t)whole->classes),
@@ -515,7 +507,7 @@ char *data_index_path(const struct data_index *index, size_t sample)
 {
     assert(sample < index->count);
     if (index->root[0] == '\0') /* given files: keys are paths as they were given (files.h) */
-        return copy_text(index->samples[sample].key);
+        return text_copy(index->samples[sample].key);
     if (index->pages != NULL)
         return uri_join(index->root, index->file_names[data_pages_file(index->pages, sample)]);
     return uri_join(index->root, index->sharded ? index->file_names[index->samples[sample].file]
@@ -633,7 +625,7 @@ static bool take_names(struct rest *rest, size_t count, char ***names, size_t *t
     for (*taken = 0; *taken < count; (*taken)++) {
         if ((name = take_text(rest)) == NULL)
             return false;
-        (*names)[*taken] = copy_text(name);
+        (*names)[*taken] = text_copy(name);
     }
     return true;
 }
@@ -672,7 +664,7 @@ int data_index_decode(struct data_index *index, const void *data, size_t bytes, 
 
     whole = take(&rest, &head, sizeof head) && (root = take_text(&rest)) != NULL;
     if (whole) {
-        decoded.root = copy_text(root);
+        decoded.root = text_copy(root);
         decoded.sharded = head.sharded != 0;
         decoded.bytes = head.bytes;
         decoded.ignored.count = head.ignored;

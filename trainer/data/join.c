@@ -7,20 +7,12 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
-
-static char *copy(const char *text)
-{
-    char *const copied = strdup(text);
-
-    if (copied == NULL)
-        abort();
-    return copied;
-}
 
 /* --- this host's --- */
 
@@ -56,7 +48,7 @@ int data_join_open(struct data_index *part, const char *root, const volatile sig
         return -1;
     if (kind != DATA_ROOT_EMPTY)
         return data_index_open_any(part, root, cancel, err);
-    *part = (struct data_index){.root = copy(root)};
+    *part = (struct data_index){.root = text_copy(root)};
     return 0;
 }
 
@@ -179,7 +171,7 @@ static void add_files(struct data_index *joined, const struct data_index *part)
     if (joined->file_names == NULL)
         abort();
     for (size_t i = 0; i < part->files; i++)
-        joined->file_names[joined->files++] = copy(part->file_names[i]);
+        joined->file_names[joined->files++] = text_copy(part->file_names[i]);
 }
 
 static int join_samples(struct data_index *joined, const struct data_index *parts,
@@ -310,7 +302,7 @@ static int take_classes(struct data_index *joined, const struct data_index *part
     if (joined->class_names == NULL)
         abort();
     for (int c = 0; c < joined->classes && numbers == 0; c++)
-        joined->class_names[c] = copy(class_names != NULL ? class_names[c] : names.at[c]);
+        joined->class_names[c] = text_copy(class_names != NULL ? class_names[c] : names.at[c]);
     free(names.at);
     if (joined->classes < 2)
         return err_set(err, ERR_INPUT,
@@ -329,7 +321,7 @@ int data_join(struct data_index *joined, const char *root, const struct data_ind
 
     if (sharded < 0)
         return -1;
-    index.root = copy(root);
+    index.root = text_copy(root);
     index.sharded = sharded != 0;
     index.parts = calloc(count, sizeof *index.parts);
     if (index.parts == NULL)

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/entry.h"
@@ -56,15 +57,6 @@ static int read_fingerprint(const json_t *top, char fingerprint[DIGEST_HEX_CHARS
     return 0;
 }
 
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
-
 static int read_classes(struct data_index *index, const json_t *top, const char *path,
                         struct err *err)
 {
@@ -80,7 +72,7 @@ static int read_classes(struct data_index *index, const json_t *top, const char 
 
         if (name == NULL || (i > 0 && strcmp(index->class_names[i - 1], name) >= 0))
             return err_set(err, ERR_INPUT, "%s: 'classes' are not names in bytewise order", path);
-        index->class_names[index->classes++] = copy(name);
+        index->class_names[index->classes++] = text_copy(name);
     }
     return 0;
 }
@@ -166,7 +158,8 @@ static int visit_tar(void *context, const struct data_found *found, struct err *
         if (tars->tars == NULL)
             abort();
     }
-    tars->tars[tars->count++] = (struct tar){copy(found->name), copy(found->etag), found->bytes};
+    tars->tars[tars->count++] =
+        (struct tar){text_copy(found->name), text_copy(found->etag), found->bytes};
     return 0;
 }
 
@@ -262,7 +255,7 @@ static int check_tar(struct reading *reading, size_t number, const struct data_s
         return err_set(err, ERR_INPUT, "shard '%s' is missing", tar_path);
     if (data_shard_check_bytes(shard, tar_path, index_path, found->bytes, err) < 0)
         return -1;
-    reading->etags[number] = copy(found->etag);
+    reading->etags[number] = text_copy(found->etag);
     return 0;
 }
 
@@ -307,7 +300,7 @@ static int add_shard(struct reading *reading, struct data_builder *builder, size
         index->file_etags[index->files] = reading->etags[number];
         reading->etags[number] = NULL;
     }
-    index->file_names[index->files++] = copy(entry->name);
+    index->file_names[index->files++] = text_copy(entry->name);
     rc = add_samples(index, builder, shard, index_path, &bytes, err);
     if (rc == 0 && bytes != (uint64_t)entry->bytes)
         rc = mismatch(index_path, err);
@@ -396,7 +389,7 @@ static void read_none(struct reading *reading)
                                               .count = (uint64_t)entry->count,
                                               .bytes = (uint64_t)entry->bytes,
                                               .tar_bytes = (uint64_t)entry->tar_bytes};
-        index->file_names[index->files++] = copy(entry->name);
+        index->file_names[index->files++] = text_copy(entry->name);
         index->count += shards[i].count;
         index->bytes += shards[i].bytes;
     }

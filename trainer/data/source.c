@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
@@ -26,15 +27,6 @@ struct data_source_record {
     uint64_t at;
     uint32_t raw_bytes;
 };
-
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
 
 static bool is_recordio(const char *path)
 {
@@ -55,7 +47,7 @@ static char *folder_of(const char *path)
     char *folder;
 
     if (slash == NULL)
-        return copy(".");
+        return text_copy(".");
     folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
     if (folder == NULL)
         abort();
@@ -210,7 +202,7 @@ static int open_file(struct data_source *source, const char *path, const char *r
     const bool list = data_list_is(path);
     int rc;
 
-    index->root = list && root == NULL ? folder_of(path) : copy(list ? root : path);
+    index->root = list && root == NULL ? folder_of(path) : text_copy(list ? root : path);
     rc = list ? data_list_read(index, path, source->cancel, err) : read_records(source, path, err);
     if (rc < 0)
         return -1;

@@ -10,18 +10,10 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "s3io/client.h"
 #include "trainer/data/place.h"
-
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
 
 static void add(struct data_target *target, const char *path)
 {
@@ -31,7 +23,7 @@ static void add(struct data_target *target, const char *path)
         if (target->paths == NULL)
             abort();
     }
-    target->paths[target->count++] = copy(path);
+    target->paths[target->count++] = text_copy(path);
 }
 
 int data_target_folder(struct data_target *target, const char *path, struct err *err)
@@ -94,7 +86,7 @@ int data_target_deliver(struct data_target *target, int fd, const char *path, ch
         return 0;
     if (upload(target, fd, path, progress, context, &object, err) < 0)
         return -1;
-    *etag = copy(object.etag);
+    *etag = text_copy(object.etag);
     return 0;
 }
 

@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/bytes.h"
@@ -67,19 +68,10 @@ struct scan {
     size_t failed;         /* its place; count: none */
 };
 
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
-
 void data_webdataset_keep(const char *folder)
 {
     free(keep_folder);
-    keep_folder = folder != NULL ? copy(folder) : NULL;
+    keep_folder = folder != NULL ? text_copy(folder) : NULL;
 }
 
 /* --- which tars there are --- */
@@ -106,7 +98,7 @@ static void meet(struct scan *scan, const char *name, bool folder)
         if (scan->tars == NULL)
             abort();
     }
-    scan->tars[scan->count++] = (struct tar){.name = copy(name)};
+    scan->tars[scan->count++] = (struct tar){.name = text_copy(name)};
 }
 
 static int meet_remote(void *context, const struct data_found *found, struct err *err)
@@ -192,7 +184,7 @@ static char *whole_path(const char *path)
 {
     char *real = data_place_is_remote(path) ? NULL : realpath(path, NULL);
 
-    return real != NULL ? real : copy(path);
+    return real != NULL ? real : text_copy(path);
 }
 
 static char *kept_path(const struct scan *scan, const char *tar_path)
@@ -281,7 +273,7 @@ static int scan_bytes(struct tar *tar, struct data_bytes *bytes, struct err *err
         }
         tar->empty++;
         if (tar->empty_first == NULL)
-            tar->empty_first = copy(buf_text(&key));
+            tar->empty_first = text_copy(buf_text(&key));
     }
     buf_release(&key);
     if (rc == 0 && tar->shard.count == 0)
@@ -310,7 +302,7 @@ static int scan_tar(struct scan *scan, struct tar *tar, struct err *err)
         if (kept != NULL && tar->empty == 0) /* what is empty is told each time */
             keep(kept, identity, &tar->shard);
     }
-    tar->etag = copy(bytes.etag != NULL ? bytes.etag : "");
+    tar->etag = text_copy(bytes.etag != NULL ? bytes.etag : "");
     rc = 0;
 out:
     data_bytes_close(&bytes);
@@ -385,9 +377,9 @@ static int hand_over(struct scan *scan, struct err *err)
     for (size_t t = 0; t < scan->count; t++) {
         struct tar *tar = &scan->tars[t];
 
-        index->file_names[t] = copy(tar->name);
+        index->file_names[t] = text_copy(tar->name);
         if (remote)
-            index->file_etags[t] = copy(tar->etag);
+            index->file_etags[t] = text_copy(tar->etag);
         index->files++;
         for (size_t i = 0; i < tar->shard.count; i++) {
             const struct data_shard_record *record = &tar->shard.records[i];

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "s3io/client.h"
 #include "trainer/data/codec.h"
@@ -19,15 +20,6 @@
 #include "trainer/data/pictures.h"
 #include "trainer/data/place.h"
 #include "trainer/data/target.h"
-
-static char *copy(const char *text)
-{
-    char *result = strdup(text);
-
-    if (result == NULL)
-        abort();
-    return result;
-}
 
 void data_writer_init(struct data_writer *writer, struct data_target *target, const char *folder,
                       uint64_t shard_bytes, const volatile sig_atomic_t *cancel)
@@ -121,8 +113,9 @@ static void show_upload(void *context, uint64_t done, uint64_t total)
 static int check_pictures(struct data_writer *writer, const struct data_shard *shard,
                           const char *tar_path, const char *etag, struct err *err)
 {
-    char *name = copy(strrchr(tar_path, '/') + 1), *etag_copy = copy(etag != NULL ? etag : "");
-    struct data_index index = {.root = copy(writer->folder),
+    char *name = text_copy(strrchr(tar_path, '/') + 1),
+         *etag_copy = text_copy(etag != NULL ? etag : "");
+    struct data_index index = {.root = text_copy(writer->folder),
                                .sharded = true,
                                .count = shard->count,
                                .samples = calloc(shard->count, sizeof *index.samples),

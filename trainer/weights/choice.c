@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -32,15 +33,6 @@ bool weights_is_name(const char *name)
     return rank_of(name) > 0;
 }
 
-static char *copy_of(const char *name)
-{
-    char *const copy = strdup(name);
-
-    if (copy == NULL)
-        abort();
-    return copy;
-}
-
 bool weights_choice_offer(struct weights_choice *choice, const char *name)
 {
     const int rank = name[0] != '.' ? rank_of(name) : 0; /* hidden ones are half-written */
@@ -48,12 +40,12 @@ bool weights_choice_offer(struct weights_choice *choice, const char *name)
     choice->params |= ends_with(name, ".params");
     if (rank > choice->rank) {
         weights_choice_release(choice);
-        choice->name = copy_of(name);
+        choice->name = text_copy(name);
         choice->rank = rank;
         return true;
     }
     if (rank > 0 && rank == choice->rank && choice->other == NULL)
-        choice->other = copy_of(name);
+        choice->other = text_copy(name);
     return false;
 }
 

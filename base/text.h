@@ -1,0 +1,18 @@
+/*
+ * base/text.h -- text on the heap, and text from the environment.
+ */
+#ifndef TEXT_H
+#define TEXT_H
+
+#include <stddef.h>
+
+/** A copy on the heap, the caller frees; NULL of NULL. Ends the process where there is no memory.
+ */
+char *text_copy(const char *text);
+/** The same of the first `bytes` bytes, or up to a NUL among them. Not of NULL. */
+char *text_copy_bytes(const char *text, size_t bytes);
+
+/** A variable of the environment; NULL where it is unset or empty. */
+const char *text_variable(const char *name);
+
+#endif
