@@ -15,55 +15,31 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
 #include "s3io/object.h"
 #include "s3io/request.h"
 
-#define MIB   ((size_t)1 << 20)
-#define HELLO "mnG7TA==" /* the CRC-32C of "hello" */
+#define MIB       ((size_t)1 << 20)
+#define HELLO_CRC "mnG7TA==" /* the CRC-32C of "hello" */
 #define GET(headers, body)                                                                         \
     {                                                                                              \
         .text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" headers "Content-Length: 5\r\n\r\n" body      \
     }
 #define CRC(value) "x-amz-checksum-crc32c: " value "\r\n"
 
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
-static void begin_with(const struct fault_step *steps, size_t count)
+static void begin_patiently(const struct fault_step *steps, size_t count)
 {
-    struct s3_client_options options = {0};
-
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 5;
-    client->config.attempts = 2;
+    bed_begin(steps, count);
+    bed_client->stall_s = 5;
+    bed_client->config.attempts = 2;
 }
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
-
-static void end(int requests)
-{
-    assert_int_equal(faults_requests(faults), requests);
-    s3_client_close(client);
-    faults_stop(faults);
-}
+#define BEGIN_PATIENTLY(steps) begin_patiently(steps, sizeof(steps) / sizeof *(steps))
 
 static int load(struct buf *out)
 {
     out->bytes = 0;
-    return s3_object_load(client, "imgs", "k", 100, out, NULL, &err);
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    if (strcasestr(faults_request(faults, index), part) == NULL)
-        fail_msg("'%s' is not in request %d: %.600s", part, index, faults_request(faults, index));
+    return s3_object_load(bed_client, "imgs", "k", 100, out, NULL, &bed_err);
 }
 
 static void checksum_is_read_and_printed_as_s3_writes_it(void **state)
@@ -74,8 +50,8 @@ static void checksum_is_read_and_printed_as_s3_writes_it(void **state)
 
     (void)state;
     s3_checksum_print(0x9a71bb4c, text);
-    assert_string_equal(text, HELLO);
-    assert_true(s3_checksum_parse(HELLO, &crc32c));
+    assert_string_equal(text, HELLO_CRC);
+    assert_true(s3_checksum_parse(HELLO_CRC, &crc32c));
     assert_int_equal(crc32c, 0x9a71bb4c);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(s3_checksum_parse(bad[i], &crc32c));
@@ -83,50 +59,50 @@ static void checksum_is_read_and_printed_as_s3_writes_it(void **state)
 
 static void checksum_that_differs_is_read_again_and_then_an_error(void **state)
 {
-    const struct fault_step mended[] = {GET(CRC(HELLO), "jello"), GET(CRC(HELLO), "hello")};
-    const struct fault_step never[] = {GET(CRC(HELLO), "jello")};
+    const struct fault_step mended[] = {GET(CRC(HELLO_CRC), "jello"), GET(CRC(HELLO_CRC), "hello")};
+    const struct fault_step never[] = {GET(CRC(HELLO_CRC), "jello")};
     struct buf out = {0};
 
     (void)state;
-    BEGIN(mended);
+    BEGIN_PATIENTLY(mended);
     assert_int_equal(load(&out), S3_YES);
     assert_string_equal(buf_text(&out), "hello");
     assert_request_has(0, "\r\nx-amz-checksum-mode: ENABLED\r\n");
-    end(2);
-    BEGIN(never);
+    bed_end_after(2);
+    BEGIN_PATIENTLY(never);
     assert_int_equal(load(&out), -1);
-    assert_int_equal(err.code, ERR_NET);
-    assert_non_null(strstr(err.msg, "the object 9a71bb4c"));
+    assert_int_equal(bed_err.code, ERR_NET);
+    assert_non_null(strstr(bed_err.msg, "the object 9a71bb4c"));
     assert_int_equal(out.bytes, 0);
-    end(3);
+    bed_end_after(3);
     buf_release(&out);
 }
 
 static void checksum_of_all_of_an_object_is_compared_by_read(void **state)
 {
     const struct fault_step steps[] = {
-        GET(CRC(HELLO), "jello"),
-        GET(CRC(HELLO), "hello"),
-        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO) "Content-Length: 5\r\n\r\nje",
+        GET(CRC(HELLO_CRC), "jello"),
+        GET(CRC(HELLO_CRC), "hello"),
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO_CRC) "Content-Length: 5\r\n\r\nje",
          .then = FAULT_CLOSE},
         {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\nContent-Range: bytes 2-4/5\r\n"
                  "Content-Length: 3\r\n\r\nllo"},
-        GET(CRC(HELLO), "hello"),
-        GET(CRC(HELLO), "jello")};
+        GET(CRC(HELLO_CRC), "hello"),
+        GET(CRC(HELLO_CRC), "jello")};
     const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5, .object_bytes = 5};
     char out[6] = "";
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_PATIENTLY(steps);
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(s3_object_read(client, &get, out, NULL, &err), S3_YES);
+        assert_int_equal(s3_object_read(bed_client, &get, out, NULL, &bed_err), S3_YES);
         assert_string_equal(out, "hello");
     }
-    assert_int_equal(s3_object_read(client, &get, out, NULL, &err), -1);
-    assert_int_equal(err.code, ERR_NET);
-    assert_non_null(strstr(err.msg, "'s3://imgs/k'"));
-    assert_non_null(strstr(err.msg, "the object 9a71bb4c"));
-    end(8);
+    assert_int_equal(s3_object_read(bed_client, &get, out, NULL, &bed_err), -1);
+    assert_int_equal(bed_err.code, ERR_NET);
+    assert_non_null(strstr(bed_err.msg, "'s3://imgs/k'"));
+    assert_non_null(strstr(bed_err.msg, "the object 9a71bb4c"));
+    bed_end_after(8);
 }
 
 static void checksum_of_parts_is_never_compared_with_the_whole(void **state)
@@ -138,27 +114,27 @@ static void checksum_of_parts_is_never_compared_with_the_whole(void **state)
     struct buf out = {0};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_PATIENTLY(steps);
     for (int i = 0; i < 3; i++)
         assert_int_equal(load(&out), S3_YES);
-    end(3);
+    bed_end_after(3);
     buf_release(&out);
 }
 
 static void checksum_of_a_body_in_two_pieces_is_the_wholes(void **state)
 {
     const struct fault_step steps[] = {
-        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO) "Content-Length: 5\r\n\r\nhe",
+        {.text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO_CRC) "Content-Length: 5\r\n\r\nhe",
          .then = FAULT_CLOSE},
         {.text = "HTTP/1.1 206 OK\r\nETag: \"e\"\r\n" CRC("AAAAAA==") /* of the range, maybe */
          "Content-Range: bytes 2-4/5\r\nContent-Length: 3\r\n\r\nllo"}};
     struct buf out = {0};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_PATIENTLY(steps);
     assert_int_equal(load(&out), S3_YES);
     assert_string_equal(buf_text(&out), "hello");
-    end(2);
+    bed_end_after(2);
     buf_release(&out);
 }
 
@@ -169,7 +145,7 @@ static void checksum_of_a_body_in_two_pieces_is_the_wholes(void **state)
     }
 #define HEAD                                                                                       \
     {                                                                                              \
-        .text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO) "Content-Length: 5\r\n\r\n"        \
+        .text = "HTTP/1.1 200 OK\r\nETag: \"e\"\r\n" CRC(HELLO_CRC) "Content-Length: 5\r\n\r\n"    \
     }
 
 static void checksum_of_a_download_in_parts_is_compared(void **state)
@@ -182,13 +158,14 @@ static void checksum_of_a_download_in_parts_is_compared(void **state)
     char out[6] = "";
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    BEGIN_PATIENTLY(steps);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     assert_int_equal(pread(fd, out, 5, 0), 5);
     assert_string_equal(out, "hello");
     assert_request_has(0, "\r\nx-amz-checksum-mode: ENABLED\r\n");
     close(fd);
-    end(5);
+    bed_end_after(5);
 }
 
 #define CREATED(headers)                                                                           \
@@ -218,7 +195,7 @@ static int upload(void)
     int rc;
 
     assert_int_equal(ftruncate(fd, 10 * MIB), 0);
-    rc = s3_object_upload(client, &put, fd, &transfer, NULL, &err);
+    rc = s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err);
     close(fd);
     return rc;
 }
@@ -233,17 +210,17 @@ static void checksum_goes_with_each_part_where_the_server_understands_it(void **
         PART, COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_PATIENTLY(steps);
     assert_int_equal(upload(), S3_YES);
     assert_request_has(0, "\r\nx-amz-checksum-algorithm: CRC32C\r\n");
     for (int i = 1; i <= 2; i++) {
         assert_request_has(i, "\r\nx-amz-checksum-crc32c: " PART_CRC "\r\n");
         /* in clear text anybody on the way could change both */
-        assert_null(strcasestr(faults_request(faults, i), "UNSIGNED-PAYLOAD"));
+        assert_null(strcasestr(faults_request(bed_faults, i), "UNSIGNED-PAYLOAD"));
     }
     assert_request_has(3, "<ChecksumCRC32C>" PART_CRC "</ChecksumCRC32C></Part>");
     assert_request_has(3, "\r\nx-amz-checksum-crc32c: " WHOLE_CRC "\r\n");
-    end(4);
+    bed_end_after(4);
 }
 
 /* As all did before AWS had it of whole objects. */
@@ -258,14 +235,14 @@ static void checksum_of_the_whole_is_left_out_where_the_server_knows_those_of_pa
     (void)state;
     for (int i = 0; i < 2; i++) {
         if (i == 0)
-            BEGIN(silent);
+            BEGIN_PATIENTLY(silent);
         else
-            BEGIN(composite);
+            BEGIN_PATIENTLY(composite);
         assert_int_equal(upload(), S3_YES);
         assert_request_has(1, "\r\nx-amz-checksum-crc32c: " PART_CRC "\r\n");
         assert_request_has(3, "<ChecksumCRC32C>" PART_CRC "</ChecksumCRC32C></Part>");
-        assert_null(strcasestr(faults_request(faults, 3), "x-amz-checksum-"));
-        end(4);
+        assert_null(strcasestr(faults_request(bed_faults, 3), "x-amz-checksum-"));
+        bed_end_after(4);
     }
 }
 
@@ -282,16 +259,16 @@ static void checksum_is_left_out_where_the_server_does_not_know_it(void **state)
         COMPLETED};
 
     (void)state;
-    BEGIN(silent);
+    BEGIN_PATIENTLY(silent);
     assert_int_equal(upload(), S3_YES);
-    assert_null(strcasestr(faults_request(faults, 1), "x-amz-checksum"));
-    assert_null(strcasestr(faults_request(faults, 1), "UNSIGNED-PAYLOAD"));
-    assert_null(strcasestr(faults_request(faults, 3), "ChecksumCRC32C"));
-    end(4);
-    BEGIN(refusing);
+    assert_null(strcasestr(faults_request(bed_faults, 1), "x-amz-checksum"));
+    assert_null(strcasestr(faults_request(bed_faults, 1), "UNSIGNED-PAYLOAD"));
+    assert_null(strcasestr(faults_request(bed_faults, 3), "ChecksumCRC32C"));
+    bed_end_after(4);
+    BEGIN_PATIENTLY(refusing);
     assert_int_equal(upload(), S3_YES);
-    assert_null(strcasestr(faults_request(faults, 1), "x-amz-checksum"));
-    end(5);
+    assert_null(strcasestr(faults_request(bed_faults, 1), "x-amz-checksum"));
+    bed_end_after(5);
 }
 
 static void checksum_is_neither_sent_nor_asked_for_where_it_is_not_required(void **state)
@@ -304,21 +281,21 @@ static void checksum_is_neither_sent_nor_asked_for_where_it_is_not_required(void
     setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required", 1);
     setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required", 1);
     setenv("AWS_SDK_UA_APP_ID", "nightly", 1);
-    BEGIN(up);
+    BEGIN_PATIENTLY(up);
     assert_int_equal(upload(), S3_YES);
     for (int i = 0; i < 4; i++) {
-        assert_null(strcasestr(faults_request(faults, i), "checksum"));
+        assert_null(strcasestr(faults_request(bed_faults, i), "checksum"));
         assert_request_has(i, "\r\nuser-agent: convoy/");
         assert_request_has(i, " app/nightly\r\n");
     }
-    end(4);
-    BEGIN(down);
+    bed_end_after(4);
+    BEGIN_PATIENTLY(down);
     assert_int_equal(load(&out), S3_YES);
-    assert_int_equal(s3_object_head_crc32c(client, "imgs", "k", &(struct s3_object){0}, &err),
-                     S3_YES);
+    assert_int_equal(
+        s3_object_head_crc32c(bed_client, "imgs", "k", &(struct s3_object){0}, &bed_err), S3_YES);
     for (int i = 0; i < 2; i++)
-        assert_null(strcasestr(faults_request(faults, i), "checksum"));
-    end(2);
+        assert_null(strcasestr(faults_request(bed_faults, i), "checksum"));
+    bed_end_after(2);
     unsetenv("AWS_REQUEST_CHECKSUM_CALCULATION");
     unsetenv("AWS_RESPONSE_CHECKSUM_VALIDATION");
     unsetenv("AWS_SDK_UA_APP_ID");
@@ -337,11 +314,11 @@ static void checksum_takes_the_place_of_the_payloads_hash_where_that_is_asked_fo
     struct s3_tries tries = {0};
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_request_send(client, &request, &tries, &err), 200);
+    BEGIN_PATIENTLY(steps);
+    assert_int_equal(s3_request_send(bed_client, &request, &tries, &bed_err), 200);
     assert_request_has(0, "\r\nx-amz-content-sha256: UNSIGNED-PAYLOAD\r\n");
     s3_tries_release(&tries);
-    end(1);
+    bed_end_after(1);
 }
 
 int main(void)

@@ -14,8 +14,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
 #include "s3io/request.h"
 
@@ -24,29 +23,6 @@
 #define PAGE(inside)     ANSWER("<ListBucketResult>" inside "</ListBucketResult>")
 #define ONE              "<Contents><Key>a</Key><Size>1</Size></Contents>"
 #define ERROR(code)      "<Error><Code>" code "</Code><RequestId>7QX2</RequestId></Error>"
-
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
-static void begin_with(const struct fault_step *steps, size_t count)
-{
-    struct s3_client_options options = {0};
-
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->config.attempts = 3;
-}
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
-
-static void end(void)
-{
-    s3_client_close(client);
-    faults_stop(faults);
-}
 
 /* "KEY BYTES|" of each, or "PREFIX|". */
 static int write_down(void *context, const struct s3_listed *listed, struct err *visit_err)
@@ -97,13 +73,13 @@ static void list_takes_no_damaged_document_for_an_end(void **state)
         struct buf seen = {0};
 
         BEGIN(steps);
-        assert_int_equal(s3_list(client, "imgs", "p/", false, write_down, &seen, &err), -1);
-        expect_in(err.msg, cases[i].says);
-        expect_in(err.msg, "s3://imgs/p/");
-        assert_int_equal(faults_requests(faults), cases[i].requests);
+        assert_int_equal(s3_list(bed_client, "imgs", "p/", false, write_down, &seen, &bed_err), -1);
+        expect_in(bed_err.msg, cases[i].says);
+        expect_in(bed_err.msg, "s3://imgs/p/");
+        assert_int_equal(faults_requests(bed_faults), cases[i].requests);
         assert_int_equal(seen.bytes, 0);
         buf_release(&seen);
-        end();
+        bed_end();
     }
 }
 
@@ -123,12 +99,13 @@ static void list_gives_keys_and_prefixes_in_one_order(void **state)
 
     (void)state;
     BEGIN(steps);
-    assert_int_equal(s3_list(client, "imgs", "", true, write_down, &seen, &err), 0);
+    assert_int_equal(s3_list(bed_client, "imgs", "", true, write_down, &seen, &bed_err), 0);
     assert_string_equal(buf_text(&seen), "a b+c 1|b\n/|c 18446744073709551615|\xc3\xa9 0|");
-    expect_in(faults_request(faults, 0), "GET /imgs?delimiter=%2F&encoding-type=url&list-type=2");
-    expect_in(faults_request(faults, 1), "GET /imgs?continuation-token=t%2F%3D&delimiter");
+    expect_in(faults_request(bed_faults, 0),
+              "GET /imgs?delimiter=%2F&encoding-type=url&list-type=2");
+    expect_in(faults_request(bed_faults, 1), "GET /imgs?continuation-token=t%2F%3D&delimiter");
     buf_release(&seen);
-    end();
+    bed_end();
 }
 
 static int stop_at_the_first(void *context, const struct s3_listed *listed, struct err *visit_err)
@@ -148,10 +125,10 @@ static void list_ends_where_its_visitor_ends_it(void **state)
 
     (void)state;
     BEGIN(steps);
-    assert_int_equal(s3_list(client, "imgs", "", false, stop_at_the_first, first, &err), 7);
+    assert_int_equal(s3_list(bed_client, "imgs", "", false, stop_at_the_first, first, &bed_err), 7);
     assert_string_equal(first, "a");
-    assert_int_equal(faults_requests(faults), 1);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 1);
+    bed_end();
 }
 
 int main(void)

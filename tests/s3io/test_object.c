@@ -15,78 +15,8 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
-#include "s3io/object.h"
-
-#define OK "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
-#define HELLO                                                                                      \
-    "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
-    "Content-Length: 5\r\n\r\nhello"
-#define ERROR_DOCUMENT(code, more)                                                                 \
-    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>" code                               \
-    "</Code><Message>why</Message>" more "<RequestId>7QX2</RequestId></Error>"
-/* The length is not said: the end of the connection is the end of the document. */
-#define FAULT(status, headers, code, more)                                                         \
-    "HTTP/1.1 " status " x\r\n" headers "Connection: close\r\n\r\n" ERROR_DOCUMENT(code, more)
-
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
-static void begin_with(const struct fault_step *steps, size_t count)
-{
-    struct s3_client_options options = {0};
-
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 0.4;
-    client->config.attempts = 3;
-}
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
-
-static void end(void)
-{
-    s3_client_close(client);
-    faults_stop(faults);
-}
-
-/* The five bytes of HELLO. */
-static int read_hello(void)
-{
-    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
-    char out[6] = "";
-    const int rc = s3_object_read(client, &get, out, NULL, &err);
-
-    if (rc == S3_YES)
-        assert_string_equal(out, "hello");
-    return rc;
-}
-
-static int put_hello(bool if_none)
-{
-    const struct s3_put put = {
-        .bucket = "imgs", .key = "k", .data = "hello", .bytes = 5, .if_none = if_none};
-
-    return s3_object_put(client, &put, NULL, &err);
-}
-
-static void assert_says(const char *part)
-{
-    if (strstr(err.msg, part) == NULL)
-        fail_msg("'%s' is not in: %s", part, err.msg);
-    assert_null(strstr(err.msg, PLACE_SECRET));
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    if (strcasestr(faults_request(faults, index), part) == NULL)
-        fail_msg("'%s' is not in request %d: %s", part, index, faults_request(faults, index));
-}
 
 static void head_asks_by_get_why_it_failed(void **state)
 {
@@ -107,19 +37,19 @@ static void head_asks_by_get_why_it_failed(void **state)
 
     (void)state;
     BEGIN(steps);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
+    assert_int_equal(s3_object_head(bed_client, "imgs", "k", NULL, &bed_err), S3_NO);
     assert_request_has(0, "HEAD /imgs/k ");
     assert_request_has(1, "GET /imgs/k ");
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), S3_NO);
-    assert_int_equal(faults_requests(faults), 3);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
+    assert_int_equal(s3_object_head(bed_client, "imgs", "k", NULL, &bed_err), S3_NO);
+    assert_int_equal(faults_requests(bed_faults), 3);
+    assert_int_equal(s3_object_head(bed_client, "imgs", "k", NULL, &bed_err), -1);
     assert_says("s3:GetObject");
-    assert_int_equal(s3_object_head(client, "other", "k", NULL, &err), -1);
+    assert_int_equal(s3_object_head(bed_client, "other", "k", NULL, &bed_err), -1);
     assert_says("no bucket 'other'");
-    assert_int_equal(s3_object_head(client, "third", "k", &object, &err), S3_YES);
+    assert_int_equal(s3_object_head(bed_client, "third", "k", &object, &bed_err), S3_YES);
     assert_int_equal(object.bytes, 7);
     assert_true(object.modified_s == 1893456010);
-    end();
+    bed_end();
 }
 
 static void head_takes_no_answer_without_a_length_for_an_empty_object(void **state)
@@ -128,9 +58,9 @@ static void head_takes_no_answer_without_a_length_for_an_empty_object(void **sta
 
     (void)state;
     BEGIN(steps);
-    assert_int_equal(s3_object_head(client, "imgs", "k", NULL, &err), -1);
+    assert_int_equal(s3_object_head(bed_client, "imgs", "k", NULL, &bed_err), -1);
     assert_says("how long");
-    end();
+    bed_end();
 }
 
 #define LENGTH(bytes) "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: " bytes "\r\n\r\n"
@@ -163,7 +93,7 @@ static void put_knows_whether_a_condition_held_after_a_lost_answer(void **state)
         BEGIN(steps);
         assert_int_equal(put_hello(true), cases[i].rc);
         assert_request_has(0, "\r\nif-none-match: *\r\n");
-        end();
+        bed_end();
     }
 }
 
@@ -179,10 +109,10 @@ static void put_says_at_once_that_a_condition_did_not_hold(void **state)
 
         BEGIN(steps);
         assert_int_equal(put_hello(true), S3_NO);
-        assert_int_equal(faults_requests(faults), 1);
+        assert_int_equal(faults_requests(bed_faults), 1);
         assert_int_equal(put_hello(false), -1); /* it had no condition */
-        assert_int_equal(err.code, ERR_INPUT);
-        end();
+        assert_int_equal(bed_err.code, ERR_INPUT);
+        bed_end();
     }
 }
 
@@ -199,7 +129,7 @@ static void put_asks_for_encryption_where_it_is_configured(void **state)
     assert_request_has(0, "\r\ncontent-type: application/octet-stream\r\n");
     assert_request_has(0, "\r\nx-amz-content-sha256: "
                           "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\r\n");
-    end();
+    bed_end();
     unsetenv("CONVOY_SSE_KMS_KEY_ID");
 }
 
@@ -217,20 +147,20 @@ static void object_takes_a_success_without_anything_for_no_answer(void **state)
 
     (void)state;
     BEGIN(load);
-    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_int_equal(s3_object_load(bed_client, "imgs", "k", 20, &out, NULL, &bed_err), S3_YES);
     assert_string_equal(buf_text(&out), "hello");
-    end();
+    bed_end();
     BEGIN(head);
-    assert_int_equal(s3_object_head(client, "imgs", "k", &object, &err), S3_YES);
+    assert_int_equal(s3_object_head(bed_client, "imgs", "k", &object, &bed_err), S3_YES);
     assert_int_equal(object.bytes, 5);
-    end();
+    bed_end();
     BEGIN(put);
     assert_int_equal(put_hello(false), S3_YES);
-    assert_int_equal(faults_requests(faults), 2);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 2);
+    bed_end();
     BEGIN(range);
     assert_int_equal(read_hello(), S3_YES);
-    end();
+    bed_end();
     buf_release(&out);
 }
 
@@ -244,14 +174,15 @@ static void object_asks_twice_before_a_listed_object_is_empty(void **state)
 
     (void)state;
     BEGIN(empty);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     assert_int_equal(lseek(fd, 0, SEEK_END), 0);
-    end();
+    bed_end();
     BEGIN(steps);
-    (void)s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err);
+    (void)s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err);
     assert_request_has(1, "HEAD /imgs/k ");
     assert_request_has(2, "\r\nrange: bytes=0-4\r\n");
-    end();
+    bed_end();
     close(fd);
 }
 
@@ -267,13 +198,14 @@ static void download_ends_at_once_when_a_part_has_failed(void **state)
 
     (void)state;
     BEGIN(steps);
-    client->stall_s = 10;
+    bed_client->stall_s = 10;
     begun = clock_now_s();
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), -1);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     -1);
     assert_true(clock_now_s() - begun < 3);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("AccessDenied");
-    end();
+    bed_end();
     close(fd);
 }
 

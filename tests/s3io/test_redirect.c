@@ -13,69 +13,8 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
-#include "s3io/object.h"
-
-#define HELLO                                                                                      \
-    "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
-    "Content-Length: 5\r\n\r\nhello"
-#define ERROR_DOCUMENT(code, more)                                                                 \
-    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>" code                               \
-    "</Code><Message>why</Message>" more "<RequestId>7QX2</RequestId></Error>"
-/* The length is not said: the end of the connection is the end of the document. */
-#define FAULT(status, headers, code, more)                                                         \
-    "HTTP/1.1 " status " x\r\n" headers "Connection: close\r\n\r\n" ERROR_DOCUMENT(code, more)
-
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
-static void begin_with(const struct fault_step *steps, size_t count)
-{
-    struct s3_client_options options = {0};
-
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 0.4;
-    client->config.attempts = 3;
-}
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
-
-static void end(void)
-{
-    s3_client_close(client);
-    faults_stop(faults);
-}
-
-/* The five bytes of HELLO. */
-static int read_hello(void)
-{
-    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
-    char out[6] = "";
-    const int rc = s3_object_read(client, &get, out, NULL, &err);
-
-    if (rc == S3_YES)
-        assert_string_equal(out, "hello");
-    return rc;
-}
-
-static void assert_says(const char *part)
-{
-    if (strstr(err.msg, part) == NULL)
-        fail_msg("'%s' is not in: %s", part, err.msg);
-    assert_null(strstr(err.msg, PLACE_SECRET));
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    if (strcasestr(faults_request(faults, index), part) == NULL)
-        fail_msg("'%s' is not in request %d: %s", part, index, faults_request(faults, index));
-}
 
 static void request_follows_a_bucket_to_its_region_and_remembers_it(void **state)
 {
@@ -95,9 +34,9 @@ static void request_follows_a_bucket_to_its_region_and_remembers_it(void **state
         assert_request_has(0, "/us-east-1/s3/aws4_request");
         assert_request_has(1, "/eu-west-1/s3/aws4_request");
         assert_int_equal(read_hello(), S3_YES);
-        assert_int_equal(faults_requests(faults), 3);
+        assert_int_equal(faults_requests(bed_faults), 3);
         assert_request_has(2, "/eu-west-1/s3/aws4_request");
-        end();
+        bed_end();
     }
 }
 
@@ -119,7 +58,7 @@ static void request_follows_a_location_to_another_host(void **state)
     snprintf(host, sizeof host, "\r\nhost: localhost:%d\r\n", faults_port(there));
     assert_non_null(strcasestr(faults_request(there, 0), host));
     assert_non_null(strstr(faults_request(there, 0), "GET /imgs/k HTTP/1.1"));
-    end();
+    bed_end();
     faults_stop(there);
 }
 
@@ -139,13 +78,13 @@ static void request_follows_twice_at_most(void **state)
     (void)state;
     BEGIN(steps);
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 3);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(faults_requests(bed_faults), 3);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("set AWS_REGION=eu-west-3");
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 4);
+    assert_int_equal(faults_requests(bed_faults), 4);
     assert_says("set AWS_REGION");
-    end();
+    bed_end();
 }
 
 static char redirect[512];
@@ -175,9 +114,9 @@ static void redirect_with_a_location_alone_is_remembered_where_it_lasts(void **s
         BEGIN(steps);
         assert_int_equal(read_hello(), S3_YES);
         assert_int_equal(read_hello(), S3_YES);
-        assert_int_equal(faults_requests(faults), cases[i].requests);
+        assert_int_equal(faults_requests(bed_faults), cases[i].requests);
         assert_int_equal(faults_requests(there), 2);
-        end();
+        bed_end();
         faults_stop(there);
     }
 }
@@ -196,7 +135,7 @@ static void redirect_is_not_remembered_before_it_led_somewhere(void **state)
     assert_request_has(1, "/eu-west-1/s3/aws4_request");
     assert_int_equal(read_hello(), S3_YES);
     assert_request_has(2, "/us-east-1/s3/aws4_request");
-    end();
+    bed_end();
 }
 
 /* S3 names the bucket's region with whatever is wrong. */
@@ -209,10 +148,10 @@ static void redirect_is_none_where_the_region_is_the_one_that_was_asked(void **s
     (void)state;
     BEGIN(steps);
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 1);
+    assert_int_equal(faults_requests(bed_faults), 1);
     assert_says("HTTP 400 InvalidArgument");
-    assert_null(strstr(err.msg, "AWS_REGION"));
-    end();
+    assert_null(strstr(bed_err.msg, "AWS_REGION"));
+    bed_end();
 }
 
 static void redirect_to_a_strange_host_gets_no_session_token(void **state)
@@ -226,16 +165,16 @@ static void redirect_to_a_strange_host_gets_no_session_token(void **state)
     redirect_to("307", there, "localhost");
     BEGIN(steps);
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("is said to be at http://localhost:");
     assert_says("AWS_ENDPOINT_URL_S3=http://localhost:");
-    assert_null(strstr(err.msg, "the-token"));
+    assert_null(strstr(bed_err.msg, "the-token"));
     assert_int_equal(faults_requests(there), 0);
-    end();
+    bed_end();
     redirect_to("307", there, "127.0.0.1"); /* the same host */
     BEGIN(steps);
     assert_int_equal(read_hello(), S3_YES);
-    end();
+    bed_end();
     unsetenv("AWS_SESSION_TOKEN");
     faults_stop(there);
 }
@@ -243,7 +182,7 @@ static void redirect_to_a_strange_host_gets_no_session_token(void **state)
 static void *ask_region(void *context)
 {
     (void)context;
-    free(s3_client_region(client, "imgs"));
+    free(s3_client_region(bed_client, "imgs"));
     return NULL;
 }
 
@@ -255,20 +194,20 @@ static void region_is_asked_of_instance_metadata_while_others_go_on(void **state
     double begun;
 
     (void)state;
-    faults = FAULTS(steps);
+    bed_faults = FAULTS(steps);
     unsetenv("AWS_EC2_METADATA_DISABLED");
-    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", faults_url(faults), 1);
-    assert_int_equal(s3_client_open(&client, NULL, &err), 0);
+    setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", faults_url(bed_faults), 1);
+    assert_int_equal(s3_client_open(&bed_client, NULL, &bed_err), 0);
     assert_int_equal(pthread_create(&thread, NULL, ask_region, NULL), 0);
-    while (faults_requests(faults) == 0)
+    while (faults_requests(bed_faults) == 0)
         clock_sleep_s(0.01);
     begun = clock_now_s();
-    s3_client_stats(client, &stats);
+    s3_client_stats(bed_client, &stats);
     assert_true(clock_now_s() - begun < 0.5); /* of the second that it is waited for */
     pthread_join(thread, NULL);
     setenv("AWS_EC2_METADATA_DISABLED", "true", 1);
     unsetenv("AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    end();
+    bed_end();
 }
 
 int main(void)

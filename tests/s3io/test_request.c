@@ -16,72 +16,8 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
-#include "s3io/object.h"
-
-#define OK "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 0\r\n\r\n"
-#define HELLO                                                                                      \
-    "HTTP/1.1 206 Partial Content\r\nETag: \"e\"\r\nContent-Range: bytes 0-4/10\r\n"               \
-    "Content-Length: 5\r\n\r\nhello"
-#define ERROR_DOCUMENT(code, more)                                                                 \
-    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>" code                               \
-    "</Code><Message>why</Message>" more "<RequestId>7QX2</RequestId></Error>"
-/* The length is not said: the end of the connection is the end of the document. */
-#define FAULT(status, headers, code, more)                                                         \
-    "HTTP/1.1 " status " x\r\n" headers "Connection: close\r\n\r\n" ERROR_DOCUMENT(code, more)
-
-static volatile sig_atomic_t cancel;
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
-static void begin_with(const struct fault_step *steps, size_t count)
-{
-    struct s3_client_options options = {.cancel = &cancel};
-
-    cancel = 0;
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 0.4;
-    client->config.attempts = 3;
-}
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
-
-static void end(void)
-{
-    s3_client_close(client);
-    faults_stop(faults);
-}
-
-/* The five bytes of HELLO. */
-static int read_hello(void)
-{
-    const struct s3_get get = {.bucket = "imgs", .key = "k", .bytes = 5};
-    char out[6] = "";
-    const int rc = s3_object_read(client, &get, out, NULL, &err);
-
-    if (rc == S3_YES)
-        assert_string_equal(out, "hello");
-    return rc;
-}
-
-static void assert_says(const char *part)
-{
-    if (strstr(err.msg, part) == NULL)
-        fail_msg("'%s' is not in: %s", part, err.msg);
-    assert_null(strstr(err.msg, PLACE_SECRET));
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    if (strcasestr(faults_request(faults, index), part) == NULL)
-        fail_msg("'%s' is not in request %d: %s", part, index, faults_request(faults, index));
-}
 
 static void request_tries_again_what_time_may_mend(void **state)
 {
@@ -108,12 +44,12 @@ static void request_tries_again_what_time_may_mend(void **state)
         const struct fault_step steps[] = {bad[i], bad[i], {.text = HELLO}};
 
         BEGIN(steps);
-        if (read_hello() != S3_YES || faults_requests(faults) != 3)
-            fail_msg("case %zu: %d requests: %s", i, faults_requests(faults), err.msg);
-        s3_client_stats(client, &stats);
+        if (read_hello() != S3_YES || faults_requests(bed_faults) != 3)
+            fail_msg("case %zu: %d requests: %s", i, faults_requests(bed_faults), bed_err.msg);
+        s3_client_stats(bed_client, &stats);
         assert_int_equal(stats.requests, 3);
         assert_int_equal(stats.retries, 2);
-        end();
+        bed_end();
     }
 }
 
@@ -125,12 +61,12 @@ static void request_gives_up_after_its_attempts(void **state)
     (void)state;
     BEGIN(steps);
     assert_int_equal(read_hello(), -1); /* and not S3_NO */
-    assert_int_equal(faults_requests(faults), 3);
-    assert_int_equal(err.code, ERR_NET);
+    assert_int_equal(faults_requests(bed_faults), 3);
+    assert_int_equal(bed_err.code, ERR_NET);
     assert_says("s3://imgs/k");
     assert_says("3 tries");
     assert_says("503 SlowDown (request 7QX2)");
-    end();
+    bed_end();
 }
 
 #define SLOW_DOWN                                                                                  \
@@ -147,18 +83,18 @@ static void request_outlives_an_outage_of_who_has_answered(void **state)
 
     (void)state;
     BEGIN(steps);
-    client->config.attempts = 0; /* nobody set a number */
-    client->backoff_max_s = 0.01;
+    bed_client->config.attempts = 0; /* nobody set a number */
+    bed_client->backoff_max_s = 0.01;
     assert_int_equal(read_hello(), S3_YES);
     assert_int_equal(read_hello(), S3_YES);
-    assert_int_equal(faults_requests(faults), 14);
-    client->patience_s = 0.3;
+    assert_int_equal(faults_requests(bed_faults), 14);
+    bed_client->patience_s = 0.3;
     begun = clock_now_s();
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(err.code, ERR_NET);
+    assert_int_equal(bed_err.code, ERR_NET);
     assert_true(clock_now_s() - begun >= 0.3);
-    assert_true(faults_requests(faults) > 14 + S3_ATTEMPTS);
-    end();
+    assert_true(faults_requests(bed_faults) > 14 + S3_ATTEMPTS);
+    bed_end();
 }
 
 static void request_gives_up_soon_where_nobody_ever_answered(void **state)
@@ -167,11 +103,11 @@ static void request_gives_up_soon_where_nobody_ever_answered(void **state)
 
     (void)state;
     BEGIN(steps);
-    client->config.attempts = 0;
+    bed_client->config.attempts = 0;
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), S3_ATTEMPTS);
+    assert_int_equal(faults_requests(bed_faults), S3_ATTEMPTS);
     assert_says("8 tries");
-    end();
+    bed_end();
 }
 
 static void request_names_an_endpoint_that_is_down(void **state)
@@ -181,13 +117,13 @@ static void request_names_an_endpoint_that_is_down(void **state)
 
     (void)state;
     BEGIN(steps);
-    snprintf(place, sizeof place, "127.0.0.1:%d", faults_port(faults));
-    faults_stop(faults);
+    snprintf(place, sizeof place, "127.0.0.1:%d", faults_port(bed_faults));
+    faults_stop(bed_faults);
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(err.code, ERR_NET);
+    assert_int_equal(bed_err.code, ERR_NET);
     assert_says(place);
     assert_says("3 tries");
-    s3_client_close(client);
+    s3_client_close(bed_client);
 }
 
 static void request_does_not_repeat_what_a_person_has_to_mend(void **state)
@@ -221,12 +157,12 @@ static void request_does_not_repeat_what_a_person_has_to_mend(void **state)
         const struct fault_step steps[] = {{.text = cases[i].text, .then = FAULT_CLOSE}};
 
         BEGIN(steps);
-        if (read_hello() != -1 || err.code != ERR_INPUT)
-            fail_msg("case %zu: code %d: %s", i, err.code, err.msg);
+        if (read_hello() != -1 || bed_err.code != ERR_INPUT)
+            fail_msg("case %zu: code %d: %s", i, bed_err.code, bed_err.msg);
         assert_says(cases[i].says);
         assert_says("s3://imgs/k");
-        assert_int_equal(faults_requests(faults), 1);
-        end();
+        assert_int_equal(faults_requests(bed_faults), 1);
+        bed_end();
     }
 }
 
@@ -238,8 +174,8 @@ static void request_says_that_a_key_is_missing_without_an_error(void **state)
     (void)state;
     BEGIN(steps);
     assert_int_equal(read_hello(), S3_NO);
-    assert_int_equal(s3_object_delete(client, "imgs", "k", &err), S3_YES);
-    end();
+    assert_int_equal(s3_object_delete(bed_client, "imgs", "k", &bed_err), S3_YES);
+    bed_end();
 }
 
 static void request_takes_an_error_in_a_success_for_none(void **state)
@@ -260,9 +196,9 @@ static void request_takes_an_error_in_a_success_for_none(void **state)
         struct s3_tries tries = {0};
 
         BEGIN(steps);
-        assert_int_equal(s3_request_send(client, &request, &tries, &err), cases[i].status);
+        assert_int_equal(s3_request_send(bed_client, &request, &tries, &bed_err), cases[i].status);
         s3_tries_release(&tries);
-        end();
+        bed_end();
     }
 }
 
@@ -283,18 +219,18 @@ static void request_goes_on_from_the_byte_reached(void **state)
 
     (void)state;
     BEGIN(steps);
-    client->config.attempts = 4;
+    bed_client->config.attempts = 4;
     buf_append(&out, ">", 1);
-    assert_int_equal(s3_object_load(client, "imgs", "k", 100, &out, &object, &err), S3_YES);
+    assert_int_equal(s3_object_load(bed_client, "imgs", "k", 100, &out, &object, &bed_err), S3_YES);
     assert_string_equal(buf_text(&out), ">helloworld");
     assert_int_equal(object.bytes, 10);
     assert_string_equal(object.etag, "\"e\"");
-    assert_null(strcasestr(faults_request(faults, 0), "\r\nrange:"));
+    assert_null(strcasestr(faults_request(bed_faults, 0), "\r\nrange:"));
     assert_request_has(1, "\r\nrange: bytes=3-9\r\n");
     assert_request_has(1, "\r\nif-match: \"e\"\r\n");
     assert_request_has(3, "\r\nrange: bytes=5-9\r\n");
     buf_release(&out);
-    end();
+    bed_end();
 }
 
 static void request_asks_for_all_of_an_object_without_a_range(void **state)
@@ -315,15 +251,15 @@ static void request_asks_for_all_of_an_object_without_a_range(void **state)
     for (int i = 0; i < 2; i++) {
         char out[6] = "";
 
-        assert_int_equal(s3_object_read(client, &get, out, NULL, &err), S3_YES);
+        assert_int_equal(s3_object_read(bed_client, &get, out, NULL, &bed_err), S3_YES);
         assert_string_equal(out, "hello");
-        assert_null(strcasestr(faults_request(faults, 2 * i), "\r\nrange:"));
+        assert_null(strcasestr(faults_request(bed_faults, 2 * i), "\r\nrange:"));
     }
     assert_request_has(1, "\r\nrange: bytes=2-4\r\n");
     assert_request_has(3, "\r\nrange: bytes=0-4\r\n");
-    assert_int_equal(s3_object_read(client, &get, (char[5]){0}, NULL, &err), -1);
+    assert_int_equal(s3_object_read(bed_client, &get, (char[5]){0}, NULL, &bed_err), -1);
     assert_says("it has 4 bytes");
-    end();
+    bed_end();
 }
 
 static void request_never_mixes_two_versions_of_an_object(void **state)
@@ -352,13 +288,13 @@ static void request_never_mixes_two_versions_of_an_object(void **state)
     (void)state;
     BEGIN(steps);
     for (int i = 0; i < 4; i++) {
-        assert_int_equal(s3_object_load(client, "imgs", "k", 100, &out, NULL, &err), -1);
-        assert_int_equal(err.code, ERR_INPUT);
+        assert_int_equal(s3_object_load(bed_client, "imgs", "k", 100, &out, NULL, &bed_err), -1);
+        assert_int_equal(bed_err.code, ERR_INPUT);
         assert_says("replaced while it was read");
         assert_int_equal(out.bytes, 0);
     }
     buf_release(&out);
-    end();
+    bed_end();
 }
 
 static void request_never_takes_a_body_without_a_length_for_whole(void **state)
@@ -374,16 +310,16 @@ static void request_never_takes_a_body_without_a_length_for_whole(void **state)
 
     (void)state;
     BEGIN(steps);
-    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_int_equal(s3_object_load(bed_client, "imgs", "k", 20, &out, NULL, &bed_err), S3_YES);
     assert_string_equal(buf_text(&out), "hello");
-    assert_int_equal(faults_requests(faults), 3);
+    assert_int_equal(faults_requests(bed_faults), 3);
     out.bytes = 0;
-    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), S3_YES);
+    assert_int_equal(s3_object_load(bed_client, "imgs", "k", 20, &out, NULL, &bed_err), S3_YES);
     assert_int_equal(out.bytes, 0); /* an empty object is an object */
-    assert_int_equal(s3_object_load(client, "imgs", "k", 20, &out, NULL, &err), -1);
+    assert_int_equal(s3_object_load(bed_client, "imgs", "k", 20, &out, NULL, &bed_err), -1);
     assert_says("50 bytes, at most 20");
     buf_release(&out);
-    end();
+    bed_end();
 }
 
 static void request_does_not_count_a_kept_connection_that_was_closed(void **state)
@@ -393,11 +329,11 @@ static void request_does_not_count_a_kept_connection_that_was_closed(void **stat
 
     (void)state;
     BEGIN(steps);
-    client->config.attempts = 1;
+    bed_client->config.attempts = 1;
     assert_int_equal(read_hello(), S3_YES);
     assert_int_equal(read_hello(), S3_YES);
-    assert_int_equal(faults_requests(faults), 3);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 3);
+    bed_end();
 }
 
 static void request_takes_over_the_servers_clock_once(void **state)
@@ -416,12 +352,12 @@ static void request_takes_over_the_servers_clock_once(void **state)
     assert_int_equal(read_hello(), S3_YES);
     assert_request_has(2, "\r\nx-amz-date: 21000101T0000");
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(faults_requests(faults), 5);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(faults_requests(bed_faults), 5);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("that of 127.0.0.1:");
     assert_says(" says 2100-01-01 00:00:10 UTC: set this host's clock");
     assert_says("this host's clock says 20"); /* as it is, without the correction */
-    end();
+    bed_end();
 }
 
 static void request_fetches_refused_credentials_again_once(void **state)
@@ -441,14 +377,14 @@ static void request_fetches_refused_credentials_again_once(void **state)
 
         BEGIN(once);
         assert_int_equal(read_hello(), S3_YES);
-        end();
+        bed_end();
         BEGIN(always);
         assert_int_equal(read_hello(), -1);
-        assert_int_equal(faults_requests(faults), 2);
-        assert_int_equal(err.code, ERR_INPUT);
+        assert_int_equal(faults_requests(bed_faults), 2);
+        assert_int_equal(bed_err.code, ERR_INPUT);
         assert_says(cases[i].says);
         assert_says("the environment");
-        end();
+        bed_end();
     }
 }
 
@@ -462,7 +398,7 @@ static void request_sends_the_session_token_signed(void **state)
     assert_int_equal(read_hello(), S3_YES);
     assert_request_has(0, "\r\nx-amz-security-token: the-token\r\n");
     assert_request_has(0, ";x-amz-security-token,");
-    end();
+    bed_end();
     unsetenv("AWS_SESSION_TOKEN");
 }
 
@@ -477,13 +413,13 @@ static void request_waits_as_long_as_it_is_asked_to(void **state)
     BEGIN(steps);
     assert_int_equal(read_hello(), S3_YES);
     assert_true(clock_now_s() - start >= 0.3);
-    end();
+    bed_end();
 }
 
 static void on_alarm(int number)
 {
     (void)number;
-    cancel = 1;
+    bed_cancel = 1;
 }
 
 static void request_ends_when_cancelled_while_it_waits(void **state)
@@ -497,9 +433,9 @@ static void request_ends_when_cancelled_while_it_waits(void **state)
     BEGIN(steps);
     setitimer(ITIMER_REAL, &soon, NULL);
     assert_int_equal(read_hello(), -1);
-    assert_int_equal(err.code, ERR_STOPPED);
-    assert_int_equal(faults_requests(faults), 1);
-    end();
+    assert_int_equal(bed_err.code, ERR_STOPPED);
+    assert_int_equal(faults_requests(bed_faults), 1);
+    bed_end();
 }
 
 static void request_refuses_names_that_cannot_be(void **state)
@@ -510,14 +446,14 @@ static void request_refuses_names_that_cannot_be(void **state)
     (void)state;
     memset(long_key, 'k', sizeof long_key - 1);
     BEGIN(steps);
-    assert_int_equal(s3_object_delete(client, "imgs", long_key, &err), -1);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(s3_object_delete(bed_client, "imgs", long_key, &bed_err), -1);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("1025");
-    assert_int_equal(s3_object_delete(client, "imgs", "", &err), -1);
-    assert_int_equal(s3_object_delete(client, "", "k", &err), -1);
-    assert_int_equal(s3_object_delete(client, "a/b", "k", &err), -1);
-    assert_int_equal(faults_requests(faults), 0);
-    end();
+    assert_int_equal(s3_object_delete(bed_client, "imgs", "", &bed_err), -1);
+    assert_int_equal(s3_object_delete(bed_client, "", "k", &bed_err), -1);
+    assert_int_equal(s3_object_delete(bed_client, "a/b", "k", &bed_err), -1);
+    assert_int_equal(faults_requests(bed_faults), 0);
+    bed_end();
 }
 
 int main(void)

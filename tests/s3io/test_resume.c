@@ -20,8 +20,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
 #include "s3io/object.h"
 #include "s3io/request.h"
@@ -81,26 +80,22 @@
     }
 #define ANEW CREATED("u2"), PART("p1"), PART("p2"), PART("p3"), COMPLETED
 
-static volatile sig_atomic_t cancel;
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
-
 static void client_begin(void)
 {
-    const struct s3_client_options options = {.endpoint = faults_url(faults), .cancel = &cancel};
+    const struct s3_client_options options = {.endpoint = faults_url(bed_faults),
+                                              .cancel = &bed_cancel};
 
-    cancel = 0;
-    err = (struct err){0};
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 30;
-    client->config.attempts = 2;
+    bed_cancel = 0;
+    bed_err = (struct err){0};
+    assert_int_equal(s3_client_open(&bed_client, &options, &bed_err), 0);
+    bed_client->backoff_s = 0.001;
+    bed_client->stall_s = 30;
+    bed_client->config.attempts = 2;
 }
 
 static void client_again(void)
 {
-    s3_client_close(client);
+    s3_client_close(bed_client);
     client_begin();
 }
 
@@ -114,13 +109,13 @@ static const char *file_make(void)
     return path;
 }
 
-static void begin_with(const struct fault_step *steps, size_t count)
+static void begin_resume(const struct fault_step *steps, size_t count)
 {
-    faults = faults_start(steps, count);
+    bed_faults = faults_start(steps, count);
     client_begin();
     file_make();
 }
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+#define BEGIN_RESUME(steps) begin_resume(steps, sizeof(steps) / sizeof *(steps))
 
 /* How many there are; they stay, or go. */
 static int records_look(bool remove)
@@ -145,12 +140,10 @@ static int records(void)
     return records_look(false);
 }
 
-static void end(int requests)
+static void end_resume(int requests)
 {
-    assert_int_equal(faults_requests(faults), requests);
     assert_int_equal(records(), 0);
-    s3_client_close(client);
-    faults_stop(faults);
+    bed_end_after(requests);
 }
 
 static const char *content_type;
@@ -162,16 +155,10 @@ static int upload(void)
         .bucket = "imgs", .key = "a key/k", .bytes = BYTES, .content_type = content_type};
     const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB, .source = path};
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const int rc = s3_object_upload(client, &put, fd, &transfer, NULL, &err);
+    const int rc = s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err);
 
     close(fd);
     return rc;
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    if (strcasestr(faults_request(faults, index), part) == NULL)
-        fail_msg("'%s' is not in request %d: %.400s", part, index, faults_request(faults, index));
 }
 
 static void resume_sends_only_the_parts_that_lack(void **state)
@@ -180,10 +167,10 @@ static void resume_sends_only_the_parts_that_lack(void **state)
                                        PART("p2"), PART("p3"), COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_int_equal(upload(), -1);
-    assert_int_equal(err.code, ERR_NET);
-    assert_non_null(strstr(err.msg, "goes on with it"));
+    assert_int_equal(bed_err.code, ERR_NET);
+    assert_non_null(strstr(bed_err.msg, "goes on with it"));
     assert_int_equal(records(), 1);
     client_again();
     assert_int_equal(upload(), S3_YES);
@@ -191,7 +178,7 @@ static void resume_sends_only_the_parts_that_lack(void **state)
     assert_request_has(5, "PUT /imgs/a%20key/k?partNumber=2&uploadId=u1 ");
     assert_request_has(6, "partNumber=3&");
     assert_request_has(7, "<PartNumber>1</PartNumber><ETag>&#34;" ZEROS_MD5 "&#34;</ETag>");
-    end(8);
+    end_resume(8);
 }
 
 static void resume_sends_again_what_differs(void **state)
@@ -206,13 +193,13 @@ static void resume_sends_again_what_differs(void **state)
                                        COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_int_equal(upload(), -1);
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_request_has(5, "partNumber=1&");
     assert_request_has(6, "partNumber=2&");
-    end(9);
+    end_resume(9);
 }
 
 static void resume_begins_anew_when_the_upload_is_gone(void **state)
@@ -228,17 +215,17 @@ static void resume_begins_anew_when_the_upload_is_gone(void **state)
         COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_int_equal(upload(), -1);
     assert_int_equal(upload(), S3_YES); /* in the same process, too */
     assert_request_has(6, "uploadId=u2 ");
-    end(10);
+    end_resume(10);
 }
 
 static void assert_is_kept(enum err_code code)
 {
     assert_int_equal(upload(), -1);
-    assert_int_equal(err.code, code);
+    assert_int_equal(bed_err.code, code);
     assert_int_equal(records(), 1);
 }
 
@@ -249,22 +236,22 @@ static void resume_keeps_its_parts_when_the_network_fails_again(void **state)
         PART("p2"), PART("p3"), COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     assert_is_kept(ERR_NET); /* the list of parts is not to be had */
-    assert_non_null(strstr(err.msg, "goes on with it"));
+    assert_non_null(strstr(bed_err.msg, "goes on with it"));
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_request_has(6, "GET /imgs/a%20key/k?part-number-marker=0&uploadId=u1 ");
     assert_request_has(7, "partNumber=2&uploadId=u1 ");
-    end(10);
+    end_resume(10);
 }
 
 static void cancel_now(struct faults *server, struct buf *out)
 {
     (void)server, (void)out;
-    cancel = 1;
+    bed_cancel = 1;
 }
 
 static void resume_keeps_its_parts_when_it_is_cancelled(void **state)
@@ -277,14 +264,14 @@ static void resume_keeps_its_parts_when_it_is_cancelled(void **state)
                                        COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     assert_is_kept(ERR_STOPPED);
-    assert_int_equal(faults_requests(faults), 5); /* nothing was aborted */
+    assert_int_equal(faults_requests(bed_faults), 5); /* nothing was aborted */
     client_again();
     assert_int_equal(upload(), S3_YES);
-    end(9);
+    end_resume(9);
 }
 
 static void resume_begins_anew_when_it_may_not_list(void **state)
@@ -292,13 +279,13 @@ static void resume_begins_anew_when_it_may_not_list(void **state)
     const struct fault_step steps[] = {CUT_OFF, FORBIDDEN, NO_CONTENT, ANEW};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_request_has(5, "DELETE /imgs/a%20key/k?uploadId=u1 ");
     assert_request_has(6, "?uploads=");
-    end(11);
+    end_resume(11);
 }
 
 static void resume_remembers_what_it_may_not_abort(void **state)
@@ -306,12 +293,12 @@ static void resume_remembers_what_it_may_not_abort(void **state)
     const struct fault_step steps[] = {CUT_OFF, FORBIDDEN, FORBIDDEN, ANEW};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_int_equal(records_look(true), 1); /* of u1, whose parts cost money */
-    end(11);
+    end_resume(11);
 }
 
 /* Both are said when an upload is created, and stay as they are. */
@@ -326,7 +313,7 @@ static void resume_begins_anew_for_another_encryption_or_content_type(void **sta
 
     (void)state;
     for (size_t i = 0; i < sizeof has / sizeof *has; i++) {
-        BEGIN(steps);
+        BEGIN_RESUME(steps);
         if (i == 1) /* another key */
             setenv("CONVOY_SSE_KMS_KEY_ID", "key-1", 1);
         client_again();
@@ -345,7 +332,7 @@ static void resume_begins_anew_for_another_encryption_or_content_type(void **sta
         assert_request_has(4, "DELETE /imgs/a%20key/k?uploadId=u1 ");
         assert_request_has(5, "?uploads=");
         assert_request_has(5, has[i]);
-        end(10);
+        end_resume(10);
     }
 }
 
@@ -356,12 +343,12 @@ static void resume_goes_on_with_the_same_encryption(void **state)
 
     (void)state;
     setenv("CONVOY_SSE_KMS_KEY_ID", "arn:aws:kms:eu-west-1:111122223333:key/7", 1);
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     unsetenv("CONVOY_SSE_KMS_KEY_ID");
     assert_int_equal(upload(), S3_YES);
-    end(8);
+    end_resume(8);
 }
 
 static void resume_reads_a_list_of_several_pages(void **state)
@@ -371,13 +358,13 @@ static void resume_reads_a_list_of_several_pages(void **state)
         LISTED(PART_LISTED("2", ZEROS_MD5, "5242880")), PART("p3"), COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_is_kept(ERR_NET);
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_request_has(5, "?part-number-marker=1&uploadId=u1 ");
     assert_request_has(6, "partNumber=3&");
-    end(8);
+    end_resume(8);
 }
 
 static void resume_begins_anew_when_the_list_goes_around_in_circles(void **state)
@@ -398,12 +385,12 @@ static void resume_begins_anew_when_the_list_goes_around_in_circles(void **state
                  "</IsTruncated>%s%s%s</ListPartsResult>",
                  i > 0 ? "<NextPartNumberMarker>" : "", markers[i],
                  i > 0 ? "</NextPartNumberMarker>" : "");
-        BEGIN(steps);
+        BEGIN_RESUME(steps);
         assert_is_kept(ERR_NET);
         client_again();
         assert_int_equal(upload(), S3_YES);
         assert_request_has(6, "DELETE /imgs/a%20key/k?uploadId=u1 ");
-        end(12);
+        end_resume(12);
     }
 }
 
@@ -414,14 +401,14 @@ static void resume_never_takes_parts_of_a_file_that_has_changed(void **state)
     const struct timespec times[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     assert_int_equal(upload(), -1);
     assert_int_equal(utimensat(AT_FDCWD, place_path("file"), times, 0), 0);
     client_again();
     assert_int_equal(upload(), S3_YES);
     assert_request_has(4, "DELETE /imgs/a%20key/k?uploadId=u1 ");
     assert_request_has(5, "?uploads=");
-    end(10);
+    end_resume(10);
 }
 
 /* Upload in a process that is killed when its request number `requests` is held. */
@@ -438,14 +425,14 @@ static void upload_and_be_killed(int requests, const char *source)
         if (source == NULL && ftruncate(fd, (off_t)BYTES) < 0)
             _exit(1);
         client_begin();
-        s3_object_upload(client, &put, fd, &transfer, NULL, &err);
+        s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err);
         _exit(0);
     }
-    while (faults_requests(faults) < requests && clock_now_s() < until)
+    while (faults_requests(bed_faults) < requests && clock_now_s() < until)
         clock_sleep_s(0.01);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
-    assert_int_equal(faults_requests(faults), requests);
+    assert_int_equal(faults_requests(bed_faults), requests);
 }
 
 static void resume_goes_on_after_a_kill(void **state)
@@ -459,11 +446,11 @@ static void resume_goes_on_after_a_kill(void **state)
                                        COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     upload_and_be_killed(3, place_path("file"));
     assert_int_equal(upload(), S3_YES);
     assert_request_has(3, "GET /imgs/a%20key/k?part-number-marker=0&uploadId=u1 ");
-    end(7);
+    end_resume(7);
 }
 
 static void resume_aborts_at_the_next_start_what_nobody_can_go_on_with(void **state)
@@ -474,12 +461,12 @@ static void resume_aborts_at_the_next_start_what_nobody_can_go_on_with(void **st
         PART("p2"),    PART("p3"),      COMPLETED};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     upload_and_be_killed(3, NULL);
     assert_int_equal(records(), 1);
     assert_int_equal(upload(), S3_YES);
     assert_request_has(3, "DELETE /imgs/a%20key/k?uploadId=u1 ");
-    end(9);
+    end_resume(9);
 }
 
 /* A record as another process or host would have it. */
@@ -490,7 +477,7 @@ static void record_write(const char *name, const char *host)
     snprintf(text, sizeof text,
              "convoy-upload-1 %s\nboot 0-0\nendpoint %s\nbucket imgs\nkey k\nupload other\n"
              "part_bytes 5\n",
-             host, faults_url(faults));
+             host, faults_url(bed_faults));
     place_write(name, text);
 }
 
@@ -503,12 +490,12 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     char host[256] = "";
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     gethostname(host, sizeof host - 1);
     record_write(UPLOADS "/0123", "another-host");
     record_write(UPLOADS "/4567", host); /* before the last start, or not this machine's */
     place_write(UPLOADS "/damaged", "convoy-upload-1");
-    s3_upload_record_init(&living, faults_url(faults), "imgs", "k", NULL, fd); /* not ended */
+    s3_upload_record_init(&living, faults_url(bed_faults), "imgs", "k", NULL, fd); /* not ended */
     living.upload_id = strdup("u9");
     living.part_bytes = 5;
     living.kind = strdup("");
@@ -521,7 +508,7 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     unlink(place_path(UPLOADS "/4567"));
     unlink(place_path(UPLOADS "/damaged"));
     close(fd);
-    end(5);
+    end_resume(5);
 }
 
 /* One of this host, so many days old, that any start may abort. */
@@ -539,7 +526,7 @@ static int put_small(void)
 {
     const struct s3_put put = {.bucket = "imgs", .key = "k", .data = "hello", .bytes = 5};
 
-    return s3_object_put(client, &put, NULL, &err);
+    return s3_object_put(bed_client, &put, NULL, &bed_err);
 }
 
 static void resume_aborts_at_the_first_write_of_any_kind(void **state)
@@ -547,7 +534,7 @@ static void resume_aborts_at_the_first_write_of_any_kind(void **state)
     const struct fault_step steps[] = {NO_CONTENT, PART("e"), PART("e")};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     record_of(UPLOADS "/0123", 2);
     assert_int_equal(put_small(), S3_YES);
     assert_request_has(0, "DELETE /imgs/k?uploadId=other ");
@@ -555,7 +542,7 @@ static void resume_aborts_at_the_first_write_of_any_kind(void **state)
     record_of(UPLOADS "/4567", 2);
     assert_int_equal(put_small(), S3_YES); /* and at no second one */
     assert_int_equal(records_look(true), 1);
-    end(3);
+    end_resume(3);
 }
 
 static void resume_forgets_uploads_of_a_bucket_that_is_gone(void **state)
@@ -566,10 +553,10 @@ static void resume_forgets_uploads_of_a_bucket_that_is_gone(void **state)
         PART("e")};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     record_of(UPLOADS "/0123", 2);
     assert_int_equal(put_small(), S3_YES);
-    end(2);
+    end_resume(2);
 }
 
 static void resume_gives_up_aborting_after_some_weeks(void **state)
@@ -577,14 +564,14 @@ static void resume_gives_up_aborting_after_some_weeks(void **state)
     const struct fault_step steps[] = {FORBIDDEN, PART("e"), FORBIDDEN, PART("e")};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     record_of(UPLOADS "/0123", 27);
     assert_int_equal(put_small(), S3_YES);
     assert_int_equal(records_look(true), 1);
     client_again();
     record_of(UPLOADS "/0123", 29);
     assert_int_equal(put_small(), S3_YES);
-    end(4);
+    end_resume(4);
 }
 
 static void resume_stops_aborting_when_it_is_cancelled(void **state)
@@ -592,13 +579,13 @@ static void resume_stops_aborting_when_it_is_cancelled(void **state)
     const struct fault_step steps[] = {{.make = cancel_now, .then = FAULT_HOLD}};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     record_of(UPLOADS "/0123", 29);
     record_of(UPLOADS "/4567", 29);
     assert_int_equal(put_small(), -1);
-    assert_int_equal(err.code, ERR_STOPPED);
+    assert_int_equal(bed_err.code, ERR_STOPPED);
     assert_int_equal(records_look(true), 2);
-    end(1);
+    end_resume(1);
 }
 
 static void resume_does_not_wait_for_a_server_that_is_ill(void **state)
@@ -606,12 +593,12 @@ static void resume_does_not_wait_for_a_server_that_is_ill(void **state)
     const struct fault_step steps[] = {ILL, PART("e")};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     record_of(UPLOADS "/0123", 2);
     record_of(UPLOADS "/4567", 2);
     assert_int_equal(put_small(), S3_YES);
     assert_int_equal(records_look(true), 2);
-    end(2);
+    end_resume(2);
 }
 
 static void resume_is_not_missed_where_nothing_can_be_written(void **state)
@@ -619,12 +606,12 @@ static void resume_is_not_missed_where_nothing_can_be_written(void **state)
     const struct fault_step steps[] = {CREATED("u1"), PART("p1"), ILL, ILL, NO_CONTENT};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_RESUME(steps);
     setenv("XDG_STATE_HOME", "/proc/nowhere", 1);
     assert_int_equal(upload(), -1);
     unsetenv("XDG_STATE_HOME");
     assert_request_has(4, "DELETE ");
-    end(5);
+    end_resume(5);
 }
 
 int main(void)

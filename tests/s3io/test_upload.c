@@ -15,8 +15,7 @@
 #include <cmocka.h>
 
 #include "base/buf.h"
-#include "base/err.h"
-#include "faults.h"
+#include "bed.h"
 #include "place.h"
 #include "s3io/request.h"
 
@@ -41,34 +40,22 @@
 /* What comes before the request to complete. */
 #define PARTS_SENT {.text = CREATED, .then = FAULT_CLOSE}, PART("p1"), PART("p2"), PART("p3")
 
-static volatile sig_atomic_t cancel;
-static struct faults *faults;
-static struct s3_client *client;
-static struct err err;
 static int fd;
 
-static void begin_with(const struct fault_step *steps, size_t count)
+static void begin_upload(const struct fault_step *steps, size_t count)
 {
-    struct s3_client_options options = {.cancel = &cancel};
-
-    cancel = 0;
-    err = (struct err){0};
-    faults = faults_start(steps, count);
-    options.endpoint = faults_url(faults);
-    assert_int_equal(s3_client_open(&client, &options, &err), 0);
-    client->backoff_s = 0.001;
-    client->stall_s = 5;
-    client->config.attempts = 2;
+    bed_begin(steps, count);
+    bed_client->stall_s = 5;
+    bed_client->config.attempts = 2;
     fd = memfd_create("object", MFD_CLOEXEC);
     assert_int_equal(ftruncate(fd, BYTES), 0);
 }
-#define BEGIN(steps) begin_with(steps, sizeof(steps) / sizeof *(steps))
+#define BEGIN_UPLOAD(steps) begin_upload(steps, sizeof(steps) / sizeof *(steps))
 
-static void end(void)
+static void end_upload(void)
 {
     close(fd);
-    s3_client_close(client);
-    faults_stop(faults);
+    bed_end();
 }
 
 static int upload(bool if_none, struct s3_object *object)
@@ -76,21 +63,7 @@ static int upload(bool if_none, struct s3_object *object)
     const struct s3_put put = {.bucket = "imgs", .key = "k", .bytes = BYTES, .if_none = if_none};
     const struct s3_transfer transfer = {.threads = 1, .part_bytes = 5 * MIB};
 
-    return s3_object_upload(client, &put, fd, &transfer, object, &err);
-}
-
-static void assert_says(const char *part)
-{
-    if (strstr(err.msg, part) == NULL)
-        fail_msg("'%s' is not in: %s", part, err.msg);
-}
-
-static void assert_request_has(int index, const char *part)
-{
-    const char *text = faults_request(faults, index);
-
-    if (strcasestr(text, part) == NULL)
-        fail_msg("'%s' is not in request %d: %.400s", part, index, text);
+    return s3_object_upload(bed_client, &put, fd, &transfer, object, &bed_err);
 }
 
 /* The answer to HEAD of an object that this upload made: it has the name that request 0 gave it. */
@@ -110,7 +83,7 @@ static void upload_sends_parts_in_order_and_completes(void **state)
 
     (void)state;
     setenv("CONVOY_SSE_KMS_KEY_ID", "key-7", 1);
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     unsetenv("CONVOY_SSE_KMS_KEY_ID");
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
@@ -123,8 +96,8 @@ static void upload_sends_parts_in_order_and_completes(void **state)
     assert_request_has(4, "POST /imgs/k?uploadId=u%2F1 ");
     assert_request_has(4, "<Part><PartNumber>3</PartNumber><ETag>&#34;p3&#34;</ETag></Part>"
                           "</CompleteMultipartUpload>");
-    assert_int_equal(faults_requests(faults), 5);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 5);
+    end_upload();
 }
 
 static void upload_tries_a_part_again(void **state)
@@ -140,11 +113,11 @@ static void upload_tries_a_part_again(void **state)
                                        {.text = COMPLETED, .then = FAULT_CLOSE}};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     assert_int_equal(upload(false, NULL), S3_YES);
     assert_request_has(2, "partNumber=1&");
     assert_request_has(4, "partNumber=2&");
-    end();
+    end_upload();
 }
 
 static void upload_takes_no_success_with_an_error_inside(void **state)
@@ -161,17 +134,17 @@ static void upload_takes_no_success_with_an_error_inside(void **state)
         NO_CONTENT};
 
     (void)state;
-    BEGIN(mended);
+    BEGIN_UPLOAD(mended);
     assert_int_equal(upload(false, NULL), S3_YES);
-    assert_int_equal(faults_requests(faults), 6);
-    end();
-    BEGIN(fatal);
+    assert_int_equal(faults_requests(bed_faults), 6);
+    end_upload();
+    BEGIN_UPLOAD(fatal);
     assert_int_equal(upload(false, NULL), -1);
     assert_says("InvalidPart (request 7QX2)");
     assert_says("s3://imgs/k");
-    assert_int_equal(faults_requests(faults), 6);
+    assert_int_equal(faults_requests(bed_faults), 6);
     assert_request_has(5, "DELETE /imgs/k?uploadId=u%2F1 ");
-    end();
+    end_upload();
 }
 
 /* Codes that callers have a use for, elsewhere. */
@@ -189,13 +162,13 @@ static void upload_takes_no_success_with_no_such_upload_inside(void **state)
             /* an older object at the key, were anybody to ask for it */
             {.text = "HTTP/1.1 200 OK\r\nETag: \"old\"\r\nContent-Length: 0\r\n\r\n"}};
 
-        BEGIN(steps);
+        BEGIN_UPLOAD(steps);
         assert_int_equal(upload(false, NULL), -1);
         assert_says("NoSuch");
         assert_says("(request 7QX2)");
-        assert_int_equal(faults_requests(faults), 6);
+        assert_int_equal(faults_requests(bed_faults), 6);
         assert_request_has(5, "DELETE /imgs/k?uploadId=u%2F1 ");
-        end();
+        end_upload();
     }
 }
 
@@ -220,22 +193,22 @@ static void upload_asks_for_an_etag_that_is_left_out(void **state)
     struct s3_object object;
 
     (void)state;
-    BEGIN(there);
+    BEGIN_UPLOAD(there);
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
     assert_request_has(5, "HEAD /imgs/k ");
-    end();
-    BEGIN(secret);
+    end_upload();
+    BEGIN_UPLOAD(secret);
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "");
     assert_int_equal(object.bytes, BYTES);
-    assert_int_equal(faults_requests(faults), 7); /* HEAD, and the GET that asks why */
-    end();
-    BEGIN(nowhere);
+    assert_int_equal(faults_requests(bed_faults), 7); /* HEAD, and the GET that asks why */
+    end_upload();
+    BEGIN_UPLOAD(nowhere);
     assert_int_equal(upload(false, NULL), -1);
     assert_says("there is no such object");
     assert_request_has(6, "DELETE /imgs/k?uploadId=u%2F1 ");
-    end();
+    end_upload();
 }
 
 static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **state)
@@ -262,19 +235,19 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
     struct s3_object object;
 
     (void)state;
-    BEGIN(ours);
+    BEGIN_UPLOAD(ours);
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
-    assert_int_equal(faults_requests(faults), 7);
-    end();
-    BEGIN(never);
+    assert_int_equal(faults_requests(bed_faults), 7);
+    end_upload();
+    BEGIN_UPLOAD(never);
     assert_int_equal(upload(false, &object), S3_YES);
     assert_request_has(6, "HEAD /imgs/k ");
-    end();
-    BEGIN(others);
+    end_upload();
+    BEGIN_UPLOAD(others);
     assert_int_equal(upload(false, &object), -1);
     assert_says("NoSuchUpload");
-    end();
+    end_upload();
 }
 
 static void upload_ends_with_its_condition(void **state)
@@ -289,15 +262,15 @@ static void upload_ends_with_its_condition(void **state)
         NO_CONTENT};
 
     (void)state;
-    BEGIN(held); /* the server sees somebody else's object */
+    BEGIN_UPLOAD(held); /* the server sees somebody else's object */
     assert_int_equal(upload(true, NULL), S3_NO);
     assert_request_has(5, "\r\nif-none-match: *\r\n");
     assert_request_has(6, "DELETE /imgs/k?uploadId=");
-    end();
-    BEGIN(seen); /* we do, where the server does not look */
+    end_upload();
+    BEGIN_UPLOAD(seen); /* we do, where the server does not look */
     assert_int_equal(upload(true, NULL), S3_NO);
     assert_request_has(5, "DELETE /imgs/k?uploadId=");
-    end();
+    end_upload();
 }
 
 static void upload_is_aborted_when_a_part_fails(void **state)
@@ -310,19 +283,19 @@ static void upload_is_aborted_when_a_part_fails(void **state)
         NO_CONTENT};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     assert_int_equal(upload(false, NULL), -1);
-    assert_int_equal(err.code, ERR_INPUT);
+    assert_int_equal(bed_err.code, ERR_INPUT);
     assert_says("s3:PutObject on bucket 'imgs'");
-    assert_int_equal(faults_requests(faults), 4); /* the third part was not begun */
+    assert_int_equal(faults_requests(bed_faults), 4); /* the third part was not begun */
     assert_request_has(3, "DELETE /imgs/k?uploadId=u%2F1 ");
-    end();
+    end_upload();
 }
 
 static void cancel_now(void *context, uint64_t done, uint64_t total)
 {
     (void)context, (void)done, (void)total;
-    cancel = 1;
+    bed_cancel = 1;
 }
 
 static void upload_is_aborted_when_cancelled(void **state)
@@ -334,18 +307,18 @@ static void upload_is_aborted_when_cancelled(void **state)
         .threads = 1, .part_bytes = 5 * MIB, .progress = cancel_now};
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), -1);
-    assert_int_equal(err.code, ERR_STOPPED);
-    assert_int_equal(faults_requests(faults), 3);
+    BEGIN_UPLOAD(steps);
+    assert_int_equal(s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err), -1);
+    assert_int_equal(bed_err.code, ERR_STOPPED);
+    assert_int_equal(faults_requests(bed_faults), 3);
     assert_request_has(2, "DELETE /imgs/k?uploadId=u%2F1 ");
-    end();
+    end_upload();
 }
 
 static void cancel_in_mid_answer(struct faults *server, struct buf *out)
 {
     (void)server, (void)out;
-    cancel = 1;
+    bed_cancel = 1;
 }
 
 /* It may have been too late. */
@@ -359,16 +332,16 @@ static void upload_looks_what_is_there_when_cancelled_while_it_completes(void **
                                            NO_CONTENT};
 
     (void)state;
-    BEGIN(there);
+    BEGIN_UPLOAD(there);
     assert_int_equal(upload(false, NULL), S3_YES);
     assert_request_has(5, "HEAD /imgs/k ");
-    assert_int_equal(faults_requests(faults), 6);
-    end();
-    BEGIN(not_there);
+    assert_int_equal(faults_requests(bed_faults), 6);
+    end_upload();
+    BEGIN_UPLOAD(not_there);
     assert_int_equal(upload(false, NULL), -1);
-    assert_int_equal(err.code, ERR_STOPPED);
+    assert_int_equal(bed_err.code, ERR_STOPPED);
     assert_request_has(6, "DELETE /imgs/k?uploadId=u%2F1 ");
-    end();
+    end_upload();
 }
 
 static void upload_above_what_one_request_takes_has_parts_whatever_their_length(void **state)
@@ -380,10 +353,10 @@ static void upload_above_what_one_request_takes_has_parts_whatever_their_length(
     const struct s3_transfer transfer = {.threads = 1, .part_bytes = 3000 * MIB};
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), -1);
+    BEGIN_UPLOAD(steps);
+    assert_int_equal(s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err), -1);
     assert_request_has(0, "POST /imgs/k?uploads= ");
-    end();
+    end_upload();
 }
 
 /* An upload without parts costs nothing, and nobody can tell whose it is: it is left alone. */
@@ -393,12 +366,12 @@ static void upload_is_created_again_when_the_answer_was_lost(void **state)
         {.text = NULL, .then = FAULT_CLOSE}, PARTS_SENT, {.text = COMPLETED, .then = FAULT_CLOSE}};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     assert_int_equal(upload(false, NULL), S3_YES);
     assert_request_has(1, "POST /imgs/k?uploads= ");
     assert_request_has(2, "uploadId=u%2F1 ");
-    assert_int_equal(faults_requests(faults), 6);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 6);
+    end_upload();
 }
 
 static void upload_says_that_the_file_is_too_short(void **state)
@@ -407,13 +380,13 @@ static void upload_says_that_the_file_is_too_short(void **state)
         {.text = CREATED, .then = FAULT_CLOSE}, PART("p1"), NO_CONTENT};
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     assert_int_equal(ftruncate(fd, 6 * MIB), 0);
     assert_int_equal(upload(false, NULL), -1);
-    assert_int_equal(err.code, ERR_IO);
+    assert_int_equal(bed_err.code, ERR_IO);
     assert_says("ends at byte 6291456");
     assert_request_has(2, "DELETE ");
-    end();
+    end_upload();
 }
 
 static void download_ends_when_the_object_is_replaced_or_deleted(void **state)
@@ -432,12 +405,13 @@ static void download_ends_when_the_object_is_replaced_or_deleted(void **state)
                      "Content-Length: 3\r\n\r\nhel"},
             {.text = answers[i], .then = FAULT_CLOSE}};
 
-        BEGIN(steps);
-        assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), -1);
+        BEGIN_UPLOAD(steps);
+        assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                         -1);
         assert_says(says[i]);
         assert_request_has(1, "\r\nif-match: \"e\"\r\n");
         assert_request_has(2, "\r\nrange: bytes=3-4\r\n");
-        end();
+        end_upload();
     }
 }
 
@@ -468,13 +442,14 @@ static void download_makes_the_file_the_object(void **state)
     char out[8] = "";
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    BEGIN_UPLOAD(steps);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     assert_int_equal(pread(fd, out, sizeof out, 0), 5); /* it had been longer */
     assert_string_equal(out, "hello");
     assert_int_equal(progress.done, 5);
     assert_int_equal(progress.total, 5);
-    end();
+    end_upload();
 }
 
 static void download_reads_a_small_object_by_one_request(void **state)
@@ -498,20 +473,23 @@ static void download_reads_a_small_object_by_one_request(void **state)
     char out[8] = "";
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    BEGIN_UPLOAD(steps);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     assert_int_equal(pread(fd, out, sizeof out, 0), 5); /* it had been longer */
     assert_string_equal(out, "hello");
     assert_int_equal(progress.done, 5);
     assert_int_equal(progress.total, 5);
-    assert_int_equal(faults_requests(faults), 2);
+    assert_int_equal(faults_requests(bed_faults), 2);
     transfer.progress = NULL;
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     assert_int_equal(pread(fd, out, sizeof out, 0), 5);
     assert_string_equal(out, "hello");
-    assert_int_equal(faults_requests(faults), 5);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_NO);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 5);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_NO);
+    end_upload();
 }
 
 /* A server that has the object "0123..." of PARALLEL_PARTS parts and takes uploads, whatever the
@@ -558,16 +536,17 @@ static void download_has_many_requests_in_flight_on_few_connections(void **state
     char want[PARALLEL_BYTES + 1], got[PARALLEL_BYTES + 1] = "";
 
     (void)state;
-    BEGIN(steps);
-    assert_int_equal(s3_object_download(client, "imgs", "k", fd, &transfer, NULL, &err), S3_YES);
+    BEGIN_UPLOAD(steps);
+    assert_int_equal(s3_object_download(bed_client, "imgs", "k", fd, &transfer, NULL, &bed_err),
+                     S3_YES);
     for (int i = 0; i < PARALLEL_PARTS; i++) {
         snprintf(want, sizeof want, "%0*d", PARALLEL_BYTES, i * PARALLEL_BYTES);
         assert_int_equal(pread(fd, got, PARALLEL_BYTES, i * PARALLEL_BYTES), PARALLEL_BYTES);
         assert_string_equal(got, want);
     }
-    assert_int_equal(faults_requests(faults), 1 + PARALLEL_PARTS);
-    assert_in_range(faults_connections(faults), 2, 8);
-    end();
+    assert_int_equal(faults_requests(bed_faults), 1 + PARALLEL_PARTS);
+    assert_in_range(faults_connections(bed_faults), 2, 8);
+    end_upload();
 }
 
 static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state)
@@ -579,12 +558,12 @@ static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state
     const char *last;
 
     (void)state;
-    BEGIN(steps);
+    BEGIN_UPLOAD(steps);
     assert_int_equal(ftruncate(fd, PARTS * 5 * MIB), 0);
-    assert_int_equal(s3_object_upload(client, &put, fd, &transfer, NULL, &err), S3_YES);
-    assert_int_equal(faults_requests(faults), 1 + PARTS + 1);
-    assert_in_range(faults_connections(faults), 2, 4);
-    last = faults_request(faults, PARTS + 1);
+    assert_int_equal(s3_object_upload(bed_client, &put, fd, &transfer, NULL, &bed_err), S3_YES);
+    assert_int_equal(faults_requests(bed_faults), 1 + PARTS + 1);
+    assert_in_range(faults_connections(bed_faults), 2, 4);
+    last = faults_request(bed_faults, PARTS + 1);
     for (int i = 1; i <= PARTS; i++) {
         char part[80];
 
@@ -592,7 +571,7 @@ static void upload_has_many_parts_in_flight_and_lists_them_in_order(void **state
         last = strstr(last, part);
         assert_non_null(last);
     }
-    end();
+    end_upload();
 }
 
 int main(void)
