@@ -53,7 +53,9 @@ const struct option_spec train_option_table[] = {
      .metavar = "NAME",
      .fallback = "resnet18",
      .flags = FIXED,
-     .help = "resnet18|34|50|101|152|200, or for 32 pixels resnet20|32|44|56|110"},
+     .help =
+         "resnet18|34|50|101|152|200, or for 32 pixels resnet20|32|44|56|110; with b at the end "
+         "(resnet20b) projections as shortcuts"},
     {.name = "pretrained",
      .kind = OPTION_TEXT,
      .metavar = "FILE|DIR|s3://...",

@@ -152,8 +152,8 @@ class CompareAccuracy(Whole):
         self.assertEqual(len(self.runs()), 10)
         self.compare("--seeds=1,2", "--row=5", "--shortcut=A")
         self.assertEqual(len(self.runs()), 14)
-        self.compare("--seeds=1,2", "--row=5")  # PyTorch's is another network, ours is not
-        self.assertEqual([run["me"] for run in self.runs()[14:]], ["peer", "peer"])
+        self.compare("--seeds=1,2", "--row=5")  # another network
+        self.assertEqual([run["me"] for run in self.runs()[14:]], ["convoy", "peer"] * 2)
 
     def test_both_sides_have_the_same_recipe(self):
         self.compare("--seeds=1", "--isa=avx2")
@@ -171,6 +171,7 @@ class CompareAccuracy(Whole):
             self.assertEqual("--nesterov" in ours, "--nesterov" in theirs)
             self.assertEqual("--nesterov" in ours, ours is ours5)
         self.assertEqual(theirs5[1:5], ["cifar", self.path("data/cifar10"), "--shortcut", "B"])
+        self.assertEqual(ours5[ours5.index("--model") + 1], "resnet20b")
         for run in self.runs():
             self.assertEqual(run["isa"], "avx2" if run["me"] == "convoy" else "AVX2")
 

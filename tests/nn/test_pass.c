@@ -43,10 +43,8 @@ static const struct network {
     int size, n;
     bool far;
 } networks[] = {
-    {"resnet20", 16, 3, false},
-    {"resnet20", 9, 2, false},
-    {"resnet18", 37, 3, false},
-    {"resnet50", 33, 4, true},
+    {"resnet20", 16, 3, false}, {"resnet20", 9, 2, false}, {"resnet20b", 16, 3, false},
+    {"resnet18", 37, 3, false}, {"resnet50", 33, 4, true},
 };
 
 struct bed {

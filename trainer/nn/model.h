@@ -5,8 +5,9 @@
  * Source: He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016
  * (arXiv:1512.03385). resnet18/34/50/101/152 have torchvision's shapes, names and strides ("v1.5":
  * the 3x3 of a bottleneck carries the stride), and resnet200 is a longer one; resnet20/32/44/56/110
- * are the paper's CIFAR networks (section 4.2, shortcut A without parameters), with names in the
- * same manner (conv1, bn1, layer1.0.conv1, ..., fc).
+ * are the paper's CIFAR networks (section 4.2, shortcut A without parameters), resnet20b/... the
+ * same with projections (section 3.3, shortcut B), with names in the same manner (conv1, bn1,
+ * layer1.0.conv1, layer2.0.downsample.0, ..., fc).
  *
  * Pictures are (N, H, W, C), C = 3. A model is used by one caller at a time; inside it computes
  * with OpenMP threads. The bits of every result depend on the inputs and the shapes, never on the

@@ -11,26 +11,36 @@
 
 struct nn_resnet {
     const char *name;
-    bool cifar;             /* 3x3 stem without pooling, three stages, shortcut A */
+    bool cifar;             /* 3x3 stem without pooling, three stages */
     bool bottleneck;        /* 1x1, 3x3, 1x1 and four times as many channels behind the block */
+    bool projects;          /* shortcut B where a block changes the shape, else A */
     int blocks[STAGES_MAX]; /* of each stage */
 };
 
 #define NAMES                                                                                      \
     "resnet18, resnet34, resnet50, resnet101, resnet152, resnet200, resnet20, resnet32, "          \
-    "resnet44, "                                                                                   \
-    "resnet56, resnet110"
+    "resnet44, resnet56, resnet110, resnet20b, resnet32b, resnet44b, resnet56b, resnet110b"
 
 /* He et al. 2015: table 1, and section 4.2 with n = 3, 5, 7, 9, 18. The 200 layers are those of He
  * et al., "Identity mappings in deep residual networks", ECCV 2016 (arXiv:1603.05027), section 4,
  * in blocks of the first paper's form. */
 static const struct nn_resnet resnets[] = {
-    {"resnet18", false, false, {2, 2, 2, 2}},  {"resnet34", false, false, {3, 4, 6, 3}},
-    {"resnet50", false, true, {3, 4, 6, 3}},   {"resnet101", false, true, {3, 4, 23, 3}},
-    {"resnet152", false, true, {3, 8, 36, 3}}, {"resnet200", false, true, {3, 24, 36, 3}},
-    {"resnet20", true, false, {3, 3, 3}},      {"resnet32", true, false, {5, 5, 5}},
-    {"resnet44", true, false, {7, 7, 7}},      {"resnet56", true, false, {9, 9, 9}},
-    {"resnet110", true, false, {18, 18, 18}},
+    {"resnet18", false, false, true, {2, 2, 2, 2}},
+    {"resnet34", false, false, true, {3, 4, 6, 3}},
+    {"resnet50", false, true, true, {3, 4, 6, 3}},
+    {"resnet101", false, true, true, {3, 4, 23, 3}},
+    {"resnet152", false, true, true, {3, 8, 36, 3}},
+    {"resnet200", false, true, true, {3, 24, 36, 3}},
+    {"resnet20", true, false, false, {3, 3, 3}},
+    {"resnet32", true, false, false, {5, 5, 5}},
+    {"resnet44", true, false, false, {7, 7, 7}},
+    {"resnet56", true, false, false, {9, 9, 9}},
+    {"resnet110", true, false, false, {18, 18, 18}},
+    {"resnet20b", true, false, true, {3, 3, 3}},
+    {"resnet32b", true, false, true, {5, 5, 5}},
+    {"resnet44b", true, false, true, {7, 7, 7}},
+    {"resnet56b", true, false, true, {9, 9, 9}},
+    {"resnet110b", true, false, true, {18, 18, 18}},
 };
 
 const struct nn_resnet *nn_resnet_find(const char *name)
@@ -109,9 +119,9 @@ static int projection(struct nn_graph *graph, const struct block *block, int in,
     return nn_graph_conv(graph, conv, norm, in, k, 1, block->stride);
 }
 
-/* A CIFAR network's shortcut stands between the convolutions: behind the first, so that in backward
- * that one finishes the gradient of the block's input; before the last, which in evaluation
- * finishes the block. */
+/* A shortcut without parameters stands between the convolutions: behind the first, so that in
+ * backward that one finishes the gradient of the block's input; before the last, which in
+ * evaluation finishes the block. */
 static int add_basic(struct nn_graph *graph, const struct nn_resnet *resnet,
                      const struct block *block, int in)
 {
@@ -119,10 +129,10 @@ static int add_basic(struct nn_graph *graph, const struct nn_resnet *resnet,
     const bool changes = changes_shape(graph, block, in, k);
     int x = block_conv(graph, block, 1, in, k, 3, block->stride), around = in;
 
-    if (changes && resnet->cifar)
+    if (changes && !resnet->projects)
         around = nn_graph_shortcut(graph, in, k);
     x = block_conv(graph, block, 2, x, k, 3, 1);
-    if (changes && !resnet->cifar)
+    if (changes && resnet->projects)
         around = projection(graph, block, in, k);
     return nn_graph_join(graph, x, around);
 }
