@@ -106,11 +106,7 @@ static int take_key(struct page *page, const char *text, struct err *err)
 
 static int take_bytes(struct page *page, const char *text, struct err *err)
 {
-    char *end;
-
-    errno = 0;
-    page_last(page)->listed.bytes = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0)
+    if (!text_number(text, &page_last(page)->listed.bytes))
         return err_set(err, ERR_NET, "the listing has '%s' in a size's place", text);
     return 0;
 }

@@ -8,6 +8,7 @@
 
 #include "base/cgroup.h"
 #include "base/err.h"
+#include "base/text.h"
 
 /* The number behind `name` in the first line of a file that begins so. */
 static uint64_t number_in(const char *path, const char *name, uint64_t otherwise)
@@ -59,14 +60,11 @@ static void note_left(void *left, const char *folder, bool version_2)
 
 int train_host_memory(uint64_t *bytes, struct err *err)
 {
-    const char *const given = getenv("CONVOY_HOST_MEMORY");
+    const char *const given = text_variable("CONVOY_HOST_MEMORY");
     uint64_t kib;
-    char *end;
 
-    if (given != NULL && given[0] != '\0') {
-        errno = 0;
-        *bytes = strtoull(given, &end, 10);
-        if (errno != 0 || *end != '\0' || given[0] < '0' || given[0] > '9')
+    if (given != NULL) {
+        if (!text_number(given, bytes))
             return err_set(err, ERR_USAGE,
                            "CONVOY_HOST_MEMORY is '%s': give a number of bytes, or unset it",
                            given);

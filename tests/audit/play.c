@@ -164,7 +164,7 @@ uint64_t play_judge(const struct play *play, struct audit_verdict *verdict, stru
         if (play->files[r].bytes > 0)
             rc =
                 audit_lineage_add(&lineage, "file", play->files[r].data, play->files[r].bytes, err);
-    if (rc == 0 && audit_lineage_trace(&lineage, NULL, 0, err) == 0 &&
+    if (rc == 0 && audit_lineage_trace(&lineage, AUDIT_LAST, 0, err) == 0 &&
         audit_judge(&lineage, NULL, &own, err) == 0)
         faults = own.faults;
     if (verdict != NULL)

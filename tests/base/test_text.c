@@ -37,11 +37,35 @@ static void empty_variable_is_none(void **state)
     assert_null(text_variable("CONVOY_TEST_TEXT"));
 }
 
+static void number_is_all_digits(void **state)
+{
+    static const char *const none[] = {"",
+                                       " 1",
+                                       "+1",
+                                       "-1",
+                                       "1 ",
+                                       "0x1",
+                                       "1.0",
+                                       "18446744073709551616",
+                                       "99999999999999999999999"};
+    uint64_t number = 7;
+
+    (void)state;
+    assert_true(text_number("0", &number));
+    assert_int_equal(number, 0);
+    assert_true(text_number("0018446744073709551615", &number));
+    assert_true(number == UINT64_MAX);
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_false(text_number(none[i], &number));
+    assert_true(number == UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copies_are_the_callers),
         cmocka_unit_test(empty_variable_is_none),
+        cmocka_unit_test(number_is_all_digits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

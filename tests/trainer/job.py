@@ -1,9 +1,11 @@
 """A folder of its own, small data sets, and `convoy` run in it: what the tests of the built programs share."""
 import concurrent.futures
+import hashlib
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,27 @@ def ranks_of(process):
         except (FileNotFoundError, ProcessLookupError):
             pass
     return sorted(found)
+
+
+def tell_otherwise(path, **changes):
+    """A checkpoint as somebody would make it who knows its sums (trainer/checkpoint/README.md), of other metadata; None: without
+    that key. The metadata that it had."""
+    with open(path, "rb") as file:
+        data = file.read()
+    length = struct.unpack_from("<Q", data)[0]
+    header = json.loads(data[8:8 + length])
+    had = header.pop("__metadata__")
+    metadata = {key: changes.get(key, value) for key, value in had.items() if changes.get(key, value) is not None}
+    told = b"".join(f"{k}\0{v}\0".encode() for k, v in metadata.items() if not k.endswith("_sha256"))
+    for name, t in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        numbers = [{"I64": 0, "F32": 1}[t["dtype"]], len(t["shape"]), *t["shape"]]
+        told += name.encode() + b"\0" + struct.pack(f"<{len(numbers)}Q", *numbers)
+    metadata["header_sha256"] = hashlib.sha256(told).hexdigest()
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode().ljust(length)
+    assert len(text) == length
+    with open(path, "wb") as file:
+        file.write(data[:8] + text + data[8 + length:])
+    return had
 
 
 class Job(unittest.TestCase):

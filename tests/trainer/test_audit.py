@@ -7,7 +7,7 @@ import shutil
 import signal
 import struct
 
-from job import CONVOY, Job, descendants, main, wait_until
+from job import CONVOY, Job, descendants, main, tell_otherwise, wait_until
 
 MAGIC = b"CVYAUD1\n"
 BEGIN, STEP, END = 1, 2, 3
@@ -209,6 +209,10 @@ class Audit(Job):
         self.assert_named("--checkpoint: there is none in 'empty'", words=("run.audit", "--checkpoint=empty"))
         self.assert_named("there is no 'nowhere'", words=("run.audit", "--checkpoint=nowhere"))
         self.assert_named("--last and --checkpoint", words=("run.audit", "--checkpoint=saved", "--last=1"))
+        for changes in ({"launch": None}, {"step": "0"}, {"step": ""}):
+            shutil.copytree(self.path("saved"), self.path("old"), dirs_exist_ok=True)
+            tell_otherwise(self.path("old", saved[-1]), **changes)
+            self.assert_named("does not say which launch made it", words=("run.audit", "--checkpoint=" + os.path.join("old", saved[-1])))
 
     def test_nothing_to_judge(self):
         self.trains()
@@ -224,6 +228,12 @@ class Audit(Job):
         self.assert_named("the run forked: launch ")
         other = re.search(r"forked: launch (\w+)", self.err)[1]
         self.assert_clean(2 * EPOCH, f"--last={other}")
+        self.assert_named("--last: no launch has the id 'x'", words=("run.audit", "--last=x"))
+
+    def test_pictures_of_hosts_have_no_names_here(self):
+        self.trains(data=None, train=self.train, host_data="train")
+        self.assert_clean(EPOCH)
+        self.assert_named("--train: the pictures of this run lay on 1 hosts (--host-data)", words=("run.audit", "--train", self.train))
 
     def test_a_copy(self):
         self.trains()

@@ -3,7 +3,6 @@
 this machine with a tree each, and the real programs."""
 import contextlib
 import glob
-import hashlib
 import io
 import json
 import os
@@ -13,7 +12,7 @@ import sys
 import tarfile
 import threading
 
-from job import CONVOY, Job, main
+from job import CONVOY, Job, main, tell_otherwise
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "launcher"))
 import hosts_case  # noqa: E402
@@ -188,32 +187,13 @@ class HostData(Job):
         trained = sum(len(names) for _, _, names in os.walk(self.train))
         self.assertIn(f"epochs=2 trained={2 * trained} left_out=0 launches=2", self.out)
 
-    def say_otherwise(self, path, key, was, now):
-        """A checkpoint as somebody would make it who knows its sums (trainer/checkpoint/README.md)."""
-        with open(path, "rb") as file:
-            data = file.read()
-        length = struct.unpack_from("<Q", data)[0]
-        header = json.loads(data[8:8 + length])
-        metadata = header.pop("__metadata__")
-        self.assertEqual(metadata[key], was)
-        metadata[key] = now
-        told = b"".join(f"{k}\0{v}\0".encode() for k, v in metadata.items() if not k.endswith("_sha256"))
-        for name, t in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-            numbers = [{"I64": 0, "F32": 1}[t["dtype"]], len(t["shape"]), *t["shape"]]
-            told += name.encode() + b"\0" + struct.pack(f"<{len(numbers)}Q", *numbers)
-        metadata["header_sha256"] = hashlib.sha256(told).hexdigest()
-        text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode().ljust(length)
-        self.assertEqual(len(text), length)
-        with open(path, "wb") as file:
-            file.write(data[:8] + text + data[8 + length:])
-
     def test_other_ranks_on_a_host_are_refused(self):
         def share(host, _, key):
             return self.nth(key) % 3 > 0 if host == 0 else self.nth(key) % 3 == 0
         job = self.job(2, share, max_steps="3", mini_batch_size="12")
         self.assertEqual(self.run_job(job), 0, self.log)
         for path in glob.glob(os.path.join(job["algo-1"].base, "checkpoints", "*.safetensors")):
-            self.say_otherwise(path, "host_lanes", "3,3", "2,4")
+            self.assertEqual(tell_otherwise(path, host_lanes="2,4")["host_lanes"], "3,3")
         self.assertEqual(self.run_job(job), 2, self.log)
         self.assertIn("was made with 2,4 micro-batches of a step on the hosts in their turn, now it would be 3,3", self.log)
 

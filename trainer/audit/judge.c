@@ -277,14 +277,15 @@ static bool check_parts(struct judge *judge, const struct audit_launch *launch)
     return missing == 0;
 }
 
-/* The first step from `step` on that a rank has on record; UINT64_MAX: none. */
+/* The first step from `step` on that a rank has on record; UINT64_MAX: none. Where all is well the
+ * first rank has this one. */
 static uint64_t next_recorded(const struct audit_launch *launch, const struct audit_part *parts,
                               uint64_t step)
 {
     struct audit_frame frame;
     uint64_t next = UINT64_MAX;
 
-    for (uint32_t i = 0; i < launch->part_count; i++) {
+    for (uint32_t i = 0; i < launch->part_count && next > step; i++) {
         size_t at = parts[i].at;
 
         while (at < parts[i].end &&

@@ -34,7 +34,8 @@ static int check_begin(const struct audit_lineage *lineage, const struct audit_l
 {
     if (!audit_begin_same_run(&launch->begin, begin))
         return err_set(err, ERR_INPUT,
-                       "'%s' is of another run than '%s': its pictures, seed or batches are others",
+                       "'%s' is of another run than '%s': its pictures, seed, batches or the hosts "
+                       "they lie on are others",
                        name, lineage->name);
     if (!same_id(launch->begin.launch, begin->launch))
         return 0;
@@ -195,23 +196,21 @@ static bool is_later(const struct audit_lineage *lineage, size_t launch, size_t 
     return a->started_us > b->started_us;
 }
 
-static int find_named(const struct audit_lineage *lineage, const char *last, long *found,
-                      struct err *err)
+size_t audit_lineage_find(const struct audit_lineage *lineage, const char *id, size_t *found)
 {
-    *found = -1;
+    size_t count = 0;
+
     for (size_t i = 0; i < lineage->count; i++) {
         char hex[2 * AUDIT_LAUNCH_BYTES + 1];
 
         for (int b = 0; b < AUDIT_LAUNCH_BYTES; b++)
             snprintf(hex + 2 * b, 3, "%02x", lineage->launches[i].begin.launch[b]);
-        if (strncmp(hex, last, strlen(last)) != 0)
+        if (strncmp(hex, id, strlen(id)) != 0)
             continue;
-        if (*found >= 0)
-            return err_set(err, ERR_USAGE, "--last: the ids of several launches begin with '%s'",
-                           last);
-        *found = (long)i;
+        *found = i;
+        count++;
     }
-    return *found >= 0 ? 0 : err_set(err, ERR_USAGE, "--last: no launch has the id '%s'", last);
+    return count;
 }
 
 static long find_last(const struct audit_lineage *lineage)
@@ -286,18 +285,15 @@ static uint64_t steps_done(const struct audit_launch *launch)
     return done > launch->begin.resumed_step ? done : launch->begin.resumed_step;
 }
 
-int audit_lineage_trace(struct audit_lineage *lineage, const char *last, uint64_t step,
-                        struct err *err)
+int audit_lineage_trace(struct audit_lineage *lineage, size_t end, uint64_t step, struct err *err)
 {
     uint64_t to = step;
-    long at = -1;
+    long at;
 
     if (lineage->count == 0)
         return err_set(err, ERR_INPUT, "there is no launch in these files");
     find_parents(lineage);
-    if (last != NULL && find_named(lineage, last, &at, err) < 0)
-        return -1;
-    at = last != NULL ? at : find_last(lineage);
+    at = end == AUDIT_LAST ? find_last(lineage) : (long)end;
     free(lineage->chain);
     lineage->chain = calloc(lineage->count, sizeof *lineage->chain);
     if (lineage->chain == NULL)
@@ -325,5 +321,5 @@ int audit_lineage_trace(struct audit_lineage *lineage, const char *last, uint64_
         launch->to_step = to;
         to = launch->from_step;
     }
-    return last != NULL ? 0 : check_forks(lineage, err);
+    return end == AUDIT_LAST ? check_forks(lineage, err) : 0;
 }

@@ -53,12 +53,15 @@ void audit_lineage_release(struct audit_lineage *lineage);
 int audit_lineage_add(struct audit_lineage *lineage, const char *name, const void *data,
                       size_t bytes, struct err *err);
 
-/** Find the lineage of the last launch, or of the one whose id in hex begins with `last` (NULL:
- * none); step: of the checkpoint that it made and that is to be judged, 0: all that it did.
- * ERR_INPUT: no launches; a fork: another launch went on from the same run as well, to an end of
- * its own; ERR_USAGE: none or several of that id. */
-int audit_lineage_trace(struct audit_lineage *lineage, const char *last, uint64_t step,
-                        struct err *err);
+/** How many launches have an id that in hex begins with `id`; *found: one of them, if there are. */
+size_t audit_lineage_find(const struct audit_lineage *lineage, const char *id, size_t *found);
+
+/** Find the lineage that ends with a launch, by its number; AUDIT_LAST: with the last one.
+ * step: of the checkpoint that it made and that is to be judged, 0: all that it did. ERR_INPUT: no
+ * launches; with AUDIT_LAST a fork: another launch went on from the same run as well, to an end of
+ * its own. */
+#define AUDIT_LAST ((size_t)-1)
+int audit_lineage_trace(struct audit_lineage *lineage, size_t end, uint64_t step, struct err *err);
 
 /** The first digits of a launch's id. */
 #define AUDIT_ID_CHARS 9 /* with the NUL */

@@ -68,10 +68,11 @@ static int look_through(const struct audit_log *log, const unsigned char *data, 
 
     while ((read = audit_read(data, bytes, &at, &frame)) == AUDIT_READ_FRAME) {
         if (frame.kind == AUDIT_BEGIN && !audit_begin_same_run(&frame.begin, begin))
-            return err_set(err, ERR_USAGE,
-                           "'%s' is of another run: its pictures, seed or batches are others; name "
-                           "another file",
-                           log->path);
+            return err_set(
+                err, ERR_USAGE,
+                "'%s' is of another run: its pictures, seed, batches or the hosts they lie on "
+                "are others; name another file",
+                log->path);
         if (frame.kind == AUDIT_END && frame.end.how == AUDIT_FINISHED && begin->resumed_step == 0)
             return err_set(err, ERR_USAGE,
                            "'%s' is of a run that has finished, and this one begins anew: name "

@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/option.h"
+#include "base/text.h"
 #include "trainer/audit/judge.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/index.h"
@@ -115,12 +116,10 @@ static int add_file(struct files *files, const char *path, struct err *err)
         if (files->files == NULL)
             abort();
         file = &files->files[files->count++];
-        *file = (struct file){.path = strdup(path),
+        *file = (struct file){.path = text_copy(path),
                               .device = stat.st_dev,
                               .inode = stat.st_ino,
                               .bytes = (size_t)stat.st_size};
-        if (file->path == NULL)
-            abort();
         rc = map(file, fd, err);
     }
     close(fd);
@@ -245,6 +244,11 @@ static int open_index(struct data_index *index, const struct audit_lineage *line
     struct data_index whole = {0}, held_out = {0};
     int rc = 0;
 
+    if (begin->order.part_count > 0)
+        return err_set(err, ERR_USAGE,
+                       "--train: the pictures of this run lay on %" PRIu32
+                       " hosts (--host-data): leave it out",
+                       begin->order.part_count);
     if (data_index_open(val_split > 0 ? &whole : index, root, NULL, 0, cancel, err) < 0)
         return -1;
     if (val_split > 0)
@@ -261,8 +265,8 @@ static int open_index(struct data_index *index, const struct audit_lineage *line
 
 /* What is to be judged: the lineage's end. */
 struct tip {
-    char launch[2 * AUDIT_LAUNCH_BYTES + 1]; /* in hex, or its beginning; empty: the last one */
-    uint64_t step;                           /* 0: the last */
+    char launch[2 * AUDIT_LAUNCH_BYTES + 1]; /* in hex */
+    uint64_t step;
 };
 
 static int read_tip(const struct safetensors *file, const char *path, struct tip *tip,
@@ -271,13 +275,14 @@ static int read_tip(const struct safetensors *file, const char *path, struct tip
     const char *const launch = safetensors_metadata(file, "launch");
     const char *const step = safetensors_metadata(file, "step");
 
-    if (launch == NULL || strlen(launch) != sizeof tip->launch - 1 || step == NULL)
-        return err_set(err, ERR_INPUT,
-                       "--checkpoint: '%s' does not say which launch made it: it is no checkpoint "
-                       "of a training run, or an older one",
-                       path);
+    if (launch == NULL || strlen(launch) != sizeof tip->launch - 1 || step == NULL ||
+        !text_number(step, &tip->step) || tip->step == 0)
+        return err_set(
+            err, ERR_INPUT,
+            "--checkpoint: '%s' does not say which launch made it, and at which step: it "
+            "is no checkpoint of a training run, or an older one",
+            path);
     memcpy(tip->launch, launch, sizeof tip->launch);
-    tip->step = strtoull(step, NULL, 10);
     return 0;
 }
 
@@ -300,37 +305,37 @@ static int open_tip(const char *place, struct tip *tip, struct err *err)
     return rc;
 }
 
-static bool is_told_of(const struct audit_lineage *lineage, const struct tip *tip)
+static int trace_checkpoint(struct audit_lineage *lineage, const char *place, struct err *err)
 {
-    for (size_t i = 0; i < lineage->count; i++) {
-        char id[AUDIT_ID_CHARS];
+    struct tip tip;
+    size_t end;
 
-        audit_lineage_id(lineage->launches[i].begin.launch, id);
-        if (strncmp(tip->launch, id, sizeof id - 1) == 0)
-            return true;
-    }
-    return false;
+    if (open_tip(place, &tip, err) < 0)
+        return -1;
+    if (audit_lineage_find(lineage, tip.launch, &end) == 0)
+        return err_set(err, ERR_INPUT,
+                       "--checkpoint: '%s' was made by launch %.8s, and no file here tells of it",
+                       place, tip.launch);
+    return audit_lineage_trace(lineage, end, tip.step, err);
 }
 
 static int trace(struct audit_lineage *lineage, const struct option_set *set, struct err *err)
 {
-    const char *const place = option_text(set, "checkpoint"), *const last =
-                                                                  option_text(set, "last");
-    struct tip tip = {.step = 0};
+    const char *const place = option_text(set, "checkpoint");
+    const char *const last = option_text(set, "last");
+    size_t end = AUDIT_LAST, found;
 
-    if (place == NULL)
-        return audit_lineage_trace(lineage, last, 0, err);
-    if (last != NULL)
+    if (place != NULL && last != NULL)
         return err_set(err, ERR_USAGE,
-                       "--last and --checkpoint each say which end is meant: give "
-                       "one of them");
-    if (open_tip(place, &tip, err) < 0)
-        return -1;
-    if (!is_told_of(lineage, &tip))
-        return err_set(err, ERR_INPUT,
-                       "--checkpoint: '%s' was made by launch %.8s, and no file here tells of it",
-                       place, tip.launch);
-    return audit_lineage_trace(lineage, tip.launch, tip.step, err);
+                       "--last and --checkpoint each say which end is meant: give one of them");
+    if (place != NULL)
+        return trace_checkpoint(lineage, place, err);
+    if (last != NULL && (found = audit_lineage_find(lineage, last, &end)) != 1)
+        return err_set(err, ERR_USAGE,
+                       found == 0 ? "--last: no launch has the id '%s'"
+                                  : "--last: the ids of several launches begin with '%s'",
+                       last);
+    return audit_lineage_trace(lineage, end, 0, err);
 }
 
 static int judge(struct files *files, const struct option_set *set,
