@@ -315,6 +315,27 @@ static void decode_takes_pictures_of_a_pixel_across_or_down(void **state)
     data_image_release(&image);
 }
 
+/* libjpeg has no way from two samples to three. */
+static void decode_says_that_odd_sampling_is_not_read(void **state)
+{
+    const struct picture picture = {32, 32, PICTURE_YCC, false, 0};
+    struct data_image image = {0};
+    struct buf jpeg = {0};
+    struct err err = {0};
+    unsigned char *size;
+
+    (void)state;
+    picture_jpeg(&picture, &jpeg);
+    size = find_size(&jpeg);
+    size[6] = 0x31; /* of the first component: 3 across, 1 down */
+    size[9] = 0x21;
+    assert_int_equal(data_decode(jpeg.data, jpeg.bytes, &image, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "a JPEG of a kind that is not read"));
+    data_image_release(&image);
+    buf_release(&jpeg);
+}
+
 static void decode_says_that_a_jpeg_of_12_bits_is_not_read(void **state)
 {
     const struct picture picture = {32, 32, PICTURE_YCC, false, 0};
@@ -483,6 +504,7 @@ int main(void)
         cmocka_unit_test(decode_goes_as_far_as_the_data_for_a_jpeg_whose_end_is_zeros),
         cmocka_unit_test(decode_takes_what_follows_a_picture_or_lacks_only_its_end_mark),
         cmocka_unit_test(decode_takes_pictures_of_a_pixel_across_or_down),
+        cmocka_unit_test(decode_says_that_odd_sampling_is_not_read),
         cmocka_unit_test(decode_says_that_a_jpeg_of_12_bits_is_not_read),
         cmocka_unit_test(decode_refuses_what_is_no_picture),
         cmocka_unit_test(decode_refuses_too_many_pixels_before_it_takes_memory),

@@ -337,7 +337,7 @@ static boolean decode_mcu(j_decompress_ptr cinfo, JBLOCKROW *to)
 
 /* ---- a picture ---- */
 
-static bool add_end(struct data_huffman *h, size_t end)
+static void add_end(struct data_huffman *h, size_t end)
 {
     if (h->segments == h->ends_capacity) {
         h->ends_capacity = h->ends_capacity * 2 + 16;
@@ -346,7 +346,6 @@ static bool add_end(struct data_huffman *h, size_t end)
             abort();
     }
     h->ends[h->segments++] = end;
-    return true;
 }
 
 /* Copy the scan without the 0 behind each 0xff; restart markers part it. false: it has no end, or
@@ -369,9 +368,11 @@ static bool unstuff(struct data_huffman *h, const unsigned char *from, size_t by
             *to++ = 0xff;
         } else if (mark[1] == SCAN_END) {
             memset(to, 0, PADDING);
-            return add_end(h, (size_t)(to - h->bytes));
-        } else if ((mark[1] & RESTART_MASK) != RESTART || (mark[1] & 7) != h->segments % 8 ||
-                   !add_end(h, (size_t)(to - h->bytes))) {
+            add_end(h, (size_t)(to - h->bytes));
+            return true;
+        } else if ((mark[1] & RESTART_MASK) == RESTART && (mark[1] & 7) == h->segments % 8) {
+            add_end(h, (size_t)(to - h->bytes));
+        } else {
             return false;
         }
     }
@@ -443,7 +444,7 @@ bool data_huffman_begin(struct data_huffman *huffman, struct jpeg_decompress_str
     if (!unstuff(h, cinfo->src->next_input_byte, bytes) ||
         (cinfo->restart_interval == 0 && h->segments > 1))
         return false;
-    mcu_width = (JDIMENSION)cinfo->min_DCT_scaled_size *
+    mcu_width = DCTSIZE * cinfo->scale_num / cinfo->scale_denom *
                 (JDIMENSION)(cinfo->comps_in_scan == 1 ? 1 : cinfo->max_h_samp_factor);
     h->cinfo = cinfo;
     h->segment = h->at = 0;

@@ -24,7 +24,8 @@ struct data_huffman;
 struct data_huffman *data_huffman_new(void);
 void data_huffman_free(struct data_huffman *huffman);
 
-/** Take over, behind jpeg_start_decompress and before the first row. Takes cinfo->client_data.
+/** Take over, behind jpeg_start_decompress (at a scale of 1, 1/2, 1/4 or 1/8) and before the first
+ * row. Takes cinfo->client_data.
  * Columns outside of x .. x + width - 1 of the output will not be asked for. false: this picture is
  * not for it (progressive, arithmetic, several scans, no end mark, markers in the data); libjpeg is
  * as it was. */

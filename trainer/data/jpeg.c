@@ -152,6 +152,8 @@ static void jpeg_crop_columns(struct jpeg_reader *reader, const struct data_part
     if (right - left < JPEG_NARROW)
         left = right - JPEG_NARROW;
     left = left < 0 ? 0 : left;
+    if (right - left < JPEG_NARROW)
+        right = left + JPEG_NARROW;
     right = right > whole ? whole : right;
     *x = (JDIMENSION)left;
     *width = (JDIMENSION)(right - left);
@@ -239,7 +241,9 @@ static int jpeg_read(struct data_jpeg *jpeg, const struct data_part *part, struc
         image->shrink = part->shrink;
         jpeg_skip_scanlines(cinfo, (JDIMENSION)part->y);
     }
-    jpeg_read_rows(cinfo, image);
+    *odd = fast && data_huffman_failed(jpeg->huffman);
+    if (!*odd)
+        jpeg_read_rows(cinfo, image);
     if (!fast)
         jpeg_pass_rest(cinfo);
     *odd = fast && data_huffman_failed(jpeg->huffman);
@@ -250,7 +254,8 @@ static int jpeg_refuse(const struct jpeg_errors *errors, struct err *err)
 {
     const int code = errors->manager.msg_code;
     const bool other = code == JERR_BAD_PRECISION || code == JERR_SOF_UNSUPPORTED ||
-                       code == JERR_CONVERSION_NOTIMPL;
+                       code == JERR_CONVERSION_NOTIMPL || code == JERR_FRACT_SAMPLE_NOTIMPL ||
+                       code == JERR_CCIR601_NOTIMPL || code == JERR_ARITH_NOTIMPL;
 
     return err_set(err, ERR_INPUT, "%s: %s",
                    other ? "a JPEG of a kind that is not read" : "a damaged JPEG", errors->message);

@@ -8,7 +8,6 @@
 #include <stddef.h>
 
 struct nn_ahead;
-struct nn_winograd;
 struct nn_winograd_tiles;
 
 /* Filters [begin, begin + count) of a block. */
