@@ -145,7 +145,8 @@ struct job {
     const struct nn_source *source;
     const struct nn_sink *sink;
     const struct nn_scratch *scratch;
-    float *u, *v; /* v: of wide layers */
+    float *u, *v;             /* v: of wide layers */
+    struct nn_source settled; /* what `source` points to where its rows were written before */
 };
 
 static struct job job_of(const struct nn_conv *conv, size_t n, size_t m,
@@ -391,11 +392,10 @@ static struct nn_source settle(const struct nn_source *source, size_t rows, size
 static void convolve(struct job *job)
 {
     const struct nn_winograd_tiles *tiles = &job->plan.tiles;
-    struct nn_source settled;
 
     if (stores_in_place(job->source) && nn_winograd_cuts_images(tiles)) {
-        settled = settle(job->source, tiles->n * tiles->h * tiles->w, tiles->w, job->scratch);
-        job->source = &settled;
+        job->settled = settle(job->source, tiles->n * tiles->h * tiles->w, tiles->w, job->scratch);
+        job->source = &job->settled;
     }
     if (job->plan.wide)
         convolve_wide(job);
