@@ -255,7 +255,7 @@ static int jpeg_refuse(const struct jpeg_errors *errors, struct err *err)
     const int code = errors->manager.msg_code;
     const bool other = code == JERR_BAD_PRECISION || code == JERR_SOF_UNSUPPORTED ||
                        code == JERR_CONVERSION_NOTIMPL || code == JERR_FRACT_SAMPLE_NOTIMPL ||
-                       code == JERR_CCIR601_NOTIMPL || code == JERR_ARITH_NOTIMPL;
+                       code == JERR_CCIR601_NOTIMPL;
 
     return err_set(err, ERR_INPUT, "%s: %s",
                    other ? "a JPEG of a kind that is not read" : "a damaged JPEG", errors->message);
