@@ -44,11 +44,9 @@ struct comm_exchange {
     struct comm_exchange_options options;
     int buckets;
     struct comm_buckets cut;
-    int *own_hosts; /* where ranks cannot share memory: every rank is a host; else NULL */
-    int *host_of;   /* comm's own list meanwhile */
     struct comm_shared shared;
-    struct comm_board **boards; /* (ranks of this host) */
-    float ***vectors;           /* (ranks of this host)(partial sums) */
+    struct comm_board **boards; /* (ranks that share memory) */
+    float ***vectors;           /* (ranks that share memory)(partial sums) */
     struct comm_tree_sum tree;
     float *sum;
 
@@ -131,7 +129,7 @@ struct comm_exchange_memory comm_exchange_memory(const struct comm_exchange_opti
     return memory;
 }
 
-/* Where the parts of this host's ranks have what. */
+/* Where the parts of the ranks that share memory have what. */
 static void find_parts(struct comm_exchange *exchange)
 {
     const struct comm_exchange_options *const o = &exchange->options;
@@ -162,18 +160,6 @@ static void find_parts(struct comm_exchange *exchange)
     }
 }
 
-/* Where a host cannot share memory every rank counts as a host of its own. */
-static void part_ranks(struct comm_exchange *exchange)
-{
-    struct comm *const comm = exchange->comm;
-
-    exchange->own_hosts = calloc((size_t)comm->size, sizeof *exchange->own_hosts);
-    if (exchange->own_hosts == NULL)
-        abort();
-    for (int rank = 0; rank < comm->size; rank++)
-        exchange->own_hosts[rank] = rank;
-}
-
 static int open_memory(struct comm_exchange *exchange, struct err *err)
 {
     struct comm *const comm = exchange->comm;
@@ -181,22 +167,12 @@ static int open_memory(struct comm_exchange *exchange, struct err *err)
     const bool first = comm->rank == 0 || host_of[comm->rank - 1] != host_of[comm->rank];
     const bool last =
         comm->rank == comm->size - 1 || host_of[comm->rank + 1] != host_of[comm->rank];
-    bool together = false;
+    const size_t bytes =
+                     part_bytes(&exchange->options, comm->rank, comm->size, first, first && last),
+                 bytes_alone = part_bytes(&exchange->options, comm->rank, comm->size, true, true);
 
-    if (comm_shared_open(
-            comm, part_bytes(&exchange->options, comm->rank, comm->size, first, first && last),
-            &exchange->shared, &together, err) < 0)
+    if (comm_shared_open(comm, bytes, bytes_alone, &exchange->shared, err) < 0)
         return -1;
-    if (!together) { /* ordinary memory; a rank's own may lack the vector of the sum */
-        part_ranks(exchange);
-        comm_shared_close(&exchange->shared);
-        exchange->host_of = comm->host_of;
-        comm->host_of = exchange->own_hosts;
-        if (comm_shared_open(comm,
-                             part_bytes(&exchange->options, comm->rank, comm->size, true, true),
-                             &exchange->shared, &together, err) < 0)
-            return -1;
-    }
     find_parts(exchange);
     return 0;
 }
@@ -425,6 +401,7 @@ static int start(struct comm_exchange *exchange, struct err *err)
         .lanes = exchange->options.lanes,
         .buckets = exchange->cut,
         .wire = exchange->options.wire,
+        .group_of = exchange->shared.group_of,
         .boards = exchange->boards,
         .vectors = (float *const *const *)exchange->vectors,
         .sum = exchange->sum,
@@ -482,9 +459,6 @@ void comm_exchange_free(struct comm_exchange *exchange)
     comm_post_release(&exchange->post);
     comm_queue_release(&exchange->queue);
     comm_shared_close(&exchange->shared);
-    if (exchange->own_hosts != NULL)
-        exchange->comm->host_of = exchange->host_of;
-    free(exchange->own_hosts);
     free(exchange);
 }
 
@@ -599,5 +573,5 @@ double comm_exchange_cpu_s(const struct comm_exchange *exchange)
 
 bool comm_exchange_shares(const struct comm_exchange *exchange)
 {
-    return exchange->own_hosts == NULL;
+    return exchange->shared.together;
 }

@@ -16,7 +16,8 @@
 
 #include "comm/buckets.h"
 
-/* Ranks are numbered host by host. */
+/* Ranks are numbered host by host. A host is here what shares memory: where hosts cannot, each of
+ * their ranks (comm/shared.h). */
 struct comm_layout {
     int ranks, hosts;
     const int *host_of; /* (ranks), ascending; the caller's, and stays */

@@ -21,10 +21,11 @@ struct offer {
     int32_t attached; /* it sees all parts of its host */
 };
 
-static void find_neighbours(const struct comm *comm, struct comm_shared *shared)
+static void group_hosts(const struct comm *comm, struct comm_shared *shared)
 {
     int first = comm->rank, end = comm->rank + 1;
 
+    memcpy(shared->group_of, comm->host_of, (size_t)comm->size * sizeof *shared->group_of);
     while (first > 0 && comm->host_of[first - 1] == comm->host_of[comm->rank])
         first--;
     while (end < comm->size && comm->host_of[end] == comm->host_of[comm->rank])
@@ -33,8 +34,16 @@ static void find_neighbours(const struct comm *comm, struct comm_shared *shared)
     shared->count = end - first;
 }
 
+static void part_ranks(const struct comm *comm, struct comm_shared *shared)
+{
+    for (int rank = 0; rank < comm->size; rank++)
+        shared->group_of[rank] = rank;
+    shared->first = comm->rank;
+    shared->count = 1;
+}
+
 /* Ordinary memory, of this rank alone. */
-static int allocate_alone(const struct comm *comm, struct comm_shared *shared, struct err *err)
+static int allocate_alone(struct comm_shared *shared, struct err *err)
 {
     const size_t bytes = (shared->bytes + PART_ALIGN - 1) / PART_ALIGN * PART_ALIGN;
     void *memory =
@@ -46,8 +55,6 @@ static int allocate_alone(const struct comm *comm, struct comm_shared *shared, s
                        "smaller --global-batch needs fewer",
                        shared->bytes);
     madvise(memory, bytes + PART_ALIGN, MADV_HUGEPAGE);
-    shared->first = comm->rank;
-    shared->count = 1;
     shared->part[0] = memory;
     return 0;
 }
@@ -96,7 +103,7 @@ static void detach(struct comm_shared *shared)
 
 /* Every rank of a host with several makes a segment, learns the others' and attaches; all ranks of
  * the job agree whether it worked. */
-static int share(struct comm *comm, struct comm_shared *shared, bool *together, struct err *err)
+static int share(struct comm *comm, struct comm_shared *shared, struct err *err)
 {
     struct offer mine = {.id = -1, .attached = 1}, *const all =
                                                        calloc((size_t)comm->size, sizeof *all);
@@ -112,25 +119,28 @@ static int share(struct comm *comm, struct comm_shared *shared, bool *together, 
         mine.attached = attach(shared, all, comm->rank);
     if (comm_gather(comm, &mine, sizeof mine, all, err) < 0)
         goto out;
-    *together = true;
+    shared->together = true;
     for (int rank = 0; rank < comm->size; rank++)
-        *together = *together && all[rank].attached;
-    shared->mapped = *together && shared->count > 1;
+        shared->together = shared->together && all[rank].attached;
+    shared->mapped = shared->together && shared->count > 1;
     rc = 0;
 out:
     free(all);
     return rc;
 }
 
-int comm_shared_open(struct comm *comm, size_t bytes, struct comm_shared *shared, bool *together,
-                     struct err *err)
+int comm_shared_open(struct comm *comm, size_t bytes, size_t bytes_alone,
+                     struct comm_shared *shared, struct err *err)
 {
     *shared = (struct comm_shared){.bytes = bytes > 0 ? bytes : 1};
-    find_neighbours(comm, shared);
+    shared->group_of = calloc((size_t)comm->size, sizeof *shared->group_of);
+    if (shared->group_of == NULL)
+        abort();
+    group_hosts(comm, shared);
     shared->part = calloc((size_t)shared->count, sizeof *shared->part);
     if (shared->part == NULL)
         abort();
-    if (share(comm, shared, together, err) < 0) {
+    if (share(comm, shared, err) < 0) {
         detach(shared);
         comm_shared_close(shared);
         return -1;
@@ -138,7 +148,11 @@ int comm_shared_open(struct comm *comm, size_t bytes, struct comm_shared *shared
     if (shared->mapped)
         return 0;
     detach(shared);
-    if (allocate_alone(comm, shared, err) < 0) {
+    if (!shared->together) {
+        part_ranks(comm, shared);
+        shared->bytes = bytes_alone > 0 ? bytes_alone : 1;
+    }
+    if (allocate_alone(shared, err) < 0) {
         comm_shared_close(shared);
         return -1;
     }
@@ -154,6 +168,7 @@ void comm_shared_close(struct comm_shared *shared)
     else if (shared->part != NULL && shared->part[0] != NULL)
         munmap(shared->part[0], bytes + PART_ALIGN);
     free(shared->part);
+    free(shared->group_of);
     *shared = (struct comm_shared){0};
 }
 

@@ -15,23 +15,29 @@
 struct comm;
 struct err;
 
+/* A group is the ranks that see each other's parts: those of a host, or each rank by itself where
+ * some host of the job cannot share memory. What is of a host else (pictures, a folder) stays
+ * comm->host_of's. */
 struct comm_shared {
-    int first, count;     /* the ranks [first, first + count) share */
+    bool together;        /* groups are hosts; the same on every rank */
+    int *group_of;        /* (ranks of the job), ascending from 0 */
+    int first, count;     /* this rank's group: the ranks [first, first + count) */
     unsigned char **part; /* (count), each on a page's border, zero in the beginning */
     size_t bytes;         /* of this rank's part */
     bool mapped;          /* System V memory; else one part, from the heap */
 };
 
 /**
- * Memory of `bytes` bytes for this rank (may differ between ranks), seen by all ranks of its host
- * (comm->host_of). A rank that is alone on its host gets ordinary memory.
+ * Memory for this rank that all ranks of its group see. A rank that is alone in its group gets
+ * ordinary memory.
  *
- * Collective; blocks. *together tells whether ranks see each other's parts: where a host cannot
- * share memory, no rank of the job does, each has ordinary memory, and *together is false
- * everywhere. ERR_MEMORY, naming the bytes; then the job can only be ended.
+ * bytes        of this rank's part (may differ between ranks) where groups are hosts
+ * bytes_alone  the same where every rank is a group of its own
+ *
+ * Collective; blocks. ERR_MEMORY, naming the bytes; then the job can only be ended.
  */
-int comm_shared_open(struct comm *comm, size_t bytes, struct comm_shared *shared, bool *together,
-                     struct err *err);
+int comm_shared_open(struct comm *comm, size_t bytes, size_t bytes_alone,
+                     struct comm_shared *shared, struct err *err);
 /** Not collective. Accepts all-zero. */
 void comm_shared_close(struct comm_shared *shared);
 

@@ -150,6 +150,11 @@ static int make_slots(struct comm_traffic *traffic, const struct comm_traffic_op
     return 0;
 }
 
+static int my_host(const struct comm_traffic *traffic)
+{
+    return traffic->layout.host_of[traffic->comm->rank];
+}
+
 int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct comm_post *post,
                       const struct comm_traffic_options *options, struct err *err)
 {
@@ -164,14 +169,13 @@ int comm_traffic_init(struct comm_traffic *traffic, struct comm *comm, struct co
                                      .vectors = options->vectors,
                                      .sum = options->sum};
     assert(options->lanes > 0);
-    comm_layout_init(&traffic->layout, comm->size, comm->host_of);
+    comm_layout_init(&traffic->layout, comm->size, options->group_of);
     comm_pieces_init(&traffic->pieces, &traffic->layout, options->lanes,
                      options->wire == COMM_WIRE_BF16 && traffic->layout.hosts > 1);
     comm_outbox_init(&traffic->parts, post, comm->size, window);
     comm_outbox_init(&traffic->sums, post, comm->size, window);
-    traffic->local_first = traffic->layout.first_of[comm->host_of[comm->rank]];
-    traffic->local_count =
-        traffic->layout.first_of[comm->host_of[comm->rank] + 1] - traffic->local_first;
+    traffic->local_first = traffic->layout.first_of[my_host(traffic)];
+    traffic->local_count = traffic->layout.first_of[my_host(traffic) + 1] - traffic->local_first;
     traffic->buckets = comm_buckets_count(&options->buckets);
     traffic->order = new_list((size_t)traffic->buckets, sizeof *traffic->order);
     traffic->named = new_list((size_t)traffic->buckets, sizeof *traffic->named);
@@ -206,11 +210,6 @@ void comm_traffic_release(struct comm_traffic *traffic)
 static struct comm_board *board_of(const struct comm_traffic *traffic, int rank)
 {
     return traffic->boards[rank - traffic->local_first];
-}
-
-static int my_host(const struct comm_traffic *traffic)
-{
-    return traffic->layout.host_of[traffic->comm->rank];
 }
 
 static struct comm_run chunk_of(const struct comm_traffic *traffic, int bucket, int owner)

@@ -82,6 +82,7 @@ struct comm_traffic_options {
     uint32_t lanes;
     struct comm_buckets buckets;
     enum comm_wire wire;
+    const int *group_of; /* (ranks) who shares memory: comm/shared.h; a host, to this file */
     struct comm_board **boards;
     float *const *const *vectors;
     float *sum;

@@ -172,10 +172,6 @@ int train_host_data_open(struct train_run *run, struct err *err)
 
     memset(d, 0, sizeof *d);
     data_webdataset_keep(o->cache);
-    run->host_of = calloc((size_t)run->comm->size, sizeof *run->host_of);
-    if (run->host_of == NULL)
-        abort();
-    memcpy(run->host_of, run->comm->host_of, (size_t)run->comm->size * sizeof *run->host_of);
     if (open_one(run, TRAIN_HOST_TRAIN, o->train != NULL ? o->train : o->data, "training",
                  &d->train, err) < 0)
         return -1;
@@ -221,9 +217,12 @@ static uint32_t *lanes_of_hosts(const struct train_run *run)
 
 void train_host_data_lanes(const struct train_run *run, struct buf *text)
 {
-    uint32_t *const lanes = lanes_of_hosts(run);
+    uint32_t *lanes;
 
-    for (int host = 0; run->dataset.train.parts != NULL && host < run->comm->hosts; host++)
+    if (run->dataset.train.parts == NULL)
+        return;
+    lanes = lanes_of_hosts(run);
+    for (int host = 0; host < run->comm->hosts; host++)
         buf_printf(text, "%s%" PRIu32, host > 0 ? "," : "", lanes[host]);
     free(lanes);
 }

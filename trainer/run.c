@@ -413,7 +413,6 @@ static void release(struct train_run *run)
     train_audit_release(run);
     train_dataset_release(&run->dataset);
     free(run->parts);
-    free(run->host_of);
     report_metrics_close(&run->metrics);
     lease_release(run->lease);
     buf_release(&run->worst);

@@ -86,8 +86,6 @@ struct train_run {
     struct train_dataset dataset;
     struct data_order order;
     struct data_order_part *parts; /* (hosts) with --host-data; NULL: none */
-    int *host_of; /* (ranks) whose pictures a rank sees, then; the exchange may see hosts otherwise
-                   */
     struct train_class_weights class_weights;
     struct optim_schedule schedule;
     struct nn_model *model;

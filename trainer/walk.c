@@ -100,7 +100,7 @@ static uint64_t ranks_of(const struct train_run *run, int host)
     uint64_t ranks = 0;
 
     for (int rank = 0; rank < run->comm->size; rank++)
-        ranks += run->host_of[rank] == host;
+        ranks += run->comm->host_of[rank] == host;
     return ranks;
 }
 
@@ -108,7 +108,7 @@ static struct train_share share_of_parts(const struct train_run *run,
                                          const struct data_index *index)
 {
     const struct comm *const comm = run->comm;
-    const struct data_index_part *const own = &index->parts[run->host_of[comm->rank]];
+    const struct data_index_part *const own = &index->parts[comm->host_of[comm->rank]];
     const uint64_t size = (uint64_t)comm->local_size, rank = (uint64_t)comm->local_rank;
     struct train_share share = {.begin = own->begin + rank * own->count / size,
                                 .end = own->begin + (rank + 1) * own->count / size};

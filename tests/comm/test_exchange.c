@@ -1,6 +1,7 @@
 /* tests/comm/test_exchange.c -- CTest runs it with 1 to 8 ranks, which pretend to be of several
  * hosts. Every rank works out all leaves and the whole sum by itself and compares bits. Asserts
  * come last: one rank's must not leave the others waiting. */
+#include <errno.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -23,7 +27,16 @@
 #define RANKS_MAX 16
 
 static struct comm comm;
+static bool no_segments;    /* as on a host that allows no System V memory */
 static unsigned dice_state; /* each rank's own: when gradients are ready is a matter of chance */
+
+int shmget(key_t key, size_t bytes, int flags)
+{
+    if (!no_segments)
+        return (int)syscall(SYS_shmget, key, bytes, flags);
+    errno = ENOSPC;
+    return -1;
+}
 
 static unsigned throw_dice(unsigned *state, unsigned sides)
 {
@@ -110,12 +123,15 @@ static size_t run_lanes(uint32_t lanes, size_t count, size_t bucket_floats, uint
 {
     const struct comm_exchange_options options = {
         .lanes = lanes, .count = count, .bucket_bytes = bucket_floats * sizeof(float)};
+    const int host_of_last = comm.host_of[comm.size - 1];
     struct err err = {0};
     struct comm_exchange *const exchange = comm_exchange_new(&comm, &options, &err);
     size_t wrong = 0;
 
     if (exchange == NULL)
         comm_abort(&comm, 1);
+    wrong += comm_exchange_shares(exchange) != (!no_segments || comm.size == 1);
+    wrong += comm.host_of[comm.size - 1] != host_of_last;
     for (uint32_t leaves = lanes; leaves >= shortest; leaves--)
         wrong += run_step(exchange, lanes, count, leaves, false);
     wrong += run_step(exchange, lanes, count, lanes, true);
@@ -169,6 +185,19 @@ static void sums_have_the_references_bits_for_every_bucket_size(void **state)
             for (size_t v = 0; v < sizeof lanes / sizeof lanes[0]; v++)
                 wrong += run_lanes(lanes[v], cases[c].count, cases[c].bucket_floats, lanes[v]);
     }
+    assert_int_equal(wrong, 0);
+}
+
+/* Each rank exchanges as a host of its own then, and comm says as before who is of which host. */
+static void sums_have_the_references_bits_where_no_memory_is_shared(void **state)
+{
+    size_t wrong = 0;
+
+    (void)state;
+    pretend_hosts(comm.size);
+    no_segments = true;
+    wrong += run_lanes(LANES_MAX, 1000, 256, LANES_MAX - 1);
+    no_segments = false;
     assert_int_equal(wrong, 0);
 }
 
@@ -333,6 +362,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_have_the_references_bits_for_every_step),
         cmocka_unit_test(sums_have_the_references_bits_for_every_bucket_size),
+        cmocka_unit_test(sums_have_the_references_bits_where_no_memory_is_shared),
         cmocka_unit_test(sums_have_the_references_bits_whatever_is_drawn),
         cmocka_unit_test(sums_have_the_references_bits_with_small_last_buckets),
         cmocka_unit_test(bf16_sums_are_alike_on_all_ranks_and_lose_nothing_over_time),

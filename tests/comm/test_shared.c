@@ -1,5 +1,6 @@
 /* tests/comm/test_shared.c -- under mpirun; all ranks are of one machine, and pretend to be of
  * several. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -9,6 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -17,6 +21,15 @@
 #include "comm/shared.h"
 
 static struct comm comm;
+static bool no_segments; /* as on a host that allows no System V memory */
+
+int shmget(key_t key, size_t bytes, int flags)
+{
+    if (!no_segments)
+        return (int)syscall(SYS_shmget, key, bytes, flags);
+    errno = ENOSPC;
+    return -1;
+}
 
 /* Every rank writes its number into its own part and reads the neighbours'. */
 static int pass_numbers(int ranks_of_host)
@@ -24,12 +37,12 @@ static int pass_numbers(int ranks_of_host)
     const size_t bytes = 1000 + (size_t)comm.rank * 5000;
     struct comm_shared shared;
     struct err err = {0};
-    bool together = false;
     int wrong = 0;
 
     for (int rank = 0; rank < comm.size; rank++)
         comm.host_of[rank] = rank / ranks_of_host;
-    wrong += comm_shared_open(&comm, bytes, &shared, &together, &err) != 0 || !together;
+    wrong += comm_shared_open(&comm, bytes, 1, &shared, &err) != 0 || !shared.together;
+    wrong += shared.group_of[comm.rank] != comm.rank / ranks_of_host;
     wrong += shared.first != comm.rank / ranks_of_host * ranks_of_host;
     unsigned char *const mine = comm_shared_part(&shared, comm.rank);
     for (size_t i = 0; i < bytes; i++)
@@ -74,18 +87,40 @@ static void memory_that_cannot_be_had_is_an_error_that_names_the_bytes(void **st
 {
     struct comm_shared shared;
     struct err err = {0};
-    bool together = true;
     int rc;
 
     (void)state;
     for (int rank = 0; rank < comm.size; rank++)
         comm.host_of[rank] = 0;
-    rc = comm_shared_open(&comm, (size_t)1 << 50, &shared, &together, &err);
+    rc = comm_shared_open(&comm, (size_t)1 << 50, (size_t)1 << 50, &shared, &err);
     assert_int_equal(rc, -1);
     assert_int_equal(err.code, ERR_MEMORY);
     assert_non_null(strstr(err.msg, "1125899906842624"));
-    assert_true(comm.size == 1 || !together);
     comm_shared_close(&shared);
+}
+
+/* One host that cannot is enough. */
+static void ranks_that_cannot_share_are_groups_and_still_of_their_hosts(void **state)
+{
+    const size_t bytes = 5000;
+    struct comm_shared shared;
+    struct err err = {0};
+    int wrong = 0;
+
+    (void)state;
+    for (int rank = 0; rank < comm.size; rank++)
+        comm.host_of[rank] = rank / 2;
+    no_segments = comm.rank == 0;
+    wrong += comm_shared_open(&comm, 1, bytes, &shared, &err) != 0;
+    no_segments = false;
+    wrong += shared.together != (comm.size == 1);
+    wrong += shared.first != comm.rank || shared.count != 1;
+    for (int rank = 0; rank < comm.size; rank++)
+        wrong += shared.group_of[rank] != rank || comm.host_of[rank] != rank / 2;
+    if (!shared.together)
+        memset(comm_shared_part(&shared, comm.rank), 1, bytes);
+    comm_shared_close(&shared);
+    assert_int_equal(wrong, 0);
 }
 
 int main(void)
@@ -93,6 +128,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_of_a_host_see_each_others_parts),
         cmocka_unit_test(a_limit_on_the_size_of_files_does_not_apply),
+        cmocka_unit_test(ranks_that_cannot_share_are_groups_and_still_of_their_hosts),
         cmocka_unit_test(memory_that_cannot_be_had_is_an_error_that_names_the_bytes),
     };
     struct err err = {0};

@@ -87,14 +87,11 @@ static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t b
     const struct comm_buckets cut = {
         .floats = count, .most = bucket_floats, .last = (bucket_floats + 7) / 8};
     const int buckets = comm_buckets_count(&cut);
-    const size_t stride = comm_tree_stride(count);
-    bool together = false;
+    const size_t stride = comm_tree_stride(count), bytes = part_bytes(lanes, count, buckets);
     struct err err = {0};
 
     *stage = (struct stage){.lanes = lanes};
-    if (comm_shared_open(&comm, part_bytes(lanes, count, buckets), &stage->shared, &together,
-                         &err) < 0 ||
-        !together)
+    if (comm_shared_open(&comm, bytes, bytes, &stage->shared, &err) < 0 || !stage->shared.together)
         return -1;
     for (int i = 0; i < stage->shared.count; i++) {
         const int rank = stage->shared.first + i;
@@ -117,6 +114,7 @@ static int set_stage(struct stage *stage, uint32_t lanes, size_t count, size_t b
         &stage->traffic, &comm, &stage->post,
         &(struct comm_traffic_options){.lanes = lanes,
                                        .buckets = cut,
+                                       .group_of = stage->shared.group_of,
                                        .boards = stage->boards,
                                        .vectors = (float *const *const *)stage->vectors,
                                        .sum = stage->sum,

@@ -106,6 +106,11 @@ class Job(unittest.TestCase):
     def path(self, *names):
         return os.path.join(self.folder, *names)
 
+    def keep_apart(self):
+        """From now on ranks find no memory to share (apart.c)."""
+        self.env["LD_PRELOAD"] = os.path.join(BIN, "libapart.so")
+        self.env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+
     def copy_of_train(self, name="pictures"):
         shutil.copytree(self.train, self.path(name))
         return name

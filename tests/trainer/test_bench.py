@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from job import BIN, CONVOY, Job, main, ranks_of, wait_until
+from job import CONVOY, Job, main, ranks_of, wait_until
 
 FIGURES = {"event": str, "model": str, "image_size": int, "ranks": int, "threads": int, "micro_batch": int,
            "global_batch": int, "exchange": bool, "steps": int, "images": int, "seconds": float, "images_per_s": float,
@@ -131,8 +131,7 @@ class Bench(Job):
 
     def test_sums_between_hosts_can_be_rounded(self):
         """They are within what bf16 keeps, and not exact: the run checks it (apart.c makes hosts of the ranks)."""
-        self.env["LD_PRELOAD"] = os.path.join(BIN, "libapart.so")
-        self.env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        self.keep_apart()
         setting, _ = self.sums(2, "64kB", "--wire-dtype=bf16", "--bench-rounds=1")
         self.assertEqual(setting["ranks"], 2)
 

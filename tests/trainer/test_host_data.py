@@ -202,6 +202,28 @@ class HostData(Job):
         self.assertEqual(self.convoy(1, *self.options(data=None, train="pictures", host_data="train", val_split=0.2)), 0, self.err)
         self.assertIn("of 32 pictures are on host", self.err)
 
+    @staticmethod
+    def metadata(path):
+        with open(path, "rb") as file:
+            return json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))["__metadata__"]
+
+    def test_ranks_that_cannot_share_memory_are_of_one_host_all_the_same(self):
+        """apart.c: the exchange takes each for a host, but their pictures and what a checkpoint says of them are one host's."""
+        self.keep_apart()
+        self.copy_of_train()
+        step = dict(global_batch=16, micro_batch=2, epochs=2)
+        self.assertEqual(self.convoy(8, *self.options(checkpoint="shared", **step)), 0, self.err)
+        self.assertIn("cannot share memory", self.err)
+        own = dict(step, data=None, train="pictures", host_data="train")
+        self.assertEqual(self.convoy(8, *self.options(**own)), 0, self.err)
+        sha = self.sha256()
+        self.assertEqual(self.convoy(8, *self.options(checkpoint="own", max_steps=1, **own)), 0, self.err)
+        for path in glob.glob(self.path("own", "*.safetensors")):
+            self.assertEqual(self.metadata(path)["host_lanes"], "8")
+        self.assertEqual(self.convoy(8, *self.options(checkpoint="own", **own)), 0, self.err)
+        self.assertIn("resuming at step 1", self.err)
+        self.assertEqual(self.sha256(), sha)
+
     def test_what_is_found_in_tars_is_kept_in_the_cache(self):
         os.mkdir(self.path("tars"))
         for part in range(2):

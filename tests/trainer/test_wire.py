@@ -2,15 +2,14 @@
 """--wire-dtype bf16: what it gives up, and what it keeps. The ranks of these runs are hosts to each other (apart.c)."""
 import os
 
-from job import BIN, Job, main
+from job import Job, main
 
 
 class Wire(Job):
     def trained(self, ranks, apart=True, **more):
         """The sha256 of two epochs of four micro-batches a step."""
         if apart:
-            self.env["LD_PRELOAD"] = os.path.join(BIN, "libapart.so")
-            self.env["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+            self.keep_apart()
         self.assertEqual(self.convoy(ranks, *self.options(epochs=2, micro_batch=4, **more)), 0, self.err)
         self.env.pop("LD_PRELOAD", None)
         return self.sha256()
@@ -47,7 +46,7 @@ class Wire(Job):
         self.assertAlmostEqual(loss["fp32"], loss["bf16"], delta=0.1)
 
     def epochs_of(self, name, **more):
-        self.env["LD_PRELOAD"] = os.path.join(BIN, "libapart.so")
+        self.keep_apart()
         self.assertEqual(self.convoy(2, *self.options(epochs=6, lr=0.02, **more)), 0, self.err)
         losses = [event["loss"] for event in self.events("epoch")]
         os.rename(self.path("report"), self.path(name + "-six"))
