@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
+#include "trainer/data/split.h"
 #include "trainer/data/webdataset.h"
 #include "trainer/options.h"
 #include "trainer/stop.h"

@@ -239,59 +239,6 @@ static void index_stops_when_cancelled(void **state)
     assert_int_equal(err.code, ERR_STOPPED);
 }
 
-static void index_splits_each_class_by_its_share(void **state)
-{
-    static const struct {
-        double share;
-        size_t cats, dogs; /* held out, of 20 and 11 */
-    } cases[] = {{0.1, 2, 1}, {0.5, 10, 6}, {0.001, 1, 1}, {0.999, 19, 10}};
-
-    (void)state;
-    make_pets();
-    for (size_t c = 0; c < 4; c++) {
-        struct data_index whole = opened("pets"), again = opened("pets"), train = {0}, held = {0};
-        size_t counts[2] = {0}, t = 0, h = 0;
-        struct err err = {0};
-
-        assert_int_equal(data_index_split(&whole, cases[c].share, &train, &held, &err), 0);
-        assert_null(whole.samples);
-        for (size_t i = 0; i < again.count; i++) {
-            const bool is_held =
-                h < held.count && strcmp(held.samples[h].key, again.samples[i].key) == 0;
-
-            if (!is_held)
-                assert_string_equal(train.samples[t].key, again.samples[i].key);
-            counts[again.samples[i].label] += is_held;
-            is_held ? h++ : t++;
-        }
-        assert_int_equal(h, held.count);
-        assert_int_equal(t, train.count);
-        assert_int_equal(counts[0], cases[c].cats);
-        assert_int_equal(counts[1], cases[c].dogs);
-        assert_int_equal(train.bytes + held.bytes, again.bytes);
-        assert_memory_not_equal(train.fingerprint, again.fingerprint, DIGEST_SHA256_BYTES);
-        data_index_release(&train);
-        data_index_release(&held);
-        data_index_release(&again);
-    }
-}
-
-static void index_refuses_to_split_a_class_of_one_picture(void **state)
-{
-    struct data_index whole, train = {0}, held = {0};
-    struct err err = {0};
-
-    (void)state;
-    make_pets();
-    tree_class("pets", "fish", 1);
-    whole = opened("pets");
-    assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), -1);
-    assert_int_equal(err.code, ERR_INPUT);
-    assert_non_null(strstr(err.msg, "'fish'"));
-    assert_int_equal(whole.count, 32); /* still the caller's */
-    data_index_release(&whole);
-}
-
 static void assert_same_index(const struct data_index *a, const struct data_index *b)
 {
     assert_int_equal(a->count, b->count);
@@ -619,8 +566,6 @@ int main(void)
         CASE(index_fingerprint_depends_on_keys_labels_and_sizes),
         CASE(index_binds_labels_to_the_classes_of_another),
         CASE(index_stops_when_cancelled),
-        CASE(index_splits_each_class_by_its_share),
-        CASE(index_refuses_to_split_a_class_of_one_picture),
         CASE(index_travels_encoded_and_refuses_any_shorter_text),
         CASE(index_chunks_hold_four_megabytes),
         CASE(index_refuses_a_missing_folder),

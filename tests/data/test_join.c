@@ -114,27 +114,6 @@ static void fingerprint_says_who_has_what(void **state)
     data_index_release(&other);
 }
 
-static void split_leaves_each_sample_where_it_lies(void **state)
-{
-    struct data_index parts[HOSTS], joined = {0}, train = {0}, held = {0};
-    struct err err = {0};
-
-    (void)state;
-    make_uneven();
-    open_all(parts);
-    assert_int_equal(data_join(&joined, "r", parts, hosts, HOSTS, NULL, 0, &err), 0);
-    assert_int_equal(data_index_split(&joined, 0.34, &train, &held, &err), 0);
-    assert_int_equal(train.part_count, HOSTS);
-    assert_int_equal(held.part_count, HOSTS);
-    for (size_t p = 0; p < HOSTS; p++)
-        assert_int_equal(train.parts[p].count + held.parts[p].count, parts[p].count);
-    assert_int_equal(held.parts[2].begin + held.parts[2].count, held.count);
-    assert_true(held.count > 0 && train.count > 0);
-    release_all(parts);
-    data_index_release(&train);
-    data_index_release(&held);
-}
-
 /* FOLDER/NAME.tar with a picture of each label. */
 static void tar_of(const char *name, const int *labels, int count)
 {
@@ -383,7 +362,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(samples_come_host_after_host_with_the_classes_of_all),
         CASE(fingerprint_says_who_has_what),
-        CASE(split_leaves_each_sample_where_it_lies),
         CASE(numbers_of_tars_are_numbers_whatever_their_digits),
         CASE(what_two_hosts_have_is_refused),
         CASE(nothing_at_all_is_refused),

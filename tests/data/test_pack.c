@@ -1,6 +1,7 @@
 /* tests/data/test_pack.c -- a folder per class to shards: the same samples, the same bytes, and
  * nothing left of a failure. */
 #include "trainer/data/pack.h"
+#include "trainer/data/split.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -1,7 +1,6 @@
 #include "trainer/data/index.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/manifest.h"
+#include "trainer/data/names.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/pages.h"
 #include "trainer/data/place.h"
@@ -63,25 +63,6 @@ void data_index_seal(struct data_index *index)
     digest_sha256_free(digest);
 }
 
-static void free_names(char **names, size_t count)
-{
-    for (size_t i = 0; names != NULL && i < count; i++)
-        free(names[i]);
-    free(names);
-}
-
-static char **copy_names(char *const *names, size_t count)
-{
-    char **copies = calloc(count + 1, sizeof *copies);
-
-    if (copies == NULL)
-        abort();
-    for (size_t i = 0; i < count; i++)
-        if ((copies[i] = strdup(names[i])) == NULL)
-            abort();
-    return copies;
-}
-
 static int by_name(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
@@ -118,8 +99,8 @@ static int bind_classes(struct data_index *index, char *const *class_names, int 
     else
         for (size_t i = 0; i < index->count; i++)
             index->samples[i].label = labels[index->samples[i].label];
-    names = copy_names(class_names, (size_t)classes); /* they may be the index's own */
-    free_names(index->class_names, (size_t)index->classes);
+    names = data_names_copy(class_names, (size_t)classes); /* they may be the index's own */
+    data_names_free(index->class_names, (size_t)index->classes);
     index->class_names = names;
     index->classes = classes;
     if (index->pages == NULL)
@@ -388,119 +369,14 @@ void data_index_release(struct data_index *index)
     data_pages_free(index->pages);
     free(index->root);
     free(index->samples);
-    free_names(index->class_names, (size_t)index->classes);
-    free_names(index->file_names, index->files);
-    free_names(index->file_etags, index->files);
+    data_names_free(index->class_names, (size_t)index->classes);
+    data_names_free(index->file_names, index->files);
+    data_names_free(index->file_etags, index->files);
     free(index->keys);
     free(index->ignored.first);
     free(index->empty.first);
     free(index->parts);
     *index = (struct data_index){0};
-}
-
-static void select_parts(const struct data_index *whole, const bool *marks, bool mark,
-                         struct data_index *part)
-{
-    size_t begin = 0;
-
-    if (whole->parts == NULL)
-        return;
-    part->parts = calloc(whole->part_count, sizeof *part->parts);
-    if (part->parts == NULL)
-        abort();
-    part->part_count = whole->part_count;
-    for (size_t p = 0; p < whole->part_count; p++) {
-        struct data_index_part *const own = &part->parts[p];
-
-        own->begin = begin;
-        for (size_t i = 0; i < whole->parts[p].count; i++)
-            own->count += marks[whole->parts[p].begin + i] == mark;
-        begin += own->count;
-    }
-}
-
-/* The samples whose mark is `mark` as an index of their own. */
-static int select_marked(const struct data_index *whole, const bool *marks, bool mark,
-                         struct data_index *part, struct err *err)
-{
-    struct data_builder builder = {0};
-
-    for (size_t i = 0; i < whole->count; i++)
-        if (marks[i] == mark &&
-            data_builder_add(&builder, &whole->samples[i], whole->samples[i].key, err) < 0) {
-            data_builder_release(&builder);
-            return -1;
-        }
-    *part = (struct data_index){
-        .root = text_copy(whole->root),
-        .sharded = whole->sharded,
-        .classes = whole->classes,
-        .class_names = copy_names(whole->class_names, (size_t)whole->classes),
-        .files = whole->files,
-        .file_names = copy_names(whole->file_names, whole->files),
-        .file_etags =
-            whole->file_etags != NULL ? copy_names(whole->file_etags, whole->files) : NULL,
-    };
-    data_builder_finish(&builder, part);
-    select_parts(whole, marks, mark, part);
-    data_index_seal(part);
-    return 0;
-}
-
-/* How many of each class are set aside: the rounded share, and one at least on either side. */
-static int split_quotas(const struct data_index *whole, double share, uint64_t *quotas,
-                        struct err *err)
-{
-    for (size_t i = 0; i < whole->count; i++)
-        quotas[whole->samples[i].label]++;
-    for (int c = 0; c < whole->classes; c++) {
-        const uint64_t count = quotas[c], wanted = (uint64_t)llround(share * (double)count);
-
-        if (count < 2)
-            return err_set(err, ERR_INPUT,
-                           "class '%s' of '%s' has %llu pictures: to set some aside for validation "
-                           "it needs two",
-                           whole->class_names[c], whole->root, (unsigned long long)count);
-        quotas[c] = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
-    }
-    return 0;
-}
-
-int data_index_split(struct data_index *whole, double share, struct data_index *train,
-                     struct data_index *held_out, struct err *err)
-{
-    uint64_t *quotas = calloc((size_t)whole->classes + 1, sizeof *quotas);
-    bool *held = calloc(whole->count + 1, sizeof *held);
-    struct data_index first = {0}, second = {0};
-    int rc = -1;
-
-    assert(share > 0 && share < 1 && whole->pages == NULL);
-    if (quotas == NULL || held == NULL)
-        abort();
-    if (split_quotas(whole, share, quotas, err) < 0)
-        goto out;
-    for (size_t i = 0; i < whole->count; i++)
-        if (quotas[whole->samples[i].label] > 0) {
-            quotas[whole->samples[i].label]--;
-            held[i] = true;
-        }
-    if (select_marked(whole, held, true, &first, err) < 0 ||
-        select_marked(whole, held, false, &second, err) < 0)
-        goto out;
-    second.ignored = whole->ignored;
-    second.empty = whole->empty;
-    whole->ignored = whole->empty = (struct data_left){0};
-    data_index_release(whole);
-    *held_out = first;
-    *train = second;
-    first = second = (struct data_index){0};
-    rc = 0;
-out:
-    data_index_release(&first);
-    data_index_release(&second);
-    free(held);
-    free(quotas);
-    return rc;
 }
 
 char *data_index_path(const struct data_index *index, size_t sample)

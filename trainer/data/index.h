@@ -110,13 +110,6 @@ void data_index_drop(const struct data_index *index, uint64_t sample);
 /** A sample that is held. */
 const struct data_sample *data_index_sample(const struct data_index *index, uint64_t sample);
 
-/** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
- * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of
- * each class stays in train; ERR_INPUT where a class has fewer than two. The split depends on the
- * keys only, so folders and shards split alike. Parts are split where they lie. */
-int data_index_split(struct data_index *whole, double share, struct data_index *train,
-                     struct data_index *held_out, struct err *err);
-
 /** The index as bytes for another rank of the same build, and back (the root travels along). */
 void data_index_encode(const struct data_index *index, struct buf *out);
 int data_index_decode(struct data_index *index, const void *data, size_t bytes, struct err *err);

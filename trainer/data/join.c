@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/manifest.h"
+#include "trainer/data/names.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
@@ -298,11 +299,8 @@ static int take_classes(struct data_index *joined, const struct data_index *part
     joined->classes = class_names != NULL ? classes : numbers > 0 ? numbers : (int)names.count;
     joined->class_names = numbers > 0
                               ? data_numbers_names(numbers)
-                              : calloc((size_t)joined->classes + 1, sizeof *joined->class_names);
-    if (joined->class_names == NULL)
-        abort();
-    for (int c = 0; c < joined->classes && numbers == 0; c++)
-        joined->class_names[c] = text_copy(class_names != NULL ? class_names[c] : names.at[c]);
+                              : data_names_copy(class_names != NULL ? class_names : names.at,
+                                                (size_t)joined->classes);
     free(names.at);
     if (joined->classes < 2)
         return err_set(err, ERR_INPUT,

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/text.h"
 #include "trainer/data/entry.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/shard.h"
@@ -168,8 +169,7 @@ static int read_label(struct reading *reading, json_t *line, size_t number, int3
 
         if (found == NULL)
             return -1;
-        if ((reading->attribute = strdup(found)) == NULL)
-            abort();
+        reading->attribute = text_copy(found);
     }
     value = json_object_get(line, reading->attribute);
     text = json_string_value(value);
@@ -362,13 +362,11 @@ static int read_text(struct reading *reading, struct buf *text, struct err *err)
 
 int data_manifest_open(struct data_manifest *manifest, const char *path, struct err *err)
 {
-    struct data_manifest opened = {.path = strdup(path)};
+    struct data_manifest opened = {.path = text_copy(path)};
     struct reading reading = {.manifest = &opened};
     struct buf text = {0};
     int rc = -1;
 
-    if (opened.path == NULL)
-        abort();
     if (data_place_load(path, MANIFEST_BYTES_MAX, &text, err) == 0)
         rc = read_text(&reading, &text, err);
     buf_release(&text);

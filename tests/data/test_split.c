@@ -1,0 +1,141 @@
+/* tests/data/test_split.c -- an index in two, whole and of several hosts' parts. */
+#include "trainer/data/split.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "tests/data/tree.h"
+#include "trainer/data/index.h"
+#include "trainer/data/join.h"
+
+static struct data_index opened(const char *name)
+{
+    struct data_index index = {0};
+    struct err err = {0};
+
+    if (data_index_open(&index, tree_path(name), NULL, 0, NULL, &err) < 0)
+        fail_msg("%s", err.msg);
+    return index;
+}
+
+static void make_pets(void)
+{
+    tree_class("pets", "cats", 20);
+    tree_class("pets", "dogs", 11);
+}
+
+static void split_takes_of_each_class_by_its_share(void **state)
+{
+    static const struct {
+        double share;
+        size_t cats, dogs; /* held out, of 20 and 11 */
+    } cases[] = {{0.1, 2, 1}, {0.5, 10, 6}, {0.001, 1, 1}, {0.999, 19, 10}};
+
+    (void)state;
+    make_pets();
+    for (size_t c = 0; c < 4; c++) {
+        struct data_index whole = opened("pets"), again = opened("pets"), train = {0}, held = {0};
+        size_t counts[2] = {0}, t = 0, h = 0;
+        struct err err = {0};
+
+        assert_int_equal(data_index_split(&whole, cases[c].share, &train, &held, &err), 0);
+        assert_null(whole.samples);
+        for (size_t i = 0; i < again.count; i++) {
+            const bool is_held =
+                h < held.count && strcmp(held.samples[h].key, again.samples[i].key) == 0;
+
+            if (!is_held)
+                assert_string_equal(train.samples[t].key, again.samples[i].key);
+            counts[again.samples[i].label] += is_held;
+            is_held ? h++ : t++;
+        }
+        assert_int_equal(h, held.count);
+        assert_int_equal(t, train.count);
+        assert_int_equal(counts[0], cases[c].cats);
+        assert_int_equal(counts[1], cases[c].dogs);
+        assert_int_equal(train.bytes + held.bytes, again.bytes);
+        assert_memory_not_equal(train.fingerprint, again.fingerprint, DIGEST_SHA256_BYTES);
+        data_index_release(&train);
+        data_index_release(&held);
+        data_index_release(&again);
+    }
+}
+
+static void split_refuses_a_class_of_one_picture(void **state)
+{
+    struct data_index whole, train = {0}, held = {0};
+    struct err err = {0};
+
+    (void)state;
+    make_pets();
+    tree_class("pets", "fish", 1);
+    whole = opened("pets");
+    assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "'fish'"));
+    assert_int_equal(whole.count, 32); /* still the caller's */
+    data_index_release(&whole);
+}
+
+#define HOSTS 3
+
+/* Of folders "a", "b", "c"; parts stay in it. */
+static struct data_index joined(void)
+{
+    static const char *const folders[HOSTS] = {"a", "b", "c"};
+    struct data_index parts[HOSTS], index = {0};
+    struct err err = {0};
+
+    for (int i = 0; i < HOSTS; i++)
+        if (data_join_open(&parts[i], tree_path(folders[i]), NULL, &err) < 0)
+            fail_msg("%s", err.msg);
+    if (data_join(&index, "r", parts, folders, HOSTS, NULL, 0, &err) < 0)
+        fail_msg("%s", err.msg);
+    for (int i = 0; i < HOSTS; i++)
+        data_index_release(&parts[i]);
+    return index;
+}
+
+static void split_leaves_each_sample_where_it_lies(void **state)
+{
+    struct data_index whole, again, train = {0}, held = {0};
+    struct err err = {0};
+
+    (void)state;
+    tree_class("a", "dog", 5);
+    tree_class("a", "cat", 2);
+    tree_class("c", "ant", 3);
+    tree_picture("c/cat/of-its-own.jpg", 10);
+    whole = joined();
+    again = joined();
+    assert_int_equal(data_index_split(&whole, 0.34, &train, &held, &err), 0);
+    assert_int_equal(train.part_count, HOSTS);
+    assert_int_equal(held.part_count, HOSTS);
+    for (size_t p = 0; p < HOSTS; p++)
+        assert_int_equal(train.parts[p].count + held.parts[p].count, again.parts[p].count);
+    assert_int_equal(held.parts[2].begin + held.parts[2].count, held.count);
+    assert_true(held.count > 0 && train.count > 0);
+    data_index_release(&again);
+    data_index_release(&train);
+    data_index_release(&held);
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        CASE(split_takes_of_each_class_by_its_share),
+        CASE(split_refuses_a_class_of_one_picture),
+        CASE(split_leaves_each_sample_where_it_lies),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

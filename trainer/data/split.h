@@ -1,0 +1,17 @@
+/*
+ * trainer/data/split.h -- an index in two: training pictures, and some set aside for validation.
+ */
+#ifndef DATA_SPLIT_H
+#define DATA_SPLIT_H
+
+struct data_index;
+struct err;
+
+/** Set the share (0, 1) of each class's samples that come first in index order aside: `train` and
+ * `held_out` become indices of their own (each to be released) and `whole` empties. At least one of
+ * each class stays in train; ERR_INPUT where a class has fewer than two. The split depends on the
+ * keys only, so folders and shards split alike. Parts are split where they lie. */
+int data_index_split(struct data_index *whole, double share, struct data_index *train,
+                     struct data_index *held_out, struct err *err);
+
+#endif
