@@ -117,7 +117,7 @@ static int check_expected(const struct data_index *index, const struct train_exp
     return 0;
 }
 
-static int split_off(struct train_dataset *d, double share, struct err *err)
+int train_dataset_split(struct train_dataset *d, double share, struct err *err)
 {
     struct data_index whole = d->train;
 
@@ -140,7 +140,7 @@ static int open_held_out(struct train_dataset *d, const struct places *places,
         return err_set(err, ERR_USAGE,
                        "--val-split is given, but there are validation pictures in '%s'", val);
     if (val_split > 0)
-        return split_off(d, val_split, err) < 0 ? -1 : 0;
+        return train_dataset_split(d, val_split, err);
     if (val == NULL && places->test != NULL) {
         log_info("no validation pictures: the test pictures in '%s' serve as such after each epoch",
                  places->test);

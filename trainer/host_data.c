@@ -8,7 +8,6 @@
 #include "base/log.h"
 #include "comm/comm.h"
 #include "trainer/data/join.h"
-#include "trainer/data/split.h"
 #include "trainer/data/webdataset.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
@@ -132,19 +131,30 @@ static int check(struct train_run *run, const struct data_index *index, struct e
 }
 
 static void tell_part(const struct train_run *run, const struct data_index *index, size_t part,
-                      const char *root, const char *what)
+                      const char *what)
 {
     const char *const host = comm_host_name(run->comm, first_of(run->comm, (int)part));
 
     if (index->parts[part].count == 0)
-        log_warn("%s: host '%s' has nothing in '%s': 0 of %zu pictures", what, host, root,
-                 index->count);
+        log_warn("%s: host '%s' has none of the %zu pictures in '%s'", what, host, index->count,
+                 index->root);
     else
         log_info("%s: %zu of %zu pictures are on host '%s' in '%s'", what, index->parts[part].count,
-                 index->count, host, root);
+                 index->count, host, index->root);
 }
 
-static int open_one(struct train_run *run, unsigned which, const char *root, const char *what,
+static void tell(const struct train_run *run, const struct data_index *index, const char *what)
+{
+    if (run->comm->rank != 0)
+        return;
+    if (index->parts == NULL)
+        log_info("%s: %zu pictures of %d classes in '%s'", what, index->count, index->classes,
+                 index->root);
+    for (size_t p = 0; p < index->part_count; p++)
+        tell_part(run, index, p, what);
+}
+
+static int open_one(struct train_run *run, unsigned which, const char *root,
                     struct data_index *index, struct err *err)
 {
     const struct data_index *const bound =
@@ -154,15 +164,26 @@ static int open_one(struct train_run *run, unsigned which, const char *root, con
     if ((apart ? open_joined(run, root, bound, index, err)
                : open_shared(run, root, bound, index, err)) < 0)
         return -1;
-    if (train_share_outcome(run, run->comm->rank == 0 ? check(run, index, err) : 0, err) < 0)
-        return -1;
-    if (run->comm->rank != 0)
-        return 0;
-    if (!apart)
-        log_info("%s: %zu pictures of %d classes in '%s'", what, index->count, index->classes,
-                 root);
-    for (size_t p = 0; apart && p < index->part_count; p++)
-        tell_part(run, index, p, root, what);
+    return train_share_outcome(run, run->comm->rank == 0 ? check(run, index, err) : 0, err);
+}
+
+static int open_validation(struct train_run *run, struct err *err)
+{
+    const struct train_options *const o = run->options;
+    struct train_dataset *const d = &run->dataset;
+
+    if (o->val_split > 0) {
+        if (train_dataset_split(d, o->val_split, err) < 0) {
+            run->agreed = true; /* every rank splits the same */
+            return -1;
+        }
+    } else if (o->val != NULL) {
+        if (open_one(run, TRAIN_HOST_VAL, o->val, &d->val, err) < 0)
+            return -1;
+        d->has_val = true;
+    } else if (run->comm->rank == 0) {
+        log_warn("no validation pictures: nothing is scored; give --val DIR or --val-split 0.1");
+    }
     return 0;
 }
 
@@ -173,30 +194,20 @@ int train_host_data_open(struct train_run *run, struct err *err)
 
     memset(d, 0, sizeof *d);
     data_webdataset_keep(o->cache);
-    if (open_one(run, TRAIN_HOST_TRAIN, o->train != NULL ? o->train : o->data, "training",
-                 &d->train, err) < 0)
+    if (open_one(run, TRAIN_HOST_TRAIN, o->train != NULL ? o->train : o->data, &d->train, err) <
+            0 ||
+        open_validation(run, err) < 0)
         return -1;
-    if (o->val_split > 0) {
-        struct data_index whole = d->train;
-
-        memset(&d->train, 0, sizeof d->train);
-        if (data_index_split(&whole, o->val_split, &d->train, &d->val, err) < 0) {
-            data_index_release(&whole);
-            run->agreed = true;
-            return err_wrap(err, "--val-split");
-        }
-        d->has_val = true;
-    } else if (o->val != NULL) {
-        if (open_one(run, TRAIN_HOST_VAL, o->val, "validation", &d->val, err) < 0)
-            return -1;
-        d->has_val = true;
-    } else if (run->comm->rank == 0) {
-        log_warn("no validation pictures: nothing is scored; give --val DIR or --val-split 0.1");
-    }
+    tell(run, &d->train, "training");
+    if (d->has_val)
+        tell(run, &d->val, "validation");
     if (o->test == NULL)
         return 0;
+    if (open_one(run, TRAIN_HOST_TEST, o->test, &d->test, err) < 0)
+        return -1;
     d->has_test = true;
-    return open_one(run, TRAIN_HOST_TEST, o->test, "test", &d->test, err);
+    tell(run, &d->test, "test");
+    return 0;
 }
 
 /* Of each host: the lanes of its ranks. */

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -127,6 +128,110 @@ static void split_leaves_each_sample_where_it_lies(void **state)
     data_index_release(&held);
 }
 
+/* Pictures with keys that no other host has. */
+static void host_has(const char *host, const char *class, int count)
+{
+    char name[64];
+
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "%s/%s/%s%d.jpg", host, class, host, i);
+        tree_picture(name, 10);
+    }
+}
+
+/* Samples [0] and those of them with a label [1 + label]. */
+static void count_part(const struct data_index *index, size_t part, size_t counts[])
+{
+    const struct data_index_part *const own = &index->parts[part];
+
+    for (int c = 0; c <= index->classes; c++)
+        counts[c] = 0;
+    for (size_t i = own->begin; i < own->begin + own->count; i++) {
+        counts[0]++;
+        counts[1 + index->samples[i].label]++;
+    }
+}
+
+/* Whatever hosts come first: of each class the whole's share, and of each host's part its own. */
+static void split_takes_of_each_part_by_its_share(void **state)
+{
+    static const struct {
+        double share;
+        size_t cats[HOSTS], dogs[HOSTS]; /* held out, of 16, 8, 0 and of 8, 8, 4 */
+    } cases[] = {{0.25, {4, 2, 0}, {2, 2, 1}},
+                 {0.5, {8, 4, 0}, {4, 4, 2}},
+                 {0.1, {1, 1, 0}, {1, 1, 0}},
+                 {0.001, {1, 0, 0}, {0, 1, 0}},
+                 {0.999, {15, 8, 0}, {8, 7, 4}}};
+
+    (void)state;
+    host_has("a", "cat", 16);
+    host_has("a", "dog", 8);
+    host_has("b", "cat", 8);
+    host_has("b", "dog", 8);
+    host_has("c", "dog", 4);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct data_index whole = joined(), train = {0}, held = {0};
+        struct err err = {0};
+
+        assert_int_equal(data_index_split(&whole, cases[i].share, &train, &held, &err), 0);
+        for (size_t p = 0; p < HOSTS; p++) {
+            size_t counts[3];
+
+            count_part(&held, p, counts);
+            assert_int_equal(counts[1], cases[i].cats[p]);
+            assert_int_equal(counts[2], cases[i].dogs[p]);
+        }
+        data_index_release(&train);
+        data_index_release(&held);
+    }
+}
+
+/* Each class sets one picture of nine aside: not all of them the first host's. */
+static void split_deals_the_rest_of_many_classes_to_all_parts(void **state)
+{
+    struct data_index whole, train = {0}, held = {0};
+    struct err err = {0};
+    char class[16];
+
+    (void)state;
+    for (int c = 0; c < 12; c++) {
+        snprintf(class, sizeof class, "class-%d", c);
+        for (int host = 0; host < HOSTS; host++)
+            host_has((const char[]){(char)('a' + host), '\0'}, class, 3);
+    }
+    whole = joined();
+    assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), 0);
+    assert_int_equal(held.count, 12);
+    for (size_t p = 0; p < HOSTS; p++)
+        assert_int_equal(held.parts[p].count, 4);
+    data_index_release(&train);
+    data_index_release(&held);
+}
+
+static void split_looks_for_two_pictures_of_a_class_on_all_hosts_together(void **state)
+{
+    struct data_index whole, train = {0}, held = {0};
+    struct err err = {0};
+
+    (void)state;
+    host_has("a", "cat", 1);
+    host_has("b", "cat", 1);
+    host_has("b", "dog", 2);
+    whole = joined();
+    assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), 0);
+    assert_int_equal(held.count, 2);
+    assert_int_equal(train.count, 2);
+    assert_int_equal(held.samples[0].label + held.samples[1].label, 1);
+    data_index_release(&train);
+    data_index_release(&held);
+    host_has("c", "ant", 1);
+    whole = joined();
+    assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), -1);
+    assert_non_null(strstr(err.msg, "'ant'"));
+    data_index_release(&whole);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
 
 int main(void)
@@ -135,6 +240,9 @@ int main(void)
         CASE(split_takes_of_each_class_by_its_share),
         CASE(split_refuses_a_class_of_one_picture),
         CASE(split_leaves_each_sample_where_it_lies),
+        CASE(split_takes_of_each_part_by_its_share),
+        CASE(split_deals_the_rest_of_many_classes_to_all_parts),
+        CASE(split_looks_for_two_pictures_of_a_class_on_all_hosts_together),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,7 +82,7 @@ class HostData(Job):
         self.assertEqual(self.run_job(job), 0, self.log)
         trained = sum(len(names) for _, _, names in os.walk(self.train))
         self.assertEqual([event["images"] for event in self.events_of(job, "epoch")], [trained] * 2)
-        self.assertIn("host 'algo-2' has nothing in '", self.log)
+        self.assertIn("host 'algo-2' has none of the ", self.log)
 
     def test_the_same_shares_give_the_same_bits_and_ranks_of_a_host_share_them(self):
         sums = set()
@@ -200,7 +200,16 @@ class HostData(Job):
     def test_one_host_sets_pictures_aside_of_its_own(self):
         self.copy_of_train()
         self.assertEqual(self.convoy(1, *self.options(data=None, train="pictures", host_data="train", val_split=0.2)), 0, self.err)
-        self.assertIn("of 32 pictures are on host", self.err)
+        self.assertIn("training: 26 of 26 pictures are on host", self.err)
+        self.assertIn("validation: 6 of 6 pictures are on host", self.err)
+
+    def test_hosts_set_pictures_aside_by_what_they_have(self):
+        job = self.job(2, lambda host, _, key: (self.nth(key) % 4 > 0) == (host == 0), {"training": "ShardedByS3Key"}, val_split="0.25")
+        self.assertEqual(self.run_job(job), 0, self.log)
+        for said in ("training: 18 of 24 pictures are on host 'algo-1'", "training: 6 of 24 pictures are on host 'algo-2'",
+                     "validation: 6 of 8 pictures are on host 'algo-1'", "validation: 2 of 8 pictures are on host 'algo-2'"):
+            self.assertIn(said, self.log)
+        self.assertEqual([event["images"] for event in self.events_of(job, "eval")], [8] * 2)
 
     @staticmethod
     def metadata(path):

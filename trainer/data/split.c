@@ -61,29 +61,114 @@ static int select_marked(const struct data_index *whole, const bool *marks, bool
     return 0;
 }
 
-/* How many of each class are set aside: the rounded share, and one at least on either side. */
-static int split_quotas(const struct data_index *whole, double share, uint64_t *quotas,
-                        struct err *err)
+/* An index that every host has all of is one part. */
+static size_t parts_of(const struct data_index *whole)
 {
-    for (size_t i = 0; i < whole->count; i++)
-        quotas[whole->samples[i].label]++;
-    for (int c = 0; c < whole->classes; c++) {
-        const uint64_t count = quotas[c], wanted = (uint64_t)llround(share * (double)count);
+    return whole->parts != NULL ? whole->part_count : 1;
+}
 
-        if (count < 2)
-            return err_set(err, ERR_INPUT,
-                           "class '%s' of '%s' has %llu pictures: to set some aside for validation "
-                           "it needs two",
-                           whole->class_names[c], whole->root, (unsigned long long)count);
-        quotas[c] = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
+static struct data_index_part part_at(const struct data_index *whole, size_t p)
+{
+    return whole->parts != NULL ? whole->parts[p] : (struct data_index_part){0, whole->count};
+}
+
+/* What dealing remembers of a part. */
+struct dealt {
+    double behind; /* its share of its samples, of all classes so far, less what was set aside */
+    uint64_t rest; /* of the class at hand: what its share has behind the point, in 1 / total */
+};
+
+/* Of `total` samples of a class the parts have row[p] each; `quota` are set aside: of each part its
+ * share, rounded up for those that are furthest behind. row[p] becomes how many. */
+static void deal(uint64_t *row, struct dealt *dealt, size_t parts, uint64_t total, uint64_t quota,
+                 double share)
+{
+    uint64_t left = quota;
+
+    for (size_t p = 0; p < parts; p++) {
+        const uint64_t whole = quota * row[p] / total;
+
+        dealt[p].rest = quota * row[p] % total;
+        dealt[p].behind += share * (double)row[p] - (double)whole;
+        row[p] = whole;
+        left -= whole;
     }
-    return 0;
+    for (; left > 0; left--) { /* of the rests' sum there is a part with a rest for each */
+        size_t best = parts;
+
+        for (size_t p = 0; p < parts; p++)
+            if (dealt[p].rest > 0 && (best == parts || dealt[p].behind > dealt[best].behind))
+                best = p;
+        assert(best < parts);
+        dealt[best].rest = 0;
+        dealt[best].behind -= 1;
+        row[best]++;
+    }
+}
+
+/* Of a class with so many samples on all hosts: the rounded share, and one at least on either side.
+ */
+static uint64_t quota_of(uint64_t total, double share)
+{
+    const uint64_t wanted = (uint64_t)llround(share * (double)total);
+
+    return wanted < 1 ? 1 : wanted > total - 1 ? total - 1 : wanted;
+}
+
+/* How many of each class are set aside of each part: quotas (classes, parts), zero before. */
+static int find_quotas(const struct data_index *whole, double share, uint64_t *quotas,
+                       struct err *err)
+{
+    const size_t parts = parts_of(whole);
+    struct dealt *const dealt = calloc(parts, sizeof *dealt);
+    int rc = 0;
+
+    if (dealt == NULL)
+        abort();
+    for (size_t p = 0; p < parts; p++) {
+        const struct data_index_part part = part_at(whole, p);
+
+        for (size_t i = part.begin; i < part.begin + part.count; i++)
+            quotas[(size_t)whole->samples[i].label * parts + p]++;
+    }
+    for (size_t c = 0; c < (size_t)whole->classes && rc == 0; c++) {
+        uint64_t *const row = quotas + c * parts, total = 0;
+
+        for (size_t p = 0; p < parts; p++)
+            total += row[p];
+        if (total < 2)
+            rc = err_set(err, ERR_INPUT,
+                         "class '%s' of '%s' has %llu pictures: to set some aside for validation "
+                         "it needs two",
+                         whole->class_names[c], whole->root, (unsigned long long)total);
+        else
+            deal(row, dealt, parts, total, quota_of(total, share), share);
+    }
+    free(dealt);
+    return rc;
+}
+
+/* The first samples of each part and class, as many as its quota says. */
+static void mark_held(const struct data_index *whole, uint64_t *quotas, bool *held)
+{
+    const size_t parts = parts_of(whole);
+
+    for (size_t p = 0; p < parts; p++) {
+        const struct data_index_part part = part_at(whole, p);
+
+        for (size_t i = part.begin; i < part.begin + part.count; i++) {
+            uint64_t *const quota = &quotas[(size_t)whole->samples[i].label * parts + p];
+
+            held[i] = *quota > 0;
+            *quota -= held[i];
+        }
+    }
 }
 
 int data_index_split(struct data_index *whole, double share, struct data_index *train,
                      struct data_index *held_out, struct err *err)
 {
-    uint64_t *quotas = calloc((size_t)whole->classes + 1, sizeof *quotas);
+    uint64_t *quotas = calloc((size_t)whole->classes * parts_of(whole) + 1, sizeof *quotas);
     bool *held = calloc(whole->count + 1, sizeof *held);
     struct data_index first = {0}, second = {0};
     int rc = -1;
@@ -91,13 +176,9 @@ int data_index_split(struct data_index *whole, double share, struct data_index *
     assert(share > 0 && share < 1 && whole->pages == NULL);
     if (quotas == NULL || held == NULL)
         abort();
-    if (split_quotas(whole, share, quotas, err) < 0)
+    if (find_quotas(whole, share, quotas, err) < 0)
         goto out;
-    for (size_t i = 0; i < whole->count; i++)
-        if (quotas[whole->samples[i].label] > 0) {
-            quotas[whole->samples[i].label]--;
-            held[i] = true;
-        }
+    mark_held(whole, quotas, held);
     if (select_marked(whole, held, true, &first, err) < 0 ||
         select_marked(whole, held, false, &second, err) < 0)
         goto out;
