@@ -358,6 +358,65 @@ static int fill_transforms(struct train_options *o, struct err *err)
     return 0;
 }
 
+/* Names as a list has them. What is neither validation nor test is the one channel there is, and
+ * trains. */
+static const struct {
+    const char *name;
+    unsigned which;
+} host_data_names[] = {{"train", TRAIN_HOST_TRAIN},    {"val", TRAIN_HOST_VAL},
+                       {"test", TRAIN_HOST_TEST},      {"training", TRAIN_HOST_TRAIN},
+                       {"validation", TRAIN_HOST_VAL}, {"valid", TRAIN_HOST_VAL}};
+#define HOST_DATA_NAMES (sizeof host_data_names / sizeof host_data_names[0])
+#define HOST_DATA_KINDS 3 /* the first of them, as they are written */
+
+/* *channel: the first name that is none of these; else as it was. */
+static unsigned host_data_of(const char *text, const char **channel)
+{
+    unsigned all = 0;
+    size_t bytes;
+
+    for (const char *at = text; at != NULL && *at != '\0'; at += bytes + (at[bytes] != '\0')) {
+        size_t i = 0;
+
+        bytes = strcspn(at, ",");
+        while (i < HOST_DATA_NAMES && (strlen(host_data_names[i].name) != bytes ||
+                                       strncmp(host_data_names[i].name, at, bytes) != 0))
+            i++;
+        if (i == HOST_DATA_NAMES && *channel == NULL)
+            *channel = at;
+        all |= i == HOST_DATA_NAMES ? TRAIN_HOST_TRAIN : host_data_names[i].which;
+    }
+    return all;
+}
+
+/* Channels are the environment's names, and may have come to a checkpoint from there. */
+static int fill_host_data(struct train_options *o, struct err *err)
+{
+    const enum option_source source = option_source(&o->set, "host-data");
+    const char *channel = NULL;
+
+    o->host_data = host_data_of(option_text(&o->set, "host-data"), &channel);
+    if (channel != NULL && source != OPTION_ENVIRONMENT && source != OPTION_CHECKPOINT)
+        return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test",
+                       called(o, "--host-data"), (int)strcspn(channel, ","), channel);
+    if (o->host_data != 0 && (o->host_data & TRAIN_HOST_TRAIN) == 0)
+        return err_set(err, ERR_USAGE,
+                       "%s: the training pictures are to be every host's own too, where others are",
+                       called(o, "--host-data"));
+    return 0;
+}
+
+static void put_host_data(unsigned which, struct buf *out)
+{
+    const char *between = "";
+
+    for (size_t i = 0; i < HOST_DATA_KINDS; i++)
+        if ((which & host_data_names[i].which) != 0) {
+            buf_printf(out, "%s%s", between, host_data_names[i].name);
+            between = ",";
+        }
+}
+
 int train_options_fill(struct train_options *o, struct err *err)
 {
     const struct option_set *const set = &o->set;
@@ -394,7 +453,7 @@ int train_options_fill(struct train_options *o, struct err *err)
     o->bench_rounds = (int)option_integer(set, "bench-rounds");
     if (fill_model(o, err) < 0 || fill_tuning(o, err) < 0 || fill_transforms(o, err) < 0 ||
         fill_batches(o, err) < 0 || fill_optimizer(o, err) < 0 || fill_class_weights(o, err) < 0 ||
-        fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0)
+        fill_early_stopping(o, err) < 0 || fill_lr_steps(o, err) < 0 || fill_host_data(o, err) < 0)
         return -1;
     if (train_decode_threads_read(option_text(set, "decode-threads"), &o->decode_threads, err) < 0)
         return err_wrap(err, "%s", called(o, "--decode-threads"));
@@ -464,39 +523,6 @@ static int check_bench_comm(const struct train_options *o, struct err *err)
     return 0;
 }
 
-/* Names of options or of channels; what is neither validation nor test is the one channel there is,
- * and trains. */
-static int take_host_data(struct train_options *o, struct err *err)
-{
-    static const struct {
-        const char *name;
-        unsigned which;
-    } known[] = {{"train", TRAIN_HOST_TRAIN},    {"training", TRAIN_HOST_TRAIN},
-                 {"val", TRAIN_HOST_VAL},        {"valid", TRAIN_HOST_VAL},
-                 {"validation", TRAIN_HOST_VAL}, {"test", TRAIN_HOST_TEST}};
-    const bool channels = option_source(&o->set, "host-data") == OPTION_ENVIRONMENT;
-    const char *at = option_text(&o->set, "host-data");
-    size_t bytes;
-
-    for (; at != NULL && *at != '\0'; at += bytes + (at[bytes] != '\0')) {
-        size_t i = 0;
-
-        bytes = strcspn(at, ",");
-        while (i < sizeof known / sizeof *known &&
-               (strlen(known[i].name) != bytes || strncmp(known[i].name, at, bytes) != 0))
-            i++;
-        if (i == sizeof known / sizeof *known && !channels)
-            return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test",
-                           called(o, "--host-data"), (int)bytes, at);
-        o->host_data |= i == sizeof known / sizeof *known ? TRAIN_HOST_TRAIN : known[i].which;
-    }
-    if (o->host_data != 0 && (o->host_data & TRAIN_HOST_TRAIN) == 0)
-        return err_set(err, ERR_USAGE,
-                       "%s: the training pictures are to be every host's own too, where others are",
-                       called(o, "--host-data"));
-    return 0;
-}
-
 int train_options_read(struct train_options *o, int argc, char *const *argv, struct err *err)
 {
     if (option_set_parse(&o->set, argc, argv, err) < 0 ||
@@ -505,8 +531,8 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         train_channels_assign(&o->set, err) < 0)
         return -1;
     if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
-        take_host_data(o, err) < 0 || check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 ||
-        check_resize(o, err) < 0 || check_data_given(o, err) < 0)
+        check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 || check_resize(o, err) < 0 ||
+        check_data_given(o, err) < 0)
         return -1;
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");
@@ -523,6 +549,8 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
         buf_printf(out, "%s", o->early_stopping.on ? "on" : "off");
     else if (strcmp(name, "class-weights") == 0 && o->class_weights != NULL)
         buf_printf(out, "%s", o->class_weights);
+    else if (strcmp(name, "host-data") == 0)
+        put_host_data(o->host_data, out);
     else if (text != NULL)
         buf_printf(out, "%s", text);
     else if (strcmp(name, "image-size") == 0)
@@ -535,6 +563,31 @@ void train_options_resolved(const struct train_options *o, size_t i, struct buf 
         buf_printf(out, "%.17g", o->optimizer.adam.weight_decay);
     else if (strcmp(name, "eval-transform") == 0)
         buf_printf(out, "%s", data_transform_eval_name(o->evaluation.kind));
+}
+
+/* Numbers need not be written the same: "1e-4" and "0.0001". */
+static bool same_value(const char *a, const char *b)
+{
+    char *a_end = NULL, *b_end = NULL;
+    const double x = strtod(a, &a_end), y = strtod(b, &b_end);
+
+    if (a_end != a && *a_end == '\0' && b_end != b && *b_end == '\0')
+        return x == y;
+    return strcmp(a, b) == 0;
+}
+
+bool train_options_means(const struct train_options *o, size_t i, const char *text)
+{
+    const char *channel = NULL;
+    struct buf now = {0};
+    bool same = false;
+
+    if (strcmp(train_option_table[i].name, "host-data") == 0)
+        return host_data_of(text, &channel) == o->host_data;
+    train_options_resolved(o, i, &now);
+    same = same_value(buf_text(&now), text);
+    buf_release(&now);
+    return same;
 }
 
 int train_options_check_ranks(const struct train_options *o, int ranks, struct err *err)

@@ -104,6 +104,9 @@ int train_options_read_class_weights(struct train_options *options, struct err *
 /** The value of entry i as it is kept in checkpoints and config.json ("auto" values resolved),
  * appended to out. */
 void train_options_resolved(const struct train_options *options, size_t i, struct buf *out);
+/** Whether text, as it is kept, says of entry i what these options do; it need not be written the
+ * same. */
+bool train_options_means(const struct train_options *options, size_t i, const char *text);
 
 /** All of --help for `train`. */
 void train_options_help(FILE *out);

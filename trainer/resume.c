@@ -125,28 +125,6 @@ static int read_position(const struct safetensors *file, const char *path, struc
     return 0;
 }
 
-/* Values that mean the same need not be written the same: "1e-4" and "0.0001". */
-static bool same_value(const char *a, const char *b)
-{
-    char *a_end = NULL, *b_end = NULL;
-    const double x = strtod(a, &a_end), y = strtod(b, &b_end);
-
-    if (a_end != a && *a_end == '\0' && b_end != b && *b_end == '\0')
-        return x == y;
-    return strcmp(a, b) == 0;
-}
-
-static bool is_now(const struct train_options *o, size_t i, const char *stored)
-{
-    struct buf now = {0};
-    bool same = false;
-
-    train_options_resolved(o, i, &now);
-    same = same_value(buf_text(&now), stored);
-    buf_release(&now);
-    return same;
-}
-
 /* Values are cut: weights of many classes would leave no room for what is said of them. */
 static int take_option(struct train_options *o, size_t i, const char *path, const char *stored,
                        struct err *err)
@@ -155,19 +133,23 @@ static int take_option(struct train_options *o, size_t i, const char *path, cons
     const struct option_value *const value = &o->set.values[i];
 
     if (value->source > OPTION_CHECKPOINT) {
-        if (is_now(o, i, stored))
+        if (train_options_means(o, i, stored))
             return 0;
         if (spec->flags & TRAIN_OPTION_FIXED)
             return err_set(err, ERR_USAGE,
-                           "--%s is %.80s, but the checkpoint '%s' was made with %.80s: leave it "
+                           "--%s is %.80s, but the checkpoint '%s' was made with%s%.80s: leave it "
                            "out, or give --resume never or another --checkpoint",
-                           spec->name, value->text, path, stored);
+                           spec->name, value->text, path, *stored != '\0' ? " " : "out it", stored);
+        if (*stored == '\0')
+            return 0;
         log_warn("--%s is %.80s from here on; it was %.80s: the weights will not be those of an "
                  "uninterrupted run",
                  spec->name, value->text, stored);
         return 0;
     }
-    return option_set_assign(&o->set, spec->name, stored, OPTION_CHECKPOINT, path, err);
+    return *stored != '\0'
+               ? option_set_assign(&o->set, spec->name, stored, OPTION_CHECKPOINT, path, err)
+               : 0;
 }
 
 static int take_options(struct train_options *o, const struct safetensors *file, const char *path,
@@ -181,7 +163,7 @@ static int take_options(struct train_options *o, const struct safetensors *file,
         stored = safetensors_metadata(file, key);
         if (stored == NULL && (o->set.specs[i].flags & TRAIN_OPTION_FIXED) != 0)
             stored = o->set.specs[i].fallback; /* older than the option: nothing else was there */
-        if (stored != NULL && *stored != '\0' && take_option(o, i, path, stored, err) < 0)
+        if (stored != NULL && take_option(o, i, path, stored, err) < 0)
             return -1;
     }
     return 0;
@@ -245,16 +227,23 @@ int train_resume_find(struct train_run *run, struct safetensors *file, char **pa
 }
 
 /* Pictures of a host go to the lanes of its ranks: other lanes would train some twice in an epoch,
- * and others not at all. */
+ * and others not at all. Where each host has all, nothing is said of lanes. */
 static int check_host_lanes(const struct train_run *run, const struct safetensors *file,
                             const char *path, struct err *err)
 {
-    const char *const stored = safetensors_metadata(file, "host_lanes");
+    const char *const found = safetensors_metadata(file, "host_lanes");
+    const char *const stored = found != NULL ? found : "";
     struct buf now = {0};
     int rc = 0;
 
     train_host_data_lanes(run, &now);
-    if (stored != NULL && now.bytes > 0 && strcmp(stored, buf_text(&now)) != 0)
+    if ((*stored == '\0') != (now.bytes == 0))
+        rc = err_set(err, ERR_USAGE,
+                     "the checkpoint '%s' was made %s --host-data, which is %s now: give the same, "
+                     "or --resume never",
+                     path, *stored != '\0' ? "with" : "without",
+                     *stored != '\0' ? "missing" : "there");
+    else if (strcmp(stored, buf_text(&now)) != 0)
         rc = err_set(err, ERR_USAGE,
                      "the checkpoint '%s' was made with %s micro-batches of a step on the hosts in "
                      "their turn, now it would be %s: --host-data needs the same; start as many "
@@ -275,6 +264,9 @@ static int check_data(const struct train_run *run, const struct safetensors *fil
     double order = 0;
     char hex[DIGEST_HEX_CHARS];
 
+    /* First, since with other parts it is another fingerprint. */
+    if (check_host_lanes(run, file, path, err) < 0)
+        return -1;
     digest_hex(run->dataset.train.fingerprint, hex);
     if (dataset == NULL || strcmp(dataset, hex) != 0)
         return err_set(err, ERR_INPUT,
@@ -292,7 +284,7 @@ static int check_data(const struct train_run *run, const struct safetensors *fil
         log_warn("the checkpoint was made by '%s', this is '%s': bits may differ from an "
                  "uninterrupted run",
                  numerics != NULL ? numerics : "?", nn_numerics_id());
-    return check_host_lanes(run, file, path, err);
+    return 0;
 }
 
 int train_resume_check_data(struct train_run *run, const struct safetensors *file, const char *path,

@@ -233,6 +233,33 @@ class HostData(Job):
         self.assertIn("resuming at step 1", self.err)
         self.assertEqual(self.sha256(), sha)
 
+    def test_a_checkpoint_knows_whether_pictures_are_the_hosts_own(self):
+        """What it says is taken; what is given must be the same, whichever of the names it has."""
+        self.copy_of_train()
+        step = dict(data=None, train="pictures", epochs=2)
+        self.assertEqual(self.convoy(1, *self.options(host_data="train", **step)), 0, self.err)
+        sha = self.sha256()
+        self.assertEqual(self.convoy(1, *self.options(host_data="train", checkpoint="own", max_steps=1, **step)), 0, self.err)
+        for number, given in enumerate((None, "train", "training")):
+            shutil.copytree(self.path("own"), self.path(f"own-{number}"))
+            self.assertEqual(self.convoy(1, *self.options(host_data=given, checkpoint=f"own-{number}", **step)), 0, self.err)
+            self.assertIn("resuming at step 1", self.err)
+            self.assertEqual(self.sha256(), sha)
+        self.assertEqual(self.convoy(1, *self.options(host_data="train,val", checkpoint="own", val="pictures", **step)), 2, self.err)
+        self.assert_one_error("--host-data is train,val, but the checkpoint '", "was made with train: ")
+
+    def test_a_checkpoint_of_pictures_that_all_have_is_not_resumed_with_the_hosts_own(self):
+        self.copy_of_train()
+        step = dict(data=None, train="pictures", epochs=2, checkpoint="all")
+        self.assertEqual(self.convoy(1, *self.options(max_steps=1, **step)), 0, self.err)
+        self.assertEqual(self.convoy(1, *self.options(host_data="train", **step)), 2, self.err)
+        self.assert_one_error("--host-data is train, but the checkpoint '", "was made without")
+        for path in glob.glob(self.path("all", "*.safetensors")):  # as before it said so
+            self.assertEqual(tell_otherwise(path, **{"option.host-data": None})["option.host-data"], "")
+        self.assertEqual(self.convoy(1, *self.options(host_data="train", **step)), 2, self.err)
+        self.assert_one_error("was made without --host-data")
+        self.assertEqual(self.convoy(1, *self.options(**step)), 0, self.err)
+
     def test_what_is_found_in_tars_is_kept_in_the_cache(self):
         os.mkdir(self.path("tars"))
         for part in range(2):
