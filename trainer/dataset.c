@@ -66,25 +66,34 @@ static int find_places(struct places *places, const struct train_options *o, str
 #define WHOLE_MAX_CACHED ((uint64_t)1 << 24)
 
 /* Some things can only be had by looking at every label, or keep something of each picture. */
-static uint64_t whole_max(const struct train_options *o, const char *root)
+static int find_whole_max(const struct train_options *o, const char *root, uint64_t *most,
+                          struct err *err)
 {
-    const char *const wanted = getenv("CONVOY_INDEX_WHOLE_MAX");
+    const char *const wanted = text_variable("CONVOY_INDEX_WHOLE_MAX");
     const bool features = o->tuning.frozen > 0 && o->feature_cache_bytes > 0;
 
+    *most = !data_place_is_remote(root) ? WHOLE_MAX
+            : o->cache != NULL          ? WHOLE_MAX_CACHED
+                                        : WHOLE_MAX_REMOTE;
+    if (wanted != NULL && !text_number(wanted, most))
+        return err_set(err, ERR_USAGE,
+                       "CONVOY_INDEX_WHOLE_MAX is '%.80s': give a number of pictures, or unset it",
+                       wanted);
     if (o->val_split > 0 || features || strcmp(option_text(&o->set, "class-weights"), "none") != 0)
-        return UINT64_MAX;
-    if (wanted != NULL)
-        return strtoull(wanted, NULL, 10);
-    if (!data_place_is_remote(root))
-        return WHOLE_MAX;
-    return o->cache != NULL ? WHOLE_MAX_CACHED : WHOLE_MAX_REMOTE;
+        *most = UINT64_MAX;
+    return 0;
 }
 
-static int open_bound(struct data_index *index, const char *root, const struct train_options *o,
-                      const struct data_index *train, struct err *err)
+/* train: whose classes it is bound to; NULL for the training pictures themselves. */
+static int open_one(struct data_index *index, const char *root, const struct train_options *o,
+                    const struct data_index *train, struct err *err)
 {
-    return data_index_open_paged(index, root, whole_max(o, root), train->class_names,
-                                 train->classes, &train_stop_asked, err);
+    uint64_t most = 0;
+
+    if (find_whole_max(o, root, &most, err) < 0)
+        return -1;
+    return data_index_open_paged(index, root, most, train != NULL ? train->class_names : NULL,
+                                 train != NULL ? train->classes : 0, &train_stop_asked, err);
 }
 
 /* class_labels.json is UTF-8: better said now than after hours of training. */
@@ -148,7 +157,7 @@ static int open_held_out(struct train_dataset *d, const struct places *places,
     }
     if (val == NULL)
         log_warn("no validation pictures: nothing is scored; give --val DIR or --val-split 0.1");
-    else if (open_bound(&d->val, val, o, &d->train, err) < 0)
+    else if (open_one(&d->val, val, o, &d->train, err) < 0)
         return -1;
     d->has_val = val != NULL;
     return 0;
@@ -206,8 +215,7 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
     data_webdataset_keep(o->cache);
     if (find_places(&places, o, err) < 0)
         goto out;
-    if (data_index_open_paged(&d->train, places.train, whole_max(o, places.train), NULL, 0,
-                              &train_stop_asked, err) < 0)
+    if (open_one(&d->train, places.train, o, NULL, err) < 0)
         goto out;
     if (tell("training", &d->train, o->stop_at_bad, err) < 0)
         goto out;
@@ -217,7 +225,7 @@ int train_dataset_open(struct train_dataset *d, const struct train_options *o, s
         goto out;
     if (d->has_val && tell("validation", &d->val, o->stop_at_bad, err) < 0)
         goto out;
-    if (places.test != NULL && open_bound(&d->test, places.test, o, &d->train, err) < 0)
+    if (places.test != NULL && open_one(&d->test, places.test, o, &d->train, err) < 0)
         goto out;
     d->has_test = places.test != NULL;
     if (d->has_test && tell("test", &d->test, o->stop_at_bad, err) < 0)

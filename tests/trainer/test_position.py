@@ -48,6 +48,14 @@ class Position(Job):
         self.assertEqual(self.wait(self.start(CONVOY, "audit", "run.audit")), 0, self.out)
         self.assertIn("exactly once: steps=4 ", self.out)
 
+    def test_a_limit_that_is_no_number(self):
+        for text in ("1e6", "-1", "many", "18446744073709551616"):
+            self.env["CONVOY_INDEX_WHOLE_MAX"] = text
+            self.trains(status=2)
+            self.assert_one_error(f"CONVOY_INDEX_WHOLE_MAX is '{text}'")
+        self.env["CONVOY_INDEX_WHOLE_MAX"] = ""  # as if it were not set
+        self.trains()
+
     def test_what_needs_every_label_reads_the_whole_index(self):
         for more in (dict(class_weights="balanced"), dict(train_layers="head", augment="none"),
                      dict(data=os.path.join(self.shards, "train"), val_split=0.2)):
