@@ -6,6 +6,7 @@
 #include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/crc32c.h"
 
@@ -65,15 +66,25 @@ void digest_hmac_sha256(const void *key, size_t key_bytes, const void *data, siz
     must(HMAC(EVP_sha256(), key, (int)key_bytes, data, bytes, out, NULL) != NULL);
 }
 
+static const char digits[] = "0123456789abcdef";
+
 void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HEX_CHARS])
 {
-    static const char digits[] = "0123456789abcdef";
-
     for (int i = 0; i < DIGEST_SHA256_BYTES; i++) {
         out[2 * i] = digits[sha[i] >> 4];
         out[2 * i + 1] = digits[sha[i] & 15];
     }
     out[2 * DIGEST_SHA256_BYTES] = '\0';
+}
+
+bool digest_from_hex(const char *hex, unsigned char sha[DIGEST_SHA256_BYTES])
+{
+    if (strlen(hex) != DIGEST_HEX_CHARS - 1 || strspn(hex, digits) != DIGEST_HEX_CHARS - 1)
+        return false;
+    for (int i = 0; i < DIGEST_SHA256_BYTES; i++)
+        sha[i] = (unsigned char)((strchr(digits, hex[2 * i]) - digits) << 4 |
+                                 (strchr(digits, hex[2 * i + 1]) - digits));
+    return true;
 }
 
 uint32_t digest_crc32c(uint32_t crc, const void *data, size_t bytes)

@@ -5,6 +5,7 @@
 #ifndef BASE_DIGEST_H
 #define BASE_DIGEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,9 @@ void digest_hmac_sha256(const void *key, size_t key_bytes, const void *data, siz
 
 /** Lower-case hex of a SHA-256. */
 void digest_hex(const unsigned char sha[DIGEST_SHA256_BYTES], char out[DIGEST_HEX_CHARS]);
+
+/** A SHA-256 of its hex, as digest_hex writes it; false, and sha is undefined, where it is none. */
+bool digest_from_hex(const char *hex, unsigned char sha[DIGEST_SHA256_BYTES]);
 
 /** CRC-32C of `bytes` bytes, continuing from `crc` (0 to begin). Uses the CPU's instruction where
  * there is one. */

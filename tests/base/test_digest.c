@@ -145,11 +145,35 @@ static void digest_crc32c_of_long_runs_is_the_tables_and_joins_from_parts(void *
     free(bytes);
 }
 
+static void digest_from_hex_takes_what_digest_hex_writes_and_no_more(void **state)
+{
+    static const char *const wrong[] = {"-1", " 1", "+f", "0x", "g0", "AB", "1\0"};
+    unsigned char sha[DIGEST_SHA256_BYTES], back[DIGEST_SHA256_BYTES];
+    char hex[DIGEST_HEX_CHARS + 1];
+
+    (void)state;
+    for (int i = 0; i < DIGEST_SHA256_BYTES; i++)
+        sha[i] = (unsigned char)(i * 73 + 5);
+    digest_hex(sha, hex);
+    assert_true(digest_from_hex(hex, back));
+    assert_memory_equal(back, sha, sizeof sha);
+    strcat(hex, "0");
+    assert_false(digest_from_hex(hex, back));
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        for (size_t at = 0; at < 64; at += 2) {
+            digest_hex(sha, hex);
+            memcpy(hex + at, wrong[i], 2);
+            assert_false(digest_from_hex(hex, back));
+        }
+    assert_false(digest_from_hex("", back));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digest_sha256_gives_the_vectors_of_fips_180),
         cmocka_unit_test(digest_sha256_is_the_same_when_put_in_pieces),
+        cmocka_unit_test(digest_from_hex_takes_what_digest_hex_writes_and_no_more),
         cmocka_unit_test(digest_hmac_sha256_gives_the_vectors_of_rfc_4231),
         cmocka_unit_test(digest_crc32c_gives_the_vectors_of_rfc_3720),
         cmocka_unit_test(digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere),

@@ -554,6 +554,33 @@ static void index_refuses_a_top_index_that(void **state)
     buf_release(&buf);
 }
 
+/* Read on demand the top index is believed: it has to be a fingerprint at least. */
+static void index_refuses_a_fingerprint_that_is_no_hex(void **state)
+{
+    static const char *const wrong[] = {"-1", " 1", "+f", "0x", "g0", "AB"};
+    struct buf top = {0};
+
+    (void)state;
+    make_shards();
+    assert_int_equal(file_read(tree_path("shards/index.json"), 1 << 20, &top, NULL), 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char *const hex = strstr((char *)top.data, "\"fingerprint\": \"") + 16 + 20;
+        char kept[2];
+        struct data_index index = {0};
+        struct err err = {0};
+
+        memcpy(kept, hex, 2);
+        memcpy(hex, wrong[i], 2);
+        tree_write("shards/index.json", top.data, top.bytes);
+        assert_int_equal(data_index_open_paged(&index, tree_path("shards"), 0, NULL, 0, NULL, &err),
+                         -1);
+        assert_int_equal(err.code, ERR_INPUT);
+        assert_non_null(strstr(err.msg, "'fingerprint' is no SHA-256 in hex"));
+        memcpy(hex, kept, 2);
+    }
+    buf_release(&top);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
 
 int main(void)
@@ -588,6 +615,7 @@ int main(void)
         CASE(index_refuses_an_index_that_does_not_match_its_tar),
         CASE(index_refuses_shards_that_changed_places),
         CASE(index_refuses_a_top_index_that),
+        CASE(index_refuses_a_fingerprint_that_is_no_hex),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,6 @@
 #include "trainer/data/index.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,15 +129,10 @@ static int refuse(const char *root, enum data_root_kind kind, struct err *err)
 /* As it is told: it could not be computed without all keys. */
 static int take_fingerprint(struct data_index *index, const char *hex, struct err *err)
 {
-    for (size_t i = 0; i < DIGEST_SHA256_BYTES; i++) {
-        unsigned byte;
-
-        if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
-            return err_set(err, ERR_INPUT, "'%s/index.json': 'fingerprint' is no SHA-256 in hex",
-                           index->root);
-        index->fingerprint[i] = (unsigned char)byte;
-    }
-    return 0;
+    return digest_from_hex(hex, index->fingerprint)
+               ? 0
+               : err_set(err, ERR_INPUT, "'%s/index.json': 'fingerprint' is no SHA-256 in hex",
+                         index->root);
 }
 
 static int read_shards(struct data_index *index, uint64_t whole_max,
