@@ -197,6 +197,21 @@ static void root_that_cannot_be_reached_is_not_empty(void **state)
     assert_int_equal(err.code, ERR_INPUT);
 }
 
+/* Each host would list all of it; nothing of it is asked for. */
+static void bucket_is_no_hosts_own(void **state)
+{
+    struct data_index part;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(data_join_open(&part, "s3://bucket/train", NULL, &err), -1);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.msg, "--host-data: 's3://bucket/train' lies in S3"));
+    assert_int_equal(data_join_open(&part, "s3://bucket/train.manifest", NULL, &err), -1);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.msg, "is a manifest"));
+}
+
 static void one_class_on_all_is_refused(void **state)
 {
     (void)state;
@@ -366,6 +381,7 @@ int main(void)
         CASE(what_two_hosts_have_is_refused),
         CASE(nothing_at_all_is_refused),
         CASE(root_that_cannot_be_reached_is_not_empty),
+        CASE(bucket_is_no_hosts_own),
         CASE(one_class_on_all_is_refused),
         CASE(streams_of_a_pipe_are_joined_though_each_counts_from_0),
         CASE(the_same_stream_on_two_hosts_is_refused),

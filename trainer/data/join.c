@@ -1,5 +1,6 @@
 #include "trainer/data/join.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -24,8 +25,6 @@ static int is_there(const char *root, bool *there, struct err *err)
     struct stat info;
 
     *there = true;
-    if (data_place_is_remote(root))
-        return 0;
     if (stat(root, &info) == 0)
         return S_ISDIR(info.st_mode) ? 0 : err_set(err, ERR_INPUT, "'%s' is no folder", root);
     *there = false;
@@ -45,6 +44,12 @@ int data_join_open(struct data_index *part, const char *root, const volatile sig
                        "--host-data: '%s' is a manifest, and every host would read all of it: "
                        "SageMaker deals out what it names, and its channel is a folder",
                        root);
+    if (data_place_is_remote(root))
+        return err_set(
+            err, ERR_USAGE,
+            "--host-data: '%s' lies in S3, and every host would read all of it: leave it "
+            "out, and each picture is read by one rank",
+            root);
     if (is_there(root, &there, err) < 0 || (there && data_root_look(root, &kind, cancel, err) < 0))
         return -1;
     if (kind != DATA_ROOT_EMPTY)
@@ -165,8 +170,10 @@ static int add_samples(struct data_builder *builder, const struct data_index *pa
     return 0;
 }
 
+/* Of a host's folder: only files in S3 have ETags. */
 static void add_files(struct data_index *joined, const struct data_index *part)
 {
+    assert(part->file_etags == NULL);
     joined->file_names = reallocarray(joined->file_names, joined->files + part->files + 1,
                                       sizeof *joined->file_names);
     if (joined->file_names == NULL)

@@ -17,7 +17,8 @@ struct err;
 
 /** data_index_open for what this host has: one class will do, and where there is no folder, or
  * nothing in it, it is an index without samples. A folder that is there and cannot be looked into,
- * a dead mount for one, is ERR_IO; what is no folder is ERR_INPUT. */
+ * a dead mount for one, is ERR_IO; what is no folder is ERR_INPUT. A bucket, or a manifest of one,
+ * is ERR_USAGE: it is no host's own. */
 int data_join_open(struct data_index *part, const char *root, const volatile sig_atomic_t *cancel,
                    struct err *err);
 
