@@ -96,6 +96,25 @@ static int reader_open(const char *path, struct err *err)
     return fd;
 }
 
+/* A shard that was opened, or the same that another thread opened meanwhile; *keep as below. */
+static int reader_keep(struct data_reader *reader, size_t shard, int fd, bool *keep)
+{
+    int kept;
+
+    pthread_mutex_lock(&reader->mutex);
+    if (reader->shards[shard] < 0 && reader->shards_open < READER_OPEN_MAX) {
+        reader->shards[shard] = fd;
+        reader->shards_open++;
+    }
+    kept = reader->shards[shard];
+    pthread_mutex_unlock(&reader->mutex);
+    *keep = kept >= 0;
+    if (kept < 0 || kept == fd)
+        return fd;
+    close(fd);
+    return kept;
+}
+
 /* The file of a sample; *keep tells whether it stays open. -1 on failure. */
 static int reader_file(struct data_reader *reader, const struct data_sample *sample,
                        const char *path, bool *keep, struct err *err)
@@ -108,15 +127,12 @@ static int reader_file(struct data_reader *reader, const struct data_sample *sam
     assert(sample->file < reader->index->files);
     pthread_mutex_lock(&reader->mutex);
     fd = reader->shards[sample->file];
-    if (fd < 0)
-        fd = reader_open(path, err);
-    if (fd >= 0 && reader->shards[sample->file] < 0 && reader->shards_open < READER_OPEN_MAX) {
-        reader->shards[sample->file] = fd;
-        reader->shards_open++;
-    }
-    *keep = fd >= 0 && reader->shards[sample->file] == fd;
     pthread_mutex_unlock(&reader->mutex);
-    return fd;
+    *keep = fd >= 0;
+    if (fd >= 0)
+        return fd;
+    fd = reader_open(path, err); /* of a network's disk it may take long: nobody else waits */
+    return fd < 0 ? -1 : reader_keep(reader, sample->file, fd, keep);
 }
 
 /* Read until `bytes` are there; fewer at the end of the file. -1 with errno set on failure. */
