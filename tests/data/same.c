@@ -70,10 +70,10 @@ void same_folders(const char *one, const char *other)
 
 void same_read(const struct data_index *index, size_t sample, struct buf *out)
 {
-    struct data_reader *reader = data_reader_new(index);
+    struct data_reader *reader = data_reader_new(index, NULL);
     struct err err = {0};
 
-    if (data_reader_get(reader, sample, out, &err) < 0)
+    if (data_reader_get(reader, sample, out, NULL, &err) < 0)
         fail_msg("%s", err.msg);
     data_reader_free(reader);
 }

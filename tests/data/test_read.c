@@ -95,6 +95,7 @@ struct hand {
     uint64_t sample;
     pthread_t thread;
     struct buf bytes;
+    int32_t label;
     struct err err;
     int rc;
 };
@@ -103,13 +104,13 @@ static void *read_one(void *argument)
 {
     struct hand *const hand = argument;
 
-    hand->rc = data_reader_get(hand->reader, hand->sample, &hand->bytes, &hand->err);
+    hand->rc = data_reader_get(hand->reader, hand->sample, &hand->bytes, &hand->label, &hand->err);
     return NULL;
 }
 
 static void begin(struct hand *hand, struct data_reader *reader, uint64_t sample)
 {
-    *hand = (struct hand){.reader = reader, .sample = sample};
+    *hand = (struct hand){.reader = reader, .sample = sample, .label = -1};
     assert_int_equal(pthread_create(&hand->thread, NULL, read_one, hand), 0);
 }
 
@@ -127,6 +128,7 @@ static void expect_sample(struct hand *hand, const struct data_index *index)
 
     if (hand->rc < 0)
         fail_msg("%s", hand->err.msg);
+    assert_int_equal(hand->label, sample->label);
     assert_int_equal(hand->bytes.bytes, sample->bytes);
     assert_int_equal(digest_crc32c(0, hand->bytes.data, hand->bytes.bytes), sample->crc32c);
     buf_release(&hand->bytes);
@@ -166,7 +168,7 @@ static int tear_down(void **state)
 
 static void shard_that_is_slow_to_open_is_not_waited_for_by_readers_of_others(void **state)
 {
-    struct data_reader *const reader = data_reader_new(&shards);
+    struct data_reader *const reader = data_reader_new(&shards, NULL);
     struct hand slow, quick;
     bool through;
 
@@ -200,7 +202,7 @@ static size_t open_files(void)
 
 static void shard_that_threads_open_at_once_stays_open_once(void **state)
 {
-    struct data_reader *const reader = data_reader_new(&shards);
+    struct data_reader *const reader = data_reader_new(&shards, NULL);
     const size_t before = open_files();
     struct hand hands[3];
     bool together;

@@ -13,7 +13,7 @@ int data_pictures_open(struct data_pictures *pictures, const struct data_index *
 
     *pictures = (struct data_pictures){0};
     if (!data_place_is_remote(index->root)) {
-        pictures->reader = data_reader_new(index);
+        pictures->reader = data_reader_new(index, cancel);
         return 0;
     }
     pictures->fetch = data_fetch_new(&options, err);
@@ -34,5 +34,5 @@ int data_pictures_get(struct data_pictures *pictures, size_t sample, struct buf 
 
     if (pictures->fetch != NULL)
         return data_fetch_take(pictures->fetch, 0, 0, sample, out, &label, err);
-    return data_reader_get(pictures->reader, sample, out, err);
+    return data_reader_get(pictures->reader, sample, out, NULL, err);
 }

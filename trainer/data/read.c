@@ -25,12 +25,14 @@
 
 struct data_reader {
     const struct data_index *index;
+    const volatile sig_atomic_t *cancel;
     pthread_mutex_t mutex; /* guards the two below */
     int *shards;           /* (index->files) open shards, -1 for one that is not */
     int shards_open;
 };
 
-struct data_reader *data_reader_new(const struct data_index *index)
+struct data_reader *data_reader_new(const struct data_index *index,
+                                    const volatile sig_atomic_t *cancel)
 {
     struct data_reader *reader = calloc(1, sizeof *reader);
     int *shards = calloc(index->files + 1, sizeof *shards);
@@ -40,6 +42,7 @@ struct data_reader *data_reader_new(const struct data_index *index)
     for (size_t i = 0; i < index->files; i++)
         shards[i] = -1;
     reader->index = index;
+    reader->cancel = cancel;
     reader->shards = shards;
     pthread_mutex_init(&reader->mutex, NULL);
     return reader;
@@ -61,7 +64,7 @@ void data_reader_name(const struct data_reader *reader, uint64_t sample, char *n
 {
     const struct data_index *index = reader->index;
     char *path = data_index_path(index, sample);
-    const bool held = data_index_hold(index, sample, NULL, NULL) == 0;
+    const bool held = data_index_hold(index, sample, reader->cancel, NULL) == 0;
 
     if (index->sharded)
         snprintf(name, bytes, "%s in %s",
@@ -217,12 +220,15 @@ out:
     return rc;
 }
 
-int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, struct err *err)
+int data_reader_get(struct data_reader *reader, uint64_t sample, struct buf *out, int32_t *label,
+                    struct err *err)
 {
-    int rc = data_index_hold(reader->index, sample, NULL, err);
+    int rc = data_index_hold(reader->index, sample, reader->cancel, err);
 
     if (rc < 0)
         return -1;
+    if (label != NULL)
+        *label = data_index_sample(reader->index, sample)->label;
     rc = reader_get(reader, sample, out, err);
     data_index_drop(reader->index, sample);
     return rc;

@@ -236,7 +236,7 @@ int data_source_open(struct data_source *source, const char *path, const char *r
     rc = data_source_is_file(path) ? open_file(source, path, root, class_names, classes, err)
                                    : open_folder(source, path, class_names, classes, err);
     if (rc == 0 && source->records == NULL && !data_place_is_remote(source->index.root))
-        source->reader = data_reader_new(&source->index);
+        source->reader = data_reader_new(&source->index, cancel);
     else if (rc == 0 && source->records == NULL)
         rc = data_place_folder(&source->place, source->index.root, err);
     if (rc < 0)
@@ -309,6 +309,6 @@ int data_source_get(const struct data_source *source, size_t sample, struct buf 
     if (source->records != NULL)
         return get_record(source, sample, out, err);
     if (source->reader != NULL)
-        return data_reader_get(source->reader, sample, out, err);
+        return data_reader_get(source->reader, sample, out, NULL, err);
     return get_object(source, sample, out, err);
 }

@@ -68,8 +68,8 @@ struct data_stream {
     int *unused;            /* (depth) a stack of the free slots */
     int unused_count, line_begin, line_count;
     struct cursor cursor;
-    bool no_more; /* no batch is begun any more: the end, or an error */
-    bool stop;
+    bool no_more;               /* no batch is begun any more: the end, or an error */
+    volatile sig_atomic_t stop; /* the reader's cancel, too */
     struct data_stream_stats stats;
 };
 
@@ -146,20 +146,6 @@ static uint64_t stream_sample(const struct data_stream_options *options,
 
 /* ---- the threads ---- */
 
-static int stream_read_file(struct data_stream *stream, uint64_t sample, struct buf *bytes,
-                            int32_t *label, struct err *err)
-{
-    const struct data_index *const index = stream->options.index;
-    int rc = data_index_hold(index, sample, NULL, err);
-
-    if (rc < 0)
-        return -1;
-    *label = data_index_sample(index, sample)->label;
-    rc = data_reader_get(stream->reader, sample, bytes, err);
-    data_index_drop(index, sample);
-    return rc;
-}
-
 /* The picture's bytes, and its label. */
 static int stream_read(struct data_stream *stream, struct data_batch *batch, int i,
                        struct buf *bytes, struct err *err)
@@ -167,9 +153,8 @@ static int stream_read(struct data_stream *stream, struct data_batch *batch, int
     const struct data_stream_options *o = &stream->options;
     int32_t *const label = &batch->labels[i];
 
-    *label = o->index->pages == NULL ? o->index->samples[batch->samples[i]].label : 0;
     if (stream->fetch == NULL)
-        return stream_read_file(stream, batch->samples[i], bytes, label, err);
+        return data_reader_get(stream->reader, batch->samples[i], bytes, label, err);
     if (o->order == NULL) /* of whatever epoch: each sample is read once */
         return data_fetch_take(stream->fetch, 0, 0, batch->samples[i] - o->sample_begin, bytes,
                                label, err);
@@ -484,7 +469,7 @@ struct data_stream *data_stream_new(const struct data_stream_options *options, s
         assert(options->sample_begin <= options->sample_end &&
                options->sample_end <= options->index->count);
     }
-    stream->reader = data_reader_new(options->index);
+    stream->reader = data_reader_new(options->index, &stream->stop);
     if (stream_allocate(stream, err) < 0 || stream_start_fetch(stream, err) < 0 ||
         stream_start_threads(stream, err) < 0) {
         data_stream_free(stream);
@@ -498,7 +483,7 @@ void data_stream_free(struct data_stream *stream)
     if (stream == NULL)
         return;
     pthread_mutex_lock(&stream->mutex);
-    stream->stop = true;
+    __atomic_store_n(&stream->stop, 1, __ATOMIC_RELAXED); /* requests under way look at it too */
     pthread_cond_broadcast(&stream->work);
     pthread_mutex_unlock(&stream->mutex);
     data_fetch_stop(stream->fetch);
