@@ -31,9 +31,11 @@ struct store {
     size_t count;
     enum store_mood mood;
     struct store_stats stats;
-    const char *damaged; /* a part of the keys whose next answers are damaged */
-    int damages;         /* how many of them are left */
-    int sound;           /* answers before these */
+    const char *damaged;  /* a part of the keys whose next answers are damaged */
+    int damages;          /* how many of them are left */
+    int sound;            /* answers before these */
+    const char *silenced; /* a part of the keys that get no answer, NULL: none */
+    int audible;          /* answers to them before that */
 };
 
 static int by_key(const void *a, const void *b)
@@ -192,13 +194,23 @@ static void head(struct store *store, const char *key, struct buf *out)
                    object->bytes, object->version);
 }
 
+/* A key in the request's path, or as a prefix of its query. */
+static bool is_silenced(struct store *store, const char *request)
+{
+    char line[512];
+
+    return store->silenced != NULL && sscanf(request, "%511[^\r\n]", line) == 1 &&
+           strstr(line, store->silenced) != NULL && store->audible-- <= 0;
+}
+
 static void answer(void *context, const char *request, struct buf *out, bool *silent)
 {
     struct store *store = context;
     char key[512];
 
-    *silent = store->mood == STORE_SILENT;
-    if (store->mood != STORE_ANSWERS)
+    *silent = store->mood == STORE_SILENT ||
+              (store->mood == STORE_ANSWERS && is_silenced(store, request));
+    if (store->mood != STORE_ANSWERS || *silent)
         return;
     if (strstr(request, "list-type=2") != NULL)
         list(store, request, out);
@@ -335,6 +347,14 @@ void store_damage_later(struct store *store, const char *part, int later, int co
     store->damaged = part;
     store->damages = count;
     store->sound = later;
+    fake_unlock(store->fake);
+}
+
+void store_silence(struct store *store, const char *part, int later)
+{
+    fake_lock(store->fake);
+    store->silenced = part;
+    store->audible = later;
     fake_unlock(store->fake);
 }
 

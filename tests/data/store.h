@@ -41,6 +41,10 @@ void store_damage(struct store *store, const char *part, int count);
 /** The same after `later` that are sound. */
 void store_damage_later(struct store *store, const char *part, int later, int count);
 
+/** Say nothing to who reads keys that have `part` (the caller's) in them, after `later` answers;
+ * NULL: answer again. */
+void store_silence(struct store *store, const char *part, int later);
+
 struct store_stats {
     uint64_t lists, gets; /* requests */
     uint64_t bytes;       /* that were read */

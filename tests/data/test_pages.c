@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "tests/data/narrow.h"
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
 #include "trainer/data/pack.h"
@@ -151,35 +152,6 @@ static void paged_index_is_bound_to_classes(void **state)
     data_index_release(&paged);
 }
 
-/* The pages of an index again, with little room. */
-static struct data_pages *narrow(const struct data_index *whole, uint64_t bytes_max)
-{
-    struct data_pages_shard *const shards = calloc(whole->files, sizeof *shards);
-    struct data_pages *pages;
-
-    assert_non_null(shards);
-    for (uint64_t i = 0; i < whole->count; i++) {
-        struct data_pages_shard *const shard = &shards[whole->samples[i].file];
-
-        shard->first = shard->count == 0 ? i : shard->first;
-        shard->count++;
-        shard->bytes += whole->samples[i].bytes;
-    }
-    for (size_t f = 0; f < whole->files; f++) {
-        struct buf file = {0};
-        char name[64];
-        struct err err = {0};
-
-        snprintf(name, sizeof name, "shards/%s", whole->file_names[f]);
-        assert_int_equal(file_read(tree_path(name), 1 << 20, &file, &err), 0);
-        shards[f].tar_bytes = file.bytes;
-        buf_release(&file);
-    }
-    pages = data_pages_new(whole, shards, bytes_max);
-    free(shards);
-    return pages;
-}
-
 static void pages_used_longest_ago_go_first_and_held_ones_stay(void **state)
 {
     struct data_pages_stats stats;
@@ -191,7 +163,7 @@ static void pages_used_longest_ago_go_first_and_held_ones_stay(void **state)
     (void)state;
     make_shards();
     whole = opened(60, NULL, 0);
-    pages = narrow(&whole, 2048);
+    pages = narrow_pages(&whole, &whole, tree_path("shards"), 2048);
     assert_int_equal(data_pages_hold(pages, 0, NULL, &err), 0);
     first = (uint64_t)(uintptr_t)data_pages_sample(pages, 0);
     for (int round = 0; round < 3; round++)
@@ -250,7 +222,7 @@ static void pages_serve_many_threads(void **state)
     (void)state;
     make_shards();
     whole = opened(60, NULL, 0);
-    pages = narrow(&whole, 2048);
+    pages = narrow_pages(&whole, &whole, tree_path("shards"), 2048);
     for (uint64_t t = 0; t < 6; t++) {
         readers[t] = (struct reader){.whole = &whole, .pages = pages, .seed = t};
         assert_int_equal(pthread_create(&threads[t], NULL, read_many, &readers[t]), 0);

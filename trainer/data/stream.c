@@ -31,6 +31,7 @@
 #include "trainer/data/place.h"
 #include "trainer/data/read.h"
 
+#define NAME_CHARS    (sizeof((struct data_stream_stats *)0)->truncated_first)
 #define WAIT_SLICE_NS 5000000 /* how long next sleeps before it looks at cancel again */
 
 /* One micro-batch's memory. The three counts and what follows are guarded by the stream's mutex. */
@@ -39,10 +40,11 @@ struct slot {
     int taken, done; /* pictures that threads took; and finished */
     int bad;         /* the first picture with an error, -1 for none; the error: */
     struct err err;
-    int truncated;       /* pictures whose data ended early */
-    int truncated_first; /* the first of them, -1 for none */
-    bool *missing;       /* (micro_batch) pictures that are left out; why stands in batch.bad, */
-    int left_out;        /* at their place till the batch is handed over; how many there are */
+    int truncated;                   /* pictures whose data ended early */
+    int truncated_first;             /* the first of them, -1 for none */
+    char truncated_name[NAME_CHARS]; /* of the first; "" where another was named before */
+    bool *missing; /* (micro_batch) pictures that are left out; why stands in batch.bad, */
+    int left_out;  /* at their place till the batch is handed over; how many there are */
 };
 
 /* The next micro-batch to begin. */
@@ -298,9 +300,23 @@ static void bad_tell(struct data_bad *bad, const char *why)
         snprintf(bad->why, sizeof bad->why, "%.*s%s%s", (int)head, why, gap, why + bytes - tail);
 }
 
-/* Under the mutex: picture i of the slot is there, or is not. */
+/* With the mutex, which is let go meanwhile: the name of a picture that ended early, if it may be
+ * the first of the stream. The index may have to be asked, which takes as long as S3 does.
+ */
+static void stream_name(struct data_stream *stream, const struct slot *slot, int i,
+                        char name[NAME_CHARS])
+{
+    if (stream->stats.truncated > 0 || (slot->truncated_first >= 0 && slot->truncated_first < i))
+        return;
+    pthread_mutex_unlock(&stream->mutex);
+    data_reader_name(stream->reader, slot->batch.samples[i], name, NAME_CHARS);
+    pthread_mutex_lock(&stream->mutex);
+}
+
+/* Under the mutex: picture i of the slot is there, or is not. truncated: its name if it ended
+ * early, else NULL. */
 static void stream_put_picture(struct data_stream *stream, struct slot *slot, int i, int rc,
-                               bool truncated, const struct err *err)
+                               const char *truncated, const struct err *err)
 {
     if (rc < 0) {
         stream->no_more = true;
@@ -313,10 +329,12 @@ static void stream_put_picture(struct data_stream *stream, struct slot *slot, in
         slot->left_out++;
         slot->batch.bad[i].sample = slot->batch.samples[i];
         bad_tell(&slot->batch.bad[i], err->msg);
-    } else if (truncated) {
+    } else if (truncated != NULL) {
         slot->truncated++;
-        if (slot->truncated_first < 0 || i < slot->truncated_first)
+        if (slot->truncated_first < 0 || i < slot->truncated_first) {
             slot->truncated_first = i;
+            memcpy(slot->truncated_name, truncated, NAME_CHARS);
+        }
     }
     slot->done++;
     if (slot->done == slot->batch.n)
@@ -334,6 +352,7 @@ static void *stream_work(void *argument)
     pthread_mutex_lock(&stream->mutex);
     while ((slot = stream_take_picture(stream, &i)) != NULL) {
         struct err err = {0};
+        char name[NAME_CHARS] = "";
         bool truncated = false;
         int rc;
 
@@ -344,7 +363,9 @@ static void *stream_work(void *argument)
             stream->stats.stage_s[stage] += hands.stage_s[stage];
             stream->stats.stage_cpu_s[stage] += hands.stage_cpu_s[stage];
         }
-        stream_put_picture(stream, slot, i, rc, truncated, &err);
+        if (truncated)
+            stream_name(stream, slot, i, name);
+        stream_put_picture(stream, slot, i, rc, truncated ? name : NULL, &err);
     }
     pthread_mutex_unlock(&stream->mutex);
     buf_release(&hands.bytes);
@@ -524,6 +545,11 @@ static void stream_wait_slice(struct data_stream *stream)
     pthread_cond_timedwait(&stream->arrived, &stream->mutex, &until);
 }
 
+static bool is_set(const volatile sig_atomic_t *cancel)
+{
+    return cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED); /* a thread's, too */
+}
+
 /* Under the mutex: the oldest batch once it is whole; NULL at the end or when cancelled. */
 static struct slot *stream_wait_oldest(struct data_stream *stream,
                                        const volatile sig_atomic_t *cancel)
@@ -531,7 +557,7 @@ static struct slot *stream_wait_oldest(struct data_stream *stream,
     struct slot *oldest;
 
     for (;;) {
-        if (cancel != NULL && *cancel != 0)
+        if (is_set(cancel))
             return NULL;
         if (stream->line_count > 0) {
             oldest = &stream->slots[stream->line[stream->line_begin]];
@@ -556,8 +582,7 @@ static void stream_count(struct data_stream *stream, const struct slot *slot)
             memcpy(stats->left_out_first, slot->batch.bad[i].why, sizeof stats->left_out_first);
     stats->left_out += (uint64_t)slot->left_out;
     if (slot->truncated > 0 && stats->truncated == 0)
-        data_reader_name(stream->reader, slot->batch.samples[slot->truncated_first],
-                         stats->truncated_first, sizeof stats->truncated_first);
+        memcpy(stats->truncated_first, slot->truncated_name, NAME_CHARS);
     stats->truncated += (uint64_t)slot->truncated;
 }
 
@@ -594,7 +619,7 @@ int data_stream_next(struct data_stream *stream, struct data_batch *batch,
     pthread_mutex_lock(&stream->mutex);
     slot = stream_wait_oldest(stream, cancel);
     if (slot == NULL) {
-        if (cancel != NULL && *cancel != 0)
+        if (is_set(cancel))
             rc = err_set(err, ERR_STOPPED, "stopped while waiting for pictures");
     } else if (slot->bad >= 0) { /* it stays in line: asked again, the answer is the same */
         rc = err_set(err, slot->err.code, "%s", slot->err.msg);
