@@ -47,6 +47,12 @@ struct lane {
     uint64_t held; /* bytes of pictures read or under way, and not taken */
 };
 
+/* How many ranges of an epoch are being read. */
+struct under_way {
+    uint32_t epoch;
+    int ranges; /* 0: of no epoch */
+};
+
 struct data_fetch {
     struct data_fetch_options options;
     struct data_order *order; /* a copy, or NULL */
@@ -60,9 +66,9 @@ struct data_fetch {
     pthread_cond_t arrived; /* a range was read or failed, or stop */
     struct lane *lanes;
     size_t lane_count;
-    uint64_t held, scratch; /* by all lanes; by threads for their ranges */
-    int under_way[2];       /* ranges, of even epochs and of odd */
-    int waiting;            /* threads that wait for a picture */
+    uint64_t held, scratch;      /* by all lanes; by threads for their ranges */
+    struct under_way *under_way; /* (threads): each reads one range, so no more epochs */
+    int waiting;                 /* threads that wait for a picture */
     volatile sig_atomic_t stop;
     struct data_fetch_stats stats;
 };
@@ -97,11 +103,37 @@ static uint64_t urgency_of(const struct data_fetch *fetch, const struct lane *la
            data_order_place_step(fetch->order, lane->number, place);
 }
 
+/* Under the mutex: one range more or less of an epoch is under way. */
+static void count_under_way(struct data_fetch *fetch, uint32_t epoch, int more)
+{
+    struct under_way *at = NULL;
+
+    for (int i = 0; i < fetch->options.threads; i++) {
+        struct under_way *const other = &fetch->under_way[i];
+
+        if (other->ranges > 0 && other->epoch == epoch) {
+            at = other;
+            break;
+        }
+        if (other->ranges == 0)
+            at = other;
+    }
+    assert(at != NULL && at->ranges + more >= 0);
+    at->epoch = epoch;
+    at->ranges += more;
+}
+
 /* What the last epoch's ranges bring may be kept and wanted in this one: with a cache an epoch
- * begins when those under way have arrived. They need nothing but their requests, so they do. */
+ * begins when those under way have arrived. They need nothing but their requests, so they do. Of
+ * the next epoch there may be some under way as well: other lanes are ahead of this one. */
 static bool may_be_kept_soon(const struct data_fetch *fetch, uint32_t epoch)
 {
-    return fetch->source.cache != NULL && epoch > 0 && fetch->under_way[(epoch - 1) % 2] > 0;
+    if (fetch->source.cache == NULL || epoch == 0)
+        return false;
+    for (int i = 0; i < fetch->options.threads; i++)
+        if (fetch->under_way[i].ranges > 0 && fetch->under_way[i].epoch == epoch - 1)
+            return true;
+    return false;
 }
 
 /* Under the mutex: the lane's next range, if there is room for it. */
@@ -294,7 +326,7 @@ static void do_read(struct data_fetch *fetch, const struct job *job, unsigned ch
         assert(range->length <= fetch->range_bytes);
         rc = get_scratch(fetch, scratch, &err);
     }
-    fetch->under_way[job->group->epoch % 2]++;
+    count_under_way(fetch, job->group->epoch, 1);
     hold(fetch, job->lane, range->bytes);
     if (rc == 0)
         rc = read_range(fetch, job, *scratch, &err);
@@ -307,7 +339,7 @@ static void do_read(struct data_fetch *fetch, const struct job *job, unsigned ch
             abort();
         *job->group->errs[job->range] = err;
     }
-    fetch->under_way[job->group->epoch % 2]--;
+    count_under_way(fetch, job->group->epoch, -1);
     job->group->states[job->range] = rc < 0 ? DATA_RANGE_FAILED : DATA_RANGE_READ;
     pthread_cond_broadcast(&fetch->arrived);
 }
@@ -419,9 +451,11 @@ struct data_fetch *data_fetch_new(const struct data_fetch_options *options, stru
     fetch->options.bytes = options->bytes > 0 ? options->bytes : DATA_FETCH_BYTES;
     fetch->options.threads = options->threads > 0 ? options->threads : DATA_FETCH_THREADS;
     fetch->threads = calloc((size_t)fetch->options.threads, sizeof *fetch->threads);
+    fetch->under_way = calloc((size_t)fetch->options.threads, sizeof *fetch->under_way);
     if (options->order != NULL && (fetch->order = malloc(sizeof *fetch->order)) != NULL)
         *fetch->order = *options->order;
-    if (fetch->threads == NULL || (options->order != NULL && fetch->order == NULL))
+    if (fetch->threads == NULL || fetch->under_way == NULL ||
+        (options->order != NULL && fetch->order == NULL))
         abort();
     make_lanes(fetch);
     share_memory(fetch);
@@ -472,6 +506,7 @@ void data_fetch_free(struct data_fetch *fetch)
     free(fetch->lanes);
     free(fetch->order);
     free(fetch->threads);
+    free(fetch->under_way);
     free(fetch);
 }
 
