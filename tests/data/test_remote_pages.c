@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "s3io/client.h"
+#include "tests/data/narrow.h"
 #include "tests/data/store.h"
 #include "tests/data/tree.h"
 #include "trainer/data/fetch.h"
@@ -280,6 +281,35 @@ static void failure_of_a_page_does_not_reach_the_pictures_before_it(void **state
     data_fetch_free(fetch);
 }
 
+/* What it is called may have to be read again: without that it is named by its shard. */
+static void sample_with_another_crc_is_the_data_s_fault_where_s3_is_away_too(void **state)
+{
+    const struct data_fetch_options options = {.index = &paged, .sample_end = 1, .threads = 1};
+    struct data_fetch *fetch;
+
+    (void)state;
+    data_pages_free(paged.pages);
+    paged.pages = narrow_pages(&paged, &whole, tree_path("packed"), 0);
+    for (int away = 0; away < 2; away++) {
+        struct data_fetch_stats stats;
+
+        store_damage(store, ".tar", 100);
+        fetch = start_fetch(&options);
+        do {
+            usleep(1000);
+            data_fetch_stats(fetch, &stats);
+        } while (stats.requests == 0);
+        store_damage(store, ".tar", 0);
+        store_set_mood(store, away ? STORE_AWAY : STORE_ANSWERS);
+        expect_failure(fetch, 0, ERR_INPUT,
+                       away ? "'s3://test/shards/shard-000000.tar' does not match its index: 'a "
+                              "picture' has another CRC-32C"
+                            : whole.samples[0].key);
+        store_set_mood(store, STORE_ANSWERS);
+        data_fetch_free(fetch);
+    }
+}
+
 static void *stop_it(void *fetch)
 {
     wait_for_requests(1);
@@ -333,6 +363,7 @@ int main(void)
         CASE(top_index_has_to_come_twice_the_same),
         CASE(index_of_a_shard_that_cannot_be_read_is_named),
         CASE(failure_of_a_page_does_not_reach_the_pictures_before_it),
+        CASE(sample_with_another_crc_is_the_data_s_fault_where_s3_is_away_too),
         CASE(stop_ends_the_reading_of_a_page_of_a_silent_server),
     };
 

@@ -538,19 +538,19 @@ static void lane_taken(struct data_fetch *fetch, struct lane *lane, struct data_
     pthread_cond_signal(&fetch->work);
 }
 
-/* A sample of a shard whose bytes were none that its index knows, however often they were read. */
+/* A sample of a shard whose bytes were none that its index knows, however often they were read.
+ * That its key is not to be had now is no other failure. */
 static int wrong_crc(const struct data_fetch *fetch, uint64_t sample, struct err *err)
 {
     const struct data_index *const index = fetch->options.index;
-    char *path;
+    const bool held = data_index_hold(index, sample, &fetch->stop, NULL) == 0;
+    char *const path = data_index_path(index, sample);
 
-    if (data_index_hold(index, sample, &fetch->stop, err) < 0)
-        return -1;
-    path = data_index_path(index, sample);
     err_set(err, ERR_INPUT,
             "'%s' does not match its index: '%s' has another CRC-32C each time it is read", path,
-            data_index_sample(index, sample)->key);
-    data_index_drop(index, sample);
+            held ? data_index_sample(index, sample)->key : "a picture");
+    if (held)
+        data_index_drop(index, sample);
     free(path);
     return -1;
 }
