@@ -11,6 +11,7 @@
 
 #include "trainer/data/index.h"
 #include "trainer/data/pages.h"
+#include "trainer/data/shard.h"
 
 static uint64_t length_of(const char *folder, const char *name)
 {
@@ -25,12 +26,12 @@ static uint64_t length_of(const char *folder, const char *name)
 struct data_pages *narrow_pages(const struct data_index *index, const struct data_index *whole,
                                 const char *folder, uint64_t bytes_max)
 {
-    struct data_pages_shard *const shards = calloc(whole->files, sizeof *shards);
+    struct data_shard_top *const shards = calloc(whole->files, sizeof *shards);
     struct data_pages *pages;
 
     assert_non_null(shards);
     for (uint64_t i = 0; i < whole->count; i++) {
-        struct data_pages_shard *const shard = &shards[whole->samples[i].file];
+        struct data_shard_top *const shard = &shards[whole->samples[i].file];
 
         shard->first = shard->count == 0 ? i : shard->first;
         shard->count++;

@@ -1,7 +1,6 @@
 #include "trainer/data/pages.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -18,7 +17,7 @@
 
 /* One shard's samples. */
 struct page {
-    struct data_pages_shard shard;
+    struct data_shard_top shard;
     struct data_sample *samples; /* NULL: not there */
     char *keys;
     uint64_t bytes;
@@ -45,7 +44,7 @@ struct data_pages {
 };
 
 struct data_pages *data_pages_new(const struct data_index *index,
-                                  const struct data_pages_shard *shards, uint64_t bytes_max)
+                                  const struct data_shard_top *shards, uint64_t bytes_max)
 {
     struct data_pages *const pages = calloc(1, sizeof *pages);
 
@@ -113,61 +112,41 @@ size_t data_pages_file(const struct data_pages *pages, uint64_t sample)
 
 /* --- reading a page --- */
 
-static int mismatch(const char *index_path, struct err *err)
-{
-    return err_set(err, ERR_INPUT,
-                   "the index '%s' does not match '" SHARD_TOP_NAME "' beside it: pack again",
-                   index_path);
-}
-
-/* The shard's records as samples. */
+/* The shard's records as samples; its keys are the page's then. */
 static int take_records(const struct data_pages *pages, struct page *page, size_t number,
                         struct data_shard *shard, const char *index_path, struct err *err)
 {
-    const int classes = pages->labels != NULL ? pages->label_count : pages->classes;
     struct data_sample *const samples = calloc(shard->count, sizeof *samples);
-    uint64_t bytes = 0;
 
     if (samples == NULL)
         return err_set(err, ERR_MEMORY, "no memory for the %zu samples of '%s'", shard->count,
                        index_path);
+    for (size_t i = 0; i < shard->count; i++) {
+        samples[i] = data_shard_sample(shard, i, (uint32_t)number);
+        if (pages->labels != NULL)
+            samples[i].label = pages->labels[samples[i].label];
+    }
     page->samples = samples;
     page->keys = (char *)shard->keys.data;
     page->bytes = shard->count * sizeof *samples + shard->keys.capacity;
-    for (size_t i = 0; i < shard->count; i++) {
-        const struct data_shard_record *const record = &shard->records[i];
-
-        if (record->label >= (uint32_t)classes)
-            return err_set(err, ERR_INPUT,
-                           "'%s' has label %" PRIu32 " where '" SHARD_TOP_NAME
-                           "' has %d classes: pack again",
-                           index_path, record->label, classes);
-        samples[i] = (struct data_sample){
-            .key = page->keys + record->key,
-            .offset = record->offset,
-            .bytes = record->bytes,
-            .crc32c = record->crc32c,
-            .file = (uint32_t)number,
-            .label = pages->labels != NULL ? pages->labels[record->label] : (int32_t)record->label,
-        };
-        bytes += record->bytes;
-    }
     shard->keys = (struct buf){0};
-    return bytes == page->shard.bytes ? 0 : mismatch(index_path, err);
+    return 0;
 }
 
-static int check(const struct data_pages *pages, const struct data_pages_shard *wanted,
+static int check(const struct data_pages *pages, const struct data_shard_top *top,
                  const struct data_shard *shard, const char *tar_path, const char *index_path,
                  struct err *err)
 {
-    if (shard->count != wanted->count || shard->tar_bytes != wanted->tar_bytes)
-        return mismatch(index_path, err);
+    const int classes = pages->labels != NULL ? pages->label_count : pages->classes;
+
+    if (data_shard_check_top(shard, top, classes, index_path, err) < 0)
+        return -1;
     if (data_place_is_remote(pages->root)) /* what is read of the tar has CRCs of its own */
         return 0;
-    return data_shard_check_tar(shard, tar_path, index_path, wanted->first, err);
+    return data_shard_check_tar(shard, tar_path, index_path, top->first, err);
 }
 
-/* Into a page of the caller's, which is empty again after a failure. */
+/* Into a page of the caller's, which is empty as before after a failure. */
 static int read_page(const struct data_pages *pages, size_t number, struct page *page,
                      const volatile sig_atomic_t *cancel, struct err *err)
 {
@@ -179,13 +158,6 @@ static int read_page(const struct data_pages *pages, size_t number, struct page 
     if (data_shard_read(&shard, index_path, cancel, err) == 0 &&
         check(pages, &page->shard, &shard, tar_path, index_path, err) == 0)
         rc = take_records(pages, page, number, &shard, index_path, err);
-    if (rc < 0) {
-        if (shard.keys.data == NULL)
-            free(page->keys);
-        free(page->samples);
-        page->samples = NULL;
-        page->keys = NULL;
-    }
     data_shard_release(&shard);
     free(index_path);
     free(tar_path);
@@ -328,7 +300,7 @@ void data_pages_encode(const struct data_pages *pages, struct buf *out)
 struct data_pages *data_pages_decode(const struct data_index *index, const void *data, size_t bytes)
 {
     const unsigned char *at = data;
-    struct data_pages_shard *shards;
+    struct data_shard_top *shards;
     struct data_pages *pages;
     int32_t labels;
     size_t label_bytes;

@@ -23,20 +23,15 @@ struct buf;
 struct data_index;
 struct data_pages;
 struct data_sample;
+struct data_shard_top;
 struct err;
 
 #define DATA_PAGES_BYTES_MAX ((uint64_t)256 << 20) /* of an index: 5 million pictures' */
 
-/* What the top index says of a shard. */
-struct data_pages_shard {
-    uint64_t first; /* its first sample */
-    uint64_t count, bytes, tar_bytes;
-};
-
 /** For an index whose root, classes and file names are there and stay. shards: (index->files),
  * copied. */
 struct data_pages *data_pages_new(const struct data_index *index,
-                                  const struct data_pages_shard *shards, uint64_t bytes_max);
+                                  const struct data_shard_top *shards, uint64_t bytes_max);
 /** Nothing is held any more. Accepts NULL. */
 void data_pages_free(struct data_pages *pages);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 
 #include "base/digest.h"
 #include "base/err.h"
+#include "trainer/data/index.h"
 #include "trainer/data/place.h"
 
 static const char magic[8] = "CVYIDX1\n";
@@ -182,6 +184,41 @@ int data_shard_read(struct data_shard *shard, const char *path, const volatile s
     }
     buf_release(&file);
     return rc;
+}
+
+int data_shard_check_top(const struct data_shard *shard, const struct data_shard_top *top,
+                         int classes, const char *index_path, struct err *err)
+{
+    const bool same = shard->count == top->count && shard->tar_bytes == top->tar_bytes;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; same && i < shard->count; i++) {
+        const struct data_shard_record *const record = &shard->records[i];
+
+        if (record->label >= (uint32_t)classes)
+            return err_set(err, ERR_INPUT,
+                           "'%s' has label %" PRIu32 " where '" SHARD_TOP_NAME
+                           "' has %d classes: pack again",
+                           index_path, record->label, classes);
+        bytes += record->bytes;
+    }
+    if (same && bytes == top->bytes)
+        return 0;
+    return err_set(err, ERR_INPUT,
+                   "the index '%s' does not match '" SHARD_TOP_NAME "' beside it: pack again",
+                   index_path);
+}
+
+struct data_sample data_shard_sample(const struct data_shard *shard, size_t record, uint32_t file)
+{
+    const struct data_shard_record *const from = &shard->records[record];
+
+    return (struct data_sample){.key = data_shard_key(shard, record),
+                                .offset = from->offset,
+                                .bytes = from->bytes,
+                                .crc32c = from->crc32c,
+                                .file = file,
+                                .label = (int32_t)from->label};
 }
 
 /* POSIX ustar: the name first, the size in octal digits at 124, "ustar" at 257. */

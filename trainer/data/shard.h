@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 
+struct data_sample;
 struct err;
 
 #define SHARD_TOP_NAME      "index.json"
@@ -48,6 +49,18 @@ int data_shard_read(struct data_shard *shard, const char *path, const volatile s
 /** The same of bytes at hand; path names them in errors. */
 int data_shard_decode(struct data_shard *shard, const void *data, size_t bytes, const char *path,
                       struct err *err);
+
+/* What the top index says of a shard. */
+struct data_shard_top {
+    uint64_t first; /* its first sample */
+    uint64_t count, bytes, tar_bytes;
+};
+/** Compare with that, and the labels with the number of classes. ERR_INPUT names the index. */
+int data_shard_check_top(const struct data_shard *shard, const struct data_shard_top *top,
+                         int classes, const char *index_path, struct err *err);
+
+/** A record as a sample of shard `file` of a folder. Its key is the shard's. */
+struct data_sample data_shard_sample(const struct data_shard *shard, size_t record, uint32_t file);
 
 /** Compare with the tar itself: its length, and the headers before the first and the last picture;
  * first_sample is the index place of the first. ERR_INPUT names the tar that is missing or cut

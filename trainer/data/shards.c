@@ -80,47 +80,24 @@ static int read_classes(struct data_index *index, const json_t *top, const char 
 /* What index.json says of one shard. */
 struct entry {
     const char *name;
-    int64_t count, bytes, tar_bytes;
+    struct data_shard_top top;
 };
 
-static int read_entry(const json_t *shard, struct entry *entry, const char *path, struct err *err)
+static int read_entry(const json_t *shard, uint64_t first, struct entry *entry, const char *path,
+                      struct err *err)
 {
+    int64_t count, bytes, tar_bytes;
+
     if (json_read_string(shard, "name", &entry->name, path, err) < 0 ||
-        json_read_integer(shard, "count", 1, INT64_MAX, &entry->count, path, err) < 0 ||
-        json_read_integer(shard, "bytes", 1, INT64_MAX, &entry->bytes, path, err) < 0 ||
-        json_read_integer(shard, "tar_bytes", 1, INT64_MAX, &entry->tar_bytes, path, err) < 0)
+        json_read_integer(shard, "count", 1, INT64_MAX, &count, path, err) < 0 ||
+        json_read_integer(shard, "bytes", 1, INT64_MAX, &bytes, path, err) < 0 ||
+        json_read_integer(shard, "tar_bytes", 1, INT64_MAX, &tar_bytes, path, err) < 0)
         return -1;
+    entry->top =
+        (struct data_shard_top){first, (uint64_t)count, (uint64_t)bytes, (uint64_t)tar_bytes};
     if (strchr(entry->name, '/') != NULL || !data_entry_is_tar(entry->name) ||
         strcmp(strrchr(entry->name, '.'), ".tar") != 0)
         return err_set(err, ERR_INPUT, "%s: '%s' is no name of a shard", path, entry->name);
-    return 0;
-}
-
-/* Take a shard's samples over; *bytes is their sum. */
-static int add_samples(struct data_index *index, struct data_builder *builder,
-                       const struct data_shard *shard, const char *index_path, uint64_t *bytes,
-                       struct err *err)
-{
-    *bytes = 0;
-    for (size_t i = 0; i < shard->count; i++) {
-        const struct data_shard_record *record = &shard->records[i];
-        const struct data_sample sample = {
-            .offset = record->offset,
-            .bytes = record->bytes,
-            .crc32c = record->crc32c,
-            .file = (uint32_t)(index->files - 1),
-            .label = (int32_t)record->label,
-        };
-
-        if (sample.label >= index->classes)
-            return err_set(err, ERR_INPUT,
-                           "'%s' has label %" PRIu32 " where '" SHARD_TOP_NAME
-                           "' has %d classes: pack again",
-                           index_path, record->label, index->classes);
-        if (data_builder_add(builder, &sample, data_shard_key(shard, i), err) < 0)
-            return -1;
-        *bytes += sample.bytes;
-    }
     return 0;
 }
 
@@ -222,7 +199,6 @@ static int list_tars(const char *root, struct tars *tars, const volatile sig_ato
 struct reading {
     struct data_index *index;
     struct entry *entries; /* (count) */
-    uint64_t *firsts;      /* (count) index places */
     char **etags;          /* (count) in S3, until the index takes them; NULL elsewhere */
     size_t count;
     struct tars tars;
@@ -235,7 +211,6 @@ static void release_reading(struct reading *reading)
         free(reading->etags[i]);
     free(reading->etags);
     free(reading->entries);
-    free(reading->firsts);
 }
 
 /* Compare an index with its tar; in S3, remember the tar's ETag. */
@@ -247,7 +222,8 @@ static int check_tar(struct reading *reading, size_t number, const struct data_s
     const struct tar *found;
 
     if (!data_place_is_remote(reading->index->root))
-        return data_shard_check_tar(shard, tar_path, index_path, reading->firsts[number], err);
+        return data_shard_check_tar(shard, tar_path, index_path, reading->entries[number].top.first,
+                                    err);
     found = tars->count > 0
                 ? bsearch(&wanted, tars->tars, tars->count, sizeof *tars->tars, by_tar_name)
                 : NULL;
@@ -257,13 +233,6 @@ static int check_tar(struct reading *reading, size_t number, const struct data_s
         return -1;
     reading->etags[number] = text_copy(found->etag);
     return 0;
-}
-
-static int mismatch(const char *index_path, struct err *err)
-{
-    return err_set(err, ERR_INPUT,
-                   "the index '%s' does not match '" SHARD_TOP_NAME "' beside it: pack again",
-                   index_path);
 }
 
 /* One of the threads. */
@@ -277,10 +246,7 @@ static int read_shard(void *context, size_t number, struct data_shard *shard, st
 
     if (data_shard_read(shard, index_path, NULL, err) == 0 &&
         check_tar(reading, number, shard, tar_path, index_path, err) == 0)
-        rc =
-            shard->count == (uint64_t)entry->count && shard->tar_bytes == (uint64_t)entry->tar_bytes
-                ? 0
-                : mismatch(index_path, err);
+        rc = data_shard_check_top(shard, &entry->top, reading->index->classes, index_path, err);
     free(index_path);
     free(tar_path);
     return rc;
@@ -291,23 +257,20 @@ static int add_shard(struct reading *reading, struct data_builder *builder, size
 {
     const struct entry *const entry = &reading->entries[number];
     struct data_index *const index = reading->index;
-    char *const tar_path = uri_join(index->root, entry->name);
-    char *const index_path = data_shard_index_path(tar_path);
-    uint64_t bytes = 0;
-    int rc;
 
     if (reading->etags != NULL) {
         index->file_etags[index->files] = reading->etags[number];
         reading->etags[number] = NULL;
     }
     index->file_names[index->files++] = text_copy(entry->name);
-    rc = add_samples(index, builder, shard, index_path, &bytes, err);
-    if (rc == 0 && bytes != (uint64_t)entry->bytes)
-        rc = mismatch(index_path, err);
-    index->bytes += bytes;
-    free(index_path);
-    free(tar_path);
-    return rc;
+    index->bytes += entry->top.bytes;
+    for (size_t i = 0; i < shard->count; i++) {
+        const struct data_sample sample = data_shard_sample(shard, i, (uint32_t)number);
+
+        if (data_builder_add(builder, &sample, sample.key, err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int add_shards(struct reading *reading, struct data_builder *builder,
@@ -337,7 +300,6 @@ static int read_entries(struct reading *reading, const json_t *shards, const cha
 
     reading->count = json_array_size(shards);
     reading->entries = calloc(reading->count + 1, sizeof *reading->entries);
-    reading->firsts = calloc(reading->count + 1, sizeof *reading->firsts);
     index->file_names = calloc(reading->count + 1, sizeof *index->file_names);
     if (data_place_is_remote(index->root)) {
         index->file_etags = calloc(reading->count + 1, sizeof *index->file_etags);
@@ -345,13 +307,12 @@ static int read_entries(struct reading *reading, const json_t *shards, const cha
         if (index->file_etags == NULL || reading->etags == NULL)
             abort();
     }
-    if (reading->entries == NULL || reading->firsts == NULL || index->file_names == NULL)
+    if (reading->entries == NULL || index->file_names == NULL)
         abort();
     for (size_t i = 0; i < reading->count; i++) {
-        if (read_entry(json_array_get(shards, i), &reading->entries[i], path, err) < 0)
+        if (read_entry(json_array_get(shards, i), first, &reading->entries[i], path, err) < 0)
             return -1;
-        reading->firsts[i] = first;
-        first += (uint64_t)reading->entries[i].count;
+        first += reading->entries[i].top.count;
     }
     return 0;
 }
@@ -378,18 +339,13 @@ static int read_all(struct reading *reading, const volatile sig_atomic_t *cancel
 static void read_none(struct reading *reading)
 {
     struct data_index *const index = reading->index;
-    struct data_pages_shard *const shards = calloc(reading->count + 1, sizeof *shards);
+    struct data_shard_top *const shards = calloc(reading->count + 1, sizeof *shards);
 
     if (shards == NULL)
         abort();
     for (size_t i = 0; i < reading->count; i++) {
-        const struct entry *const entry = &reading->entries[i];
-
-        shards[i] = (struct data_pages_shard){.first = reading->firsts[i],
-                                              .count = (uint64_t)entry->count,
-                                              .bytes = (uint64_t)entry->bytes,
-                                              .tar_bytes = (uint64_t)entry->tar_bytes};
-        index->file_names[index->files++] = text_copy(entry->name);
+        shards[i] = reading->entries[i].top;
+        index->file_names[index->files++] = text_copy(reading->entries[i].name);
         index->count += shards[i].count;
         index->bytes += shards[i].bytes;
     }
