@@ -36,6 +36,7 @@ struct store {
     int sound;            /* answers before these */
     const char *silenced; /* a part of the keys that get no answer, NULL: none */
     int audible;          /* answers to them before that */
+    int unanswered;
 };
 
 static int by_key(const void *a, const void *b)
@@ -199,8 +200,11 @@ static bool is_silenced(struct store *store, const char *request)
 {
     char line[512];
 
-    return store->silenced != NULL && sscanf(request, "%511[^\r\n]", line) == 1 &&
-           strstr(line, store->silenced) != NULL && store->audible-- <= 0;
+    if (store->silenced == NULL || sscanf(request, "%511[^\r\n]", line) != 1 ||
+        strstr(line, store->silenced) == NULL || store->audible-- > 0)
+        return false;
+    store->unanswered++;
+    return true;
 }
 
 static void answer(void *context, const char *request, struct buf *out, bool *silent)
@@ -355,7 +359,18 @@ void store_silence(struct store *store, const char *part, int later)
     fake_lock(store->fake);
     store->silenced = part;
     store->audible = later;
+    store->unanswered = 0;
     fake_unlock(store->fake);
+}
+
+int store_unanswered(struct store *store)
+{
+    int count;
+
+    fake_lock(store->fake);
+    count = store->unanswered;
+    fake_unlock(store->fake);
+    return count;
 }
 
 void store_take_stats(struct store *store, struct store_stats *stats)

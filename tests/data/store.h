@@ -44,6 +44,8 @@ void store_damage_later(struct store *store, const char *part, int later, int co
 /** Say nothing to who reads keys that have `part` (the caller's) in them, after `later` answers;
  * NULL: answer again. */
 void store_silence(struct store *store, const char *part, int later);
+/** How many requests got none so far. */
+int store_unanswered(struct store *store);
 
 struct store_stats {
     uint64_t lists, gets; /* requests */

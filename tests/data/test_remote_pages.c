@@ -26,6 +26,7 @@
 #include "trainer/data/order.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/pages.h"
+#include "trainer/data/source.h"
 
 #define COUNT 60
 
@@ -341,6 +342,61 @@ static void stop_ends_the_reading_of_a_page_of_a_silent_server(void **state)
     store_set_mood(store, STORE_ANSWERS);
 }
 
+static volatile sig_atomic_t cancelled;
+
+static void *cancel_it(void *unused)
+{
+    while (store_unanswered(store) == 0)
+        usleep(1000);
+    __atomic_store_n(&cancelled, 1, __ATOMIC_RELAXED);
+    return unused;
+}
+
+static int open_whole(const char *path, struct err *err)
+{
+    struct data_index index = {0};
+
+    return data_index_open(&index, path, NULL, 0, &cancelled, err);
+}
+
+static int open_source(const char *path, struct err *err)
+{
+    struct data_source source;
+
+    return data_source_open(&source, path, store_uri("pets"), NULL, 0, &cancelled, err);
+}
+
+/* By whoever waits, and by each of its threads. */
+static void cancel_ends_opening_whatever_does_not_come(void **state)
+{
+    static const struct {
+        const char *path, *silenced;
+        int (*open)(const char *path, struct err *err);
+    } cases[] = {{"s3://test/shards", "/index.json", open_whole},
+                 {"s3://test/shards", ".idx", open_whole},
+                 {"s3://test/x.manifest", "x.manifest", open_whole},
+                 {"s3://test/x.lst", "x.lst", open_source}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const double begun = clock_now_s();
+        struct err err = {0};
+        pthread_t thread;
+        int rc;
+
+        store_silence(store, cases[i].silenced, 0);
+        __atomic_store_n(&cancelled, 0, __ATOMIC_RELAXED);
+        assert_int_equal(pthread_create(&thread, NULL, cancel_it, NULL), 0);
+        rc = cases[i].open(cases[i].path, &err);
+        pthread_join(thread, NULL);
+        store_silence(store, NULL, 0);
+        assert_int_equal(rc, -1);
+        if (err.code != ERR_STOPPED || clock_now_s() - begun > 15)
+            fail_msg("'%s': %d after %.1f s: %s", cases[i].silenced, err.code,
+                     clock_now_s() - begun, err.msg);
+    }
+}
+
 static int open_store(void **state)
 {
     (void)state;
@@ -369,6 +425,7 @@ int main(void)
         CASE(failure_of_a_page_does_not_reach_the_pictures_before_it),
         CASE(sample_with_another_crc_is_the_data_s_fault_where_s3_is_away_too),
         CASE(stop_ends_the_reading_of_a_page_of_a_silent_server),
+        CASE(cancel_ends_opening_whatever_does_not_come),
     };
 
     return cmocka_run_group_tests(tests, open_store, close_store);

@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 
     log_init("", true);
     fuzz_file(data, bytes);
-    rc = data_manifest_open(&manifest, fuzz_file_path(), &err);
+    rc = data_manifest_open(&manifest, fuzz_file_path(), NULL, &err);
     fuzz_must_say(rc, &err);
     if (rc == 0)
         check(&manifest);

@@ -265,7 +265,7 @@ static int read_manifest(struct data_index *index, uint64_t whole_max, bool *aga
     struct data_manifest manifest = {0};
     int rc;
 
-    if (data_manifest_open(&manifest, index->root, err) < 0)
+    if (data_manifest_open(&manifest, index->root, cancel, err) < 0)
         return -1;
     free(index->root);
     index->root = text_copy(manifest.root);

@@ -218,7 +218,7 @@ int data_list_read(struct data_index *index, const char *path, const volatile si
     struct buf text = {0};
     int rc = -1;
 
-    if (data_place_load(path, LIST_BYTES_MAX, &text, err) < 0)
+    if (data_place_load_until(path, LIST_BYTES_MAX, cancel, &text, err) < 0)
         goto out;
     if (data_place_is_remote(index->root) &&
         data_place_list(index->root, true, visit, &list, NULL, cancel, err) < 0)

@@ -360,14 +360,15 @@ static int read_text(struct reading *reading, struct buf *text, struct err *err)
     return find_root(reading, err);
 }
 
-int data_manifest_open(struct data_manifest *manifest, const char *path, struct err *err)
+int data_manifest_open(struct data_manifest *manifest, const char *path,
+                       const volatile sig_atomic_t *cancel, struct err *err)
 {
     struct data_manifest opened = {.path = text_copy(path)};
     struct reading reading = {.manifest = &opened};
     struct buf text = {0};
     int rc = -1;
 
-    if (data_place_load(path, MANIFEST_BYTES_MAX, &text, err) == 0)
+    if (data_place_load_until(path, MANIFEST_BYTES_MAX, cancel, &text, err) == 0)
         rc = read_text(&reading, &text, err);
     buf_release(&text);
     free(reading.bucket);

@@ -47,9 +47,10 @@ struct data_manifest {
 /** Read it. Not looked at: whether the objects are there. Blocks. ERR_INPUT names manifest and
  * entry: no manifest, above 256 MiB, nothing or something twice in it, other than texts, a prefix
  * that is none, a picture that is not in a class folder; pictures and tars at once; of an augmented
- * one a line without source-ref or a label, or with two that might be it, and two buckets. Release
- * accepts all-zero. */
-int data_manifest_open(struct data_manifest *manifest, const char *path, struct err *err);
+ * one a line without source-ref or a label, or with two that might be it, and two buckets.
+ * ERR_STOPPED when cancel (may be NULL) became non-zero. Release accepts all-zero. */
+int data_manifest_open(struct data_manifest *manifest, const char *path,
+                       const volatile sig_atomic_t *cancel, struct err *err);
 void data_manifest_release(struct data_manifest *manifest);
 
 /** Whether it names this object below the root. */

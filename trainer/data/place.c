@@ -81,7 +81,7 @@ static int visit_listed(void *context, const struct s3_listed *listed, struct er
     struct data_found found = {.bytes = listed->bytes, .etag = listed->etag};
     size_t bytes;
 
-    if (listing->cancel != NULL && *listing->cancel)
+    if (listing->cancel != NULL && __atomic_load_n(listing->cancel, __ATOMIC_RELAXED))
         return err_set(err, ERR_STOPPED, "stopped while listing '%s'", listing->folder);
     listing->any = true;
     bytes = strlen(listed->key) - listing->prefix_bytes;

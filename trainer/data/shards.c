@@ -202,6 +202,7 @@ struct reading {
     char **etags;          /* (count) in S3, until the index takes them; NULL elsewhere */
     size_t count;
     struct tars tars;
+    const volatile sig_atomic_t *cancel;
 };
 
 static void release_reading(struct reading *reading)
@@ -244,7 +245,7 @@ static int read_shard(void *context, size_t number, struct data_shard *shard, st
     char *const index_path = data_shard_index_path(tar_path);
     int rc = -1;
 
-    if (data_shard_read(shard, index_path, NULL, err) == 0 &&
+    if (data_shard_read(shard, index_path, reading->cancel, err) == 0 &&
         check_tar(reading, number, shard, tar_path, index_path, err) == 0)
         rc = data_shard_check_top(shard, &entry->top, reading->index->classes, index_path, err);
     free(index_path);
@@ -274,15 +275,14 @@ static int add_shard(struct reading *reading, struct data_builder *builder, size
 }
 
 static int add_shards(struct reading *reading, struct data_builder *builder,
-                      struct data_shard_queue *queue, const volatile sig_atomic_t *cancel,
-                      struct err *err)
+                      struct data_shard_queue *queue, struct err *err)
 {
     int rc = 0;
 
     for (size_t i = 0; i < reading->count && rc == 0; i++) {
         struct data_shard shard = {0};
 
-        if (cancel != NULL && *cancel)
+        if (reading->cancel != NULL && __atomic_load_n(reading->cancel, __ATOMIC_RELAXED))
             rc = err_set(err, ERR_STOPPED, "stopped while reading the shards of '%s'",
                          reading->index->root);
         else if ((rc = data_shard_queue_next(queue, &shard, err)) == 0)
@@ -317,17 +317,17 @@ static int read_entries(struct reading *reading, const json_t *shards, const cha
     return 0;
 }
 
-static int read_all(struct reading *reading, const volatile sig_atomic_t *cancel, struct err *err)
+static int read_all(struct reading *reading, struct err *err)
 {
     struct data_index *const index = reading->index;
     struct data_builder builder = {0};
     struct data_shard_queue *queue;
     int rc;
 
-    if (list_tars(index->root, &reading->tars, cancel, err) < 0)
+    if (list_tars(index->root, &reading->tars, reading->cancel, err) < 0)
         return -1;
     queue = data_shard_queue_new(reading->count, DATA_SHARD_QUEUE_THREADS, read_shard, reading);
-    rc = add_shards(reading, &builder, queue, cancel, err);
+    rc = add_shards(reading, &builder, queue, err);
     data_shard_queue_free(queue);
     if (rc == 0)
         data_builder_finish(&builder, index);
@@ -377,7 +377,7 @@ static int read_shards(struct data_index *index, uint64_t whole_max, const json_
                        struct err *err)
 {
     const json_t *shards = json_read_array(top, "shards", path, err);
-    struct reading reading = {.index = index};
+    struct reading reading = {.index = index, .cancel = cancel};
     int64_t count, bytes;
     int rc = 0;
 
@@ -387,7 +387,7 @@ static int read_shards(struct data_index *index, uint64_t whole_max, const json_
     if (read_entries(&reading, shards, path, err) < 0)
         rc = -1;
     else if ((uint64_t)count <= whole_max)
-        rc = read_all(&reading, cancel, err);
+        rc = read_all(&reading, err);
     else if ((rc = read_top_again(path, crc32c, cancel, err)) == 0)
         read_none(&reading);
     if (rc == 0 && (index->count != (uint64_t)count || index->bytes != (uint64_t)bytes))
@@ -399,12 +399,13 @@ static int read_shards(struct data_index *index, uint64_t whole_max, const json_
     return rc;
 }
 
-static json_t *read_top(const char *path, uint32_t *crc32c, struct err *err)
+static json_t *read_top(const char *path, uint32_t *crc32c, const volatile sig_atomic_t *cancel,
+                        struct err *err)
 {
     struct buf text = {0};
     json_t *top = NULL;
 
-    if (data_place_load(path, TOP_BYTES_MAX, &text, err) == 0) {
+    if (data_place_load_until(path, TOP_BYTES_MAX, cancel, &text, err) == 0) {
         *crc32c = digest_crc32c(0, text.data, text.bytes);
         top = json_read_text(buf_text(&text), text.bytes, path, err);
     }
@@ -418,7 +419,7 @@ int data_shards_read(struct data_index *index, uint64_t whole_max,
 {
     char *path = uri_join(index->root, SHARD_TOP_NAME);
     uint32_t crc32c = 0;
-    json_t *top = read_top(path, &crc32c, err);
+    json_t *top = read_top(path, &crc32c, cancel, err);
     int rc = -1;
 
     index->sharded = true;
