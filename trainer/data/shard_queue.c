@@ -63,14 +63,29 @@ static void *work(void *argument)
     return NULL;
 }
 
-struct data_shard_queue *data_shard_queue_new(size_t count, int threads,
-                                              data_shard_queue_read *read, void *context)
+/* Signals are for the main thread. Returns why there are not all threads, 0 where there are. */
+static int start_threads(struct data_shard_queue *queue, int threads)
 {
-    struct data_shard_queue *const queue = calloc(1, sizeof *queue);
     sigset_t all, before;
+    int rc = 0;
 
-    if ((size_t)threads > count)
-        threads = (int)count;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (rc == 0 && queue->running < threads) {
+        rc = pthread_create(&queue->threads[queue->running], NULL, work, queue);
+        queue->running += rc == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+struct data_shard_queue *data_shard_queue_new(size_t count, data_shard_queue_read *read,
+                                              void *context, struct err *err)
+{
+    const int threads = count < DATA_SHARD_QUEUE_THREADS ? (int)count : DATA_SHARD_QUEUE_THREADS;
+    struct data_shard_queue *const queue = calloc(1, sizeof *queue);
+    int rc;
+
     if (queue == NULL)
         abort();
     *queue = (struct data_shard_queue){
@@ -79,18 +94,15 @@ struct data_shard_queue *data_shard_queue_new(size_t count, int threads,
     queue->slots = calloc(queue->depth, sizeof *queue->slots);
     if (queue->threads == NULL || queue->slots == NULL)
         abort();
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the main thread */
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_cond_init(&queue->room, NULL);
     pthread_cond_init(&queue->arrived, NULL);
-    while (queue->running < threads &&
-           pthread_create(&queue->threads[queue->running], NULL, work, queue) == 0)
-        queue->running++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (queue->running == 0 && count > 0)
-        abort();
-    return queue;
+    rc = start_threads(queue, threads);
+    if (rc == 0 || queue->running > 0)
+        return queue;
+    err_set_errno(err, ERR_MEMORY, rc, "cannot start a thread that reads indexes of shards");
+    data_shard_queue_free(queue);
+    return NULL;
 }
 
 int data_shard_queue_next(struct data_shard_queue *queue, struct data_shard *shard, struct err *err)

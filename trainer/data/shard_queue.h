@@ -20,9 +20,10 @@ struct err;
 typedef int data_shard_queue_read(void *context, size_t number, struct data_shard *shard,
                                   struct err *err);
 
-/** Begin to read shards 0 .. count - 1, at most twice the threads ahead of who takes them. */
-struct data_shard_queue *data_shard_queue_new(size_t count, int threads,
-                                              data_shard_queue_read *read, void *context);
+/** Begin to read shards 0 .. count - 1, at most twice the threads ahead of who takes them. Fewer
+ * threads will do; NULL where not one could be started: ERR_MEMORY. */
+struct data_shard_queue *data_shard_queue_new(size_t count, data_shard_queue_read *read,
+                                              void *context, struct err *err);
 /** The next shard, the caller's to release. Blocks. -1: its error; then nothing is read any more.
  */
 int data_shard_queue_next(struct data_shard_queue *queue, struct data_shard *shard,

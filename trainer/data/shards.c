@@ -326,7 +326,9 @@ static int read_all(struct reading *reading, struct err *err)
 
     if (list_tars(index->root, &reading->tars, reading->cancel, err) < 0)
         return -1;
-    queue = data_shard_queue_new(reading->count, DATA_SHARD_QUEUE_THREADS, read_shard, reading);
+    queue = data_shard_queue_new(reading->count, read_shard, reading, err);
+    if (queue == NULL)
+        return -1;
     rc = add_shards(reading, &builder, queue, err);
     data_shard_queue_free(queue);
     if (rc == 0)
