@@ -113,13 +113,16 @@ void s3_address_release(struct s3_address *address)
     buf_release(&address->path);
 }
 
-/* The host of an origin: where it begins, and its length. */
+/* The host of an origin: where it begins, and its length. "[2001:db8::5]" is one, with its
+ * brackets. */
 static const char *host_of(const char *origin, size_t *chars)
 {
     const char *host = strstr(origin, "://");
 
     host = host == NULL ? origin : host + 3;
-    *chars = strcspn(host, ":/");
+    *chars = host[0] == '[' ? strcspn(host, "]/") + 1 : strcspn(host, ":/");
+    if (*chars > strlen(host))
+        *chars = strlen(host);
     return host;
 }
 
@@ -151,9 +154,10 @@ bool s3_address_related(const char *origin, const char *home)
         return true;
     if (is_aws(home_host, home_chars))
         return is_aws(host, chars);
-    for (size_t i = 0; i < home_chars; i++)
+    for (size_t i = 0; i < home_chars && home_host[0] != '['; i++)
         letters |= home_host[i] != '.' && (home_host[i] < '0' || home_host[i] > '9');
-    /* Siblings: "b.s3.example.org" of "s3.example.org"'s; below "org" alone all the world is. */
+    /* Siblings, of a name only: "b.s3.example.org" of "s3.example.org"'s; below "org" alone all the
+     * world is. */
     if (dot == NULL || !letters ||
         memchr(dot + 1, '.', home_chars - (size_t)(dot + 1 - home_host)) == NULL)
         return false;

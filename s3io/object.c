@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "s3io/address.h"
+#include "s3io/head.h"
 #include "s3io/put.h"
 #include "s3io/request.h"
 #include "s3io/stream.h"
@@ -28,7 +29,8 @@ static int into_memory(void *context, uint64_t offset, const void *data, size_t 
 static int read_nothing(struct s3_client *client, const struct s3_get *get,
                         struct s3_object *object, struct err *err)
 {
-    const int rc = s3_object_head(client, get->bucket, get->key, object, err);
+    const struct s3_head head = {.bucket = get->bucket, .key = get->key};
+    const int rc = s3_head(client, &head, object, err);
 
     if (rc == S3_YES && get->if_match != NULL && strcmp(get->if_match, object->etag) != 0)
         return err_set(err, ERR_INPUT, "'%s' was replaced while it was read",
@@ -134,51 +136,25 @@ int s3_object_load_until(struct s3_client *client, const struct s3_get *get, siz
     return rc;
 }
 
-static int head(struct s3_client *client, const char *bucket, const char *key, bool checksum,
+static int look(struct s3_client *client, const char *bucket, const char *key, bool checksum,
                 struct s3_object *object, struct err *err)
 {
-    const struct s3_pair header = {"x-amz-checksum-mode", "ENABLED"};
-    const struct s3_request request = {.method = "HEAD",
-                                       .bucket = bucket,
-                                       .key = key,
-                                       .headers = &header,
-                                       .header_count = checksum ? 1 : 0,
-                                       .permission = "s3:GetObject",
-                                       .etag = true};
-    struct s3_tries tries = {0};
-    const int status = s3_request_send(client, &request, &tries, err);
-    int rc = -1;
+    const struct s3_head head = {.bucket = bucket, .key = key, .checksum = checksum};
+    struct s3_object unseen;
 
-    if (status / 100 == 2) {
-        struct s3_object unseen;
-
-        object = object == NULL ? &unseen : object;
-        s3_stream_object(object, &tries.answer);
-        rc =
-            object->bytes != S3_STREAM_BYTES_UNKNOWN
-                ? S3_YES
-                : err_set(err, ERR_INPUT, "the answer to HEAD does not say how long the object is");
-    } else if (status == 404) {
-        rc = S3_NO;
-    } else if (status > 0) {
-        s3_request_fail(client, &request, &tries, err);
-    }
-    if (rc < 0)
-        err_wrap(err, "cannot look at '%s'", s3_address_name(bucket, key).text);
-    s3_tries_release(&tries);
-    return rc;
+    return s3_head(client, &head, object == NULL ? &unseen : object, err);
 }
 
 int s3_object_head(struct s3_client *client, const char *bucket, const char *key,
                    struct s3_object *object, struct err *err)
 {
-    return head(client, bucket, key, false, object, err);
+    return look(client, bucket, key, false, object, err);
 }
 
 int s3_object_head_crc32c(struct s3_client *client, const char *bucket, const char *key,
                           struct s3_object *object, struct err *err)
 {
-    return head(client, bucket, key, client->config.asks_checksums, object, err);
+    return look(client, bucket, key, client->config.asks_checksums, object, err);
 }
 
 size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers)

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "s3io/address.h"
 #include "s3io/checksum.h"
+#include "s3io/head.h"
 #include "s3io/job.h"
 #include "s3io/object.h"
 #include "s3io/put.h"
@@ -245,32 +246,19 @@ static int upload_part(struct s3_job *job, int index, void *scratch, struct err 
 static int upload_is_there(struct s3_upload *upload, bool stopping, struct s3_object *object,
                            struct err *err)
 {
-    struct s3_job *const job = upload->job;
-    const struct s3_request request = {.method = "HEAD",
-                                       .bucket = job->bucket,
-                                       .key = job->key,
-                                       .permission = "s3:GetObject",
-                                       .ignore_cancel = stopping,
-                                       .attempts = stopping ? 1 : 0};
-    struct s3_tries tries = {0};
-    const int status = s3_request_send(job->client, &request, &tries, err);
-    char value[64];
-    int rc = -1;
+    const struct s3_job *const job = upload->job;
+    char name[64];
+    const struct s3_head head = {.bucket = job->bucket,
+                                 .key = job->key,
+                                 .once = stopping,
+                                 .header = UPLOAD_NAME,
+                                 .value = name,
+                                 .value_bytes = sizeof name};
+    const int rc = s3_head(job->client, &head, object, err);
 
-    if (status / 100 == 2) {
-        s3_stream_object(object, &tries.answer);
-        rc = object->bytes == job->bytes &&
-                     s3_http_header(&tries.answer, UPLOAD_NAME, value, sizeof value) &&
-                     strcmp(value, upload->record.name) == 0
-                 ? S3_YES
-                 : S3_NO;
-    } else if (status == 404) {
-        rc = S3_NO;
-    } else if (status > 0) {
-        s3_request_fail(job->client, &request, &tries, err);
-    }
-    s3_tries_release(&tries);
-    return rc;
+    if (rc != S3_YES)
+        return rc;
+    return object->bytes == job->bytes && strcmp(name, upload->record.name) == 0 ? S3_YES : S3_NO;
 }
 
 static int take_etag(void *context, const char *path, const char *text, struct err *err)
@@ -311,7 +299,7 @@ static uint32_t complete_document(struct buf *out, const struct s3_upload *uploa
 }
 
 /* What an answer that is no success means, when an earlier one may have been lost, or nobody waited
- * for it: the object that is there decides. */
+ * for it: the object that is there decides. Where nobody can see it, nothing is decided. */
 static int complete_judge(struct s3_upload *upload, const struct s3_request *request,
                           const struct s3_tries *tries, int status, struct s3_object *object,
                           struct err *err)
@@ -319,7 +307,7 @@ static int complete_judge(struct s3_upload *upload, const struct s3_request *req
     const bool refused =
         status == 412 || status == 409 || strcmp(tries->fault.code, "NoSuchKey") == 0;
     bool stopping = status < 0 && err->code == ERR_STOPPED;
-    struct err later = {0};
+    struct err later = {0}, last = {0};
     int there = S3_NO;
 
     if (tries->lost && !stopping) {
@@ -327,9 +315,14 @@ static int complete_judge(struct s3_upload *upload, const struct s3_request *req
         stopping = there < 0 && later.code == ERR_STOPPED;
     }
     if (stopping)
-        there = upload_is_there(upload, true, object, &later);
+        there = upload_is_there(upload, true, object, &last);
     if (there == S3_YES)
         return S3_YES;
+    if (tries->lost && there < 0) {
+        if (status > 0) /* else err says already why there is no answer */
+            *err = later;
+        return err_wrap(err, "whether it is complete is not known");
+    }
     if (refused && (upload->put->if_none || upload->put->if_match != NULL))
         return S3_NO;
     if (status > 0)

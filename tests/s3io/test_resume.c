@@ -202,6 +202,28 @@ static void resume_sends_again_what_differs(void **state)
     end_resume(9);
 }
 
+static void resume_keeps_what_may_be_complete(void **state)
+{
+    const struct fault_step steps[] = {
+        CREATED("u1"),
+        PART("p1"),
+        PART("p2"),
+        PART("p3"),
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+         .then = FAULT_CLOSE},
+        ILL, /* who asks whether it is there */
+        ILL};
+
+    (void)state;
+    BEGIN_RESUME(steps);
+    assert_int_equal(upload(), -1);
+    assert_int_equal(bed_err.code, ERR_NET);
+    assert_says("is not known");
+    assert_int_equal(records_look(true), 1);
+    end_resume(8);
+}
+
 static void resume_begins_anew_when_the_upload_is_gone(void **state)
 {
     const struct fault_step steps[] = {
@@ -619,6 +641,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resume_sends_only_the_parts_that_lack),
         cmocka_unit_test(resume_sends_again_what_differs),
+        cmocka_unit_test(resume_keeps_what_may_be_complete),
         cmocka_unit_test(resume_begins_anew_when_the_upload_is_gone),
         cmocka_unit_test(resume_keeps_its_parts_when_the_network_fails_again),
         cmocka_unit_test(resume_keeps_its_parts_when_it_is_cancelled),

@@ -232,6 +232,13 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
         {.text = "HTTP/1.1 200 OK\r\nETag: \"c-3\"\r\nContent-Length: 11534336\r\n"
                  "x-amz-meta-convoy-upload: another\r\n\r\n"},
         NO_CONTENT};
+    const struct fault_step made_up[] = {
+        PARTS_SENT,
+        {.text = NULL, .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"),
+         .then = FAULT_CLOSE},
+        {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"}, /* by no S3: it has no ETag */
+        {.make = head_of_ours}};
     struct s3_object object;
 
     (void)state;
@@ -239,6 +246,10 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
     assert_int_equal(upload(false, &object), S3_YES);
     assert_string_equal(object.etag, "\"c-3\"");
     assert_int_equal(faults_requests(bed_faults), 7);
+    end_upload();
+    BEGIN_UPLOAD(made_up);
+    assert_int_equal(upload(false, &object), S3_YES);
+    assert_int_equal(faults_requests(bed_faults), 8);
     end_upload();
     BEGIN_UPLOAD(never);
     assert_int_equal(upload(false, &object), S3_YES);
@@ -248,6 +259,49 @@ static void upload_looks_what_is_there_when_the_last_answer_was_lost(void **stat
     assert_int_equal(upload(false, &object), -1);
     assert_says("NoSuchUpload");
     end_upload();
+}
+
+#define BUSY                                                                                       \
+    {                                                                                              \
+        .text = "HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n"                                      \
+    }
+
+/* And nobody can look: neither is it there, nor is it not. */
+static void upload_does_not_know_whether_it_is_complete_where_nobody_can_look(void **state)
+{
+    static const struct {
+        const char *again; /* the answer to the second request to complete */
+        bool if_none;
+    } cases[] = {{"HTTP/1.1 404 x\r\nConnection: close\r\n\r\n" ERROR("NoSuchUpload"), false},
+                 {"HTTP/1.1 412 x\r\nConnection: close\r\n\r\n" ERROR("PreconditionFailed"), true},
+                 {"HTTP/1.1 503 x\r\nConnection: close\r\n\r\n" ERROR("SlowDown"), false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fault_step steps[] = {PARTS_SENT,
+                                           {.text = NULL, .then = FAULT_CLOSE},
+                                           {.text = cases[i].again, .then = FAULT_CLOSE},
+                                           BUSY,
+                                           BUSY,
+                                           NO_CONTENT};
+        const struct fault_step conditional[] = {PARTS_SENT,
+                                                 {.text = "HTTP/1.1 404 x\r\n\r\n"},
+                                                 {.text = NULL, .then = FAULT_CLOSE},
+                                                 {.text = cases[i].again, .then = FAULT_CLOSE},
+                                                 BUSY,
+                                                 BUSY,
+                                                 NO_CONTENT};
+
+        if (cases[i].if_none)
+            BEGIN_UPLOAD(conditional);
+        else
+            BEGIN_UPLOAD(steps);
+        assert_int_equal(upload(cases[i].if_none, NULL), -1);
+        assert_int_equal(bed_err.code, ERR_NET);
+        assert_says("whether it is complete is not known");
+        assert_says("503");
+        end_upload();
+    }
 }
 
 static void upload_ends_with_its_condition(void **state)
@@ -583,6 +637,7 @@ int main(void)
         cmocka_unit_test(upload_takes_no_success_with_no_such_upload_inside),
         cmocka_unit_test(upload_asks_for_an_etag_that_is_left_out),
         cmocka_unit_test(upload_looks_what_is_there_when_the_last_answer_was_lost),
+        cmocka_unit_test(upload_does_not_know_whether_it_is_complete_where_nobody_can_look),
         cmocka_unit_test(upload_ends_with_its_condition),
         cmocka_unit_test(upload_is_aborted_when_a_part_fails),
         cmocka_unit_test(upload_is_aborted_when_cancelled),
