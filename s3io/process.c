@@ -1,6 +1,5 @@
 #include "s3io/process.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,15 +13,12 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "s3io/keys.h"
 
-#define OUT_BYTES_MAX   ((size_t)64 << 10)
-#define ERROR_BYTES_MAX ((size_t)4 << 10) /* kept; the rest is read and dropped */
-#define QUOTE_BYTES_MAX 300
-#define KEY_CHARS_MIN   32 /* a run of so many of base64's characters may be a secret or a token */
-#define KEY_ID_CHARS    20 /* "AKIA..." and "ASIA..." */
-#define POLL_MS         50
-#define AFTER_END_MS    2 /* both pipes are closed: it ends in a moment */
+#define OUT_BYTES_MAX ((size_t)64 << 10)
+#define POLL_MS       50
+#define AFTER_END_MS  2 /* its pipe is closed: it ends in a moment */
 
 extern char **environ;
 
@@ -31,8 +27,9 @@ extern char **environ;
 static void add_word(char ***words, size_t *count, struct buf *word)
 {
     *words = realloc(*words, (*count + 2) * sizeof **words);
-    if (*words == NULL || ((*words)[*count] = strdup(buf_text(word))) == NULL)
+    if (*words == NULL)
         abort();
+    (*words)[*count] = text_copy(buf_text(word));
     (*words)[++*count] = NULL;
     word->bytes = 0;
 }
@@ -105,69 +102,14 @@ void s3_process_words_free(char **words)
     free(words);
 }
 
-/* --- what may be shown --- */
-
-/* Whether it names a secret, in whatever spelling: then what stands beside may be one. */
-static bool names_secret(const char *text, size_t bytes)
-{
-    static const char *const names[] = {"secretaccesskey", "sessiontoken", "securitytoken"};
-    struct buf letters = {0};
-    bool found = false;
-
-    for (size_t i = 0; i < bytes; i++) {
-        const char c = (char)tolower((unsigned char)text[i]);
-
-        if (isalpha((unsigned char)c))
-            buf_append(&letters, &c, 1);
-    }
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        found |= strstr(buf_text(&letters), names[i]) != NULL;
-    buf_release(&letters);
-    return found;
-}
-
-static bool may_be_key(const char *text, size_t chars)
-{
-    return chars >= KEY_CHARS_MIN || (chars >= KEY_ID_CHARS && (strncmp(text, "AKIA", 4) == 0 ||
-                                                                strncmp(text, "ASIA", 4) == 0));
-}
-
-void s3_process_quote(struct buf *out, const char *text, size_t bytes)
-{
-    static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                 "0123456789+/=_-";
-    const size_t most = out->bytes + QUOTE_BYTES_MAX;
-    size_t run;
-
-    while (bytes > 0 && isspace((unsigned char)text[bytes - 1]))
-        bytes--;
-    if (names_secret(text, bytes)) {
-        buf_printf(out, "(not shown: it may have keys in it)");
-        return;
-    }
-    for (size_t i = 0; i < bytes && out->bytes<most; i += run> 0 ? run : 1) {
-        for (run = 0;
-             i + run < bytes && text[i + run] != '\0' && strchr(base64, text[i + run]) != NULL;)
-            run++;
-        if (may_be_key(text + i, run))
-            buf_append(out, "[...]", 5);
-        else if (run > 0)
-            buf_append(out, text + i, run);
-        else
-            buf_append(out, iscntrl((unsigned char)text[i]) ? " " : text + i, 1);
-    }
-    if (out->bytes > most)
-        out->bytes = most;
-}
-
 /* --- the program --- */
 
 /* While it runs. */
 struct child {
     pid_t pid;
-    int out, error; /* our ends of its pipes; -1: closed */
-    struct buf text, complaint;
-    bool too_long; /* its output */
+    int out; /* our end of its pipe; -1: closed */
+    struct buf text;
+    bool too_long;
 };
 
 static void close_end(int *fd)
@@ -178,7 +120,7 @@ static void close_end(int *fd)
 }
 
 /* 0, or an errno value. */
-static int spawn(struct child *child, char **words, int out, int error)
+static int spawn(struct child *child, char **words, int out)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
@@ -190,7 +132,8 @@ static int spawn(struct child *child, char **words, int out, int error)
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&files, error, STDERR_FILENO);
+    /* What it complains of may have keys in it, and belongs into nobody's log. */
+    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
@@ -222,59 +165,51 @@ static int make_pipe(int ends[2])
 
 static int start(struct child *child, char **words, struct err *err)
 {
-    int out[2] = {-1, -1}, error[2] = {-1, -1};
+    int out[2] = {-1, -1};
     int rc = make_pipe(out);
 
     if (rc == 0)
-        rc = make_pipe(error);
-    if (rc == 0)
-        rc = spawn(child, words, out[1], error[1]);
+        rc = spawn(child, words, out[1]);
     close_end(&out[1]);
-    close_end(&error[1]);
     if (rc != 0) {
         close_end(&out[0]);
-        close_end(&error[0]);
         return err_set_errno(err, ERR_INPUT, rc, "cannot start '%s'", words[0]);
     }
     child->out = out[0];
-    child->error = error[0];
     return 0;
 }
 
 /* What is there now. What does not fit is read all the same, so that the program does not wait. */
-static void drain(int *fd, struct buf *into, size_t bytes_max, bool *too_long)
+static void drain(struct child *child)
 {
     char piece[4096];
 
-    while (*fd >= 0) {
-        const ssize_t got = read(*fd, piece, sizeof piece);
-        const size_t room = bytes_max - into->bytes;
+    while (child->out >= 0) {
+        const ssize_t got = read(child->out, piece, sizeof piece);
+        const size_t room = OUT_BYTES_MAX - child->text.bytes;
 
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
-            close_end(fd);
+            close_end(&child->out);
             return;
         }
-        buf_append(into, piece, (size_t)got < room ? (size_t)got : room);
-        *too_long |= (size_t)got > room;
+        buf_append(&child->text, piece, (size_t)got < room ? (size_t)got : room);
+        child->too_long |= (size_t)got > room;
         explicit_bzero(piece, (size_t)got);
     }
 }
 
 static void read_some(struct child *child, int wait_ms)
 {
-    struct pollfd ready[2] = {{.fd = child->out, .events = POLLIN},
-                              {.fd = child->error, .events = POLLIN}};
-    bool ignored = false;
+    struct pollfd ready = {.fd = child->out, .events = POLLIN};
 
-    if (child->out < 0 && child->error < 0 && wait_ms > AFTER_END_MS)
+    if (child->out < 0 && wait_ms > AFTER_END_MS)
         wait_ms = AFTER_END_MS;
-    poll(ready, 2, wait_ms);
-    drain(&child->out, &child->text, OUT_BYTES_MAX, &child->too_long);
-    drain(&child->error, &child->complaint, ERROR_BYTES_MAX, &ignored);
+    poll(&ready, 1, wait_ms);
+    drain(child);
 }
 
 /* Whether it has ended: with *status, or -1 where a part of this program that waits for all of its
@@ -331,24 +266,18 @@ static int judge(struct child *child, int status, struct s3_keys *keys, struct e
                                  why);
 }
 
-/* judge, and what it wrote to its standard error behind the reason. */
 static int take(struct child *child, int status, struct s3_keys *keys, struct err *err)
 {
     struct err why = {0};
-    struct buf said = {0};
 
     if (judge(child, status, keys, &why) == 0)
         return 0;
-    s3_process_quote(&said, (const char *)child->complaint.data, child->complaint.bytes);
-    err_set(err, why.code, "%s; %s%s", why.msg, said.bytes > 0 ? "it says: " : "it says nothing",
-            buf_text(&said));
-    buf_release(&said);
-    return -1;
+    return err_set(err, why.code, "%s; run it by hand to see why", why.msg);
 }
 
 int s3_process_fetch(const struct s3_process *process, struct s3_keys *keys, struct err *err)
 {
-    struct child child = {.out = -1, .error = -1};
+    struct child child = {.out = -1};
     char **words = s3_process_words(process->command, err);
     int status = 0, rc = -1;
 
@@ -356,13 +285,9 @@ int s3_process_fetch(const struct s3_process *process, struct s3_keys *keys, str
         wait_for(&child, process, &status, err) == 0)
         rc = take(&child, status, keys, err);
     close_end(&child.out);
-    close_end(&child.error);
     if (child.text.data != NULL)
         explicit_bzero(child.text.data, child.text.capacity);
-    if (child.complaint.data != NULL)
-        explicit_bzero(child.complaint.data, child.complaint.capacity);
     buf_release(&child.text);
-    buf_release(&child.complaint);
     s3_process_words_free(words);
     return rc;
 }

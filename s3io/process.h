@@ -3,8 +3,9 @@
  *
  * The command line is cut into words as Python's shlex.split does it, which botocore uses: no
  * shell, so neither '~' nor '$' mean anything. The program runs in a session of its own, with
- * nothing on its standard input and no terminal to ask at, and what it writes must be a JSON object
- * (keys.h). Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
+ * nothing on its standard input and no terminal to ask at; what it writes must be a JSON object
+ * (keys.h), and its standard error goes nowhere, since it may have keys in it. Source: AWS SDKs and
+ * Tools Reference Guide, "Process credential provider".
  */
 #ifndef S3IO_PROCESS_H
 #define S3IO_PROCESS_H
@@ -23,18 +24,12 @@ struct s3_process {
 };
 
 /** Run it and take its keys. Blocks. ERR_INPUT: it cannot be started, its exit status is not 0
- * (then the line has what it wrote to its standard error, without what might be a key), or what it
- * wrote is wrong; ERR_NET: it took longer than limit_s. */
+ * or what it wrote is wrong; ERR_NET: it took longer than limit_s. */
 int s3_process_fetch(const struct s3_process *process, struct s3_keys *keys, struct err *err);
 
 /** The words of a command line, NULL behind the last one; the caller's to free by
  * s3_process_words_free. NULL with err (ERR_INPUT): a quote or backslash at the end, or no word. */
 char **s3_process_words(const char *command, struct err *err);
 void s3_process_words_free(char **words);
-
-struct buf;
-/** Append what may be shown of a program's standard error: one line, cut at a length, and nothing
- * that might be a key. */
-void s3_process_quote(struct buf *out, const char *text, size_t bytes);
 
 #endif

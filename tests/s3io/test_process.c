@@ -79,39 +79,6 @@ static void process_words_are_those_of_shlex(void **state)
     }
 }
 
-/* --- what of its complaint may be shown --- */
-
-static void process_complaint_is_shown_without_what_may_be_a_key(void **state)
-{
-    static const struct {
-        const char *text, *shown;
-    } cases[] = {
-        {"no such vault\n", "no such vault"},
-        {"line 1\nline 2\t.\n", "line 1 line 2 ."},
-        {"AKIAIOSFODNN7EXAMPLE is locked", "[...] is locked"},
-        {"key wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY!", "key [...]!"},
-        {"+ export AWS_SECRET_ACCESS_KEY=abc", "(not shown: it may have keys in it)"},
-        {"{\"SecretAccessKey\": \"abc\"}", "(not shown: it may have keys in it)"},
-        {"session token abc", "(not shown: it may have keys in it)"},
-        {"", ""},
-    };
-    struct buf out = {0};
-    char longest[1000];
-
-    (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        out.bytes = 0;
-        s3_process_quote(&out, cases[i].text, strlen(cases[i].text));
-        assert_string_equal(buf_text(&out), cases[i].shown);
-    }
-    for (size_t i = 0; i < sizeof longest; i++)
-        longest[i] = i % 5 == 4 ? ' ' : 'x';
-    out.bytes = 0;
-    s3_process_quote(&out, longest, sizeof longest);
-    assert_int_equal(out.bytes, 300);
-    buf_release(&out);
-}
-
 /* --- profiles --- */
 
 /* A script in the home folder that is the credential_process of profile 'p'. */
@@ -179,15 +146,12 @@ static void process_that_fails_is_said(void **state)
     static const struct {
         const char *script, *part;
     } cases[] = {
-        {"echo no vault today >&2; exit 3", ".aws/config' line 2: credential_process of profile "
-                                            "'p': its exit status is 3; it says: no "
-                                            "vault today"},
-        {"exit 4", "its exit status is 4; it says nothing"},
-        {"echo \"SecretAccessKey TOPSECRET\" >&2; exit 1",
-         "its exit status is 1; it says: (not shown: it may have keys in it)"},
-        {"kill -TERM $$", "it was ended by signal 15"},
+        {"exit 3", ".aws/config' line 2: credential_process of profile 'p': its exit status is 3; "
+                   "run it by hand to see why"},
+        {"echo no vault TOPSECRET >&2; exit 1", "its exit status is 1; run it by hand to see why"},
+        {"kill -TERM $$", "it was ended by signal 15; run it by hand to see why"},
         {"echo TOPSECRET", "what it writes is no JSON object"},
-        {"true", "what it writes is no JSON object; it says nothing"},
+        {"echo no vault TOPSECRET >&2", "what it writes is no JSON object"},
         {"echo '[\"TOPSECRET\"]'", "what it writes is no JSON object"},
         {"echo '{\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"TOPSECRET\"}'",
          "what it writes has no Version, where 1 is the only one known"},
@@ -211,13 +175,16 @@ static void process_that_fails_is_said(void **state)
         {"dd if=/dev/zero bs=1024 count=70 2>/dev/null | tr '\\0' x",
          "what it writes is longer than 64 KiB"},
         {"dd if=/dev/zero bs=1024 count=300 2>/dev/null | tr '\\0' ' ' >&2; exit 1",
-         "its exit status is 1; it says nothing"},
+         "its exit status is 1; "},
     };
+    const char *refusal;
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_process(cases[i].script);
-        expect_in(who_refusal("p", ERR_INPUT), cases[i].part);
+        refusal = who_refusal("p", ERR_INPUT);
+        expect_in(refusal, cases[i].part);
+        assert_null(strstr(refusal, "vault")); /* nothing of its standard error */
     }
     place_write(".aws/config", "[profile p]\ncredential_process = sh -c 'TOPSECRET\n");
     expect_in(who_refusal("p", ERR_INPUT),
@@ -255,7 +222,7 @@ static void process_status_may_be_taken_by_others(void **state)
         "echo '{\"Version\":1,\"AccessKeyId\":\"PK\",\"SecretAccessKey\":\"s\"}'; sleep 0.2");
     who_has_keys("p", "PK", "s", NULL, "credential_process of profile 'p'");
     write_process("echo no vault >&2; exit 1");
-    expect_in(who_refusal("p", ERR_INPUT), "what it writes is no JSON object; it says: no vault");
+    expect_in(who_refusal("p", ERR_INPUT), "what it writes is no JSON object");
     signal(SIGCHLD, before);
 }
 
@@ -298,7 +265,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(process_words_are_those_of_shlex),
-        cmocka_unit_test(process_complaint_is_shown_without_what_may_be_a_key),
         cmocka_unit_test_setup_teardown(process_gives_keys, setup, teardown),
         cmocka_unit_test_setup_teardown(process_is_between_the_two_files, setup, teardown),
         cmocka_unit_test_setup_teardown(process_command_line_may_have_what_looks_like_a_comment,
