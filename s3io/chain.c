@@ -30,7 +30,7 @@ struct look {
     struct buf looked; /* "PLACE (why not), PLACE (why not)" */
 };
 
-/* An empty variable is as good as none. */
+/* What becomes a part of a header. */
 static int check_clean(const char *text, const char *where, const char *name, struct err *err)
 {
     if (text == NULL || s3_keys_is_clean(text))
@@ -167,6 +167,14 @@ static int in_file(struct look *look, enum s3_ini_file file, const char *profile
     return rc;
 }
 
+static int from_container(const struct look *look, struct s3_keys *keys, struct err *err)
+{
+    const struct s3_container_pace pace = {S3_CONTAINER_TIMEOUT_S, S3_CONTAINER_PAUSE_S,
+                                           look->ask->cancel};
+
+    return s3_container_fetch(&pace, keys, err) == 0 ? 1 : -1;
+}
+
 static int at_container(struct look *look, struct s3_keys *keys, struct err *err)
 {
     if (!s3_container_is_set()) {
@@ -175,7 +183,7 @@ static int at_container(struct look *look, struct s3_keys *keys, struct err *err
                    "not set)");
         return 0;
     }
-    return s3_container_fetch(NULL, keys, err) == 0 ? 1 : -1;
+    return from_container(look, keys, err);
 }
 
 /* The role's name: the first line of the answer. It becomes a part of the next path. */
@@ -227,7 +235,7 @@ static int in_metadata(struct look *look, struct s3_keys *keys, struct err *err)
     if (rc == 1)
         return 1;
     if (rc < 0 &&
-        (why.code == ERR_USAGE ||
+        (why.code == ERR_USAGE || why.code == ERR_STOPPED ||
          (why.code == ERR_NET && (had_metadata || s3_metadata_answered(look->ask->metadata))))) {
         if (err != NULL)
             *err = why;
@@ -397,7 +405,7 @@ static int from_place(struct look *look, const struct s3_role *role, struct s3_k
         rc = from_environment(keys, err);
     } else if (strcmp(source->text, "EcsContainer") == 0) {
         *place = S3_CHAIN_CONTAINER;
-        rc = s3_container_is_set() ? s3_container_fetch(NULL, keys, err) == 0 ? 1 : -1 : 0;
+        rc = s3_container_is_set() ? from_container(look, keys, err) : 0;
         why = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI and _FULL_URI are not set";
     } else if (strcmp(source->text, "Ec2InstanceMetadata") == 0) {
         *place = S3_CHAIN_METADATA;

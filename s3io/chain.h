@@ -32,7 +32,7 @@ char *s3_chain_name(enum s3_chain_place place, const char *profile);
 struct s3_chain_ask {
     const struct s3_config *config;
     struct s3_metadata *metadata;
-    const volatile sig_atomic_t *cancel; /* ends STS and a process early; may be NULL */
+    const volatile sig_atomic_t *cancel; /* ends it with ERR_STOPPED; may be NULL */
     enum s3_chain_place before; /* where the keys at hand are from, else S3_CHAIN_NOWHERE: once
                                    instance metadata had keys its silence is ERR_NET, not a place
                                    without any */

@@ -11,6 +11,7 @@
 #include "s3io/request.h"
 
 #define STALL_S        20.0
+#define LAST_KEYS_S    5.0
 #define REGION_DEFAULT "us-east-1"
 
 struct s3_bucket {
@@ -43,6 +44,7 @@ int s3_client_open(struct s3_client **client, const struct s3_client_options *op
     new->patience_s =
         options != NULL && options->patience_s > 0 ? options->patience_s : S3_PATIENCE_S;
     new->stall_s = STALL_S;
+    new->last_keys_s = LAST_KEYS_S;
     new->region = text_copy(new->config.region);
     s3_hedge_init(&new->hedge);
     s3_sign_cache_init(&new->signing);
@@ -107,7 +109,7 @@ static char *region_find(const struct s3_client *client)
     char *region = NULL;
 
     if (client->config.endpoint == NULL) {
-        metadata = s3_metadata_new();
+        metadata = s3_metadata_new(client->cancel);
         region = s3_metadata_region(metadata);
     }
     s3_metadata_free(metadata);

@@ -11,13 +11,13 @@
  * refused, reset, stalled or ended in mid-body, an <Error> document with status 200. Waits grow
  * from S3_BACKOFF_S by a factor of 2 up to S3_BACKOFF_MAX_S, each a random share of that (full
  * jitter: AWS Architecture Blog, "Exponential Backoff And Jitter", 2015), and at least what
- * Retry-After asks for. A request is given up after S3_ATTEMPTS tries, and where the server has
- * answered before not before it has failed for S3_PATIENCE_S on end: so an outage of a minute ends
- * nothing, and a mistyped endpoint is known in seconds. Who sets AWS_MAX_ATTEMPTS (or the profile's
- * max_attempts) has that number of tries instead, the first one too, however long they take.
- * Expired credentials are fetched again once, a wrong region is followed twice and remembered, a
- * clock that is off is corrected once by the server's Date. 403, 404 and certificate errors are
- * never tried again.
+ * Retry-After asks for, if that is no more than S3_BACKOFF_MAX_S, else that. A request is given up
+ * after S3_ATTEMPTS tries, and where the server has answered before not before it has failed for
+ * S3_PATIENCE_S on end: so an outage of a minute ends nothing, and a mistyped endpoint is known in
+ * seconds. Who sets AWS_MAX_ATTEMPTS (or the profile's max_attempts) has that number of tries
+ * instead, the first one too, however long they take. Expired credentials are fetched again once, a
+ * wrong region is followed twice and remembered, a clock that is off is corrected once by the
+ * server's Date. 403, 404 and certificate errors are never tried again.
  */
 #ifndef S3IO_CLIENT_H
 #define S3IO_CLIENT_H

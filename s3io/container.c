@@ -6,10 +6,10 @@
 #include <strings.h>
 
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "s3io/backoff.h"
 #include "s3io/http.h"
 #include "s3io/keys.h"
 
@@ -19,7 +19,6 @@
 #define TOKEN_FILE      "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
 #define TOKEN_BYTES_MAX ((size_t)64 << 10)
 
-/* An empty variable is as good as none. */
 bool s3_container_is_set(void)
 {
     return text_variable(RELATIVE) != NULL || text_variable(FULL) != NULL;
@@ -128,14 +127,17 @@ static int read_token(struct buf *token, struct err *err)
 }
 
 /* One try. 0; -1 with err, where ERR_NET is worth another one. */
-static int fetch_once(struct s3_http *http, const char *url, double timeout_s, struct s3_keys *keys,
-                      struct err *err)
+static int fetch_once(struct s3_http *http, const char *url, const struct s3_container_pace *pace,
+                      struct s3_keys *keys, struct err *err)
 {
     const char *name = text_variable(RELATIVE) != NULL ? RELATIVE : FULL;
     struct buf token = {0};
     struct s3_http_answer answer = {0};
-    struct s3_http_call call = {
-        .method = "GET", .url = url, .connect_s = timeout_s, .total_s = timeout_s};
+    struct s3_http_call call = {.method = "GET",
+                                .url = url,
+                                .connect_s = pace->timeout_s,
+                                .total_s = pace->timeout_s,
+                                .cancel = pace->cancel};
     struct s3_pair headers[2] = {{"Accept", "application/json"}};
     int rc = -1;
 
@@ -169,19 +171,19 @@ out:
 
 int s3_container_fetch(const struct s3_container_pace *pace, struct s3_keys *keys, struct err *err)
 {
-    static const struct s3_container_pace standard = {S3_CONTAINER_TIMEOUT_S, S3_CONTAINER_PAUSE_S};
     struct s3_http *http = s3_http_new(&(struct s3_http_options){.no_proxy = true});
     struct buf url = {0};
     struct err why = {0};
     int rc = make_url(&url, &why);
 
-    pace = pace != NULL ? pace : &standard;
     for (int try = 1; rc == 0; try++) {
-        rc = fetch_once(http, buf_text(&url), pace->timeout_s, keys, &why);
+        rc = fetch_once(http, buf_text(&url), pace, keys, &why);
         if (rc == 0 || why.code != ERR_NET || try == S3_CONTAINER_TRIES)
             break;
-        clock_sleep_s(pace->pause_s);
-        rc = 0;
+        rc =
+            s3_backoff_wait(pace->pause_s, pace->cancel, NULL)
+                ? 0
+                : err_set(&why, ERR_STOPPED, "stopped while waiting to ask the container endpoint");
     }
     if (rc < 0 && err != NULL)
         *err = why;

@@ -11,6 +11,7 @@
 #ifndef S3IO_CONTAINER_H
 #define S3IO_CONTAINER_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct err;
@@ -21,6 +22,7 @@ struct s3_keys;
 /* How long a try may take and how long to wait before the next one: tests make them short. */
 struct s3_container_pace {
     double timeout_s, pause_s;
+    const volatile sig_atomic_t *cancel; /* ends it with ERR_STOPPED; may be NULL */
 };
 #define S3_CONTAINER_TIMEOUT_S 2.0
 #define S3_CONTAINER_PAUSE_S   1.0
@@ -28,7 +30,7 @@ struct s3_container_pace {
 /** Whether one of the two variables is set. */
 bool s3_container_is_set(void);
 
-/** Fetch keys. pace NULL: the two figures above. Blocks, with them for 8 s at most. ERR_INPUT: a
+/** Fetch keys. Blocks, with the two figures above for 8 s at most. ERR_INPUT: a
  * variable or token that must not be used so, an answer that says no or holds no keys; ERR_NET:
  * nothing came in all tries. */
 int s3_container_fetch(const struct s3_container_pace *pace, struct s3_keys *keys, struct err *err);

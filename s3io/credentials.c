@@ -82,10 +82,9 @@ static bool is_usable(const struct s3_credentials *c)
            (c->keys.expires_s == 0 || c->came_expired || clock_wall_s() < c->keys.expires_s);
 }
 
-static bool is_fetch_due(const struct s3_credentials *c)
+/* Of usable ones: whether new ones are to be fetched meanwhile. */
+static bool is_renewal_due(const struct s3_credentials *c)
 {
-    if (!is_usable(c))
-        return true;
     return c->keys.expires_s != 0 && clock_wall_s() >= c->keys.expires_s - c->ahead_s &&
            clock_now_s() >= c->ahead_at_s;
 }
@@ -136,7 +135,7 @@ static void *fetch(void *context)
 
     pthread_mutex_lock(&c->mutex);
     if (c->metadata == NULL)
-        c->metadata = s3_metadata_new();
+        c->metadata = s3_metadata_new(&c->ending);
     ask.metadata = c->metadata;
     ask.before = c->place;
     ask.ahead = is_usable(c);
@@ -180,14 +179,27 @@ static void fetch_begin(struct s3_credentials *c)
     pthread_mutex_lock(&c->mutex);
 }
 
-/* Called with the mutex held: the end of the fetch that is under way. False: cancelled. */
-static bool wait_for_fetch(struct s3_credentials *c, unsigned long count,
-                           const volatile sig_atomic_t *cancel)
+/* Who waits, and for how long. */
+struct patience {
+    const volatile sig_atomic_t *cancel; /* may be NULL */
+    double until_s;                      /* (clock_now_s); 0: for ever */
+};
+
+static bool is_over(const struct patience *patience)
 {
-    while (c->fetch_count == count) {
+    return (patience->cancel != NULL && __atomic_load_n(patience->cancel, __ATOMIC_RELAXED)) ||
+           (patience->until_s > 0 && clock_now_s() >= patience->until_s);
+}
+
+/* Called with the mutex held: the end of the fetch that is under way, if one is. False: that is too
+ * long. */
+static bool wait_for_fetch(struct s3_credentials *c, unsigned long count,
+                           const struct patience *patience)
+{
+    while (c->fetching && c->fetch_count == count) {
         struct timespec until;
 
-        if (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+        if (is_over(patience))
             return false;
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_nsec += SLICE_NS;
@@ -198,10 +210,9 @@ static bool wait_for_fetch(struct s3_credentials *c, unsigned long count,
     return true;
 }
 
-int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_atomic_t *cancel,
-                       struct s3_keys *keys, struct err *err)
+static int get(struct s3_credentials *c, const struct patience *patience, struct s3_keys *keys,
+               struct err *err)
 {
-    struct s3_credentials *c = credentials;
     int rc = 1;
 
     pthread_mutex_lock(&c->mutex);
@@ -209,12 +220,13 @@ int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_at
         /* Those who find a fetch under way share its end, be it a failure: a hundred threads do not
          * ask a source that is down one after the other. */
         const unsigned long count = c->fetch_count;
+        const bool usable = is_usable(c); /* once: they may end between two looks at the clock */
 
-        if (!c->fetching && is_fetch_due(c))
+        if (!c->fetching && (!usable || is_renewal_due(c)))
             fetch_begin(c);
-        if (!is_usable(c) && !wait_for_fetch(c, count, cancel)) {
+        if (!usable && !wait_for_fetch(c, count, patience)) {
             rc = err_set(err, ERR_STOPPED, "stopped while waiting for credentials");
-        } else if (is_usable(c)) {
+        } else if (usable || is_usable(c)) {
             s3_keys_copy(keys, &c->keys);
             rc = 0;
         } else if (c->rc < 0) {
@@ -225,6 +237,18 @@ int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_at
     }
     pthread_mutex_unlock(&c->mutex);
     return rc;
+}
+
+int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_atomic_t *cancel,
+                       struct s3_keys *keys, struct err *err)
+{
+    return get(credentials, &(struct patience){.cancel = cancel}, keys, err);
+}
+
+int s3_credentials_get_within(struct s3_credentials *credentials, double limit_s,
+                              struct s3_keys *keys, struct err *err)
+{
+    return get(credentials, &(struct patience){.until_s = clock_now_s() + limit_s}, keys, err);
 }
 
 void s3_credentials_refused(struct s3_credentials *credentials, const struct s3_keys *keys)

@@ -45,6 +45,10 @@ void s3_credentials_free(struct s3_credentials *credentials);
 int s3_credentials_get(struct s3_credentials *credentials, const volatile sig_atomic_t *cancel,
                        struct s3_keys *keys, struct err *err);
 
+/** The same for who tidies up after a cancel: waits so long at most, else ERR_STOPPED. */
+int s3_credentials_get_within(struct s3_credentials *credentials, double limit_s,
+                              struct s3_keys *keys, struct err *err);
+
 /** The server refused these keys as expired or unknown: the next get fetches anew unless another
  * thread did already. */
 void s3_credentials_refused(struct s3_credentials *credentials, const struct s3_keys *keys);

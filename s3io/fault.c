@@ -10,8 +10,6 @@
 #include "s3io/http.h"
 #include "s3io/xml.h"
 
-#define RETRY_AFTER_S_MAX 60.0
-
 static int take(void *context, const char *path, const char *text, struct err *err)
 {
     static const char wrap[] = "ErrorResponse/"; /* STS has its document in another one */
@@ -81,7 +79,7 @@ void s3_fault_read(struct s3_fault *fault, const struct s3_http_answer *answer)
     if (s3_http_header(answer, "location", value, sizeof value))
         location_take(fault, value);
     if (s3_http_header(answer, "retry-after", value, sizeof value))
-        fault->retry_after_s = fmax(0, fmin(strtod(value, NULL), RETRY_AFTER_S_MAX));
+        fault->retry_after_s = fmax(0, fmin(strtod(value, NULL), S3_FAULT_WAIT_S_MAX));
     /* What was read before the document turned out to be damaged is still worth something. */
     s3_xml_read(answer->body.data, answer->body.bytes, take, fault, &ignored);
     region_check(fault->region);
@@ -196,16 +194,16 @@ static int elsewhere_line(const struct s3_fault *fault, const struct s3_fault_pl
                    head, place->bucket, place->host, place->region);
 }
 
-static int clock_line(const struct s3_fault *fault, const struct s3_fault_place *place,
-                      const char *head, struct err *err)
+int s3_fault_clock_line(const struct s3_fault *fault, const char *head, double clock_s,
+                        const char *host, struct err *err)
 {
     char ours[S3_DATE_CHARS], theirs[S3_DATE_CHARS];
 
-    s3_date_print(place->clock_s, ours);
+    s3_date_print(clock_s, ours);
     s3_date_print(fault->server_s, theirs);
     return err_set(err, ERR_INPUT,
                    "%s: this host's clock says %s, that of %s says %s: set this host's clock", head,
-                   ours, place->host, fault->server_s > 0 ? theirs : "another time");
+                   ours, host, fault->server_s > 0 ? theirs : "another time");
 }
 
 #define ACTION_CHARS 64
@@ -258,7 +256,7 @@ int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *pla
             "%s: the temporary credentials from %s have expired or are damaged: get new ones", head,
             place->source);
     if (remedy == S3_REMEDY_CLOCK)
-        return clock_line(fault, place, head, err);
+        return s3_fault_clock_line(fault, head, place->clock_s, place->host, err);
     if (remedy == S3_REMEDY_ELSEWHERE)
         return elsewhere_line(fault, place, head, err);
     if (strcmp(fault->code, "NoSuchBucket") == 0)

@@ -11,6 +11,8 @@
 struct err;
 struct s3_http_answer;
 
+#define S3_FAULT_WAIT_S_MAX 20.0 /* as long as a wait of our own (S3_BACKOFF_MAX_S) */
+
 /* Texts are cut at their sizes; "" is: not said. */
 struct s3_fault {
     int status;
@@ -20,7 +22,7 @@ struct s3_fault {
     char region[40];     /* x-amz-bucket-region or <Region>: where the bucket is */
     char origin[300];    /* "https://HOST[:PORT]" of Location or <Endpoint>: where to ask instead */
     double server_s;     /* Date, seconds since 1970; 0: none */
-    double retry_after_s; /* Retry-After; 0: none */
+    double retry_after_s; /* Retry-After, S3_FAULT_WAIT_S_MAX at most; 0: none */
     bool document;        /* there was an <Error> document */
 };
 
@@ -54,5 +56,10 @@ struct s3_fault_place {
  * waiting would have helped, else ERR_INPUT. Returns -1. */
 int s3_fault_line(const struct s3_fault *fault, const struct s3_fault_place *place,
                   struct err *err);
+
+/** Its part where the clocks are apart, which STS has a word of its own for. head: s3_fault_head's;
+ * clock_s: what this host's clock says. Returns -1 with ERR_INPUT. */
+int s3_fault_clock_line(const struct s3_fault *fault, const char *head, double clock_s,
+                        const char *host, struct err *err);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "s3io/backoff.h"
 #include "s3io/http.h"
 #include "s3io/keys.h"
 
@@ -25,6 +26,7 @@ struct s3_metadata {
     char *base;
     double timeout_s;
     int tries;
+    const volatile sig_atomic_t *cancel; /* may be NULL */
     struct s3_http *http;
     char *token; /* NULL: none yet */
     double token_until_s;
@@ -33,7 +35,6 @@ struct s3_metadata {
     bool answered;
 };
 
-/* An empty variable is as good as none. */
 static void read_flag(struct s3_metadata *m, const char *name, bool *flag)
 {
     const char *value = text_variable(name);
@@ -75,22 +76,21 @@ static char *read_base(struct s3_metadata *m)
          !s3_keys_is_clean(given) || strpbrk(given, "?#@\\") != NULL))
         err_set(&m->setup, ERR_USAGE,
                 "AWS_EC2_METADATA_SERVICE_ENDPOINT must be 'http://HOST[:PORT]'");
-    base = strdup(given != NULL ? given
-                  : six         ? "http://[fd00:ec2::254]"
-                                : "http://169.254.169.254");
-    if (base == NULL)
-        abort();
+    base = text_copy(given != NULL ? given
+                     : six         ? "http://[fd00:ec2::254]"
+                                   : "http://169.254.169.254");
     for (n = strlen(base); n > 0 && base[n - 1] == '/'; n--)
         base[n - 1] = '\0';
     return base;
 }
 
-struct s3_metadata *s3_metadata_new(void)
+struct s3_metadata *s3_metadata_new(const volatile sig_atomic_t *cancel)
 {
     struct s3_metadata *m = calloc(1, sizeof *m);
 
     if (m == NULL)
         abort();
+    m->cancel = cancel;
     read_flag(m, "AWS_EC2_METADATA_DISABLED", &m->disabled);
     read_flag(m, "AWS_EC2_METADATA_V1_DISABLED", &m->v1_disabled);
     m->timeout_s = read_number(m, "AWS_METADATA_SERVICE_TIMEOUT", TIMEOUT_MAX_S);
@@ -124,7 +124,7 @@ bool s3_metadata_answered(const struct s3_metadata *metadata)
 }
 
 /* Ask, again where nothing came (as often as set) or the service said "later" (a few times: all
- * processes of a host share its limit). 0: an answer; -1: ERR_NET. */
+ * processes of a host share its limit). 0: an answer; -1: ERR_NET, or ERR_STOPPED. */
 static int ask(struct s3_metadata *m, const char *method, const char *item,
                const struct s3_pair *header, struct s3_http_answer *answer, struct err *err)
 {
@@ -133,7 +133,8 @@ static int ask(struct s3_metadata *m, const char *method, const char *item,
                                 .headers = header,
                                 .header_count = header != NULL,
                                 .connect_s = m->timeout_s,
-                                .total_s = m->timeout_s};
+                                .total_s = m->timeout_s,
+                                .cancel = m->cancel};
     double pause_s = BUSY_PAUSE * m->timeout_s;
     int rc, lost = 0;
 
@@ -142,7 +143,8 @@ static int ask(struct s3_metadata *m, const char *method, const char *item,
     for (int busy = 0;;) {
         s3_http_answer_release(answer);
         rc = s3_http_send(m->http, &call, answer, err);
-        if (rc < 0 && answer->failure != S3_HTTP_STALE && ++lost >= m->tries)
+        if (rc < 0 && (answer->failure == S3_HTTP_ABORTED ||
+                       (answer->failure != S3_HTTP_STALE && ++lost >= m->tries)))
             break;
         if (rc < 0)
             continue;
@@ -154,7 +156,10 @@ static int ask(struct s3_metadata *m, const char *method, const char *item,
                          answer->status, busy);
             break;
         }
-        clock_sleep_s(pause_s);
+        if (!s3_backoff_wait(pause_s, m->cancel, NULL)) {
+            rc = err_set(err, ERR_STOPPED, "stopped while waiting to ask instance metadata");
+            break;
+        }
         pause_s *= 2;
     }
     buf_release(&url);
@@ -174,9 +179,7 @@ static int take_token(struct s3_metadata *m, struct s3_http_answer *answer, stru
         strtod(text, NULL) > 0)
         ttl_s = strtod(text, NULL);
     forget_token(m);
-    m->token = strdup(buf_text(&answer->body));
-    if (m->token == NULL)
-        abort();
+    m->token = text_copy(buf_text(&answer->body));
     m->token_until_s = clock_now_s() + ttl_s - TOKEN_AHEAD_S;
     return 0;
 }
@@ -278,11 +281,8 @@ char *s3_metadata_region(struct s3_metadata *metadata)
 
     if (s3_metadata_get(metadata, "meta-data/placement/region", &text, NULL) == 1 &&
         text.bytes > 0 &&
-        strspn(buf_text(&text), "abcdefghijklmnopqrstuvwxyz0123456789-") == text.bytes) {
-        region = strdup(buf_text(&text));
-        if (region == NULL)
-            abort();
-    }
+        strspn(buf_text(&text), "abcdefghijklmnopqrstuvwxyz0123456789-") == text.bytes)
+        region = text_copy(buf_text(&text));
     buf_release(&text);
     return region;
 }

@@ -8,13 +8,15 @@
 #ifndef S3IO_METADATA_H
 #define S3IO_METADATA_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 struct buf;
 struct err;
 struct s3_metadata;
 
-struct s3_metadata *s3_metadata_new(void);
+/** *cancel (may be NULL) that is not zero ends what is asked, with ERR_STOPPED. */
+struct s3_metadata *s3_metadata_new(const volatile sig_atomic_t *cancel);
 void s3_metadata_free(struct s3_metadata *metadata);
 
 /** Append the item below /latest/ ("meta-data/placement/region"). 1: there; 0: no such item (404);

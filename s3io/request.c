@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,16 +9,15 @@
 
 #include "base/clock.h"
 #include "base/digest.h"
-#include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "s3io/address.h"
+#include "s3io/backoff.h"
 #include "s3io/credentials.h"
 #include "s3io/xml.h"
 
 #define HOPS_MAX         2 /* redirects followed */
-#define WAIT_SLICE_S     0.1
 #define OWN_HEADERS      7 /* host, date, payload, token, authorization, user agent; a probe's range */
 #define KEY_BYTES_MAX    1024
 #define BUCKET_CHARS_MAX 255
@@ -109,13 +107,22 @@ static const volatile sig_atomic_t *cancel_of(const struct s3_client *client,
     return request->cancel != NULL ? request->cancel : client->cancel;
 }
 
+/* Who is to stop does not wait for a process or for STS until these are through. */
+static int keys_get(struct s3_client *client, const struct s3_request *request,
+                    struct s3_keys *keys, struct err *err)
+{
+    if (request->ignore_cancel)
+        return s3_credentials_get_within(client->credentials, client->last_keys_s, keys, err);
+    return s3_credentials_get(client->credentials, cancel_of(client, request), keys, err);
+}
+
 /* Address, headers and signature of one try. */
 static int shot_load(struct shot *shot, struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
     struct s3_sign sign;
 
-    if (s3_credentials_get(client->credentials, cancel_of(client, request), &shot->keys, err) < 0)
+    if (keys_get(client, request, &shot->keys, err) < 0)
         return -1;
     pthread_mutex_lock(&client->mutex);
     tries->signed_s = clock_wall_s() + client->clock_ahead_s;
@@ -168,14 +175,6 @@ static int tap_body(void *context, const struct s3_http_answer *answer, const vo
     return tap->request->sink(tap->context, answer, data, bytes);
 }
 
-static bool cancelled(const struct s3_client *client, const struct s3_request *request)
-{
-    const volatile sig_atomic_t *cancel = cancel_of(client, request);
-
-    return (cancel != NULL && __atomic_load_n(cancel, __ATOMIC_RELAXED)) || /* a thread's, too */
-           (request->stop != NULL && __atomic_load_n(request->stop, __ATOMIC_RELAXED));
-}
-
 static void count(struct s3_client *client, const struct s3_request *request,
                   const struct s3_http_answer *answer, unsigned long long bytes_in, bool sent)
 {
@@ -226,15 +225,6 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
     return rc;
 }
 
-/* Full jitter: anything from nothing to all of it. */
-static double random_share(void)
-{
-    uint32_t r;
-
-    entropy_fill(&r, sizeof r);
-    return (double)r / 4294967296.0;
-}
-
 /* By number where somebody set it; else by time, but for who never had an answer from there. */
 static bool is_over(struct s3_client *client, const struct s3_request *request,
                     const struct s3_tries *tries)
@@ -274,7 +264,7 @@ static void say_waiting(struct s3_client *client, const struct s3_request *reque
 int s3_request_again(struct s3_client *client, const struct s3_request *request,
                      struct s3_tries *tries, struct err *err)
 {
-    double wait_s, until;
+    double wait_s;
 
     tries->count++;
     if (tries->failing_s == 0)
@@ -283,14 +273,10 @@ int s3_request_again(struct s3_client *client, const struct s3_request *request,
         return err_wrap(err, "gave up after %d %s", tries->count,
                         tries->count == 1 ? "try" : "tries");
     say_waiting(client, request, tries, err);
-    wait_s =
-        random_share() * fmin(client->backoff_max_s,
-                              ldexp(client->backoff_s, tries->count < 30 ? tries->count - 1 : 30));
-    wait_s = fmax(wait_s, tries->fault.retry_after_s);
+    wait_s = fmax(s3_backoff_s(tries->count, client->backoff_s, client->backoff_max_s),
+                  tries->fault.retry_after_s);
     log_debug("s3: try %d in %.2f s: %s", tries->count + 1, wait_s, err != NULL ? err->msg : "");
-    for (until = clock_now_s() + wait_s; clock_now_s() < until && !cancelled(client, request);)
-        clock_sleep_s(fmin(WAIT_SLICE_S, until - clock_now_s()));
-    if (cancelled(client, request))
+    if (!s3_backoff_wait(wait_s, cancel_of(client, request), request->stop))
         return err_set(err, ERR_STOPPED, "stopped while waiting to try again");
     pthread_mutex_lock(&client->mutex);
     client->stats.retries++;

@@ -29,9 +29,9 @@ struct s3_client {
     struct s3_hedge hedge;
     struct s3_sign_cache signing;
     const volatile sig_atomic_t *cancel;
-    /* S3_BACKOFF_S, S3_BACKOFF_MAX_S, the option's patience, and the time without a byte that ends
-     * a try: tests make them short. */
-    double backoff_s, backoff_max_s, patience_s, stall_s;
+    /* S3_BACKOFF_S, S3_BACKOFF_MAX_S, the option's patience, the time without a byte that ends a
+     * try, and how long a request that ignores a cancel waits for keys: tests make them short. */
+    double backoff_s, backoff_max_s, patience_s, stall_s, last_keys_s;
 
     pthread_mutex_t mutex;     /* guards what follows */
     bool swept;                /* old uploads of ours were looked for */
@@ -77,7 +77,7 @@ struct s3_request {
     double stall_s;                      /* 0: the client's */
     const volatile sig_atomic_t *cancel; /* instead of the client's; NULL: that one */
     const volatile sig_atomic_t *stop;   /* beside that one; may be NULL */
-    bool ignore_cancel;                  /* for cleaning up after a cancel */
+    bool ignore_cancel;                  /* for cleaning up after a cancel: soon, or not at all */
     int attempts;                        /* 0: the client's, or by time */
 };
 #define S3_REQUEST_HEADERS_MAX 12

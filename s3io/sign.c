@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
+#include "base/text.h"
 #include "s3io/credentials.h"
 
 #define DAY_CHARS 8 /* "20260101", the date at the head of a time */
@@ -220,10 +221,8 @@ static void signing_key(const struct s3_sign *sign, const char *secret, const ch
         strcmp(cache->secret, secret) != 0) {
         forget(cache);
         derive(sign, secret, when, cache->key);
-        cache->scope = strdup(scope);
-        cache->secret = strdup(secret);
-        if (cache->scope == NULL || cache->secret == NULL)
-            abort();
+        cache->scope = text_copy(scope);
+        cache->secret = text_copy(secret);
     }
     memcpy(key, cache->key, DIGEST_SHA256_BYTES);
     pthread_mutex_unlock(&cache->mutex);

@@ -2,19 +2,18 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
-#include "base/entropy.h"
 #include "base/err.h"
+#include "base/text.h"
+#include "s3io/backoff.h"
 #include "s3io/client.h"
 #include "s3io/config.h"
 #include "s3io/credentials.h"
-#include "s3io/date.h"
 #include "s3io/fault.h"
 #include "s3io/http.h"
 #include "s3io/keys.h"
@@ -23,7 +22,6 @@
 #define REGION_DEFAULT  "us-east-1"
 #define VERSION         "2011-06-15"
 #define FORM            "application/x-www-form-urlencoded; charset=utf-8"
-#define WAIT_SLICE_S    0.1
 #define OWN_FIELDS      2  /* Action, Version */
 #define HEADERS_MAX     5  /* content-type, host, date, session token, authorization */
 #define TOKEN_CHARS_MIN 16 /* of a token's head, by which it is known in a message */
@@ -179,9 +177,7 @@ static void take_text(char **field, const char *text)
     if (*field != NULL)
         explicit_bzero(*field, strlen(*field));
     free(*field);
-    *field = strdup(text);
-    if (*field == NULL)
-        abort();
+    *field = text_copy(text);
 }
 
 static int take(void *context, const char *path, const char *text, struct err *err)
@@ -261,17 +257,6 @@ static bool is_clock(const struct s3_fault *fault)
            strstr(fault->message, "Signature not yet current") != NULL;
 }
 
-static void clock_line(const char *head, const char *host, double server_s, struct err *err)
-{
-    char ours[S3_DATE_CHARS], theirs[S3_DATE_CHARS];
-
-    s3_date_print(clock_wall_s(), ours);
-    s3_date_print(server_s, theirs);
-    err_set(err, ERR_INPUT,
-            "%s: this host's clock says %s, that of %s says %s: set this host's clock", head, ours,
-            host, server_s > 0 ? theirs : "another time");
-}
-
 /* What is wrong with those who ask; NULL: it is not they. The two texts are for keys and for a
  * token. */
 static const char *advice_of(const struct s3_fault *fault, bool is_signed)
@@ -308,7 +293,7 @@ static void refusal_line(const struct asking *asking, const struct s3_fault *fau
 
     s3_fault_head(fault, head);
     if (is_clock(fault))
-        clock_line(head, host, fault->server_s, err);
+        s3_fault_clock_line(fault, head, clock_wall_s(), host, err);
     else if (advice != NULL)
         err_set(err, ERR_INPUT, "%s from %s: %s%s %s", head, host,
                 is_signed ? "the credentials from " : "", question->who, advice);
@@ -368,26 +353,6 @@ static enum verdict ask_once(struct asking *asking, struct s3_keys *keys, double
     return verdict;
 }
 
-static bool is_cancelled(const struct s3_sts *sts)
-{
-    return sts->cancel != NULL && __atomic_load_n(sts->cancel, __ATOMIC_RELAXED);
-}
-
-/* A random share of a time that doubles, as for S3; false: cancelled. */
-static bool wait_before(const struct s3_sts *sts, int tries, double retry_after_s)
-{
-    const double longest_s =
-        fmin(S3_BACKOFF_MAX_S, ldexp(S3_BACKOFF_S, tries < 30 ? tries - 1 : 30));
-    uint32_t random;
-    double until;
-
-    entropy_fill(&random, sizeof random);
-    until = clock_now_s() + fmax(longest_s * (double)random / 4294967296.0, retry_after_s);
-    while (clock_now_s() < until && !is_cancelled(sts))
-        clock_sleep_s(fmin(WAIT_SLICE_S, until - clock_now_s()));
-    return !is_cancelled(sts);
-}
-
 static int ask(struct asking *asking, struct s3_keys *keys, struct err *err)
 {
     const int set = asking->sts->config->attempts;
@@ -405,7 +370,9 @@ static int ask(struct asking *asking, struct s3_keys *keys, struct err *err)
             return -1;
         if (tries >= attempts)
             return attempts == 1 ? -1 : err_wrap(err, "gave up after %d tries", tries);
-        if (!wait_before(asking->sts, tries, retry_after_s))
+        if (!s3_backoff_wait(
+                fmax(s3_backoff_s(tries, S3_BACKOFF_S, S3_BACKOFF_MAX_S), retry_after_s),
+                asking->sts->cancel, NULL))
             return err_set(err, ERR_STOPPED, "stopped while waiting to ask STS again");
     }
 }

@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "s3io/address.h"
 #include "s3io/checksum.h"
 #include "s3io/head.h"
@@ -75,9 +76,7 @@ static int take_upload_id(void *context, const char *path, const char *text, str
     if (strcmp(path, "InitiateMultipartUploadResult/UploadId") != 0 || text[0] == '\0')
         return 0;
     free(upload->record.upload_id);
-    upload->record.upload_id = strdup(text);
-    if (upload->record.upload_id == NULL)
-        abort();
+    upload->record.upload_id = text_copy(text);
     return 0;
 }
 
@@ -146,9 +145,7 @@ static int upload_create(struct s3_upload *upload, struct err *err)
     if (rc < 0)
         return -1;
     upload->record.part_bytes = upload->job->part_bytes;
-    upload->record.kind = strdup(buf_text(&upload->kind));
-    if (upload->record.kind == NULL)
-        abort();
+    upload->record.kind = text_copy(buf_text(&upload->kind));
     s3_upload_record_keep(&upload->record);
     return 0;
 }

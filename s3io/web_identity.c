@@ -1,12 +1,12 @@
 #include "s3io/web_identity.h"
 
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "s3io/ini.h"
 #include "s3io/keys.h"
 #include "s3io/role.h"
@@ -14,14 +14,13 @@
 
 #define TOKEN_BYTES_MAX ((size_t)64 << 10) /* STS takes 20,000 characters */
 
-/* An empty variable is as good as none. */
 static const char *setting(const struct s3_ini *files, const char *profile, bool variables,
                            const char *variable, const char *key)
 {
-    const char *text = variables ? getenv(variable) : NULL;
+    const char *text = variables ? text_variable(variable) : NULL;
     struct s3_ini_value value;
 
-    if (text != NULL && text[0] != '\0')
+    if (text != NULL)
         return text;
     s3_ini_find_profile(files, profile, key, &value);
     return value.text;

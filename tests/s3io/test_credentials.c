@@ -382,6 +382,99 @@ static void credentials_are_not_waited_for_by_who_is_cancelled(void **state)
     fake_stop(fake);
 }
 
+/* Nor for long by who tidies up. */
+static void credentials_are_waited_for_within_a_limit(void **state)
+{
+    struct endpoint endpoint = {.pause_s = 1};
+    struct fake *fake = start(&endpoint);
+    struct who who = who_open(NULL);
+    struct s3_keys keys = {0};
+    struct err err = {0};
+
+    (void)state;
+    who.credentials = s3_credentials_new(&who.config);
+    assert_int_equal(s3_credentials_get_within(who.credentials, 0.2, &keys, &err), -1);
+    assert_int_equal(err.code, ERR_STOPPED);
+    assert_non_null(who_access_key(&who)); /* the fetch goes on for others */
+    assert_int_equal(s3_credentials_get_within(who.credentials, 0, &keys, &err), 0);
+    s3_keys_release(&keys);
+    who_close(&who);
+    fake_stop(fake);
+}
+
+static void silence(void *context, const char *request, struct buf *out, bool *silent)
+{
+    (void)context, (void)request, (void)out;
+    *silent = true;
+}
+
+static void credentials_are_freed_without_waiting_for_a_fetch(void **state)
+{
+    struct fake *fake = fake_start("127.0.0.1", 0, silence, NULL);
+    static const char *const names[] = {"AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                                        "AWS_EC2_METADATA_SERVICE_ENDPOINT"};
+    char url[64];
+
+    (void)state;
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/", fake_port(fake));
+    setenv("AWS_METADATA_SERVICE_TIMEOUT", "3", 1);
+    setenv("AWS_EC2_METADATA_DISABLED", "false", 1);
+    for (int i = 0; i < 2; i++) {
+        struct who who = who_open(NULL);
+        struct s3_keys keys = {0};
+        const int before = fake_requests(fake);
+        double began_s;
+
+        setenv(names[i], url, 1);
+        who.credentials = s3_credentials_new(&who.config);
+        assert_int_equal(s3_credentials_get_within(who.credentials, 0, &keys, NULL), -1);
+        while (fake_requests(fake) == before)
+            clock_sleep_s(0.01);
+        began_s = clock_now_s();
+        who_close(&who);
+        assert_true(clock_now_s() - began_s < 1.5);
+        unsetenv(names[i]);
+    }
+    fake_stop(fake);
+}
+
+/* The looks at the clock that are left until it is a day later; -1: it goes as it does. */
+static int looks_left = -1;
+
+double __real_clock_wall_s(void); /* NOLINT(bugprone-reserved-identifier): ld's --wrap */
+double __wrap_clock_wall_s(void); /* NOLINT(bugprone-reserved-identifier) */
+
+double __wrap_clock_wall_s(void) /* NOLINT(bugprone-reserved-identifier) */
+{
+    const int left = __atomic_load_n(&looks_left, __ATOMIC_RELAXED);
+
+    if (left > 0)
+        __atomic_store_n(&looks_left, left - 1, __ATOMIC_RELAXED);
+    return __real_clock_wall_s() + (left == 0 ? 86400 : 0);
+}
+
+static void credentials_that_end_between_two_looks_at_the_clock_are_not_waited_for(void **state)
+{
+    struct endpoint endpoint = {.lives_s = 3600};
+    struct fake *fake = start(&endpoint);
+
+    (void)state;
+    for (int looks = 0; looks < 4; looks++) {
+        struct who who = who_open(NULL);
+        struct s3_keys keys = {0};
+
+        who.credentials = s3_credentials_new(&who.config);
+        assert_int_equal(s3_credentials_get(who.credentials, NULL, &keys, NULL), 0);
+        s3_keys_release(&keys);
+        __atomic_store_n(&looks_left, looks, __ATOMIC_RELAXED);
+        assert_int_equal(s3_credentials_get_within(who.credentials, 5, &keys, NULL), 0);
+        __atomic_store_n(&looks_left, -1, __ATOMIC_RELAXED);
+        s3_keys_release(&keys);
+        who_close(&who);
+    }
+    fake_stop(fake);
+}
+
 static void credentials_that_ended_are_an_error_when_no_new_ones_come(void **state)
 {
     struct endpoint endpoint = {.lives_s = 0.7};
@@ -563,6 +656,12 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(credentials_are_not_waited_for_by_who_is_cancelled, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(credentials_are_waited_for_within_a_limit, setup, teardown),
+        cmocka_unit_test_setup_teardown(credentials_are_freed_without_waiting_for_a_fetch, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(
+            credentials_that_end_between_two_looks_at_the_clock_are_not_waited_for, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(credentials_that_ended_are_an_error_when_no_new_ones_come,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(credentials_that_seem_to_have_ended_are_left_to_the_server,

@@ -64,11 +64,32 @@ static void read_takes_no_host_that_can_be_none(void **state)
     }
 }
 
+static void read_takes_a_wait_of_20_s_at_most(void **state)
+{
+    static const struct {
+        const char *text;
+        double seconds;
+    } cases[] = {{"3", 3}, {"20", 20}, {"60", 20}, {"1e9", 20}, {"-1", 0}, {"Wed, 21 Oct", 0}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct s3_http_answer answer = {.status = 503};
+        struct s3_fault fault;
+
+        buf_printf(&answer.headers, "retry-after: %s\n", cases[i].text);
+        s3_fault_read(&fault, &answer);
+        if (fault.retry_after_s != cases[i].seconds)
+            fail_msg("'%s': %g", cases[i].text, fault.retry_after_s);
+        s3_http_answer_release(&answer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(read_takes_the_host_of_a_location_and_an_endpoint),
         cmocka_unit_test(read_takes_no_host_that_can_be_none),
+        cmocka_unit_test(read_takes_a_wait_of_20_s_at_most),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,7 +135,7 @@ static const char *refusal(struct s3_metadata *metadata, const char *item, enum 
 /* Of a new object, under the variables as they are. */
 static const char *fresh_refusal(enum err_code code)
 {
-    struct s3_metadata *metadata = s3_metadata_new();
+    struct s3_metadata *metadata = s3_metadata_new(NULL);
     const char *line = refusal(metadata, "meta-data/placement/region", code);
 
     s3_metadata_free(metadata);
@@ -146,7 +146,7 @@ static void metadata_keeps_its_token(void **state)
 {
     struct service service = {.ttl_s = 21600};
     struct fake *fake = start(&service);
-    struct s3_metadata *metadata = s3_metadata_new();
+    struct s3_metadata *metadata = s3_metadata_new(NULL);
     struct buf out = {0};
     struct err err = {0};
 
@@ -168,7 +168,7 @@ static void metadata_fetches_a_token_that_ends_soon_again(void **state)
 {
     struct service service = {.ttl_s = 30}; /* less than the minute by which it is ahead */
     struct fake *fake = start(&service);
-    struct s3_metadata *metadata = s3_metadata_new();
+    struct s3_metadata *metadata = s3_metadata_new(NULL);
 
     (void)state;
     region_is_there(metadata);
@@ -182,7 +182,7 @@ static void metadata_fetches_a_refused_token_again_once(void **state)
 {
     struct service service = {0};
     struct fake *fake = start(&service);
-    struct s3_metadata *metadata = s3_metadata_new();
+    struct s3_metadata *metadata = s3_metadata_new(NULL);
 
     (void)state;
     region_is_there(metadata);
@@ -206,7 +206,7 @@ static void metadata_waits_when_it_is_throttled(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct service service = {.busy = 2, .busy_status = statuses[i]};
         struct fake *fake = start(&service);
-        struct s3_metadata *metadata = s3_metadata_new();
+        struct s3_metadata *metadata = s3_metadata_new(NULL);
 
         region_is_there(metadata);
         service.busy = 100;
@@ -242,7 +242,7 @@ static void metadata_goes_without_token_where_it_may(void **state)
     for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++) {
         struct service service = {.put_status = statuses[i], .optional = true};
         struct fake *fake = start(&service);
-        struct s3_metadata *metadata = s3_metadata_new();
+        struct s3_metadata *metadata = s3_metadata_new(NULL);
 
         region_is_there(metadata);
         assert_null(strcasestr(service.last, "metadata-token"));
@@ -259,7 +259,7 @@ static void metadata_that_says_no_is_not_asked_again(void **state)
 {
     struct service service = {0};
     struct fake *fake = start(&service);
-    struct s3_metadata *metadata = s3_metadata_new();
+    struct s3_metadata *metadata = s3_metadata_new(NULL);
 
     (void)state;
     assert_non_null(strstr(refusal(metadata, "meta-data/forbidden", ERR_INPUT), "HTTP 403 for"));
@@ -277,7 +277,7 @@ static void metadata_is_not_there_on_other_hosts(void **state)
     (void)state;
     setenv(ENDPOINT, "http://127.0.0.1:9", 1);
     setenv("AWS_METADATA_SERVICE_NUM_ATTEMPTS", "3", 1);
-    metadata = s3_metadata_new();
+    metadata = s3_metadata_new(NULL);
     assert_non_null(
         strstr(refusal(metadata, "meta-data/placement/region", ERR_NET), "127.0.0.1:9"));
     assert_false(s3_metadata_answered(metadata));
@@ -299,7 +299,7 @@ static void metadata_is_at_its_address_of_either_kind(void **state)
         struct s3_metadata *metadata;
 
         setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", modes[i][0], 1);
-        metadata = s3_metadata_new();
+        metadata = s3_metadata_new(NULL);
         region_is_there(metadata);
         s3_metadata_free(metadata);
         fake_stop(fake);

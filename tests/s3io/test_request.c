@@ -438,6 +438,43 @@ static void request_ends_when_cancelled_while_it_waits(void **state)
     bed_end();
 }
 
+/* As an upload that is aborted after a Ctrl-C: where keys take a minute, it is not. */
+static void request_that_ignores_a_cancel_does_not_wait_for_keys(void **state)
+{
+    const struct fault_step steps[] = {{.text = OK}};
+    const struct fault_step silent[] = {{.text = NULL, .then = FAULT_HOLD}};
+    const struct s3_request request = {
+        .method = "DELETE", .bucket = "imgs", .key = "k", .ignore_cancel = true, .attempts = 3};
+    char *const key = strdup(getenv("AWS_ACCESS_KEY_ID"));
+    struct faults *endpoint = FAULTS(silent);
+    struct s3_tries tries = {0};
+    const double begun = clock_now_s();
+
+    (void)state;
+    unsetenv("AWS_ACCESS_KEY_ID");
+    setenv("AWS_PROFILE", "p", 1);
+    setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", faults_url(endpoint), 1);
+    place_write(".aws/config", "[profile p]\nrole_arn = r\ncredential_source = EcsContainer\n");
+    unsetenv("AWS_SECRET_ACCESS_KEY");
+    BEGIN(steps);
+    bed_client->last_keys_s = 0.2;
+    bed_cancel = 1;
+    assert_int_equal(s3_request_send(bed_client, &request, &tries, &bed_err), -1);
+    assert_int_equal(bed_err.code, ERR_STOPPED);
+    assert_says("credentials");
+    assert_int_equal(faults_requests(bed_faults), 0);
+    bed_end();
+    assert_true(clock_now_s() - begun < 1.5);
+    s3_tries_release(&tries);
+    faults_stop(endpoint);
+    unlink(place_path(".aws/config"));
+    unsetenv("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    unsetenv("AWS_PROFILE");
+    setenv("AWS_ACCESS_KEY_ID", key, 1);
+    setenv("AWS_SECRET_ACCESS_KEY", PLACE_SECRET, 1);
+    free(key);
+}
+
 static void request_refuses_names_that_cannot_be(void **state)
 {
     const struct fault_step steps[] = {{.text = OK}};
@@ -477,6 +514,7 @@ int main(void)
         cmocka_unit_test(request_sends_the_session_token_signed),
         cmocka_unit_test(request_waits_as_long_as_it_is_asked_to),
         cmocka_unit_test(request_ends_when_cancelled_while_it_waits),
+        cmocka_unit_test(request_that_ignores_a_cancel_does_not_wait_for_keys),
         cmocka_unit_test(request_refuses_names_that_cannot_be),
     };
 
