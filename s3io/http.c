@@ -55,11 +55,12 @@ struct transfer {
     CURLcode code; /* once it is done */
     bool done;
     struct pace pace;
+    double slow_bytes_s;  /* once it has stalled; 0: nothing came at all */
     int sent;             /* how often curl was about to send the request */
     size_t header_bytes;  /* of the answer, interim ones too */
     size_t body_bytes;    /* that arrived */
     const char *refusal;  /* why a callback of ours ended the call; NULL: it did not */
-    bool refused_by_sink; /* or by cancel: not the network's fault */
+    bool refused_by_sink; /* not the network's fault */
     bool cancelled, resent;
     bool headers_whole; /* the empty line behind them came */
     char reason[CURL_ERROR_SIZE];
@@ -297,11 +298,20 @@ static double bytes_moved(const struct transfer *t)
     return (double)up + (double)t->header_bytes + (double)t->body_bytes;
 }
 
+static double stall_limit_s(const struct transfer *t)
+{
+    return t->call->stall_s > 0 ? t->call->stall_s : STALL_S;
+}
+
+/* Bytes a second that it has to have. */
+static double floor_of(const struct transfer *t)
+{
+    return t->call->sink != NULL && t->answer->status / 100 == 2 ? BODY_BYTES_S : 1;
+}
+
 static bool stalled(struct transfer *t)
 {
-    const double limit = t->call->stall_s > 0 ? t->call->stall_s : STALL_S;
     const double now = clock_now_s();
-    const bool body = t->call->sink != NULL && t->answer->status / 100 == 2;
     double moved;
 
     if (t->sent == 0) { /* not connected yet: the connection has its own limit */
@@ -309,10 +319,12 @@ static bool stalled(struct transfer *t)
         return false;
     }
     moved = bytes_moved(t);
-    if (moved > t->pace.bytes &&
-        moved - t->pace.bytes >= (body ? BODY_BYTES_S : 1) * (now - t->pace.since))
+    if (moved > t->pace.bytes && moved - t->pace.bytes >= floor_of(t) * (now - t->pace.since))
         t->pace = (struct pace){.since = now, .bytes = moved};
-    return now - t->pace.since > limit;
+    if (now - t->pace.since <= stall_limit_s(t))
+        return false;
+    t->slow_bytes_s = (moved - t->pace.bytes) / (now - t->pace.since);
+    return true;
 }
 
 static bool whole(const struct transfer *t)
@@ -501,6 +513,16 @@ static const char *reason_of(struct transfer *t, CURLcode code)
     return t->reason[0] != '\0' ? t->reason : curl_easy_strerror(code);
 }
 
+static int stall_set(const struct transfer *t, const struct place *place, struct err *err)
+{
+    if (t->slow_bytes_s <= 0)
+        return err_set(err, ERR_NET, "nothing came from %s for %g s", place->text,
+                       stall_limit_s(t));
+    return err_set(err, ERR_NET,
+                   "%.3g bytes/s went to and from %s for %g s, and it takes %g at least",
+                   t->slow_bytes_s, place->text, stall_limit_s(t), floor_of(t));
+}
+
 static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode code,
                        struct err *err)
 {
@@ -538,8 +560,7 @@ static int failure_set(const struct s3_http *http, struct transfer *t, CURLcode 
         break;
     }
     if (t->refusal != NULL && strcmp(t->refusal, "stalled") == 0)
-        return err_set(err, ERR_NET, "nothing came from %s for %g s", place.text,
-                       t->call->stall_s > 0 ? t->call->stall_s : STALL_S);
+        return stall_set(t, &place, err);
     return err_set(err, ERR_NET, "the answer of %s broke off: %s", place.text, reason);
 }
 
@@ -552,6 +573,14 @@ static int refuse(const struct s3_http_call *call, struct s3_http_answer *answer
         return 0;
     answer->failure = S3_HTTP_ABORTED;
     return err_set(err, ERR_STOPPED, "the request to %s was stopped", place_of(call).text);
+}
+
+/* What the one that is dropped had answered, if anything. */
+static int loser_status(const struct race *race, const struct transfer *won)
+{
+    const struct transfer *const other = &race->runners[won == &race->runners[0] ? 1 : 0];
+
+    return whole(other) ? other->answer->status : 0;
 }
 
 /* The second answer in the place of the first. */
@@ -569,13 +598,14 @@ int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
 {
     struct race race = {.http = http};
     struct transfer *won;
-    int rc = 0;
+    int rc = 0, other_status;
 
     assert(call->method != NULL && call->url != NULL);
     answer->status = 0;
     answer->headers.bytes = answer->body.bytes = 0;
     answer->failure = S3_HTTP_OTHER;
     answer->hedged = answer->second = false;
+    answer->other_status = 0;
     if (refuse(call, answer, err) < 0)
         return -1;
     race.runners[0] = (struct transfer){.call = call, .answer = answer, .context = call->context};
@@ -589,8 +619,10 @@ int s3_http_send(struct s3_http *http, const struct s3_http_call *call,
         won->answer->failure = S3_HTTP_ANSWERED;
     else
         rc = failure_set(http, won, won->code, err);
+    other_status = loser_status(&race, won);
     if (won == &race.runners[1])
         take_second(&race, answer);
+    answer->other_status = other_status;
     runner_drop(&race, &race.runners[1]);
     runner_drop(&race, &race.runners[0]);
     s3_http_answer_release(&race.hedge_answer);

@@ -76,8 +76,9 @@ struct s3_http_answer {
     struct buf headers; /* "name: value\n" lines, names in lower case */
     struct buf body;    /* of answers that are no 2xx, or all where there is no sink */
     enum s3_http_failure failure;
-    bool hedged; /* a second request was sent */
-    bool second; /* and this is how that one ended */
+    bool hedged;      /* a second request was sent */
+    bool second;      /* and this is how that one ended */
+    int other_status; /* of the one that was dropped; 0: it was not through with its answer */
 };
 
 /** Blocks. 0: an answer came whole, whatever its status; -1 with err (ERR_NET; ERR_INPUT for a

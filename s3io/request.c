@@ -221,15 +221,23 @@ static int shot_fire(struct shot *shot, struct s3_client *client, const struct s
     if (may_hedge)
         s3_hedge_note(&client->hedge, request->bytes,
                       rc == 0 && tries->answer.status / 100 == 2 ? clock_now_s() - begun : 0);
+    if (s3_fault_remedy(&(struct s3_fault){.status = tries->answer.other_status}) == S3_REMEDY_WAIT)
+        s3_hedge_quiet(&client->hedge); /* the loser's, which nobody judges */
     count(client, request, &tries->answer, tap.bytes + hedge_tap.bytes, rc == 0);
     return rc;
+}
+
+/* Tries in all; 0: nobody set a number. */
+static int attempts_of(const struct s3_client *client, const struct s3_request *request)
+{
+    return request->attempts > 0 ? request->attempts : client->config.attempts;
 }
 
 /* By number where somebody set it; else by time, but for who never had an answer from there. */
 static bool is_over(struct s3_client *client, const struct s3_request *request,
                     const struct s3_tries *tries)
 {
-    const int attempts = request->attempts > 0 ? request->attempts : client->config.attempts;
+    const int attempts = attempts_of(client, request);
     bool answered;
 
     if (attempts > 0)
@@ -245,7 +253,9 @@ static bool is_over(struct s3_client *client, const struct s3_request *request,
 static void say_waiting(struct s3_client *client, const struct s3_request *request,
                         const struct s3_tries *tries, const struct err *err)
 {
+    const int attempts = attempts_of(client, request);
     const double now = clock_now_s();
+    char limit[32];
     bool say = false;
 
     pthread_mutex_lock(&client->mutex);
@@ -255,10 +265,15 @@ static void say_waiting(struct s3_client *client, const struct s3_request *reque
         say = true;
     }
     pthread_mutex_unlock(&client->mutex);
-    if (say)
-        log_warn("'%s' is asked for again and again, for up to %.0f s: %s",
-                 s3_address_name(request->bucket, request->key == NULL ? "" : request->key).text,
-                 client->patience_s, err != NULL ? err->msg : "");
+    if (!say)
+        return;
+    if (attempts > 0)
+        snprintf(limit, sizeof limit, "%d times in all", attempts);
+    else
+        snprintf(limit, sizeof limit, "for up to %g s", client->patience_s);
+    log_warn("'%s' is asked for again and again, %s: %s",
+             s3_address_name(request->bucket, request->key == NULL ? "" : request->key).text, limit,
+             err != NULL ? err->msg : "");
 }
 
 int s3_request_again(struct s3_client *client, const struct s3_request *request,

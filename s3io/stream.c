@@ -123,6 +123,11 @@ static int check_range(const struct stream *stream, const struct s3_http_answer 
     return 0;
 }
 
+static int no_etag(const struct s3_http_answer *answer, struct err *err)
+{
+    return err_set(err, ERR_NET, "the answer (HTTP %d) has no ETag, as S3's has", answer->status);
+}
+
 /* Before a byte of this try counts. */
 static int check(struct side *side, const struct s3_http_answer *answer, struct err *err)
 {
@@ -134,10 +139,11 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
     if (stream->ranged) {
         if (check_range(stream, answer, &now, err) < 0)
             return -1;
+        if (now.etag[0] == '\0') /* of which version is it? */
+            return no_etag(answer, err);
     } else {
         if (now.etag[0] == '\0')
-            return err_set(err, ERR_NET, "the answer (HTTP %d) has no ETag, as S3's has",
-                           answer->status);
+            return no_etag(answer, err);
         if (now.bytes == UNKNOWN)
             return err_set(err, ERR_NET, "the answer does not say how long the object is");
         if (stream->plain && now.bytes < stream->want)
@@ -148,8 +154,7 @@ static int check(struct side *side, const struct s3_http_answer *answer, struct 
         }
         stream->want = now.bytes;
     }
-    if (stream->if_match[0] != '\0' && now.etag[0] != '\0' &&
-        strcmp(stream->if_match, now.etag) != 0)
+    if (stream->if_match[0] != '\0' && strcmp(stream->if_match, now.etag) != 0)
         return err_set(err, ERR_INPUT, "it was replaced while it was read");
     if (stream->if_match[0] == '\0')
         snprintf(stream->if_match, sizeof stream->if_match, "%s", now.etag);
@@ -193,6 +198,7 @@ static int on_body(void *context, const struct s3_http_answer *answer, const voi
     if (stream->sink(stream->context, stream->reached, data, bytes, stream->object, &side->why) < 0)
         return -1;
     stream->reached += bytes;
+    stream->tries.failing_s = 0; /* it gets on, however this try ends */
     return 0;
 }
 
@@ -230,8 +236,8 @@ static int stream_try(struct stream *stream, struct s3_client *client,
         headers[now.header_count++] = (struct s3_pair){"if-match", stream->if_match};
     status = s3_request_try(client, &now, &stream->tries, err);
     side = &stream->sides[stream->tries.answer.second ? 1 : 0];
-    if (stream->reached > stream->begun)
-        stream->tries.failing_s = 0; /* it gets on */
+    if (status <= 0 && stream->reached > stream->begun && stream->reached == stream->want)
+        return 0; /* all of it is there, and what went wrong behind it does not matter */
     if (status < 0 && side->why.code != ERR_NONE) {
         *err = side->why;
         return err->code == ERR_NET ? s3_request_again(client, &now, &stream->tries, err) : -1;
@@ -269,7 +275,6 @@ int s3_stream_read(struct s3_client *client, const struct s3_get *get, s3_stream
     stream.plain = !get->whole && get->offset == 0 && get->bytes == get->object_bytes;
     if (get->if_match != NULL)
         snprintf(stream.if_match, sizeof stream.if_match, "%s", get->if_match);
-    /* A whole object all of whose bytes came needs no further try, even if the last one broke. */
     while ((status = stream_try(&stream, client, &request, err)) == 0 &&
            stream.reached != stream.want)
         ;

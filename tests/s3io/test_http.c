@@ -3,7 +3,6 @@
 
 #include <dlfcn.h>
 #include <netdb.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -314,6 +312,9 @@ static void http_ends_a_body_for_the_sink_that_trickles(void **state)
     (void)state;
     assert_int_equal(o.answer.failure, S3_HTTP_BROKEN);
     assert_true(body.bytes > 0 && body.bytes < 20);
+    assert_null(strstr(o.err.msg, "nothing came"));
+    assert_non_null(strstr(o.err.msg, " bytes/s went to and from 127.0.0.1:"));
+    assert_non_null(strstr(o.err.msg, " for 0.4 s, and it takes 2048 at least"));
     call_end(&o);
     buf_release(&body);
 }
@@ -571,35 +572,16 @@ static void http_asks_a_proxy_for_a_tunnel_to_an_https_server(void **state)
     faults_stop(proxy);
 }
 
-/* A hosts file of our own, for this process; false where we may not. */
-static bool name_has_addresses(const char *line)
-{
-    char path[] = "/tmp/convoy-hosts-XXXXXX";
-    const int fd = mkstemp(path);
-    bool done;
-
-    assert_true(fd >= 0 && write(fd, line, strlen(line)) == (ssize_t)strlen(line));
-    close(fd);
-    done = (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
-           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount(path, "/etc/hosts", NULL, MS_BIND, NULL) == 0;
-    unlink(path);
-    return done;
-}
-
 static void http_spreads_connections_over_the_addresses_of_a_name(void **state)
 {
     const struct fault_step step = {.text = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
                                     .then = FAULT_CLOSE};
-    struct faults *faults;
+    struct faults *faults = faults_start(&step, 1);
     char url[64];
 
     (void)state;
-    if (!name_has_addresses("127.0.0.2 s3.test\n127.0.0.3 s3.test\n127.0.0.4 s3.test\n"))
-        skip();
-    faults = faults_start(&step, 1);
-    snprintf(url, sizeof url, "http://s3.test:%d/x", faults_port(faults));
-    for (int i = 0; i < 24; i++) { /* one address for all: once in 3^23 */
+    snprintf(url, sizeof url, "http://many.test:%d/x", faults_port(faults));
+    for (int i = 0; i < 24; i++) { /* one address for all: once in 8^23 */
         const struct s3_http_call call = {.method = "GET", .url = url};
         struct s3_http *http = s3_http_new(NULL);
         struct outcome o = {0};
