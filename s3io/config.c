@@ -398,10 +398,3 @@ void s3_config_release(struct s3_config *config)
     free(config->user_agent);
     *config = (struct s3_config){0};
 }
-
-const char *s3_config_profile_value(const struct s3_config *config, const char *key)
-{
-    struct setting setting = {0};
-
-    return from_profile(&setting, config, key) ? setting.text : NULL;
-}

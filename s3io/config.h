@@ -41,8 +41,4 @@ int s3_config_read(struct s3_config *config, const struct s3_client_options *opt
                    struct err *err);
 void s3_config_release(struct s3_config *config);
 
-/** A key of the profile, credentials file first; NULL: not there. "s3.addressing_style" names a
- * nested one. The text is the config's. */
-const char *s3_config_profile_value(const struct s3_config *config, const char *key);
-
 #endif

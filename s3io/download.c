@@ -43,7 +43,7 @@ static int into_file(void *context, uint64_t offset, const void *data, size_t by
 
 /* What the parts share. */
 struct download {
-    const char *etag;  /* of the object that all parts must be of; NULL: it has none */
+    const char *etag;  /* of the object that all parts must be of */
     uint32_t *crc32cs; /* of each part, in order; each is one thread's */
 };
 
@@ -129,7 +129,7 @@ static int download_parts(struct s3_job *job, struct s3_object *object, struct e
     if (ftruncate(job->fd, (off_t)object->bytes) < 0)
         return err_set_errno(err, ERR_IO, errno, "cannot give the file for '%s' %" PRIu64 " bytes",
                              s3_address_name(job->bucket, job->key).text, object->bytes);
-    download.etag = object->etag[0] != '\0' ? object->etag : NULL;
+    download.etag = object->etag;
     job->move = download_part;
     job->context = &download;
     s3_job_cut(job, object->bytes, 1);

@@ -183,6 +183,11 @@ size_t s3_put_kind(const struct s3_put *put, const struct s3_config *config,
     return count;
 }
 
+bool s3_put_is_unsigned(const struct s3_config *config, bool checksum)
+{
+    return checksum && (config->endpoint == NULL || strncmp(config->endpoint, "https:", 6) == 0);
+}
+
 /* The condition did not hold, but the answer to an earlier try was lost: what is there now may be
  * ours. */
 static int was_ours(struct s3_client *client, const struct s3_put *put, struct s3_object *object,

@@ -4,6 +4,7 @@
 #ifndef S3IO_PUT_H
 #define S3IO_PUT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,5 +21,8 @@ size_t s3_put_kind(const struct s3_put *put, const struct s3_config *config,
 
 /** If-None-Match and If-Match: of PUT and CompleteMultipartUpload. Returns how many (at most 2). */
 size_t s3_put_conditions(const struct s3_put *put, struct s3_pair *headers);
+
+/** Whether a body need not be signed: it has a checksum, and nobody on the way can change both. */
+bool s3_put_is_unsigned(const struct s3_config *config, bool checksum);
 
 #endif

@@ -184,27 +184,25 @@ static int part_send(struct s3_upload *upload, int index, const void *data, uint
 {
     struct s3_job *const job = upload->job;
     struct s3_upload_part *const part = &upload->parts[index];
-    const char *const endpoint = job->client->config.endpoint;
     char number[16], crc32c[S3_CHECKSUM_CHARS];
     const struct s3_pair query[] = {{"partNumber", number}, {"uploadId", upload->record.upload_id}};
     const struct s3_pair header = {"x-amz-checksum-crc32c", crc32c};
-    struct s3_request request = {.method = "PUT",
-                                 .bucket = job->bucket,
-                                 .key = job->key,
-                                 .query = query,
-                                 .query_count = 2,
-                                 .headers = &header,
-                                 .header_count = upload->record.crc32c ? 1 : 0,
-                                 .body = data,
-                                 .body_bytes = bytes,
-                                 .permission = "s3:PutObject",
-                                 .stop = &job->stop};
+    struct s3_request request = {
+        .method = "PUT",
+        .bucket = job->bucket,
+        .key = job->key,
+        .query = query,
+        .query_count = 2,
+        .headers = &header,
+        .header_count = upload->record.crc32c ? 1 : 0,
+        .body = data,
+        .body_bytes = bytes,
+        .unsigned_body = s3_put_is_unsigned(&job->client->config, upload->record.crc32c),
+        .permission = "s3:PutObject",
+        .stop = &job->stop};
     struct s3_tries tries = {0};
     int status, rc = -1;
 
-    /* In clear text anybody on the way could change both. */
-    request.unsigned_body =
-        upload->record.crc32c && (endpoint == NULL || strncmp(endpoint, "https:", 6) == 0);
     snprintf(number, sizeof number, "%d", index + 1);
     s3_checksum_print(part->crc32c, crc32c);
     status = s3_request_send(job->client, &request, &tries, err);

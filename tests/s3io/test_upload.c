@@ -17,6 +17,7 @@
 #include "base/buf.h"
 #include "bed.h"
 #include "place.h"
+#include "s3io/put.h"
 #include "s3io/request.h"
 
 #define MIB         ((size_t)1 << 20)
@@ -98,6 +99,27 @@ static void upload_sends_parts_in_order_and_completes(void **state)
                           "</CompleteMultipartUpload>");
     assert_int_equal(faults_requests(bed_faults), 5);
     end_upload();
+}
+
+/* A part's SHA-256 is the dearest thing in an upload, and its checksum is enough in a tunnel. */
+static void upload_signs_no_body_that_has_a_checksum_and_goes_by_https(void **state)
+{
+    static const struct {
+        const char *endpoint;
+        bool checksum, is_unsigned;
+    } cases[] = {{NULL, true, true},
+                 {NULL, false, false},
+                 {"https://s3.lab", true, true},
+                 {"https://s3.lab", false, false},
+                 {"http://s3.lab", true, false},
+                 {"http://s3.lab", false, false}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct s3_config config = {.endpoint = (char *)cases[i].endpoint};
+
+        assert_int_equal(s3_put_is_unsigned(&config, cases[i].checksum), cases[i].is_unsigned);
+    }
 }
 
 static void upload_tries_a_part_again(void **state)
@@ -632,6 +654,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(upload_sends_parts_in_order_and_completes),
+        cmocka_unit_test(upload_signs_no_body_that_has_a_checksum_and_goes_by_https),
         cmocka_unit_test(upload_tries_a_part_again),
         cmocka_unit_test(upload_takes_no_success_with_an_error_inside),
         cmocka_unit_test(upload_takes_no_success_with_no_such_upload_inside),
