@@ -184,22 +184,30 @@ int file_new_open_memory(struct file_new *file, const char *path, struct err *er
     return 0;
 }
 
-/* By a name that is gone at once: O_TMPFILE is not for every file system (NFS). */
-int file_new_open_nameless(struct file_new *file, const char *path, struct err *err)
+/* O_TMPFILE is not for every file system (NFS): there by a name that is gone at once. */
+static int open_nameless(const char *path)
 {
-    char *temp;
-    int fd;
+    char *folder = folder_of(path), *temp;
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
+    free(folder);
+    if (fd >= 0)
+        return fd;
     if (asprintf(&temp, "%s.XXXXXX", path) < 0)
         abort();
     fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0)
-        err_set_errno(err, ERR_IO, errno, "cannot make '%s'", path);
-    else
+    if (fd >= 0)
         unlink(temp);
     free(temp);
+    return fd;
+}
+
+int file_new_open_nameless(struct file_new *file, const char *path, struct err *err)
+{
+    const int fd = open_nameless(path);
+
     if (fd < 0)
-        return -1;
+        return err_set_errno(err, ERR_IO, errno, "cannot make '%s'", path);
     *file = (struct file_new){.fd = fd, .path = text_copy(path)};
     return 0;
 }

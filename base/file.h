@@ -43,7 +43,7 @@ int file_new_commit(struct file_new *file, struct err *err);
  * fd, `path` only names it in errors, and it cannot be committed. Gone after release. */
 int file_new_open_memory(struct file_new *file, const char *path, struct err *err);
 /** The same on the disk of `path`, whose folder must be there: nobody ever sees it, and no kill
- * leaves it. */
+ * leaves it. (Where the file system has no O_TMPFILE, as NFS, it has a name for a moment.) */
 int file_new_open_nameless(struct file_new *file, const char *path, struct err *err);
 void file_new_release(struct file_new *file);
 

@@ -1,8 +1,8 @@
 /*
  * base/text.h -- text on the heap, text from the environment, and numbers in text.
  */
-#ifndef TEXT_H
-#define TEXT_H
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>

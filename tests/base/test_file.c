@@ -274,11 +274,18 @@ static void nameless_file_is_never_seen(void **state)
 {
     struct file_new file;
     struct err err = {0};
-    char text[8] = "";
+    char text[8] = "", link[64], name[4096] = "";
+    const int there = open(in_folder("."), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 
     (void)state;
     assert_int_equal(file_new_open_nameless(&file, in_folder("f"), NULL), 0);
     assert_int_equal(entries(), 0);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file.fd);
+    assert_true(readlink(link, name, sizeof name - 1) > 0);
+    if (there >= 0) { /* the file system can: it never had a name */
+        assert_null(strstr(name, "/f."));
+        close(there);
+    }
     assert_int_equal(file_new_write(&file, "abcde", 5, NULL), 0);
     assert_int_equal(pread(file.fd, text, sizeof text, 0), 5);
     assert_memory_equal(text, "abcde", 5);
