@@ -1,7 +1,6 @@
 #include "base/uri.h"
 
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +16,7 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-escapes in place. False on a broken one and on %00, which no path can hold. */
-static bool decode_escapes(char *text)
+bool uri_decode(char *text)
 {
     char *to = text;
 
@@ -64,7 +62,7 @@ static int parse_file(struct uri *uri, const char *text, const char *rest, struc
                        "'%s' names a host; a file is written file:///PATH, with three slashes",
                        text);
     path = text_copy(rest);
-    if (!decode_escapes(path)) {
+    if (!uri_decode(path)) {
         free(path);
         return err_set(err, ERR_USAGE, "'%s' has a broken percent-escape", text);
     }

@@ -4,6 +4,8 @@
 #ifndef BASE_URI_H
 #define BASE_URI_H
 
+#include <stdbool.h>
+
 struct err;
 
 enum uri_scheme { URI_FILE, URI_S3 };
@@ -19,6 +21,10 @@ struct uri {
  * ERR_USAGE. */
 int uri_parse(struct uri *uri, const char *text, struct err *err);
 void uri_release(struct uri *uri);
+
+/** Percent-escapes, in place. False on a broken one and on %00, which no text can hold; then it is
+ * half decoded. */
+bool uri_decode(char *text);
 
 /** "BASE/NAME" with exactly one slash between; heap, the caller frees. Works for paths and s3://
  * texts alike. */

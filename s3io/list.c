@@ -7,6 +7,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/text.h"
+#include "base/uri.h"
 #include "s3io/address.h"
 #include "s3io/date.h"
 #include "s3io/object.h"
@@ -58,38 +59,18 @@ static struct entry *page_last(struct page *page)
     return &page->entries[page->count];
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* encoding-type=url: as in a form, so that '+' may stand for a blank (AWS) beside %20 (others).
  * NULL: an escape that is none, or a NUL. */
 static char *decode(const char *text)
 {
-    char *out = text_copy(text), *to = out;
+    char *out = text_copy(text);
 
-    for (; *text != '\0'; text++) {
-        int high, low;
-
-        if (*text != '%') {
-            *to++ = *text == '+' ? ' ' : *text;
-            continue;
-        }
-        high = hex_digit(text[1]);
-        low = high < 0 ? -1 : hex_digit(text[2]);
-        if (low < 0 || high + low == 0) {
-            free(out);
-            return NULL;
-        }
-        *to++ = (char)(high * 16 + low);
-        text += 2;
-    }
-    *to = '\0';
-    return out;
+    for (char *at = strchr(out, '+'); at != NULL; at = strchr(at, '+'))
+        *at = ' ';
+    if (uri_decode(out))
+        return out;
+    free(out);
+    return NULL;
 }
 
 static int take_key(struct page *page, const char *text, struct err *err)

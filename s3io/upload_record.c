@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "base/uri.h"
 #include "s3io/address.h"
 #include "s3io/sign.h"
 
@@ -174,28 +175,8 @@ void s3_upload_record_drop(struct s3_upload_record *record)
     s3_upload_record_release(record);
 }
 
-static int hex(char c)
-{
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : 0;
-}
-
-static char *decode(const char *text, size_t chars)
-{
-    char *out = malloc(chars + 1), *to = out;
-
-    if (out == NULL)
-        abort();
-    for (size_t i = 0; i < chars; i++) {
-        const bool escape = text[i] == '%' && i + 2 < chars;
-
-        *to++ = escape ? (char)(hex(text[i + 1]) * 16 + hex(text[i + 2])) : text[i];
-        i += escape ? 2 : 0;
-    }
-    *to = '\0';
-    return out;
-}
-
-static void take_line(struct s3_upload_record *record, const char *name, size_t name_chars,
+/* Takes the value. False: it is a number's, and none. */
+static bool take_line(struct s3_upload_record *record, const char *name, size_t name_chars,
                       char *value)
 {
     const struct {
@@ -213,6 +194,7 @@ static void take_line(struct s3_upload_record *record, const char *name, size_t 
                   {"bytes", NULL, &record->bytes},
                   {"modified_ns", NULL, &record->modified_ns},
                   {"part_bytes", NULL, &record->part_bytes}};
+    bool whole = true;
 
     if (name_chars == 6 && strncmp(name, "crc32c", 6) == 0)
         record->crc32c = value[0] == '1';
@@ -228,21 +210,22 @@ static void take_line(struct s3_upload_record *record, const char *name, size_t 
         if (strlen(fields[i].name) != name_chars || strncmp(fields[i].name, name, name_chars) != 0)
             continue;
         if (fields[i].number != NULL) {
-            *fields[i].number = strtoull(value, NULL, 10);
+            whole = text_number(value, fields[i].number);
         } else {
             free(*fields[i].text);
             *fields[i].text = value;
-            return;
+            return true;
         }
     }
     free(value);
+    return whole;
 }
 
 /* False: no record of this host, or a damaged one. */
 static bool parse(struct s3_upload_record *record, const char *text)
 {
     char host[256], *of = NULL;
-    bool ours;
+    bool ours, whole = true;
 
     host_name(host, sizeof host);
     if (strncmp(text, HEADER " ", strlen(HEADER) + 1) != 0)
@@ -250,15 +233,16 @@ static bool parse(struct s3_upload_record *record, const char *text)
     for (const char *line = text; *line != '\0';) {
         const size_t chars = strcspn(line, "\n"), name_chars = strcspn(line, " \n");
         const size_t skip = name_chars < chars ? name_chars + 1 : chars;
-        char *const value = decode(line + skip, chars - skip);
+        char *const value = text_copy_bytes(line + skip, chars - skip);
 
+        whole &= uri_decode(value);
         if (of == NULL)
             of = value;
         else
-            take_line(record, line, name_chars, value);
+            whole &= take_line(record, line, name_chars, value);
         line += chars + (line[chars] == '\n');
     }
-    ours = of != NULL && strcmp(of, host) == 0;
+    ours = whole && of != NULL && strcmp(of, host) == 0;
     free(of);
     return ours && record->endpoint != NULL && record->bucket != NULL && record->key != NULL &&
            record->upload_id != NULL && record->part_bytes > 0;

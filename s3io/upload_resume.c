@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "s3io/address.h"
 #include "s3io/checksum.h"
 #include "s3io/job.h"
@@ -90,14 +91,14 @@ void s3_upload_sweep(struct s3_client *client)
 struct listing {
     struct s3_upload *upload;
     struct s3_upload_part part;
-    long number; /* of the part that is being read; 0: none yet */
+    uint64_t number; /* of the part that is being read; 0: none yet */
     char marker[16];
     bool more;
 };
 
 static void take_part(struct listing *listing)
 {
-    if (listing->number >= 1 && listing->number <= listing->upload->job->part_count) {
+    if (listing->number >= 1 && listing->number <= (uint64_t)listing->upload->job->part_count) {
         listing->part.listed = true;
         listing->upload->parts[listing->number - 1] = listing->part;
     }
@@ -112,11 +113,11 @@ static int take_listed(void *context, const char *path, const char *text, struct
 
     (void)err;
     if (strcmp(path, "ListPartsResult/Part/PartNumber") == 0)
-        listing->number = strtol(text, NULL, 10);
+        text_number(text, &listing->number);
     else if (strcmp(path, "ListPartsResult/Part/ETag") == 0)
         snprintf(part->etag, sizeof part->etag, text[0] == '"' ? "%s" : "\"%s\"", text);
     else if (strcmp(path, "ListPartsResult/Part/Size") == 0)
-        part->listed_bytes = strtoull(text, NULL, 10);
+        text_number(text, &part->listed_bytes); /* 0 where it is none: it is sent again */
     else if (strcmp(path, "ListPartsResult/Part/ChecksumCRC32C") == 0)
         part->listed_crc32c = s3_checksum_parse(text, &part->crc32c);
     else if (strcmp(path, "ListPartsResult/Part") == 0)

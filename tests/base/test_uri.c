@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +106,27 @@ static void uri_release_takes_null_and_zero(void **state)
     uri_release(&uri);
 }
 
+static void uri_decode_takes_every_escape_or_none(void **state)
+{
+    static const struct {
+        const char *text, *decoded; /* NULL: refused */
+    } cases[] = {{"", ""},         {"a+b", "a+b"},         {"%2B%2b", "++"},
+                 {"%25%41", "%A"}, {"%C3%a4", "\xc3\xa4"}, {"a%", NULL},
+                 {"a%4", NULL},    {"%4g", NULL},          {"%g4", NULL},
+                 {"a%00b", NULL},  {"% 41", NULL}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[16];
+        bool whole;
+
+        snprintf(text, sizeof text, "%s", cases[i].text);
+        whole = uri_decode(text);
+        if (whole != (cases[i].decoded != NULL) || (whole && strcmp(text, cases[i].decoded) != 0))
+            fail_msg("'%s': '%s'", cases[i].text, text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +134,7 @@ int main(void)
         cmocka_unit_test(uri_parse_refuses_what_is_no_place_of_ours),
         cmocka_unit_test(uri_join_puts_exactly_one_slash_between),
         cmocka_unit_test(uri_release_takes_null_and_zero),
+        cmocka_unit_test(uri_decode_takes_every_escape_or_none),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -533,15 +533,21 @@ static void resume_leaves_uploads_of_others_alone(void **state)
     end_resume(5);
 }
 
+static void touch(const char *name, int days)
+{
+    const struct timespec then = {.tv_sec = (time_t)clock_wall_s() - days * 86400};
+
+    assert_int_equal(utimensat(AT_FDCWD, place_path(name), (struct timespec[]){then, then}, 0), 0);
+}
+
 /* One of this host, so many days old, that any start may abort. */
 static void record_of(const char *name, int days)
 {
-    const struct timespec then = {.tv_sec = (time_t)clock_wall_s() - days * 86400};
     char host[256] = "";
 
     gethostname(host, sizeof host - 1);
     record_write(name, host);
-    assert_int_equal(utimensat(AT_FDCWD, place_path(name), (struct timespec[]){then, then}, 0), 0);
+    touch(name, days);
 }
 
 static int put_small(void)
@@ -549,6 +555,32 @@ static int put_small(void)
     const struct s3_put put = {.bucket = "imgs", .key = "k", .data = "hello", .bytes = 5};
 
     return s3_object_put(bed_client, &put, NULL, &bed_err);
+}
+
+/* What it names may be something else. */
+static void resume_does_nothing_by_a_record_that_is_damaged(void **state)
+{
+    static const char *const lines[] = {"key k%4", "key k%zz", "key k%00", "bytes 5x", "device -1"};
+    const struct fault_step steps[] = {PART("e")};
+
+    (void)state;
+    BEGIN_RESUME(steps);
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char name[64];
+        FILE *file;
+
+        snprintf(name, sizeof name, UPLOADS "/012%zu", i);
+        record_of(name, 2);
+        file = fopen(place_path(name), "a");
+        assert_non_null(file);
+        fprintf(file, "%s\n", lines[i]);
+        fclose(file);
+        touch(name, 2);
+    }
+    assert_int_equal(put_small(), S3_YES);
+    assert_request_has(0, "PUT /imgs/k ");
+    assert_int_equal(records_look(true), (int)(sizeof lines / sizeof *lines));
+    end_resume(1);
 }
 
 static void resume_aborts_at_the_first_write_of_any_kind(void **state)
@@ -655,6 +687,7 @@ int main(void)
         cmocka_unit_test(resume_goes_on_after_a_kill),
         cmocka_unit_test(resume_aborts_at_the_next_start_what_nobody_can_go_on_with),
         cmocka_unit_test(resume_leaves_uploads_of_others_alone),
+        cmocka_unit_test(resume_does_nothing_by_a_record_that_is_damaged),
         cmocka_unit_test(resume_aborts_at_the_first_write_of_any_kind),
         cmocka_unit_test(resume_forgets_uploads_of_a_bucket_that_is_gone),
         cmocka_unit_test(resume_gives_up_aborting_after_some_weeks),
