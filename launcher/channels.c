@@ -79,6 +79,11 @@ static int check_mode(const char *file, const char *name, const char *variable,
                        "FastFile or Pipe, or give the s3:// URI of the data as %s in the job's "
                        "environment",
                        name, mode, file, variable);
+    if (kind->pipe && strcasecmp(name, "model") == 0)
+        return err_set(err, ERR_INPUT,
+                       "channel '%s' has TrainingInputMode %s in '%s', but a stream is read for "
+                       "pictures: use File or FastFile for it",
+                       name, mode, file);
     kind->apart = strcasecmp(distribution, "ShardedByS3Key") == 0;
     if (kind->apart && strcasecmp(name, "model") == 0)
         return err_set(err, ERR_INPUT,
@@ -139,8 +144,10 @@ struct channels {
     struct buf *host_data; /* names of those of which each host has its own */
 };
 
-/* A channel in Pipe mode: the folder that its stream goes to; heap. */
-static char *add_pipe(const struct channels *channels, const char *name, const char *path)
+/* A channel in Pipe mode: the folder that its stream goes to; heap. Where the variable is set it
+ * is to the usual path, as the training toolkit does: nothing is there. */
+static char *add_pipe(const struct channels *channels, const char *name, const char *path,
+                      const char *variable)
 {
     const char *const own = getenv("CONVOY_SPOOL");
     char *const otherwise = uri_join(channels->base, "spool");
@@ -151,6 +158,7 @@ static char *add_pipe(const struct channels *channels, const char *name, const c
         abort();
     launch_words_push(channels->pipes, fifo);
     launch_words_push(channels->pipes, folder);
+    setenv(variable, folder, 1);
     free(fifo);
     free(otherwise);
     return folder;
@@ -168,7 +176,7 @@ static int add_channel(const struct channels *channels, const char *name, const 
     if (own == NULL && channel != NULL)
         rc = check_mode(channels->file, name, variable, channel, &kind, err);
     if (rc == 0 && kind.pipe) {
-        char *const folder = add_pipe(channels, name, path);
+        char *const folder = add_pipe(channels, name, path, variable);
 
         free(path);
         path = folder;

@@ -24,7 +24,6 @@
 #define IFACE_BYTES_MAX  15  /* of a network interface in Linux */
 #define WORD_CHARACTERS  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
 
-/* A variable that is there and says something. */
 /* --- resourceconfig.json --- */
 
 /* Names go into mpirun's words and options, where a comma or a leading dash means something else.
