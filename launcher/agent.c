@@ -30,6 +30,8 @@
 /* How long daemon and ranks may take to end by themselves after the job has. */
 #define LINGER_S      2.0
 #define WAITING_SAY_S 60.0
+/* A host that is asked to end and has something to tell still looks for the leader so long. */
+#define TELL_S        10.0
 
 struct agent {
     const struct launch_agent_job *job;
@@ -158,9 +160,11 @@ static void watch_rendezvous(struct agent *agent)
     if (now_s - agent->began_s > job->rendezvous_s) {
         launch_outcome_set(agent->outcome, LAUNCH_EXIT_PEER,
                            "host '%s': the first host, '%s', was not to be reached at '%s' port %d "
-                           "within %d s: %s",
+                           "within %d s: %s%s",
                            job->host, job->leader, job->address, job->port, job->rendezvous_s,
-                           agent->trouble);
+                           agent->trouble, launch_sagemaker_late(job->sagemaker));
+        agent->end = true;
+    } else if (agent->stop_s != 0 && now_s - agent->stop_s > TELL_S) {
         agent->end = true;
     } else if (now_s - agent->said_s > WAITING_SAY_S) {
         log_info("waiting for the first host, '%s' at '%s' port %d: %s", job->leader, job->address,
@@ -304,15 +308,18 @@ static void take_signals(struct agent *agent)
 
     while (read(agent->signal_fd, &signal, sizeof signal) == sizeof signal) {
         const int number = (int)signal.ssi_signo;
+        const bool first = agent->stop_s == 0;
 
         if (number == SIGCHLD)
             continue;
-        if (agent->stop_s == 0)
+        if (first)
             agent->stop_s = clock_now_s();
         if (agent->welcome) {
             say(agent, json_pack("{s:s, s:i}", "type", "stop", "signal", number));
             continue;
         }
+        if (first && agent->outcome->code != 0) /* the others wait for us until they know it */
+            continue;
         launch_outcome_set(agent->outcome, LAUNCH_EXIT_STOPPED,
                            "%s before the first host was reached", strsignal(number));
         agent->end = true;

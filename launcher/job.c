@@ -76,16 +76,16 @@ static int check_train_options(struct job *job, struct err *err)
 /* Channels in Pipe mode become folders of this host. */
 static int spool_channels(struct job *job, struct err *err)
 {
+    char said[LAUNCH_FAILURE_BYTES];
+
     if (job->sagemaker == NULL || job->sagemaker->pipes.count == 0)
         return 0;
-    if (launch_spool_run(&job->sagemaker->pipes, job->program, &job->signals, &job->outcome.code,
-                         err) < 0)
+    if (launch_spool_run(&job->sagemaker->pipes, job->program, &job->signals, &job->outcome, err) <
+        0)
         return -1;
-    if (job->outcome.code != 0 && !launch_local_failure(&job->local, job->outcome.failure))
-        snprintf(job->outcome.failure, sizeof job->outcome.failure,
-                 job->outcome.code == err_exit_code(ERR_STOPPED)
-                     ? "stopped while the channels in Pipe mode were read"
-                     : "a channel could not be read: the log says why");
+    if (job->outcome.code != 0 && job->outcome.code != LAUNCH_EXIT_STOPPED &&
+        launch_local_failure(&job->local, said))
+        memcpy(job->outcome.failure, said, sizeof said);
     return 0;
 }
 
@@ -219,9 +219,10 @@ static int run(struct job *job, struct err *err)
     const char *name = name_job(job);
     const int threads = launch_local_set_threads(job->options->threads, ranks);
 
-    /* Where each host started by itself the others must learn of a mistake; else nobody waits. */
-    if (check_surroundings(job, err) < 0 || spool_channels(job, err) < 0 ||
-        (job->outcome.code == 0 && check_train_options(job, err) < 0)) {
+    /* Where each host started by itself the others must learn of a mistake; else nobody waits. The
+     * words before the streams, which may take hours. */
+    if (check_surroundings(job, err) < 0 || check_train_options(job, err) < 0 ||
+        (job->outcome.code == 0 && spool_channels(job, err) < 0)) {
         if (job->hosts.kind != LAUNCH_HOSTS_EACH)
             return -1;
         log_error("%s", err->msg);
@@ -295,6 +296,11 @@ int launch_job_become_rank(const struct launch_options *options,
     const char *idle = launch_options_idle_name(options);
     struct launch_words words = {0};
 
+    if (sagemaker != NULL && sagemaker->pipes.count > 0)
+        return err_set(err, ERR_USAGE,
+                       "channel '%s' is in Pipe mode, which only a `convoy train` that starts the "
+                       "ranks itself reads: give it without mpirun, or use File or FastFile",
+                       launch_spool_name(&sagemaker->pipes, 0));
     if (idle != NULL && rank == 0)
         log_warn("--%s is ignored: this rank was started by another mpirun, which says where the "
                  "ranks run",

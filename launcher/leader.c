@@ -335,7 +335,8 @@ static void gather(struct leader *leader)
                            "stopped before all hosts were here");
     else if (!here && waited_s > limit_s)
         fail(leader, LAUNCH_EXIT_PEER,
-             "the first host waited %d s (--rendezvous-timeout) in vain for: %s", limit_s, missing);
+             "the first host waited %d s (--rendezvous-timeout) in vain for: %s%s", limit_s,
+             missing, launch_sagemaker_late(leader->job->sagemaker));
     if (leader->outcome->code == 0) {
         if (here)
             begin_run(leader);

@@ -34,18 +34,33 @@ int launch_outcome_code(int mpirun_code, bool spoken)
     return LAUNCH_EXIT_PEER;
 }
 
+static bool is_signal(int code)
+{
+    return code > 128 && code <= 128 + SIGNALS_MAX;
+}
+
+const char *launch_outcome_end(int code, char text[LAUNCH_OUTCOME_END_BYTES])
+{
+    const int number = code - 128;
+
+    if (is_signal(code))
+        snprintf(text, LAUNCH_OUTCOME_END_BYTES, "died by signal %d (%s)%s", number,
+                 strsignal(number),
+                 number == SIGKILL ? ", as the kernel does when memory runs out" : "");
+    else
+        snprintf(text, LAUNCH_OUTCOME_END_BYTES, "ended with status %d", code);
+    return text;
+}
+
 void launch_outcome_describe(struct launch_outcome *outcome)
 {
-    const int number = outcome->code - 128;
-    char text[256];
+    char text[256], how[LAUNCH_OUTCOME_END_BYTES];
 
     if (outcome->code == LAUNCH_EXIT_STOPPED)
         snprintf(text, sizeof text, "stopped before the model was written");
-    else if (number > 0 && number <= SIGNALS_MAX)
-        snprintf(text, sizeof text, "a rank died by signal %d (%s)%s", number, strsignal(number),
-                 number == SIGKILL ? ", as the kernel does when memory runs out" : "");
     else
-        snprintf(text, sizeof text, "the ranks ended with status %d%s", outcome->code,
+        snprintf(text, sizeof text, "%s %s%s", is_signal(outcome->code) ? "a rank" : "the ranks",
+                 launch_outcome_end(outcome->code, how),
                  outcome->code == LAUNCH_EXIT_PEER
                      ? ": a rank or host is gone, or the network failed"
                      : "");

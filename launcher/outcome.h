@@ -25,6 +25,11 @@ void launch_outcome_set(struct launch_outcome *outcome, int code, const char *fm
  * reason) become LAUNCH_EXIT_PEER, and the log has the original. */
 int launch_outcome_code(int mpirun_code, bool spoken);
 
+/** How a process ended: "died by signal 9 (Killed), as the kernel does when memory runs out",
+ * "ended with status 4". Returns text. */
+#define LAUNCH_OUTCOME_END_BYTES 128
+const char *launch_outcome_end(int code, char text[LAUNCH_OUTCOME_END_BYTES]);
+
 /** What an exit status means, for a failure that nobody explained. */
 void launch_outcome_describe(struct launch_outcome *outcome);
 

@@ -125,14 +125,14 @@ void launch_ranks_look(struct launch_ranks *ranks)
         launch_local_failure(ranks->job->local, ranks->failure);
 }
 
-static void log_signal(const struct launch_ranks *ranks, int number)
+static void log_signal(const struct launch_ranks *ranks, int code)
 {
     const char *who = !under_mpirun(ranks)         ? "rank 0"
                       : WIFSIGNALED(ranks->status) ? "mpirun"
                                                    : "a rank";
+    char how[LAUNCH_OUTCOME_END_BYTES];
 
-    log_error("%s died by signal %d (%s)%s; the job has ended", who, number, strsignal(number),
-              number == SIGKILL ? ", as the kernel does when memory runs out" : "");
+    log_error("%s %s; the job has ended", who, launch_outcome_end(code, how));
 }
 
 void launch_ranks_judge(const struct launch_ranks *ranks, const struct launch_stop *stop,
@@ -153,5 +153,5 @@ void launch_ranks_judge(const struct launch_ranks *ranks, const struct launch_st
     else if (code != 0)
         launch_outcome_describe(outcome);
     if (!stop->forced && !stop->interrupted && code > 128 && code <= 128 + 64)
-        log_signal(ranks, code - 128);
+        log_signal(ranks, code);
 }

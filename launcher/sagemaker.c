@@ -440,6 +440,14 @@ void launch_sagemaker_release(struct launch_sagemaker *sagemaker)
     *sagemaker = (struct launch_sagemaker){0};
 }
 
+const char *launch_sagemaker_late(const struct launch_sagemaker *sagemaker)
+{
+    return sagemaker == NULL || sagemaker->pipes.count == 0
+               ? ""
+               : "; hosts meet when each has read its channels in Pipe mode: where one takes that "
+                 "much longer, give more time (--rendezvous-timeout)";
+}
+
 void launch_sagemaker_fail(const struct launch_sagemaker *sagemaker, const char *reason)
 {
     char where[HOST_BYTES_MAX + 8] = "";
