@@ -385,13 +385,17 @@ static void release_does_not_wait_for_a_server_that_is_away(void **state)
     wait_until_says("\"job\":\"job\"");
 }
 
-/* --- a server that knows no conditions --- */
+/* --- a server that is ill, whose answers are changed on their way, or that knows no conditions ---
+ */
 
 struct simple {
     int listener;
     bool refuses;    /* says 501 to a conditional PUT; else pays no heed */
     char body[4096]; /* of the object; "" where there is none */
     int puts;
+    int ill;    /* so many requests get a 503 first */
+    bool flips; /* each reading has another byte changed */
+    int reads;
 };
 
 static void answer(struct simple *simple, int fd, char *request, size_t head_bytes)
@@ -399,7 +403,12 @@ static void answer(struct simple *simple, int fd, char *request, size_t head_byt
     const bool conditional = strcasestr(request, "\r\nif-") != NULL;
     char text[8192];
 
-    if (strncmp(request, "PUT", 3) == 0 && conditional && simple->refuses) {
+    if (simple->ill > 0) {
+        simple->ill--;
+        snprintf(text, sizeof text,
+                 "HTTP/1.1 503 Slow Down\r\nContent-Length: 36\r\n\r\n"
+                 "<Error><Code>SlowDown</Code></Error>");
+    } else if (strncmp(request, "PUT", 3) == 0 && conditional && simple->refuses) {
         snprintf(text, sizeof text,
                  "HTTP/1.1 501 Not Implemented\r\nContent-Length: 48\r\n\r\n"
                  "<Error><Code>NotImplemented</Code></Error>      ");
@@ -415,6 +424,8 @@ static void answer(struct simple *simple, int fd, char *request, size_t head_byt
                  "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nDate: Tue, 01 Jan 2030 00:00:10 GMT\r\n"
                  "Content-Length: %zu\r\n\r\n%s",
                  strlen(simple->body), simple->body);
+        if (simple->flips)
+            strstr(text, "\r\n\r\n")[4 + simple->reads++ % (int)strlen(simple->body)] ^= 1;
     } else {
         snprintf(text, sizeof text,
                  "HTTP/1.1 404 Not Found\r\nContent-Length: 37\r\n\r\n"
@@ -478,6 +489,40 @@ static int take_from(struct simple *simple, double lapse_s, struct lease **lease
     return rc;
 }
 
+#define ANOTHERS                                                                                   \
+    "{\"format\":\"convoy-lease-1\",\"job\":\"other\",\"host\":\"h\",\"generation\":1,"            \
+    "\"pid\":1,\"start\":1,\"sequence\":1,\"released\":false}"
+
+/* More than a renewal is tried: nobody comes again to take it. */
+static void server_that_is_ill_is_asked_until_it_is_well(void **state)
+{
+    struct simple simple = {.refuses = true, .ill = 9};
+    struct lease *lease = NULL;
+    struct err err = {0};
+    const int rc = take_from(&simple, LAPSE_S, &lease, &err);
+
+    (void)state;
+    if (rc != 0)
+        fail_msg("%d: %s", rc, err.msg);
+    assert_int_equal(simple.ill, 0);
+}
+
+static void readings_that_differ_are_no_lease(void **state)
+{
+    struct simple simple = {.flips = true, .body = ANOTHERS};
+    struct lease *lease = NULL;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(take_from(&simple, LAPSE_S, &lease, &err), -1);
+    assert_int_equal(err.code, ERR_NET);
+    assert_non_null(strstr(err.msg, "5 readings of"));
+    assert_non_null(strstr(err.msg, key));
+    assert_non_null(strstr(err.msg, "https"));
+    assert_int_equal(simple.reads, 5);
+    assert_int_equal(simple.puts, 0);
+}
+
 static void server_without_conditions_is_gone_on_with(void **state)
 {
     (void)state;
@@ -499,14 +544,11 @@ static void server_without_conditions_is_gone_on_with(void **state)
 static void lease_without_a_date_is_watched_until_it_lapses(void **state)
 {
     const double lapse_s = 1, begun = clock_now_s();
-    struct simple simple = {.refuses = true};
+    struct simple simple = {.refuses = true, .body = ANOTHERS};
     struct lease *lease = NULL;
     struct err err = {0};
 
     (void)state;
-    snprintf(simple.body, sizeof simple.body,
-             "{\"format\":\"convoy-lease-1\",\"job\":\"other\",\"host\":\"h\",\"generation\":1,"
-             "\"pid\":1,\"start\":1,\"sequence\":1,\"released\":false}");
     assert_int_equal(take_from(&simple, lapse_s, &lease, &err), 0);
     assert_true(clock_now_s() - begun >= lapse_s);
 }
@@ -561,6 +603,8 @@ int main(void)
         CASE(lease_object_of_another_kind_is_not_touched),
         CASE(lease_is_not_held_while_the_server_is_away_and_held_again_after),
         CASE(release_does_not_wait_for_a_server_that_is_away),
+        CASE(server_that_is_ill_is_asked_until_it_is_well),
+        CASE(readings_that_differ_are_no_lease),
         CASE(server_without_conditions_is_gone_on_with),
         CASE(lease_without_a_date_is_watched_until_it_lapses),
         CASE(no_lease_is_always_held),

@@ -66,8 +66,11 @@ static int load(struct s3_client *client, const char *bucket, const char *key, s
                              memcmp(before.data, text->data, text->bytes) == 0))
             break;
         if (reads == READS_MAX - 1)
-            rc =
-                err_set(err, ERR_NET, "%d readings of 's3://%s/%s' differ", READS_MAX, bucket, key);
+            rc = err_set(err, ERR_NET,
+                         "%d readings of 's3://%s/%s' differ, each from the one before: something "
+                         "on the way changes its bytes; use an endpoint with https, and look at "
+                         "the network",
+                         READS_MAX, bucket, key);
         before.bytes = 0;
         buf_append(&before, text->data, text->bytes);
     }

@@ -24,9 +24,13 @@
 #define RETRIES_PER_RENEW 5  /* how much sooner than renew_s after a renewal that failed */
 #define RENEW_TRIES       3 /* in one renewal: an answer that was lost, an object that was removed */
 #define RENEW_PATIENCE_S  1.0 /* of a request: it is the renewal that is tried again */
+/* Of a request while it is taken: nobody tries that again. The same as that of a run's other
+ * requests on several ranks, who give this one up later (trainer/pace.h). */
+#define TAKE_PATIENCE_S   45.0
 
 struct lease {
-    /* A client of its own, so that ending the lease ends its requests and nobody else's. */
+    /* A client of its own, so that ending the lease ends its requests and nobody else's; one for
+     * the taking, another one from start() on. */
     struct s3_client *client;
     volatile sig_atomic_t cancel;
     struct place place;
@@ -328,9 +332,15 @@ static void *keep(void *argument)
 /* Signals are the main thread's. */
 static int start(struct lease *lease, struct err *err)
 {
+    const struct s3_client_options options = {.cancel = &lease->cancel,
+                                              .patience_s = RENEW_PATIENCE_S};
     sigset_t all, before;
     int why;
 
+    s3_client_close(lease->client);
+    lease->client = NULL;
+    if (s3_client_open(&lease->client, &options, err) < 0)
+        return -1;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     why = pthread_create(&lease->thread, NULL, keep, lease);
@@ -345,8 +355,8 @@ static int start(struct lease *lease, struct err *err)
 
 static int open_lease(struct lease *lease, const struct lease_options *options, struct err *err)
 {
-    const struct s3_client_options client = {.cancel = &lease->cancel,
-                                             .patience_s = RENEW_PATIENCE_S};
+    const struct s3_client_options client = {.cancel = options->cancel,
+                                             .patience_s = TAKE_PATIENCE_S};
     pthread_condattr_t monotonic;
 
     pthread_mutex_init(&lease->mutex, NULL);

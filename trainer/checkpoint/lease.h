@@ -41,7 +41,7 @@ struct lease_options {
     const char *host;  /* for messages of others */
     int generation;    /* the highest that is known; ours is above it, and above the lease's */
     double renew_s, lapse_s;             /* 0: the constants; tests set shorter ones */
-    const volatile sig_atomic_t *cancel; /* ends the waiting with ERR_STOPPED; may be NULL */
+    const volatile sig_atomic_t *cancel; /* ends the taking with ERR_STOPPED; may be NULL */
 };
 
 /**
@@ -49,7 +49,8 @@ struct lease_options {
  *
  * At once where there is none, where it was released or has lapsed, and where it is this job's.
  * Another job's is watched: it is taken when it has lapsed (one info line meanwhile); when it is
- * renewed instead its holder is alive, and that is ERR_USAGE, naming prefix, job and host.
+ * renewed instead its holder is alive, and that is ERR_USAGE, naming prefix, job and host. A server
+ * that is ill is asked again for 45 s.
  *
  * Returns 1 with *lease; 0 where the server knows no conditional PUT (one warning; *lease is NULL,
  * which every function below takes for "always held"); -1 with err: ERR_USAGE, ERR_INPUT (the
