@@ -140,6 +140,7 @@ class Server:
         is the client's own default: newer AWS CLIs need CLI of this module."""
         env = {name: value for name, value in self.settings.items() if name not in
                ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *CLI)}
+        env["XDG_STATE_HOME"] = os.path.join(self.dir, "client")  # what a client notes of its uploads is nobody else's
         if user is not None:
             keys = self.users[user]
             env.update(AWS_ACCESS_KEY_ID=keys.access_key, AWS_SECRET_ACCESS_KEY=keys.secret_key)

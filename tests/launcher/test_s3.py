@@ -266,7 +266,7 @@ class Interrupts(Case):
     def test_a_killed_upload_goes_on_part_by_part_when_the_same_is_copied_again(self):
         data = pattern(9 * SIZE_PART + 5)
         self.write("large", data)
-        env = {**self.env, "HOME": self.folder}
+        env = server().env(XDG_STATE_HOME=None, HOME=self.folder)
         with Gate(server().http_url, up=SIZE_PART * 5 // 4) as gate:  # a part each, and not a second one
             words = ("cp", "large", self.uri + "/large", "--endpoint-url", gate.url)
             process = self.start(*words, env=env)
