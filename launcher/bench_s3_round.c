@@ -98,7 +98,8 @@ void launch_bench_set_release(struct launch_bench_set *set)
 /* Memory for each request in flight, used again and again. */
 struct room {
     struct launch_bench_set *set;
-    pthread_mutex_t mutex; /* guards what follows */
+    volatile sig_atomic_t cancel; /* a range could not be read: the others need not be */
+    pthread_mutex_t mutex;        /* guards what follows */
     void **free;
     int free_count;
 };
@@ -132,7 +133,8 @@ static int read_one(void *context, size_t index, struct err *err)
                                .bytes = range->bytes,
                                .object_bytes = object->bytes,
                                .crc32c = &range->crc32c,
-                               .if_match = object->etag[0] != '\0' ? object->etag : NULL};
+                               .if_match = object->etag[0] != '\0' ? object->etag : NULL,
+                               .cancel = &room->cancel};
     const double begun = clock_now_s();
     void *const memory = room->set->into_memory ? room_take(room) : NULL;
     int rc;
@@ -201,13 +203,12 @@ static double cpu_s(void)
 int launch_bench_s3_round_run(struct launch_bench_set *set, int in_flight,
                               struct launch_bench_s3_round *round, struct err *err)
 {
-    volatile sig_atomic_t cancel = 0;
     struct room room = {.set = set, .mutex = PTHREAD_MUTEX_INITIALIZER};
     const struct launch_parallel parallel = {.count = set->range_count,
                                              .threads = in_flight,
                                              .work = read_one,
                                              .context = &room,
-                                             .cancel = &cancel};
+                                             .cancel = &room.cancel};
     struct s3_client_stats before, after;
     double begun, cpu;
     int rc;

@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import time
 import unittest
 
 from s3_case import CONVOY, LIMIT_S, Case, s3, server, stop_servers
+from faults import Faults
 
 
 class BenchS3(Case):
@@ -47,6 +49,17 @@ class BenchS3(Case):
             result = json.loads(self.out)
             self.assertEqual((result["bench"], result["what"], result["requests"]), ("s3", "get-small", 1))
             self.assertEqual(result["into"], words[1] if words else "nothing")
+
+    def test_range_that_cannot_be_read_ends_the_others_in_work(self):
+        for name in ("a", "b"):
+            self.client.put(self.bucket, f"o/{name}", os.urandom(1000))
+        with Faults(server(), "GET */o/a pass delay=60000", "GET */o/b 403 AccessDenied delay=500") as proxy:
+            begun = time.monotonic()
+            self.assertEqual(self.bench(self.uri + "/o/", "--requests=2", "--repeats=1", "--endpoint-url", proxy.url), 2, self.err)
+            self.assertLess(time.monotonic() - begun, 30)  # else the other one's whole minute
+            self.assertEqual(len(proxy.requests("GET", "/o/a")), 1)
+        self.assertIn("AccessDenied", self.err)
+        self.assertIn("/o/b'", self.err)
 
     def test_what_cannot_be_is_one_line_and_2(self):
         for words, said in (([], "s3://BUCKET"), (["x"], "'x' is not in S3"), ([self.uri, "--requests", "0"], "--requests"),
