@@ -78,20 +78,13 @@ static int finish(struct bench *b, struct err *err)
 
 static int measure(struct bench *b, int argc, char *const *argv, struct err *err)
 {
-    struct launch_words command = {0};
     struct buf shown = {0};
     int rc;
 
-    launch_words_push(&command, "convoy");
-    launch_words_push(&command, "bench");
-    launch_words_push(&command, "comm");
-    for (int i = 0; i < argc; i++)
-        launch_words_push(&command, argv[i]);
-    launch_words_show(&command, &shown);
+    launch_bench_show_command("comm", argc, argv, &shown);
     launch_bench_warn_of_load(&b->machine);
     rc = launch_bench_comm_record_setting(&b->record, &b->report, buf_text(&shown), err);
     buf_release(&shown);
-    launch_words_release(&command);
     if (rc < 0 || run(b, err) < 0)
         return -1;
     return finish(b, err);

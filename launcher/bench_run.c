@@ -32,14 +32,10 @@
 
 int launch_bench_runner_open(struct launch_bench_runner *runner, struct err *err)
 {
-    const time_t now = time(NULL);
-    struct tm tm;
-
     *runner = (struct launch_bench_runner){.signal_fd = -1};
     if (readlink("/proc/self/exe", runner->self, sizeof runner->self - 1) < 0)
         return err_set_errno(err, ERR_INTERNAL, errno, "cannot read /proc/self/exe");
-    gmtime_r(&now, &tm);
-    strftime(runner->time, sizeof runner->time, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    launch_bench_time(runner->time);
     launch_signals_init(&runner->signals);
     runner->signal_fd = signalfd(-1, &runner->signals.waited, SFD_CLOEXEC | SFD_NONBLOCK);
     if (runner->signal_fd < 0)
@@ -52,6 +48,28 @@ void launch_bench_runner_close(struct launch_bench_runner *runner)
     if (runner->signal_fd > 0)
         close(runner->signal_fd);
     runner->signal_fd = -1;
+}
+
+void launch_bench_time(char text[LAUNCH_BENCH_TIME_CHARS])
+{
+    const time_t now = time(NULL);
+    struct tm utc;
+
+    gmtime_r(&now, &utc);
+    strftime(text, LAUNCH_BENCH_TIME_CHARS, "%Y-%m-%dT%H:%M:%SZ", &utc);
+}
+
+void launch_bench_show_command(const char *name, int argc, char *const *argv, struct buf *line)
+{
+    struct launch_words command = {0};
+
+    launch_words_push(&command, "convoy");
+    launch_words_push(&command, "bench");
+    launch_words_push(&command, name);
+    for (int i = 0; i < argc; i++)
+        launch_words_push(&command, argv[i]);
+    launch_words_show(&command, line);
+    launch_words_release(&command);
 }
 
 void launch_bench_runner_quiet(void)

@@ -15,13 +15,15 @@ struct err;
 struct launch_machine;
 struct launch_words;
 
+#define LAUNCH_BENCH_TIME_CHARS 32
+
 /* What all runs share. */
 struct launch_bench_runner {
     struct launch_signals signals;
     int signal_fd;
-    int stopped_by;  /* the signal that asked us to end; 0: none */
-    char self[4096]; /* our own path */
-    char time[32];   /* when it was opened: "2026-11-22T04:00:00Z" */
+    int stopped_by;                     /* the signal that asked us to end; 0: none */
+    char self[4096];                    /* our own path */
+    char time[LAUNCH_BENCH_TIME_CHARS]; /* when it was opened */
 };
 
 /** Takes over the signals of the process (child.h). ERR_INTERNAL. */
@@ -32,6 +34,12 @@ void launch_bench_runner_close(struct launch_bench_runner *runner);
  * it refuses them, which it has said by itself; -1 with err. */
 int launch_bench_check(struct launch_bench_runner *runner, const char *program,
                        const struct launch_words *words, int ranks, struct err *err);
+
+/** The time now: "2026-11-22T04:00:00Z". */
+void launch_bench_time(char text[LAUNCH_BENCH_TIME_CHARS]);
+
+/** Append the line that asked for a benchmark, as a shell takes it: "convoy bench NAME ...". */
+void launch_bench_show_command(const char *name, int argc, char *const *argv, struct buf *line);
 
 /** Children print warnings and errors only, unless CONVOY_LOG says otherwise. */
 void launch_bench_runner_quiet(void);

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -18,7 +17,6 @@
 #include "launcher/bench_s3_round.h"
 #include "launcher/machine.h"
 #include "launcher/s3/verb.h"
-#include "launcher/words.h"
 #include "s3io/client.h"
 
 #define ROUNDS_MAX  1000
@@ -85,7 +83,7 @@ struct bench {
     const char *json;
     bool results_only;
     struct launch_machine machine;
-    char time[32];
+    char time[LAUNCH_BENCH_TIME_CHARS];
     struct launch_bench_record record;
     struct s3_client *client;
     struct launch_bench_set objects;
@@ -301,11 +299,8 @@ static int open_all(struct bench *b, struct err *err)
     const struct s3_client_options options = {.profile = option_text(&b->set, "profile"),
                                               .region = option_text(&b->set, "region"),
                                               .endpoint = option_text(&b->set, "endpoint-url")};
-    const time_t now = time(NULL);
-    struct tm utc;
 
-    gmtime_r(&now, &utc);
-    strftime(b->time, sizeof b->time, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    launch_bench_time(b->time);
     launch_machine_read(&b->machine);
     if (s3_client_open(&b->client, &options, err) < 0 ||
         launch_bench_set_list(&b->objects, b->client, &b->uri,
@@ -331,19 +326,6 @@ static int measure(struct bench *b, const char *command, struct err *err)
     return record_result(b, err);
 }
 
-static void show_command(int argc, char *const *argv, struct buf *shown)
-{
-    struct launch_words command = {0};
-
-    launch_words_push(&command, "convoy");
-    launch_words_push(&command, "bench");
-    launch_words_push(&command, "s3");
-    for (int i = 0; i < argc; i++)
-        launch_words_push(&command, argv[i]);
-    launch_words_show(&command, shown);
-    launch_words_release(&command);
-}
-
 int launch_bench_s3(int argc, char *const *argv, const char *program, int *status, struct err *err)
 {
     struct bench *b;
@@ -358,7 +340,7 @@ int launch_bench_s3(int argc, char *const *argv, const char *program, int *statu
     if (b == NULL)
         abort();
     option_set_init(&b->set, table, TABLE_COUNT);
-    show_command(argc, argv, &command);
+    launch_bench_show_command("s3", argc, argv, &command);
     if (read_words(b, argc, argv, err) == 0 && open_all(b, err) == 0)
         rc = measure(b, buf_text(&command), err);
     launch_bench_record_close(&b->record);

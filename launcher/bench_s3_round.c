@@ -4,13 +4,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "base/uri.h"
+#include "launcher/bench_point.h"
 #include "launcher/s3/parallel.h"
 #include "s3io/client.h"
 #include "s3io/list.h"
@@ -38,10 +39,8 @@ static int add(void *context, const struct s3_listed *listed, struct err *err)
         set->object_capacity = set->object_capacity == 0 ? 64 : 2 * set->object_capacity;
         set->objects = must(realloc(set->objects, set->object_capacity * sizeof *set->objects));
     }
-    set->objects[set->object_count++] =
-        (struct launch_bench_object){.key = must(strdup(listed->key)),
-                                     .etag = must(strdup(listed->etag)),
-                                     .bytes = listed->bytes};
+    set->objects[set->object_count++] = (struct launch_bench_object){
+        .key = text_copy(listed->key), .etag = text_copy(listed->etag), .bytes = listed->bytes};
     set->bytes += listed->bytes;
     return 0;
 }
@@ -171,13 +170,6 @@ static int compare(struct launch_bench_set *set, struct err *err)
     return 0;
 }
 
-static int by_value(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-
-    return (a > b) - (a < b);
-}
-
 static void measure_requests(const struct launch_bench_set *set,
                              struct launch_bench_s3_round *round)
 {
@@ -185,8 +177,7 @@ static void measure_requests(const struct launch_bench_set *set,
 
     for (size_t i = 0; i < set->range_count; i++)
         seconds[i] = set->ranges[i].seconds;
-    qsort(seconds, set->range_count, sizeof *seconds, by_value);
-    round->request_s = seconds[set->range_count / 2];
+    round->request_s = launch_bench_spread(seconds, set->range_count).median; /* sorts them */
     round->request_s_p95 = seconds[set->range_count * 95 / 100];
     free(seconds);
 }

@@ -190,16 +190,10 @@ static int finish(struct scaling *s, struct err *err)
 
 static int measure(struct scaling *s, int argc, char *const *argv, struct err *err)
 {
-    struct launch_words command = {0};
     struct buf shown = {0};
     int rc;
 
-    launch_words_push(&command, "convoy");
-    launch_words_push(&command, "bench");
-    launch_words_push(&command, "scaling");
-    for (int i = 0; i < argc; i++)
-        launch_words_push(&command, argv[i]);
-    launch_words_show(&command, &shown);
+    launch_bench_show_command("scaling", argc, argv, &shown);
     launch_bench_warn_of_load(&s->machine);
     rc = launch_bench_record_setting(&s->record, &s->report, buf_text(&shown), err);
     if (rc == 0)
@@ -207,7 +201,6 @@ static int measure(struct scaling *s, int argc, char *const *argv, struct err *e
     if (rc == 0)
         rc = finish(s, err);
     buf_release(&shown);
-    launch_words_release(&command);
     return rc;
 }
 

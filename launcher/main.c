@@ -39,17 +39,18 @@ static const struct {
               "    draw a labelled set of pictures to try things with: DIR/train/CLASS/*.jpg, "
               "DIR/val/CLASS/*.jpg"},
     {"pack", "SRC DST\n"
-             "    turn a folder per class into tar shards with an index"},
+             "    turn a folder per class, a list, RecordIO or other people's tars into tar shards "
+             "with an index"},
     {"export", "--model DIR [--format pth|safetensors] [--output FILE]\n"
                "    write a trained model as a file for PyTorch"},
-    {"audit", "FILE... [--train DIR]\n"
+    {"audit", "FILE... [--train DIR] [--checkpoint DIR]\n"
               "    was each picture trained exactly once an epoch? by what train --audit FILE "
               "recorded"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
-    {"bench", "model|layers|scaling|comm|s3 ...\n"
-              "    measure how fast a network trains here, its layers one by one, and how the "
-              "rate grows with hosts or ranks"},
+    {"bench", "model|layers|input|scaling|comm|s3 ...\n"
+              "    measure how fast a network trains here, its layers one by one, how pictures are "
+              "read, and how the rate grows\n    with hosts or ranks"},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 

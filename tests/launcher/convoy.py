@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The built `convoy` with a stand-in for convoy-train beside it: what it passes on, how it stops, how it ends."""
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,10 @@ class Convoy(unittest.TestCase):
             self.assertEqual(self.run_convoy(*words), 0)
             for verb in ("train", "synth", "pack", "s3", "--version"):
                 self.assertIn(f"convoy {verb}", self.out)
+        help_of_all = self.out
+        self.assertEqual(self.run_convoy("bench", "--help"), 0)
+        benches = re.findall(r"^  (\w+) ", self.out, re.M)
+        self.assertIn(f"convoy bench {'|'.join(benches)} ...", help_of_all)
         self.assertEqual(self.run_convoy("--version"), 0)
         self.assertRegex(self.out, r"^convoy \d+\.\d+\.\d+\n$")
 
