@@ -482,7 +482,7 @@ class Reads(Failures):
     def test_12_an_object_replaced_while_its_ranges_are_read_is_an_error(self):
         self.put("big", 3 * SIZE_PART)
         self.put("small")
-        for key, rule in (("big", "GET * #2- pass delay=1500"), ("small", "GET * pass delay=1500")):
+        for key, rule in (("big", "GET * #2- pass delay=5000"), ("small", "GET * pass delay=5000")):
             with self.subTest(key=key):
                 proxy = self.through(rule)
                 process = self.start("cp", f"{self.uri}/{key}", "got")
