@@ -2,6 +2,7 @@
  * were put in; flipped bits, kills, several processes. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -121,13 +122,65 @@ static void flipped_bits_are_noticed_and_read_again(void **state)
         hits = kept_read_epoch(cache, 2 * i); /* each is compared */
         assert_true(hits >= KEPT_COUNT - KEPT_CHUNK && hits < KEPT_COUNT);
         again += (uint64_t)(KEPT_COUNT - hits);
-        kept_read_epoch(cache,
-                        2 * i + 1); /* those of the chunk that were read before it was dropped */
+        kept_read_epoch(cache, 2 * i + 1); /* what was read of a chunk before it was dropped */
     }
-    print_message("%d bits: %d chunks dropped, %d pictures read again\n", FLIPS,
+    print_message("%d bits: %d counted, %d pictures read again\n", FLIPS,
                   (int)kept_stats_of(cache).damaged, (int)again);
     assert_in_range(kept_stats_of(cache).damaged, FLIPS / 2, FLIPS);
     assert_int_equal(kept_read_epoch(cache, 2 * FLIPS + 2), KEPT_COUNT);
+    data_cache_free(cache);
+}
+
+/* By another thread or rank, which a flock of this process is as good as. */
+static void wrong_picture_of_a_chunk_in_use_is_mended(void **state)
+{
+    struct data_cache *const cache = kept_open_cache(10 << 20);
+    unsigned char byte;
+    int fd;
+
+    (void)state;
+    for (uint64_t i = 0; i < KEPT_CHUNK; i++)
+        kept_put(cache, 0, i);
+    kept_list_chunks();
+    assert_int_equal(kept_path_count, 1);
+    fd = open(kept_paths[0], O_RDWR);
+    assert_int_equal(flock(fd, LOCK_SH), 0);
+    assert_int_equal(pread(fd, &byte, 1, 56 + 8 * KEPT_CHUNK), 1); /* of picture 0 */
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 56 + 8 * KEPT_CHUNK), 1);
+    assert_false(kept_get(cache, 1, 0));
+    assert_false(kept_get(cache, 1, 0));
+    for (uint64_t i = 1; i < KEPT_CHUNK; i++)
+        assert_true(kept_get(cache, 1, i));
+    kept_put(cache, 1, 0);
+    assert_true(kept_get(cache, 2, 0));
+    assert_int_equal(kept_stats_of(cache).damaged, 1);
+    close(fd);
+    data_cache_free(cache);
+}
+
+/* Damage that is there as long as somebody reads: it is counted when it goes. */
+static void wrong_header_of_a_chunk_in_use_is_counted_once(void **state)
+{
+    struct data_cache *const cache = kept_open_cache(10 << 20);
+    int fd;
+
+    (void)state;
+    kept_put(cache, 0, 0);
+    kept_list_chunks();
+    fd = open(kept_paths[0], O_RDWR);
+    assert_int_equal(flock(fd, LOCK_SH), 0);
+    assert_int_equal(pwrite(fd, "?", 1, 10), 1);
+    for (int i = 0; i < 3; i++) {
+        assert_false(kept_get(cache, 1, 0));
+        kept_put(cache, 1, 0);
+    }
+    assert_int_equal(kept_stats_of(cache).damaged, 0);
+    close(fd);
+    assert_false(kept_get(cache, 1, 0));
+    kept_put(cache, 1, 0);
+    assert_true(kept_get(cache, 1, 0));
+    assert_int_equal(kept_stats_of(cache).damaged, 1);
     data_cache_free(cache);
 }
 
@@ -336,6 +389,52 @@ static void threads_fill_one_chunk_together(void **state)
     data_cache_free(cache);
 }
 
+struct watcher {
+    struct data_cache *cache;
+    pthread_t thread;
+    atomic_bool stop;
+};
+
+static void *look_always(void *argument)
+{
+    struct watcher *const watcher = argument;
+    uint64_t samples[KEPT_COUNT / KEPT_CHUNK];
+    bool there[KEPT_COUNT / KEPT_CHUNK];
+
+    for (uint64_t i = 0; i < KEPT_COUNT / KEPT_CHUNK; i++)
+        samples[i] = i * KEPT_CHUNK;
+    while (!watcher->stop)
+        data_cache_look(data_cache_set(watcher->cache, &kept_pictures), samples,
+                        KEPT_COUNT / KEPT_CHUNK, there);
+    return NULL;
+}
+
+/* Nor does who saw that its file was gone drop the one that came after. */
+static void chunk_that_is_being_made_is_not_a_damaged_one(void **state)
+{
+    const uint64_t bytes = 10 << 20;
+    struct data_cache *const cache = kept_open_cache(bytes);
+    struct watcher watcher = {.cache = cache};
+    int lost = 0;
+
+    (void)state;
+    assert_int_equal(pthread_create(&watcher.thread, NULL, look_always, &watcher), 0);
+    for (uint32_t round = 0; round < 200; round++) {
+        for (uint64_t i = 0; i < KEPT_COUNT; i += KEPT_CHUNK) {
+            kept_put(cache, 0, i);
+            lost += !kept_get(cache, 0, i);
+        }
+        kept_list_chunks();
+        for (int i = 0; i < kept_path_count; i++)
+            remove(kept_paths[i]);
+    }
+    watcher.stop = true;
+    pthread_join(watcher.thread, NULL);
+    assert_int_equal(kept_stats_of(cache).damaged, 0);
+    assert_int_equal(lost, 0);
+    data_cache_free(cache);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, kept_set_up, kept_tear_down)
 
 int main(void)
@@ -345,6 +444,8 @@ int main(void)
         CASE(it_stays_within_its_bytes_whatever_they_are),
         CASE(without_room_for_a_chunk_nothing_is_kept),
         CASE(flipped_bits_are_noticed_and_read_again),
+        CASE(wrong_picture_of_a_chunk_in_use_is_mended),
+        CASE(wrong_header_of_a_chunk_in_use_is_counted_once),
         CASE(cut_and_removed_files_are_missed),
         CASE(validation_pictures_that_are_also_the_tests_are_kept_for_both),
         CASE(what_is_never_needed_again_evicts_nothing),
@@ -352,6 +453,7 @@ int main(void)
         CASE(processes_at_once_find_each_others_pictures),
         CASE(process_that_is_frozen_with_the_lock_is_not_waited_for),
         CASE(threads_fill_one_chunk_together),
+        CASE(chunk_that_is_being_made_is_not_a_damaged_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

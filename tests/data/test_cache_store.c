@@ -15,6 +15,7 @@
 
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -186,6 +187,23 @@ static void error_of_writing_turns_it_off(void **state)
     data_cache_free(cache);
 }
 
+/* A folder in a file's place is opened, and then every read of it is an error. */
+static void error_of_reading_turns_it_off_and_is_no_damage(void **state)
+{
+    struct data_cache *const cache = kept_open_cache(10 << 20);
+
+    (void)state;
+    kept_put(cache, 0, 0);
+    kept_list_chunks();
+    assert_int_equal(remove(kept_paths[0]), 0);
+    assert_int_equal(mkdir(kept_paths[0], 0777), 0);
+    assert_false(kept_get(cache, 0, 0));
+    assert_int_equal(kept_stats_of(cache).damaged, 0);
+    kept_put(cache, 0, 599);
+    assert_int_equal(kept_stats_of(cache).kept, 1);
+    data_cache_free(cache);
+}
+
 /* No more files may be opened: a chunk that was to make room is still there, and counted. */
 static void chunk_that_cannot_be_removed_stays_counted(void **state)
 {
@@ -351,6 +369,7 @@ int main(void)
         CASE(who_waits_to_open_it_can_be_stopped),
         CASE(counting_that_is_stopped_is_done_again),
         CASE(error_of_writing_turns_it_off),
+        CASE(error_of_reading_turns_it_off_and_is_no_damage),
         CASE(chunk_that_cannot_be_removed_stays_counted),
         CASE(files_of_others_in_a_datasets_folder_are_counted),
         CASE(damaged_table_is_counted_till_it_is_removed),

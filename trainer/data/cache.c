@@ -70,7 +70,7 @@ static void turn_off(struct data_cache *cache, const char *what)
 /* As `state` is now; it may be another the next moment. */
 static uint32_t state_of(const struct data_cache_set *set, uint64_t chunk)
 {
-    return __atomic_load_n(&set->table->states[chunk], __ATOMIC_RELAXED);
+    return __atomic_load_n(&set->table->states[chunk], __ATOMIC_ACQUIRE);
 }
 
 static struct data_cache_chunk chunk_of(const struct data_cache_set *set, uint64_t number)
@@ -257,16 +257,8 @@ static void create(struct data_cache_set *set, struct data_cache_chunk *chunk, u
     if (next == DATA_CACHE_NEVER ? !data_cache_store_fits(cache->store, bytes)
                                  : !make_room(cache, bytes, next + 1))
         return;
-    chunk->fd = data_cache_store_create(cache->store, set->table, chunk->number, bytes, state);
-    if (chunk->fd >= 0 && data_cache_chunk_begin(chunk) == 0)
-        return;
-    if (errno != EEXIST) /* somebody else's file of that name stays */
-        turn_off(cache, "write to");
-    if (chunk->fd < 0)
-        return;
-    close(chunk->fd);
-    chunk->fd = -1;
-    data_cache_store_evict(cache->store, set->table, chunk->number, bytes);
+    if (data_cache_store_create(cache->store, set->table, chunk, state) < 0 && errno != EEXIST)
+        turn_off(cache, "write to"); /* somebody else's file of that name stays */
 }
 
 /* The same, if nobody was faster; -1: there is no file to write to. */
@@ -284,20 +276,6 @@ static int admit(struct data_cache_set *set, struct data_cache_chunk *chunk, uin
     data_cache_store_unlock(cache->store);
     pthread_mutex_unlock(&cache->mutex);
     return chunk->fd;
-}
-
-/* Its file is damaged, or not there. The caller has closed it. */
-static void drop(struct data_cache_set *set, uint64_t chunk, bool damaged)
-{
-    struct data_cache *const cache = set->cache;
-
-    pthread_mutex_lock(&cache->mutex);
-    if (data_cache_store_lock(cache->store)) {
-        cache->stats.damaged += damaged && set->table->states[chunk] != 0; /* else somebody has */
-        data_cache_store_evict(cache->store, set->table, chunk, bytes_of(set, chunk));
-        data_cache_store_unlock(cache->store);
-    }
-    pthread_mutex_unlock(&cache->mutex);
 }
 
 /* ---- sets ---- */
@@ -429,34 +407,95 @@ void data_cache_evaluate(struct data_cache_set *set, uint32_t epoch)
     pthread_mutex_unlock(&set->cache->mutex);
 }
 
-/* Open a chunk's file and read what it has; false: nothing. */
-static bool open_chunk(struct data_cache_set *set, struct data_cache_chunk *chunk, bool writing)
-{
-    if (state_of(set, chunk->number) == 0)
-        return false;
-    chunk->fd = data_cache_store_file(set->table, chunk->number, writing);
-    if (chunk->fd < 0) {
-        if (errno == ENOENT)
-            drop(set, chunk->number, false);
-        else if (errno != EWOULDBLOCK)
-            turn_off(set->cache, "read");
-        return false;
-    }
-    if (data_cache_chunk_load(chunk) == 0)
-        return true;
-    data_cache_chunk_unload(chunk);
-    close(chunk->fd);
-    chunk->fd = -1;
-    drop(set, chunk->number, true);
-    return false;
-}
-
 static void close_chunk(struct data_cache_chunk *chunk)
 {
     data_cache_chunk_unload(chunk);
     if (chunk->fd >= 0)
         close(chunk->fd);
     chunk->fd = -1;
+}
+
+/* What there is of a chunk. */
+enum finding {
+    FOUND, /* it is open, and its records are read */
+    GONE,
+    DAMAGED, /* its header is not what was written */
+    UNREAD,  /* errno */
+};
+
+static enum finding find(const struct data_cache_set *set, struct data_cache_chunk *chunk,
+                         bool writing)
+{
+    int number;
+
+    chunk->fd = data_cache_store_file(set->table, chunk->number, writing);
+    if (chunk->fd < 0)
+        return errno == ENOENT ? GONE : UNREAD;
+    if (data_cache_chunk_load(chunk) == 0)
+        return FOUND;
+    number = errno;
+    close_chunk(chunk);
+    errno = number;
+    return number == 0 ? DAMAGED : UNREAD;
+}
+
+/* A chunk's file seemed to be damaged, or not there. It is looked at once more under the locks:
+ * another may have made it anew meanwhile. */
+static void drop(struct data_cache_set *set, uint64_t number)
+{
+    struct data_cache *const cache = set->cache;
+    struct data_cache_chunk chunk = chunk_of(set, number);
+
+    pthread_mutex_lock(&cache->mutex);
+    if (data_cache_store_lock(cache->store)) {
+        const enum finding found = state_of(set, number) != 0 ? find(set, &chunk, false) : FOUND;
+
+        close_chunk(&chunk);
+        if ((found == GONE || found == DAMAGED) &&
+            data_cache_store_evict(cache->store, set->table, number, bytes_of(set, number)))
+            cache->stats.damaged += found == DAMAGED;
+        data_cache_store_unlock(cache->store);
+    }
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+/* A picture's bytes seemed to be wrong. If they still are, its record goes, and the next put writes
+ * both; its chunk may be in use and stays. */
+static void void_picture(struct data_cache_set *set, uint64_t number, uint32_t at,
+                         unsigned char *scratch)
+{
+    struct data_cache *const cache = set->cache;
+    struct data_cache_chunk chunk = chunk_of(set, number);
+
+    pthread_mutex_lock(&cache->mutex);
+    if (data_cache_store_lock(cache->store)) {
+        if (state_of(set, number) != 0 && find(set, &chunk, true) == FOUND &&
+            data_cache_chunk_has(&chunk, at) && data_cache_chunk_read(&chunk, at, scratch) < 0 &&
+            errno == 0) {
+            if (data_cache_chunk_void(&chunk, at) == 0)
+                cache->stats.damaged++;
+            else
+                turn_off(cache, "write to");
+        }
+        close_chunk(&chunk);
+        data_cache_store_unlock(cache->store);
+    }
+    pthread_mutex_unlock(&cache->mutex);
+}
+
+/* Open a chunk's file and read what it has; false: nothing. */
+static bool open_chunk(struct data_cache_set *set, struct data_cache_chunk *chunk, bool writing)
+{
+    enum finding found;
+
+    if (state_of(set, chunk->number) == 0)
+        return false;
+    found = find(set, chunk, writing);
+    if (found == UNREAD && errno != EWOULDBLOCK)
+        turn_off(set->cache, "read");
+    else if (found == GONE || found == DAMAGED)
+        drop(set, chunk->number);
+    return found == FOUND;
 }
 
 static int by_sample(const void *a, const void *b)
@@ -561,8 +600,9 @@ static bool get_run(struct data_cache_set *set, const uint64_t *samples, uint32_
     const uint64_t size = set->host.chunk_samples;
     struct data_cache_chunk chunk = chunk_of(set, samples[0] / size);
     bool good = open_chunk(set, &chunk, false), damaged = false;
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < n && good; i++) {
+    for (; i < n && good; i += good) {
         const uint32_t at = (uint32_t)(samples[i] % size);
 
         good = data_cache_chunk_has(&chunk, at);
@@ -575,7 +615,7 @@ static bool get_run(struct data_cache_set *set, const uint64_t *samples, uint32_
     }
     close_chunk(&chunk);
     if (damaged)
-        drop(set, chunk.number, true);
+        void_picture(set, chunk.number, (uint32_t)(samples[i] % size), out[i]);
     return good;
 }
 

@@ -15,7 +15,8 @@
  * It never fails a run. An error of the disk (full, say) is a warning, by the first process of the
  * host that meets it, and from then on nothing is there for those that do. (But `lock` and the
  * tables are mapped: who cuts them short, or a disk that cannot read them, ends a process with
- * SIGBUS.) Bytes that are not what was written drop the chunk and are read from S3 again. A thread
+ * SIGBUS.) A picture that is not what was written is read from S3 again and written anew, whoever
+ * else has its chunk open; a chunk whose header is not goes when nobody has. A thread
  * waits for the locks of cache_store.h only, which have a time limit, and holds nothing else
  * meanwhile that another needs for giving one back: no thread that fetches can lock up here.
  *
@@ -76,7 +77,7 @@ struct data_cache_stats {
     uint64_t misses, miss_bytes; /* and from S3 */
     uint64_t kept;               /* pictures written */
     uint64_t evicted;            /* chunks that made room */
-    uint64_t damaged;            /* chunks whose bytes were not what was written */
+    uint64_t damaged;            /* pictures, and chunks' headers, that were not what was written */
     uint64_t disk_bytes;         /* taken up now, by all processes */
     uint64_t disk_bytes_max;     /* --cache-bytes, or what it came to */
 };

@@ -142,6 +142,13 @@ int data_cache_chunk_read(const struct data_cache_chunk *chunk, uint32_t i, void
     return digest_crc32c(0, out, bytes) == chunk->records[i].crc ? 0 : -1;
 }
 
+int data_cache_chunk_void(const struct data_cache_chunk *chunk, uint32_t i)
+{
+    const struct data_cache_record none = {0};
+
+    return write_all(chunk->fd, &none, sizeof none, record_at(i));
+}
+
 int data_cache_chunk_write(const struct data_cache_chunk *chunk, uint32_t i, const void *data)
 {
     const size_t bytes = chunk->samples[i].bytes;

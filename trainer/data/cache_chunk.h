@@ -60,6 +60,8 @@ bool data_cache_chunk_has(const struct data_cache_chunk *chunk, uint32_t i);
 /** Of a loaded chunk: read sample i, which it has. -1: its bytes are not what was written (errno
  * 0), or errno. */
 int data_cache_chunk_read(const struct data_cache_chunk *chunk, uint32_t i, void *out);
+/** Sample i is not there any more. -1 with errno. */
+int data_cache_chunk_void(const struct data_cache_chunk *chunk, uint32_t i);
 /** Keep sample i. -1 with errno. */
 int data_cache_chunk_write(const struct data_cache_chunk *chunk, uint32_t i, const void *data);
 

@@ -492,29 +492,32 @@ int data_cache_store_add(struct data_cache_store *store, struct data_cache_table
 
 static void set_state(struct data_cache_table *table, uint64_t chunk, uint32_t state)
 {
-    __atomic_store_n(&table->states[chunk], state, __ATOMIC_RELAXED);
+    __atomic_store_n(&table->states[chunk], state, __ATOMIC_RELEASE);
 }
 
 int data_cache_store_create(struct data_cache_store *store, struct data_cache_table *table,
-                            uint64_t chunk, uint64_t file_bytes, uint32_t state)
+                            struct data_cache_chunk *chunk, uint32_t state)
 {
+    const uint64_t bytes = counted(store, data_cache_chunk_bytes(chunk));
     char name[DATA_CACHE_NAME_CHARS];
-    int fd, number;
+    int number;
 
-    assert(state > 0 && table->states[chunk] == 0);
-    data_cache_chunk_name(chunk, name);
-    fd = openat(table->folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-    if (fd < 0)
+    assert(state > 0 && table->states[chunk->number] == 0);
+    data_cache_chunk_name(chunk->number, name);
+    chunk->fd =
+        openat(table->folder, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+    if (chunk->fd < 0)
         return -1;
-    store->state->bytes += counted(store, file_bytes);
-    set_state(table, chunk, state);
-    if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-        return fd;
+    store->state->bytes += bytes;
+    if (flock(chunk->fd, LOCK_SH | LOCK_NB) == 0 && data_cache_chunk_begin(chunk) == 0) {
+        set_state(table, chunk->number, state); /* now others look */
+        return 0;
+    }
     number = errno;
     unlinkat(table->folder, name, 0);
-    close(fd);
-    store->state->bytes -= counted(store, file_bytes);
-    set_state(table, chunk, 0);
+    close(chunk->fd);
+    chunk->fd = -1;
+    store->state->bytes -= bytes;
     errno = number;
     return -1;
 }

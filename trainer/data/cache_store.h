@@ -40,6 +40,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct data_cache_chunk;
 struct data_cache_store;
 struct data_cache_table;
 struct err;
@@ -71,10 +72,10 @@ uint64_t data_cache_store_used(const struct data_cache_store *store);
 bool data_cache_store_fits(const struct data_cache_store *store, uint64_t file_bytes);
 /** Remove a chunk of a dataset that nobody uses; false where there is none. */
 bool data_cache_store_evict_idle(struct data_cache_store *store);
-/** Make a chunk's file and count it. Returns a descriptor (shared flock) of the empty file; -1 with
- * errno, nothing is counted. */
+/** Make a chunk's file, begun (cache_chunk.h) and counted, and set its state then. 0, and chunk->fd
+ * has a shared flock; -1 with errno: there is no such file, nothing is counted. */
 int data_cache_store_create(struct data_cache_store *store, struct data_cache_table *table,
-                            uint64_t chunk, uint64_t file_bytes, uint32_t state);
+                            struct data_cache_chunk *chunk, uint32_t state);
 /** Remove a chunk; false where somebody reads or writes it now, or it cannot be removed. */
 bool data_cache_store_evict(struct data_cache_store *store, struct data_cache_table *table,
                             uint64_t chunk, uint64_t file_bytes);
