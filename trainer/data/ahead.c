@@ -8,7 +8,6 @@
 
 #include "base/buf.h"
 #include "base/err.h"
-#include "trainer/data/place.h"
 #include "trainer/data/source.h"
 
 #define WAIT_MS 100 /* how soon a stop is seen */
@@ -157,10 +156,9 @@ int data_ahead_take(struct data_ahead *ahead, struct buf *out, struct err *err)
             *err = slot->err;
         rc = -1;
     } else if (rc == 0) {
-        const struct buf old = *out;
-
-        *out = slot->bytes; /* the old storage is used again */
-        slot->bytes = old;
+        buf_release(out);
+        *out = slot->bytes;
+        slot->bytes = (struct buf){0}; /* a slot keeps no storage: there are many */
         slot->done = false;
         ahead->held -= bytes_of(ahead, ahead->taken++);
         pthread_cond_broadcast(&ahead->room);
