@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -133,14 +135,40 @@ static int busy(const char *folder, struct err *err)
                    "another process packs into '%s': wait for it, or name another folder", folder);
 }
 
-/* The lock of an empty file comes first, then the whole note under another one's lock, so that
- * there is never a note without a lock or a part of one. */
+/* The note appears whole, and locked: who finds it finds its lock held. It is the target's only
+ * then. packing->fd holds it from here on. */
+static int write_local(struct data_packing *packing, struct data_target *target,
+                       const struct note *note, struct err *err)
+{
+    struct file_new file = {.fd = -1};
+    char *text = write_text(note);
+    int fd = -1, rc = file_new_open(&file, packing->path, err);
+
+    if (rc == 0)
+        rc = file_new_write(&file, text, strlen(text), err);
+    if (rc == 0 && (fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        rc = err_set_errno(err, ERR_IO, errno, "cannot lock '%s'", packing->path);
+    if (rc == 0) {
+        flock(fd, LOCK_EX | LOCK_NB); /* nobody else has it; where there are no locks, without */
+        data_target_own(target, packing->path);
+        rc = file_new_commit(&file, err);
+    }
+    if (fd >= 0) {
+        close(packing->fd);
+        packing->fd = fd;
+    }
+    file_new_release(&file);
+    free(text);
+    return rc;
+}
+
+/* The lock of an empty file comes first, then the whole note's in its place, so that there is never
+ * a note without a lock or a part of one. */
 static int begin_local(struct data_packing *packing, struct data_target *target,
                        const struct note *note, bool *resumes, struct err *err)
 {
     struct buf text = {0};
-    char *ours;
-    int empty, rc = data_lock_take(packing->path, &packing->fd, err);
+    int rc = data_lock_take(packing->path, &packing->fd, err);
 
     if (rc == 0)
         rc = busy(note->folder, err);
@@ -152,16 +180,7 @@ static int begin_local(struct data_packing *packing, struct data_target *target,
     buf_release(&text);
     if (rc < 0 || *resumes)
         return rc;
-    ours = write_text(note);
-    rc = data_target_put(target, packing->path, ours, strlen(ours), err);
-    free(ours);
-    if (rc < 0)
-        return -1;
-    empty = packing->fd;
-    packing->fd = -1;
-    rc = data_lock_take(packing->path, &packing->fd, err);
-    close(empty);
-    return rc == 0 ? busy(note->folder, err) : rc < 0 ? -1 : 0;
+    return write_local(packing, target, note, err);
 }
 
 static int check_local(const struct data_packing *packing, struct err *err)
