@@ -201,6 +201,34 @@ class S3Data(Job):
         self.assertEqual(self.wait(first), 2, self.err)
         self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{key}") for key in self.keys()}, want)
 
+    def meet(self, want, *names):
+        """A pack in whose way the last files of a pack that was taken over come, while it is under way."""
+        process = self.start(CONVOY, "pack", self.data, self.place, "--shard-bytes=5000")
+        wait_until(lambda: len([key for key in self.keys("train/") if key.endswith(".idx")]) > 1)
+        process.send_signal(signal.SIGSTOP)
+        for name in names:
+            self.assertNotIn(name, self.keys())
+            self.client.put(BUCKET, f"{self.prefix}/{name}", want[name])
+        process.send_signal(signal.SIGCONT)
+        return self.wait(process)
+
+    def test_pack_passes_the_last_shard_of_one_that_it_took_over(self):
+        self.pack(self.data, "want", "--shard-bytes=5000")
+        want = self.files_of("want")
+        last = max(key for key in want if key.startswith("train/") and key.endswith(".tar"))
+        self.assertEqual(self.meet(want, last, last.replace(".tar", ".idx")), 0, self.err)
+        self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{key}") for key in self.keys()}, want)
+
+    def test_pack_leaves_a_shard_that_is_not_whole_and_goes_on_when_told_again(self):
+        self.pack(self.data, "want", "--shard-bytes=5000")
+        want = self.files_of("want")
+        last = max(key for key in want if key.startswith("train/") and key.endswith(".tar"))
+        self.assertEqual(self.meet(want, last), 2, self.err)
+        self.assert_one_error(os.path.basename(last), "is there already", "the same command again goes on")
+        self.assertIn(last, self.keys())
+        self.pack(self.data, self.place, "--shard-bytes=5000")
+        self.assertEqual({key: self.client.get(BUCKET, f"{self.prefix}/{key}") for key in self.keys()}, want)
+
     def test_pack_whose_shard_was_removed_does_not_say_that_all_is_there(self):
         process = self.start(CONVOY, "pack", self.train, self.place, "--shard-bytes=5000")
         wait_until(lambda: len([key for key in self.keys() if key.endswith(".idx")]) > 1)

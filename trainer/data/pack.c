@@ -285,7 +285,7 @@ static int begin_split(struct split *split, bool *resumes, struct err *err)
         data_packing_release(&note);
         return -1;
     }
-    split->note = &pack->notes[pack->note_count];
+    split->note = split->writer.note = &pack->notes[pack->note_count];
     pack->notes[pack->note_count++] = note;
     return 0;
 }
@@ -306,15 +306,15 @@ static int write_split(struct split *split, struct err *err)
     return data_writer_top(&split->writer, &split->source.index, err);
 }
 
-/* After a failure: what is in the target may be another's by now, and must not be touched then. */
+/* After a failure: what is in the target may be another's by now, and must not be touched then; nor
+ * where nobody can tell. */
 static void check_lost(struct pack *pack)
 {
-    for (size_t i = 0; i < pack->note_count; i++) {
-        struct err err = {0};
+    struct err err = {0};
 
-        if (data_packing_check(&pack->notes[i], &err) < 0 && err.code == ERR_INPUT)
+    for (size_t i = 0; i < pack->note_count; i++)
+        if (data_packing_check(&pack->notes[i], &err) < 0)
             pack->target.lost = true;
-    }
 }
 
 /* Before anything is written. */

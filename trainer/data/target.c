@@ -11,7 +11,6 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "base/uri.h"
 #include "s3io/client.h"
 #include "trainer/data/place.h"
 
@@ -42,16 +41,6 @@ void data_target_expect(struct data_target *target, const char *path)
         add(target, path);
 }
 
-/* After a write to a bucket: remember what is ours. A failed one may have taken effect. */
-static int settle(struct data_target *target, const char *path, int rc, struct err *err)
-{
-    if (rc == S3_NO)
-        return err_set(err, ERR_INPUT, "'%s' is there already: who else writes below this prefix?",
-                       path);
-    add(target, path);
-    return rc < 0 ? -1 : 0;
-}
-
 static int upload(struct data_target *target, int fd, const char *path, s3_progress *progress,
                   void *context, struct s3_object *object, struct err *err)
 {
@@ -70,7 +59,9 @@ static int upload(struct data_target *target, int fd, const char *path, s3_progr
         rc = err_set_errno(err, ERR_IO, errno, "cannot read the draft of '%s'", path);
     } else {
         put.bytes = (size_t)stat.st_size;
-        rc = settle(target, path, s3_object_upload(client, &put, fd, &transfer, object, err), err);
+        rc = s3_object_upload(client, &put, fd, &transfer, object, err);
+        if (rc != S3_NO) /* a failed one may have taken effect */
+            add(target, path);
     }
     data_place_release(&place);
     return rc;
@@ -80,14 +71,15 @@ int data_target_deliver(struct data_target *target, int fd, const char *path, ch
                         s3_progress *progress, void *context, struct err *err)
 {
     struct s3_object object = {0};
+    int rc;
 
     *etag = NULL;
     if (!data_place_is_remote(path))
-        return 0;
-    if (upload(target, fd, path, progress, context, &object, err) < 0)
-        return -1;
-    *etag = text_copy(object.etag);
-    return 0;
+        return S3_YES;
+    rc = upload(target, fd, path, progress, context, &object, err);
+    if (rc == S3_YES)
+        *etag = text_copy(object.etag);
+    return rc;
 }
 
 int data_target_put(struct data_target *target, const char *path, const void *data, size_t bytes,
@@ -107,9 +99,13 @@ int data_target_put(struct data_target *target, const char *path, const void *da
         return -1;
     put.bucket = place.bucket;
     put.key = place.key;
-    rc = settle(target, path, s3_object_put(client, &put, NULL, err), err);
+    rc = s3_object_put(client, &put, NULL, err);
     data_place_release(&place);
-    return rc;
+    if (rc == S3_NO)
+        return err_set(err, ERR_INPUT, "'%s' is there already: who else writes below this prefix?",
+                       path);
+    add(target, path); /* a failed one may have taken effect */
+    return rc < 0 ? -1 : 0;
 }
 
 /* An ETag without its quotes: AWS takes both for a conditional PUT, Ceph compares only this. */

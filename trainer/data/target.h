@@ -25,8 +25,8 @@ int data_target_folder(struct data_target *target, const char *path, struct err 
 /** Before a tar is finished at `path`, which makes a local one appear. */
 void data_target_expect(struct data_target *target, const char *path);
 /** The finished tar goes where it belongs: uploads the file fd, or, of a local one, does nothing.
- * *etag is the object's (heap), or NULL. ERR_INPUT where such an object appeared meanwhile.
- * progress may be NULL. */
+ * *etag is the object's (heap), or NULL. progress may be NULL. S3_YES; S3_NO: such an object is
+ * there, and stays what it is; or -1. */
 int data_target_deliver(struct data_target *target, int fd, const char *path, char **etag,
                         s3_progress *progress, void *context, struct err *err);
 

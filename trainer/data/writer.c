@@ -17,6 +17,7 @@
 #include "trainer/data/codec.h"
 #include "trainer/data/index.h"
 #include "trainer/data/order.h"
+#include "trainer/data/packing.h"
 #include "trainer/data/pictures.h"
 #include "trainer/data/place.h"
 #include "trainer/data/target.h"
@@ -192,24 +193,69 @@ static void note_shard(struct data_writer *writer, const char *tar_path, size_t 
 
 /* --- writing --- */
 
+/* The shard in hand is in the bucket already. */
+static bool is_same(struct data_writer *writer, const struct buf *encoded, struct err *why)
+{
+    struct data_shard shard = {0};
+    struct buf there = {0};
+    bool same = check_written(writer, &shard, writer->tar_path, NULL,
+                              writer->samples - writer->shard.count, why) == 0;
+
+    if (same) {
+        data_shard_encode(&shard, &there);
+        same = there.bytes == encoded->bytes && memcmp(there.data, encoded->data, there.bytes) == 0;
+    }
+    data_shard_release(&shard);
+    buf_release(&there);
+    return same;
+}
+
+/* A pack that was taken over may have ended its last upload after this one looked. What is not the
+ * same is not ours to remove. */
+static int take_up(struct data_writer *writer, const struct buf *encoded, struct err *err)
+{
+    struct err why = {0};
+
+    if (is_same(writer, encoded, &why)) {
+        data_writer_own(writer, json_array_size(writer->shards));
+        return 0;
+    }
+    if (why.code == ERR_STOPPED)
+        err_set(err, ERR_STOPPED, "%s", why.msg);
+    else
+        err_set(err, ERR_INPUT,
+                "'%s' is there already, and not whole or not what is written here%s%s: who else "
+                "writes below this prefix? When nobody does, the same command again goes on",
+                writer->tar_path, why.code != ERR_NONE ? ": " : "", why.msg);
+    end_shard(writer);
+    return -1;
+}
+
 static int finish_shard(struct data_writer *writer, struct err *err)
 {
     char *index_path = data_shard_index_path(writer->tar_path);
     struct buf encoded = {0};
     char *etag = NULL;
-    int rc = -1;
+    int delivered, rc = -1;
 
+    if (writer->note != NULL && data_packing_check(writer->note, err) < 0)
+        goto out;
     data_target_expect(writer->target, writer->tar_path);
     if (data_tar_finish(&writer->tar, &writer->shard.tar_bytes, err) < 0)
         goto out;
-    if (data_target_deliver(writer->target, writer->tar.file.fd, writer->tar_path, &etag,
-                            show_upload, writer, err) < 0)
+    delivered = data_target_deliver(writer->target, writer->tar.file.fd, writer->tar_path, &etag,
+                                    show_upload, writer, err);
+    if (delivered < 0)
         goto out;
     data_tar_release(&writer->tar);
     data_shard_encode(&writer->shard, &encoded);
-    if (data_target_put(writer->target, index_path, encoded.data, encoded.bytes, err) < 0 ||
-        read_back(writer, etag, err) < 0)
+    if (delivered == S3_NO) {
+        if (take_up(writer, &encoded, err) < 0)
+            goto out;
+    } else if (data_target_put(writer->target, index_path, encoded.data, encoded.bytes, err) < 0 ||
+               read_back(writer, etag, err) < 0) {
         goto out;
+    }
     note_shard(writer, writer->tar_path, writer->shard.count, writer->bytes,
                writer->shard.tar_bytes);
     end_shard(writer);

@@ -5,7 +5,8 @@
  * What is written depends on the samples, their order and shard_bytes alone. A shard is read back
  * and compared as soon as it is finished, so the writer can go on where an earlier one of the same
  * samples ended: data_writer_look tells which shards are there, data_writer_pass goes on behind
- * one.
+ * one. A shard that a bucket has by the time it is delivered (the last upload of a pack that was
+ * taken over) is passed too if it is the same, and left alone if it is not.
  */
 #ifndef DATA_WRITER_H
 #define DATA_WRITER_H
@@ -22,6 +23,7 @@
 #include "trainer/data/tar.h"
 
 struct data_index;
+struct data_packing;
 struct data_sample;
 struct data_target;
 struct err;
@@ -31,8 +33,9 @@ struct data_writer {
     const char *folder;
     uint64_t shard_bytes; /* a shard is closed when it holds this much */
     const volatile sig_atomic_t *cancel;
-    size_t samples; /* put or passed so far: the next one's number */
-    json_t *shards; /* of the top index: a member for each that is finished */
+    const struct data_packing *note; /* must still be ours as a shard is delivered; NULL: none */
+    size_t samples;                  /* put or passed so far: the next one's number */
+    json_t *shards;                  /* of the top index: a member for each that is finished */
     /* the shard in hand */
     struct data_tar tar;
     struct data_shard shard;
@@ -47,7 +50,8 @@ void data_writer_init(struct data_writer *writer, struct data_target *target, co
 void data_writer_release(struct data_writer *writer);
 
 /** Append a sample: its key, label and bytes count. What is neither JPEG nor PNG is called as its
- * key ends. ERR_INPUT: what was written reads back otherwise; ERR_IO, ERR_NET. */
+ * key ends. ERR_INPUT: what was written reads back otherwise, another took over the note, or
+ * another shard is there; ERR_IO, ERR_NET. */
 int data_writer_put(struct data_writer *writer, const struct data_sample *sample,
                     const unsigned char *picture, struct err *err);
 /** The last shard. */
