@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "trainer/data/cache_chunk.h"
 #include "trainer/data/cache_folder.h"
+#include "trainer/data/cache_survey.h"
 #include "trainer/data/cache_table.h"
 
 #define LOCK_MAGIC   "CVYCCL1\n"
@@ -43,13 +44,14 @@ struct state {
 struct data_cache_store {
     char *dir; /* DIR, for messages */
     int folder, lock, users, warned;
-    uint64_t bytes_max, block;
+    uint64_t bytes_max;
     struct state *state;   /* mapped */
     pthread_mutex_t mutex; /* the flock is the process's: this is its threads' */
     double asked_s;        /* when the lock could not be had */
     const volatile sig_atomic_t *cancel;
-    /* With the lock: `marked` stays, because files were not all counted, or not as they are. */
-    bool broken_off, unsure;
+    /* With the lock: `marked` stays where it is broken off, or a file was not as it was counted. */
+    struct data_cache_survey survey;
+    bool unsure;
 };
 
 static bool is_cancelled(const struct data_cache_store *store)
@@ -65,12 +67,27 @@ static int stopped(const struct data_cache_store *store, struct err *err)
 /* What a file counts for. */
 static uint64_t counted(const struct data_cache_store *store, uint64_t bytes)
 {
-    return (bytes + store->block - 1) / store->block * store->block + store->block;
+    return data_cache_survey_file(&store->survey, bytes);
+}
+
+/* With the lock: count all files, and let all tables be as the files are. */
+static void survey(struct data_cache_store *store)
+{
+    store->state->beside = data_cache_survey_beside(&store->survey);
+    store->state->bytes = FIXED_BLOCKS * store->survey.block + store->state->beside +
+                          data_cache_survey_datasets(&store->survey);
+}
+
+/* With the lock: what others put into DIR/index since. */
+static void count_beside(struct data_cache_store *store)
+{
+    const uint64_t bytes = data_cache_survey_beside(&store->survey);
+
+    store->state->bytes += bytes - store->state->beside;
+    store->state->beside = bytes;
 }
 
 /* ---- the lock ---- */
-
-static void survey(struct data_cache_store *store);
 
 /* A flock, asked for again for so long. patient: anew whenever its holder gets on, and till the
  * caller is asked to stop. false: errno. */
@@ -106,7 +123,7 @@ static bool begin_change(struct data_cache_store *store)
     if (store->state->marked != 0)
         survey(store);
     store->state->marked = 1;
-    if (!store->broken_off)
+    if (!store->survey.broken_off)
         return true;
     data_cache_store_unlock(store);
     return false;
@@ -145,110 +162,10 @@ static int lock_to_open(struct data_cache_store *store, struct err *err)
 
 void data_cache_store_unlock(struct data_cache_store *store)
 {
-    store->state->marked = store->broken_off || store->unsure;
-    store->broken_off = store->unsure = false;
+    store->state->marked = store->survey.broken_off || store->unsure;
+    store->survey.broken_off = store->unsure = false;
     flock(store->lock, LOCK_UN);
     pthread_mutex_unlock(&store->mutex);
-}
-
-/* ---- counting anew ---- */
-
-/* Bytes of the files of DIR/index, which others put there. */
-static uint64_t beside(const struct data_cache_store *store)
-{
-    const int folder = openat(store->folder, "../index", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct data_cache_names names = {0};
-    struct stat stat;
-    uint64_t bytes = 0;
-
-    if (folder < 0)
-        return 0;
-    for (data_cache_names_open(&names, folder); data_cache_names_next(&names);)
-        if (fstatat(folder, names.name, &stat, AT_SYMLINK_NOFOLLOW) == 0)
-            bytes += counted(store, (uint64_t)stat.st_size);
-    data_cache_names_close(&names);
-    close(folder);
-    return bytes;
-}
-
-/* Before each file: those who wait for the lock see that its holder gets on. A cold disk takes
- * minutes for a large cache; false: not to go on, the caller is asked to stop. */
-static bool beat(struct data_cache_store *store)
-{
-    __atomic_fetch_add(&store->state->beats, 1, __ATOMIC_RELAXED);
-    store->broken_off |= is_cancelled(store);
-    return !store->broken_off;
-}
-
-/* What the files of a dataset's folder take up, whoever made them; states (chunks; NULL: unknown)
- * become what is there. */
-static uint64_t survey_chunks(struct data_cache_store *store, int folder, uint32_t *states,
-                              uint64_t chunks)
-{
-    unsigned char *const there = states != NULL ? calloc(chunks + 1, 1) : NULL;
-    struct data_cache_names names = {0};
-    struct stat stat;
-    uint64_t bytes = 0, number, size;
-
-    if (states != NULL && there == NULL)
-        abort();
-    for (data_cache_names_open(&names, folder); beat(store) && data_cache_names_next(&names);) {
-        if (data_cache_is_chunk(folder, names.name, &number, &size)) {
-            if (states != NULL && number < chunks)
-                there[number] = 1;
-        } else if (fstatat(folder, names.name, &stat, AT_SYMLINK_NOFOLLOW) == 0) {
-            size = (uint64_t)stat.st_size; /* the table; what is damaged, or not ours */
-        } else {
-            continue;
-        }
-        bytes += counted(store, size);
-    }
-    data_cache_names_close(&names);
-    for (uint64_t i = 0; states != NULL && !store->broken_off && i < chunks; i++)
-        if (!there[i] || states[i] == 0)
-            states[i] = there[i] ? DATA_CACHE_STATE_FOUND : 0;
-    free(there);
-    return bytes;
-}
-
-static uint64_t survey_dataset(struct data_cache_store *store, const char *name)
-{
-    struct data_cache_table table = {.folder = -1, .fd = -1};
-    uint64_t bytes;
-
-    if (!data_cache_key_read(name, table.key))
-        return 0;
-    table.folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (table.folder < 0)
-        return 0;
-    (void)data_cache_table_map(&table); /* without one it has no states */
-    bytes = survey_chunks(store, table.folder, table.states, table.chunks);
-    data_cache_table_close(&table);
-    return bytes + 2 * store->block;
-}
-
-/* With the lock: what others put into DIR/index since. */
-static void count_beside(struct data_cache_store *store)
-{
-    const uint64_t bytes = beside(store);
-
-    store->state->bytes += bytes - store->state->beside;
-    store->state->beside = bytes;
-}
-
-/* With the lock: count all files, and let all tables be as the files are. */
-static void survey(struct data_cache_store *store)
-{
-    struct data_cache_names names = {0};
-    uint64_t bytes = FIXED_BLOCKS * store->block;
-
-    store->state->beside = beside(store);
-    bytes += store->state->beside;
-    for (data_cache_names_open(&names, store->folder);
-         beat(store) && data_cache_names_next(&names);)
-        bytes += survey_dataset(store, names.name);
-    data_cache_names_close(&names);
-    store->state->bytes = bytes;
 }
 
 /* ---- opening ---- */
@@ -277,6 +194,9 @@ static int map_lock(struct data_cache_store *store)
         store->state->marked = 1; /* to be counted */
         memcpy(store->state->magic, LOCK_MAGIC, sizeof store->state->magic);
     }
+    store->survey.folder = store->folder;
+    store->survey.beats = &store->state->beats;
+    store->survey.cancel = store->cancel;
     errno = EEXIST;
     return memcmp(store->state->magic, LOCK_MAGIC, sizeof store->state->magic) == 0 ? 0 : -1;
 }
@@ -315,7 +235,7 @@ static int take_up(struct data_cache_store *store, struct err *err)
         return -1;
     if (flock(store->users, LOCK_EX | LOCK_NB) == 0)
         survey(store);
-    if (store->broken_off) {
+    if (store->survey.broken_off) {
         data_cache_store_unlock(store);
         return stopped(store, err);
     }
@@ -331,7 +251,7 @@ static int take_up(struct data_cache_store *store, struct err *err)
 
 static int check_bytes(const struct data_cache_store *store, uint64_t index_bytes, struct err *err)
 {
-    const uint64_t least = FIXED_BLOCKS * store->block + index_bytes;
+    const uint64_t least = FIXED_BLOCKS * store->survey.block + index_bytes;
 
     if (store->bytes_max >= least)
         return 0;
@@ -353,15 +273,15 @@ static int open_folder(struct data_cache_store *store, uint64_t bytes, struct er
     int rc = -1;
 
     buf_printf(&path, "%s/pictures", store->dir);
-    store->block = 4096;
+    store->survey = (struct data_cache_survey){.folder = -1, .block = 4096};
     store->bytes_max = bytes;
     if (bytes > 0 && !file_exists(buf_text(&path)) && check_bytes(store, 0, err) < 0) {
         /* not even made */
     } else if (file_make_folder(buf_text(&path), err) == 0) {
         store->folder = open(buf_text(&path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (store->folder >= 0 && fstatvfs(store->folder, &disk) == 0 &&
-            disk.f_frsize > store->block && disk.f_frsize <= 1 << 16)
-            store->block = disk.f_frsize;
+            disk.f_frsize > store->survey.block && disk.f_frsize <= 1 << 16)
+            store->survey.block = disk.f_frsize;
         rc = store->folder >= 0 ? open_files(store) : -1;
         if (rc < 0 && is_cancelled(store))
             stopped(store, err);
@@ -445,17 +365,17 @@ static int open_table(struct data_cache_store *store, struct data_cache_table *t
                 table->states[i] = table->states[i] > 0 ? DATA_CACHE_STATE_FOUND : 0;
         return flock(table->fd, LOCK_SH | LOCK_NB);
     }
-    while (!data_cache_store_fits(store, bytes + store->block) &&
+    while (!data_cache_store_fits(store, bytes + store->survey.block) &&
            data_cache_store_evict_idle(store))
         ;
-    if (!data_cache_store_fits(store, bytes + store->block))
+    if (!data_cache_store_fits(store, bytes + store->survey.block))
         return 1;
     damaged = fstatat(table->folder, "table", &stat, AT_SYMLINK_NOFOLLOW) == 0;
     if (data_cache_table_make(table) < 0)
         return -1;
     store->state->bytes += counted(store, bytes);
     store->state->bytes -= damaged ? counted(store, (uint64_t)stat.st_size) : 0;
-    survey_chunks(store, table->folder, table->states, table->chunks);
+    data_cache_survey_chunks(&store->survey, table->folder, table->states, table->chunks);
     return flock(table->fd, LOCK_SH | LOCK_NB);
 }
 
@@ -473,7 +393,7 @@ int data_cache_store_add(struct data_cache_store *store, struct data_cache_table
     if (lock_to_open(store, err) < 0)
         return -1;
     made = mkdirat(store->folder, name, 0777) == 0;
-    store->state->bytes += made ? 2 * store->block : 0;
+    store->state->bytes += made ? 2 * store->survey.block : 0;
     table->folder = openat(store->folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (table->folder >= 0)
         rc = open_table(store, table);
@@ -482,7 +402,7 @@ int data_cache_store_add(struct data_cache_store *store, struct data_cache_table
             err_set_errno(err, ERR_IO, errno, "cannot use '%s/pictures/%s'", store->dir, name);
         data_cache_table_close(table);
         if (unlinkat(store->folder, name, AT_REMOVEDIR) == 0)
-            store->state->bytes -= 2 * store->block;
+            store->state->bytes -= 2 * store->survey.block;
     }
     data_cache_store_unlock(store);
     return rc < 0 ? -1 : 0;
@@ -562,7 +482,7 @@ static bool evict_of(struct data_cache_store *store, const char *name, int folde
         return false;
     store->state->bytes -= counted(store, size);
     if (unlinkat(store->folder, name, AT_REMOVEDIR) == 0)
-        store->state->bytes -= 2 * store->block;
+        store->state->bytes -= 2 * store->survey.block;
     return true;
 }
 
