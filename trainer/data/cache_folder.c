@@ -31,7 +31,8 @@ bool data_cache_names_next(struct data_cache_names *names)
 
     do {
         entry = names->dir != NULL ? readdir(names->dir) : NULL;
-    } while (entry != NULL && entry->d_name[0] == '.');
+    } while (entry != NULL &&
+             (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
     names->name = entry != NULL ? entry->d_name : NULL;
     return entry != NULL;
 }

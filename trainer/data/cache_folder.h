@@ -10,8 +10,8 @@
 
 #include "base/digest.h"
 
-/* The names in an open folder, one after the other; the folder stays the caller's. What cannot be
- * listed has none. */
+/* The names in an open folder, hidden ones too, one after the other; the folder stays the caller's.
+ * What cannot be listed has none. */
 struct data_cache_names {
     DIR *dir;
     const char *name; /* until the next call */

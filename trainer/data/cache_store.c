@@ -19,10 +19,12 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/uri.h"
 #include "trainer/data/cache_chunk.h"
 #include "trainer/data/cache_folder.h"
 #include "trainer/data/cache_survey.h"
 #include "trainer/data/cache_table.h"
+#include "trainer/data/drafts.h"
 
 #define LOCK_MAGIC   "CVYCCL1\n"
 #define LOCK_BYTES   4096
@@ -51,6 +53,7 @@ struct data_cache_store {
     const volatile sig_atomic_t *cancel;
     /* With the lock: `marked` stays where it is broken off, or a file was not as it was counted. */
     struct data_cache_survey survey;
+    bool surveyed; /* all was counted, since it has the lock */
     bool unsure;
 };
 
@@ -76,6 +79,7 @@ static void survey(struct data_cache_store *store)
     store->state->beside = data_cache_survey_beside(&store->survey);
     store->state->bytes = FIXED_BLOCKS * store->survey.block + store->state->beside +
                           data_cache_survey_datasets(&store->survey);
+    store->surveyed = true;
 }
 
 /* With the lock: what others put into DIR/index since. */
@@ -116,15 +120,19 @@ static bool flock_within(const struct data_cache_store *store, int fd, double se
     return true;
 }
 
-/* With the flock and the mutex; false: without both. */
-static bool begin_change(struct data_cache_store *store)
+/* With the flock and the mutex; false: without both. Where all is to be counted first that takes
+ * `seconds` at most (0: as long as it does). */
+static bool begin_change(struct data_cache_store *store, double seconds)
 {
     store->asked_s = 0;
+    store->surveyed = false;
+    store->survey.until_s = seconds > 0 ? clock_now_s() + seconds : 0;
     if (store->state->marked != 0)
         survey(store);
     store->state->marked = 1;
     if (!store->survey.broken_off)
         return true;
+    store->asked_s = clock_now_s();
     data_cache_store_unlock(store);
     return false;
 }
@@ -137,7 +145,7 @@ bool data_cache_store_lock(struct data_cache_store *store)
         return false;
     }
     if (flock_within(store, store->lock, LOCK_WAIT_S, false))
-        return begin_change(store);
+        return begin_change(store, LOCK_WAIT_S);
     store->asked_s = clock_now_s();
     pthread_mutex_unlock(&store->mutex);
     return false;
@@ -148,7 +156,7 @@ static int lock_to_open(struct data_cache_store *store, struct err *err)
 {
     pthread_mutex_lock(&store->mutex);
     if (flock_within(store, store->lock, LOCK_OPEN_S, true)) {
-        if (begin_change(store))
+        if (begin_change(store, 0))
             return 0;
     } else {
         pthread_mutex_unlock(&store->mutex);
@@ -228,19 +236,39 @@ static uint64_t half_of_disk(const struct data_cache_store *store)
     return (used + (uint64_t)disk.f_bavail * disk.f_frsize) / 2;
 }
 
+/* ".HASH.idx.tmp-PID.sagemaker-ignore", of what is found in tars. */
+static bool is_draft(const char *name)
+{
+    return name[0] == '.' && strspn(name + 1, "0123456789abcdef") == DIGEST_HEX_CHARS - 1 &&
+           strncmp(name + DIGEST_HEX_CHARS, ".idx.", 5) == 0;
+}
+
+static void remove_drafts(const struct data_cache_store *store)
+{
+    char *path = uri_join(store->dir, "index");
+
+    data_drafts_remove(path, is_draft);
+    free(path);
+}
+
 /* With what is there counted. */
 static int take_up(struct data_cache_store *store, struct err *err)
 {
+    bool alone;
+
+    remove_drafts(store);
     if (lock_to_open(store, err) < 0)
         return -1;
-    if (flock(store->users, LOCK_EX | LOCK_NB) == 0)
+    alone = flock(store->users, LOCK_EX | LOCK_NB) == 0;
+    if (alone && !store->surveyed)
         survey(store);
+    else if (!store->surveyed)
+        count_beside(store);
     if (store->survey.broken_off) {
         data_cache_store_unlock(store);
         return stopped(store, err);
     }
     flock(store->users, LOCK_SH | LOCK_NB);
-    count_beside(store);
     if (store->bytes_max == 0)
         store->bytes_max = half_of_disk(store);
     while (store->state->bytes > store->bytes_max && data_cache_store_evict_idle(store))

@@ -15,9 +15,9 @@
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
  * DIR stays below; what others put into a KEY folder counts too, at the next counting. DIR/index,
  * what was found in tars (webdataset.h), is written without asking and before the folder is opened;
- * it is counted at each opening, chunks give way to it, and where it alone is above the limit the
- * folder is refused. A file that somebody reads or writes is not removed: no bytes linger in a file
- * without a name.
+ * it is counted at each opening (drafts there of processes that are no more go), chunks give way to
+ * it, and where it alone is above the limit the folder is refused. A file that somebody reads or
+ * writes is not removed: no bytes linger in a file without a name.
  *
  * Kills. Flocks end with the process. Who dies while it holds `lock` leaves it marked; the next
  * then counts all files anew, as does who finds no other user. What a writer left half is not valid
@@ -27,7 +27,8 @@
  * zeros) and the table of a KEY is ever removed, and a folder only when it is empty.
  *
  * Waiting: a lock is asked for again for a second at most, and then not for ten: who cannot have it
- * does without. Who opens the folder or adds a dataset would do without for good, so it waits
+ * does without. So does who has it and cannot count all files, where they are to be, within another
+ * second. Who opens the folder or adds a dataset would do without for good, so it waits
  * longer: as long as the holder counts files (a beat in `lock` for each; on a cold disk that takes
  * minutes), ten seconds where it does not get on, and till it is asked to stop. Nobody waits for
  * room, for another process's data or for the network while it holds a lock. So there is no circle

@@ -6,6 +6,7 @@
 
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "trainer/data/cache_folder.h"
 #include "trainer/data/cache_table.h"
 
@@ -18,7 +19,8 @@ uint64_t data_cache_survey_file(const struct data_cache_survey *survey, uint64_t
 static bool beat(struct data_cache_survey *survey)
 {
     __atomic_fetch_add(survey->beats, 1, __ATOMIC_RELAXED);
-    survey->broken_off |= survey->cancel != NULL && *survey->cancel != 0;
+    survey->broken_off |= (survey->cancel != NULL && *survey->cancel != 0) ||
+                          (survey->until_s > 0 && clock_now_s() > survey->until_s);
     return !survey->broken_off;
 }
 
@@ -31,7 +33,7 @@ uint64_t data_cache_survey_beside(struct data_cache_survey *survey)
 
     if (folder < 0)
         return 0;
-    for (data_cache_names_open(&names, folder); data_cache_names_next(&names);)
+    for (data_cache_names_open(&names, folder); beat(survey) && data_cache_names_next(&names);)
         if (fstatat(folder, names.name, &stat, AT_SYMLINK_NOFOLLOW) == 0)
             bytes += data_cache_survey_file(survey, (uint64_t)stat.st_size);
     data_cache_names_close(&names);

@@ -16,6 +16,7 @@ struct data_cache_survey {
     uint64_t block;  /* of the file system */
     uint64_t *beats; /* goes on with each file: those who wait for the lock see it */
     const volatile sig_atomic_t *cancel; /* may be NULL; ends it */
+    double until_s;                      /* (base/clock.h) ends it too; 0: nothing does */
     bool broken_off;                     /* before all was counted */
 };
 

@@ -1,10 +1,8 @@
 #include "trainer/data/packing.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +18,7 @@
 #include "base/uri.h"
 #include "s3io/client.h"
 #include "s3io/object.h"
+#include "trainer/data/drafts.h"
 #include "trainer/data/lock.h"
 #include "trainer/data/place.h"
 #include "trainer/data/target.h"
@@ -249,26 +248,14 @@ static int check_remote(const struct data_packing *packing, struct err *err)
     return rc < 0 ? -1 : equal ? 0 : taken_over(packing->path, err);
 }
 
-/* Drafts of files (base/file.h) whose process is no more: ".NAME.tmp-PID.sagemaker-ignore". */
-static void remove_drafts(const char *folder)
+static bool is_draft(const char *name)
 {
-    const struct dirent *entry;
-    DIR *dir = opendir(folder);
+    static const char *const begins[] = {".shard-", ".index.json.", "." DATA_PACKING_NAME "."};
 
-    while (dir != NULL && (entry = readdir(dir)) != NULL) {
-        const char *const at = strstr(entry->d_name, ".tmp-");
-        const long pid = at != NULL ? strtol(at + 5, NULL, 10) : 0;
-
-        if (pid > 0 &&
-            (strncmp(entry->d_name, ".shard-", 7) == 0 ||
-             strncmp(entry->d_name, ".index.json.", 12) == 0 ||
-             strncmp(entry->d_name, "." DATA_PACKING_NAME ".", sizeof DATA_PACKING_NAME + 1) ==
-                 0) &&
-            kill((pid_t)pid, 0) < 0 && errno == ESRCH)
-            unlinkat(dirfd(dir), entry->d_name, 0);
-    }
-    if (dir != NULL)
-        closedir(dir);
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strncmp(name, begins[i], strlen(begins[i])) == 0)
+            return true;
+    return false;
 }
 
 int data_packing_begin(struct data_packing *packing, struct data_target *target, const char *folder,
@@ -283,7 +270,7 @@ int data_packing_begin(struct data_packing *packing, struct data_target *target,
         return begin_remote(packing, target, &note, resumes, err);
     if (begin_local(packing, target, &note, resumes, err) < 0)
         return -1;
-    remove_drafts(folder);
+    data_drafts_remove(folder, is_draft);
     return 0;
 }
 
