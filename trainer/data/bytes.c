@@ -309,24 +309,6 @@ ssize_t data_bytes_peek(struct data_bytes *bytes, void *out, size_t count, struc
     return got;
 }
 
-int data_bytes_reach(struct data_bytes *bytes, uint64_t at, struct err *err)
-{
-    unsigned char byte;
-    ssize_t got;
-
-    if (!bytes->stream)
-        return at < bytes->total;
-    if (take_window(bytes, at, &byte, 1) > 0 || at < bytes->asked)
-        return 1;
-    got = read_stream(bytes, at, &byte, 1, err);
-    if (got <= 0)
-        return (int)got;
-    bytes->window.bytes = 0; /* that byte is asked for again */
-    bytes->window_at = at;
-    buf_append(&bytes->window, &byte, 1);
-    return 1;
-}
-
 int data_bytes_refuse(const struct data_bytes *bytes, uint64_t at, struct err *err, const char *fmt,
                       ...)
 {

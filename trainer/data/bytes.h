@@ -74,9 +74,6 @@ int data_bytes_need(struct data_bytes *bytes, uint64_t at, void *out, size_t cou
  * DATA_BYTES_PEEK); they can be read again. */
 ssize_t data_bytes_peek(struct data_bytes *bytes, void *out, size_t count, struct err *err);
 
-/** Whether there is a byte at `at`: 1, 0, or -1 as data_bytes_get. */
-int data_bytes_reach(struct data_bytes *bytes, uint64_t at, struct err *err);
-
 /** ERR_INPUT: "'NAME' at byte AT: ...". Returns -1. */
 int data_bytes_refuse(const struct data_bytes *bytes, uint64_t at, struct err *err, const char *fmt,
                       ...) __attribute__((format(printf, 4, 5)));

@@ -10,6 +10,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "trainer/data/cache_chunk.h"
 #include "trainer/data/cache_store.h"
 #include "trainer/data/cache_table.h"
@@ -315,8 +316,9 @@ struct data_cache *data_cache_new(const char *dir, uint64_t bytes,
 {
     struct data_cache *const cache = calloc(1, sizeof *cache);
 
-    if (cache == NULL || (cache->dir = strdup(dir)) == NULL)
+    if (cache == NULL)
         abort();
+    cache->dir = text_copy(dir);
     pthread_mutex_init(&cache->mutex, NULL);
     if (data_cache_store_open(&cache->store, dir, bytes, cancel, err) == 0)
         return cache;

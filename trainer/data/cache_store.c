@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/cache_chunk.h"
 #include "trainer/data/cache_folder.h"
@@ -325,8 +326,9 @@ int data_cache_store_open(struct data_cache_store **store, const char *dir, uint
 {
     struct data_cache_store *const s = calloc(1, sizeof *s);
 
-    if (s == NULL || (s->dir = strdup(dir)) == NULL)
+    if (s == NULL)
         abort();
+    s->dir = text_copy(dir);
     s->folder = s->lock = s->users = s->warned = -1;
     s->cancel = cancel;
     pthread_mutex_init(&s->mutex, NULL);

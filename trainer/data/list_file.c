@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/folder.h"
@@ -51,7 +52,6 @@ static int by_name(const void *a, const void *b)
 static int visit(void *context, const struct data_found *found, struct err *err)
 {
     struct list *list = context;
-    char *name;
 
     (void)err;
     if (found->folder)
@@ -62,11 +62,8 @@ static int visit(void *context, const struct data_found *found, struct err *err)
         if (list->found == NULL)
             abort();
     }
-    name = strdup(found->name);
-    if (name == NULL)
-        abort();
-    list->found[list->found_count++] =
-        (struct found){name, found->bytes, digest_crc32c(0, found->etag, strlen(found->etag))};
+    list->found[list->found_count++] = (struct found){
+        text_copy(found->name), found->bytes, digest_crc32c(0, found->etag, strlen(found->etag))};
     return 0;
 }
 

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 struct data_index;
-struct err;
 
 #define DATA_LABEL_MAX 999999
 

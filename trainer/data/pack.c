@@ -1,6 +1,5 @@
 #include "trainer/data/pack.h"
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/ahead.h"
 #include "trainer/data/codec.h"
@@ -350,8 +350,7 @@ static void keep_classes(struct pack *pack, const struct data_index *index)
     if (pack->class_names == NULL)
         abort();
     for (int i = 0; i < index->classes; i++)
-        if ((pack->class_names[i] = strdup(index->class_names[i])) == NULL)
-            abort();
+        pack->class_names[i] = text_copy(index->class_names[i]);
     pack->classes = index->classes;
 }
 

@@ -1,6 +1,5 @@
 #include "trainer/data/recordio.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,6 +11,8 @@
 enum { PART_WHOLE, PART_FIRST, PART_MIDDLE, PART_LAST };
 
 #define PART_BYTES_MASK 0x1fffffffu
+
+static const unsigned char magic[4] = {0x0a, 0x23, 0xd7, 0xce}; /* DATA_RECORD_MAGIC */
 
 static uint32_t get_u32(const unsigned char *bytes)
 {
@@ -89,9 +90,13 @@ static int read_content(struct data_bytes *bytes, uint64_t at, struct buf *recor
     return 0;
 }
 
+bool data_record_begins(const void *data, size_t bytes)
+{
+    return bytes >= sizeof magic && memcmp(data, magic, sizeof magic) == 0;
+}
+
 int data_record_next(struct data_bytes *bytes, uint64_t *at, struct buf *record, struct err *err)
 {
-    static const unsigned char magic[4] = {0x0a, 0x23, 0xd7, 0xce};
     struct part part = {0};
     bool begun = false;
 

@@ -25,6 +25,9 @@ struct err;
 /* Longer than any picture; a stream's record has to be held. */
 #define DATA_RECORD_BYTES_MAX  ((size_t)1 << 30)
 
+/** Whether bytes begin as a record does. */
+bool data_record_begins(const void *data, size_t bytes);
+
 /** Replace what is in `record` by the record that begins at *at, parts joined; *at goes on behind
  * it. 1; 0 at the end; -1: ERR_INPUT with file and place (no record, parts out of order, above
  * DATA_RECORD_BYTES_MAX, cut short), and what data_bytes_get says. Holds the record and no more. */

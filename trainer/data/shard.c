@@ -274,6 +274,14 @@ int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
     return rc;
 }
 
+bool data_shard_is_name(const char *name, const char *extension)
+{
+    const size_t bytes = strlen(name), begin = strlen("shard-"), end = strlen(extension);
+
+    return bytes > begin + end && strncmp(name, "shard-", begin) == 0 &&
+           strcmp(name + bytes - end, extension) == 0;
+}
+
 char *data_shard_index_path(const char *tar_path)
 {
     const size_t stem = strlen(tar_path) - strlen(".tar");

@@ -6,6 +6,7 @@
 #define DATA_SHARD_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -72,6 +73,8 @@ int data_shard_check_tar(const struct data_shard *shard, const char *tar_path,
 int data_shard_check_bytes(const struct data_shard *shard, const char *tar_path,
                            const char *index_path, uint64_t bytes, struct err *err);
 
+/** Whether a file's name is one of `convoy pack`: "shard-000000" and the extension (".tar"). */
+bool data_shard_is_name(const char *name, const char *extension);
 /** "DIR/NAME.tar" -> "DIR/NAME.idx"; heap, the caller frees. */
 char *data_shard_index_path(const char *tar_path);
 

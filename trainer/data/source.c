@@ -1,7 +1,5 @@
 #include "trainer/data/source.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +14,6 @@
 #include "s3io/client.h"
 #include "s3io/object.h"
 #include "trainer/data/builder.h"
-#include "trainer/data/folder.h"
 #include "trainer/data/list_file.h"
 #include "trainer/data/numbers.h"
 #include "trainer/data/read.h"
@@ -44,14 +41,10 @@ bool data_source_is_file(const char *path)
 static char *folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char *folder;
 
     if (slash == NULL)
         return text_copy(".");
-    folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (folder == NULL)
-        abort();
-    return folder;
+    return text_copy_bytes(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
 /* --- RecordIO --- */
@@ -206,7 +199,6 @@ static int open_file(struct data_source *source, const char *path, const char *r
     rc = list ? data_list_read(index, path, source->cancel, err) : read_records(source, path, err);
     if (rc < 0)
         return -1;
-    source->sorted = list;
     data_numbers_name(index, class_names == NULL);
     return data_index_complete(index, list, class_names, classes, err);
 }
@@ -222,7 +214,6 @@ static int open_folder(struct data_source *source, const char *path, char *const
         return err_set(err, ERR_INPUT, "'%s' holds shards already", path);
     if (data_index_open(&source->index, path, class_names, classes, source->cancel, err) < 0)
         return -1;
-    source->sorted = !source->index.sharded;
     return 0;
 }
 

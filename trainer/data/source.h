@@ -24,7 +24,6 @@ struct err;
 
 struct data_source {
     struct data_index index;
-    bool sorted; /* in index order, not in the source's own */
     /* SHA-256 over all that tells that nothing of it changed: names, lengths, and times (mtime,
      * ctime) or ETags. */
     unsigned char identity[DIGEST_SHA256_BYTES];

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -18,6 +17,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/uri.h"
 #include "trainer/data/builder.h"
 #include "trainer/data/bytes.h"
@@ -100,7 +100,6 @@ static int open_fifo(const struct spool *spool, struct err *err)
 
     for (;;) {
         const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-        struct timespec wait;
 
         if (fd >= 0 && fstat(fd, &stat) == 0 && (S_ISFIFO(stat.st_mode) || S_ISREG(stat.st_mode)))
             return fd;
@@ -113,9 +112,7 @@ static int open_fifo(const struct spool *spool, struct err *err)
                                  "cannot read '%s'", path);
         if (is_over(spool))
             return give_up(spool, "did not appear", err);
-        wait = (struct timespec){.tv_sec = (time_t)wait_s,
-                                 .tv_nsec = (long)((wait_s - (double)(time_t)wait_s) * 1e9)};
-        nanosleep(&wait, NULL);
+        clock_sleep_s(wait_s);
         wait_s = wait_s * 2 < RETRY_MAX_S ? wait_s * 2 : RETRY_MAX_S;
     }
 }
@@ -278,13 +275,6 @@ static bool is_picture(const struct buf *record)
            data_png_known(record->data, record->bytes);
 }
 
-static bool is_recordio(const unsigned char *data, size_t bytes)
-{
-    static const unsigned char magic[4] = {0x0a, 0x23, 0xd7, 0xce};
-
-    return bytes >= sizeof magic && memcmp(data, magic, sizeof magic) == 0;
-}
-
 static int read_records(struct spool *spool, struct err *err)
 {
     enum { UNKNOWN, IMAGES, FILES, PAIRS } kind = UNKNOWN;
@@ -295,9 +285,9 @@ static int read_records(struct spool *spool, struct err *err)
         const struct buf *const record = &spool->record;
 
         if (kind == UNKNOWN)
-            kind = is_picture(record)                         ? PAIRS
-                   : is_recordio(record->data, record->bytes) ? FILES
-                                                              : IMAGES;
+            kind = is_picture(record)                                ? PAIRS
+                   : data_record_begins(record->data, record->bytes) ? FILES
+                                                                     : IMAGES;
         if (kind == PAIRS && !is_picture(record))
             rc = data_bytes_refuse(&spool->bytes, begun, err,
                                    "a record with a picture is due here, and this is none");
@@ -350,7 +340,7 @@ static int read_stream(struct spool *spool, struct err *err)
 
     if (bytes < 0)
         return -1;
-    if (is_recordio(first, (size_t)bytes))
+    if (data_record_begins(first, (size_t)bytes))
         return read_records(spool, err);
     if (is_tar(first, (size_t)bytes))
         return read_tars(spool, err);
@@ -361,11 +351,8 @@ static int read_stream(struct spool *spool, struct err *err)
 
 static bool is_ours(const char *name)
 {
-    const size_t bytes = strlen(name);
-
     return strcmp(name, SHARD_TOP_NAME) == 0 || strcmp(name, DATA_PACKING_NAME) == 0 ||
-           (strncmp(name, "shard-", 6) == 0 && bytes > 10 &&
-            (strcmp(name + bytes - 4, ".tar") == 0 || strcmp(name + bytes - 4, ".idx") == 0));
+           data_shard_is_name(name, ".tar") || data_shard_is_name(name, ".idx");
 }
 
 /* Visit our files' names in a folder. Non-zero ends it, and is returned. */
@@ -433,11 +420,9 @@ static int take_folder(struct spool *spool, struct err *err)
 
 static int write_top(struct spool *spool, struct err *err)
 {
-    struct data_index index = {.root = strdup(spool->options->folder)};
+    struct data_index index = {.root = text_copy(spool->options->folder)};
     int rc = -1;
 
-    if (index.root == NULL)
-        abort();
     data_builder_finish(&spool->builder, &index);
     if (index.count == 0) {
         err_set(err, ERR_INPUT, "'%s' brings no pictures", spool->options->fifo);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define BLOCK 512 /* a header, and what contents are padded to */
+#include "trainer/data/shard.h"
 
 static int failed(const struct data_tar *tar, struct err *err)
 {
@@ -90,8 +90,8 @@ int data_tar_put(struct data_tar *tar, const char *name, const void *data, size_
     if (rc < 0)
         return -1;
     if (offset != NULL)
-        *offset = tar->bytes + BLOCK;
-    tar->bytes += BLOCK + (bytes + BLOCK - 1) / BLOCK * BLOCK;
+        *offset = tar->bytes + TAR_BLOCK;
+    tar->bytes += TAR_BLOCK + (bytes + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
     return 0;
 }
 

@@ -76,20 +76,12 @@ void data_webdataset_keep(const char *folder)
 
 /* --- which tars there are --- */
 
-/* "shard-000000.idx" */
-static bool is_shard_index(const char *name)
-{
-    const size_t bytes = strlen(name);
-
-    return strncmp(name, "shard-", 6) == 0 && bytes > 10 && strcmp(name + bytes - 4, ".idx") == 0;
-}
-
 static void meet(struct scan *scan, const char *name, bool folder)
 {
     if (data_entry_is_hidden(name) || folder)
         return;
     scan->half_packed = scan->half_packed || strcmp(name, DATA_PACKING_NAME) == 0;
-    scan->unfinished = scan->unfinished || is_shard_index(name);
+    scan->unfinished = scan->unfinished || data_shard_is_name(name, ".idx");
     if (!data_entry_is_tar(name))
         return;
     if (scan->count == scan->capacity) {
