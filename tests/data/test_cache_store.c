@@ -84,6 +84,22 @@ static void who_opens_it_waits_for_a_lock_whose_holder_gets_on(void **state)
     }
 }
 
+static void who_opens_it_does_not_wait_for_a_holder_that_hangs(void **state)
+{
+    const double begun = clock_now_s();
+    struct err err = {0};
+    pid_t pid;
+
+    (void)state;
+    data_cache_free(kept_open_cache(10 << 20));
+    pid = hold("pictures/lock", 60, false);
+    assert_null(data_cache_new(kept_root, 10 << 20, NULL, &err));
+    assert_int_equal(err.code, ERR_IO);
+    assert_non_null(strstr(err.msg, "pictures/lock' and has not got on for 10 seconds"));
+    assert_true(clock_now_s() - begun < 30);
+    kept_end_process(pid);
+}
+
 static void index_of_tars_is_counted_whenever_it_is_opened(void **state)
 {
     const uint64_t bytes = 700000;
@@ -365,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(who_opens_it_waits_for_a_lock_whose_holder_gets_on),
+        CASE(who_opens_it_does_not_wait_for_a_holder_that_hangs),
         CASE(index_of_tars_is_counted_whenever_it_is_opened),
         CASE(who_waits_to_open_it_can_be_stopped),
         CASE(counting_that_is_stopped_is_done_again),

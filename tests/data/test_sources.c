@@ -307,6 +307,87 @@ static void what_is_kept_and_damaged_counts_for_nothing(void **state)
     data_webdataset_keep(NULL);
 }
 
+/* Open a folder, and what was warned of meanwhile. */
+static void opened_with(struct data_index *index, const char *name, struct buf *said)
+{
+    const int before = dup(STDERR_FILENO);
+    const int file = open(tree_path("said"), O_RDWR | O_CREAT | O_TRUNC, 0666);
+
+    assert_true(before >= 0 && file >= 0);
+    fflush(stderr);
+    dup2(file, STDERR_FILENO);
+    same_open(index, name);
+    fflush(stderr);
+    dup2(before, STDERR_FILENO);
+    close(before);
+    close(file);
+    said->bytes = 0;
+    assert_int_equal(file_read(tree_path("said"), 1 << 16, said, NULL), 0);
+}
+
+/* In /tmp anybody may make a folder of our name, and put there what we would believe. */
+static void folder_that_others_may_write_to_is_not_believed(void **state)
+{
+    struct data_index index;
+    struct buf said = {0};
+    char name[64];
+
+    (void)state;
+    make_tars("in");
+    snprintf(name, sizeof name, "tmp/convoy-%u", (unsigned)geteuid());
+    assert_int_equal(file_make_folder(tree_path(name), NULL), 0);
+    assert_int_equal(chmod(tree_path(name), 0777), 0);
+    setenv("TMPDIR", tree_path("tmp"), 1);
+    opened_with(&index, "in", &said);
+    assert_pictures(&index);
+    data_index_release(&index);
+    assert_non_null(strstr(buf_text(&said), "is not this user's folder"));
+    assert_int_equal(tree_count(name), 0);
+    assert_int_equal(chmod(tree_path(name), 0700), 0);
+    opened_with(&index, "in", &said);
+    data_index_release(&index);
+    assert_null(strstr(buf_text(&said), "not kept"));
+    assert_true(tree_count(name) >= 3);
+    unsetenv("TMPDIR");
+    buf_release(&said);
+}
+
+static char kept_name[512];
+
+static int note_name(const char *path, const struct stat *info, int kind, struct FTW *place)
+{
+    (void)info, (void)place;
+    if (kind == FTW_F)
+        snprintf(kept_name, sizeof kept_name, "%s", path);
+    return 0;
+}
+
+/* What is in the way is a folder with something in it, which no file can replace. */
+static void what_cannot_be_kept_is_warned_of_and_read_each_time(void **state)
+{
+    struct data_index index;
+    struct buf said = {0};
+    char below[sizeof kept_name + 8];
+
+    (void)state;
+    keep_below_the_tree();
+    make_tars("in");
+    opened_with(&index, "in", &said);
+    data_index_release(&index);
+    assert_int_equal(nftw(tree_path("cache"), note_name, 8, FTW_PHYS), 0);
+    assert_int_equal(unlink(kept_name), 0);
+    snprintf(below, sizeof below, "%s/below", kept_name);
+    assert_int_equal(file_make_folder(below, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        opened_with(&index, "in", &said);
+        assert_pictures(&index);
+        data_index_release(&index);
+        assert_non_null(strstr(buf_text(&said), "is not kept for the next time"));
+    }
+    data_webdataset_keep(NULL);
+    buf_release(&said);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
 
 int main(void)
@@ -319,6 +400,8 @@ int main(void)
         CASE(classes_that_are_numbers_are_bound_by_value),
         CASE(tars_are_scanned_once_and_again_when_they_change),
         CASE(what_is_kept_and_damaged_counts_for_nothing),
+        CASE(folder_that_others_may_write_to_is_not_believed),
+        CASE(what_cannot_be_kept_is_warned_of_and_read_each_time),
     };
 
     log_init("", true);

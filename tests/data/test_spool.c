@@ -546,6 +546,17 @@ static void folder_that_another_reads_into_is_left_alone(void **state)
     buf_release(&stream);
 }
 
+static void what_is_no_fifo_is_refused(void **state)
+{
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(mkdir(tree_path("train_0"), 0777), 0);
+    assert_int_equal(spool_with(5, NULL, &err), -1);
+    assert_int_equal(err.code, ERR_INPUT);
+    assert_non_null(strstr(err.msg, "train_0' is no FIFO"));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)
 
 int main(void)
@@ -563,6 +574,7 @@ int main(void)
         CASE(stop_ends_every_wait),
         CASE(shards_that_no_spool_wrote_are_left_alone),
         CASE(folder_that_another_reads_into_is_left_alone),
+        CASE(what_is_no_fifo_is_refused),
         CASE(kill_while_reading_leaves_nothing_that_passes_for_whole),
     };
 
