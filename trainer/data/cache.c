@@ -7,47 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/digest.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "trainer/data/cache_chunk.h"
+#include "trainer/data/cache_room.h"
+#include "trainer/data/cache_set.h"
 #include "trainer/data/cache_store.h"
 #include "trainer/data/cache_table.h"
 #include "trainer/data/index.h"
-#include "trainer/data/order.h"
-
-#define SETS_MAX 4 /* train, val, test */
-#define BUSY_MAX 8 /* chunks that are passed over because somebody reads them */
-
-/* What this process knows of a chunk. */
-struct known {
-    struct data_cache_span next; /* as computed for: */
-    uint32_t state;              /* 0: not computed */
-    uint32_t epoch, read;        /* samples that this process read in its last epoch */
-};
-
-struct data_cache_set {
-    struct data_cache *cache;
-    const struct data_index *index;
-    struct data_order order; /* the uses' own */
-    struct data_cache_use host, mine;
-    struct data_cache_table *table, own; /* table: of the first set with this key */
-    struct known *known;                 /* (chunks) */
-    uint32_t epoch;                      /* of the evaluation */
-};
-
-struct data_cache {
-    char *dir;
-    struct data_cache_store *store;
-    struct data_cache_set sets[SETS_MAX];
-    int set_count;
-    bool off;              /* for good */
-    pthread_mutex_t mutex; /* guards what follows, sets[].known and .epoch; the store's lock may be
-                              taken inside */
-    uint64_t now;
-    struct data_cache_stats stats;
-};
 
 static bool is_off(const struct data_cache_set *set)
 {
@@ -66,183 +34,9 @@ static void turn_off(struct data_cache *cache, const char *what)
              number != 0 ? strerror(number) : "its files are not as they were written");
 }
 
-/* ---- what is known without its files ---- */
-
-/* As `state` is now; it may be another the next moment. */
-static uint32_t state_of(const struct data_cache_set *set, uint64_t chunk)
-{
-    return __atomic_load_n(&set->table->states[chunk], __ATOMIC_ACQUIRE);
-}
-
-static struct data_cache_chunk chunk_of(const struct data_cache_set *set, uint64_t number)
-{
-    const uint64_t size = set->host.chunk_samples, first = number * size,
-                   left = set->host.samples - first;
-
-    return (struct data_cache_chunk){.key = set->table->key,
-                                     .number = number,
-                                     .samples = set->index->samples + first,
-                                     .count = (uint32_t)(left < size ? left : size),
-                                     .fd = -1};
-}
-
-static uint64_t bytes_of(const struct data_cache_set *set, uint64_t number)
-{
-    const struct data_cache_chunk chunk = chunk_of(set, number);
-
-    return data_cache_chunk_bytes(&chunk);
-}
-
 static uint32_t epoch_of(const struct data_cache_set *set, uint32_t epoch)
 {
     return epoch == DATA_CACHE_TOLD ? set->epoch : epoch;
-}
-
-/* Whether it has the pictures and the table of a set before it (the test set is the validation's,
- * say): a chunk's state is true of all of them, and it is needed when the first of them needs it.
- */
-static bool is_twin(const struct data_cache_set *set)
-{
-    return set->table != &set->own;
-}
-
-/* Whether this process has read its share of a chunk in an epoch, if it has one. */
-static bool is_done(const struct data_cache_set *set, uint64_t chunk, uint32_t epoch)
-{
-    const struct known *const known = &set->known[chunk];
-
-    return (known->epoch == epoch ? known->read : 0) >=
-           data_cache_use_samples(&set->mine, chunk, epoch);
-}
-
-/* Whether another set of its pictures still wants a chunk in an epoch. */
-static bool is_wanted(const struct data_cache_set *set, uint64_t chunk, uint32_t epoch)
-{
-    const struct data_cache *const cache = set->cache;
-
-    for (int i = 0; i < cache->set_count; i++) {
-        const struct data_cache_set *const other = &cache->sets[i];
-
-        if (other != set && other->table == set->table && !is_done(other, chunk, epoch))
-            return true;
-    }
-    return false;
-}
-
-/* Under both locks: of one set. */
-static struct data_cache_span own_next_of(struct data_cache_set *set, uint64_t chunk)
-{
-    struct known *const known = &set->known[chunk];
-    const uint32_t state = set->table->states[chunk];
-
-    if (known->state != state ||
-        (known->next.begin != DATA_CACHE_NEVER && known->next.end < set->cache->now)) {
-        known->next = data_cache_next_use(&set->host, chunk, data_cache_state_needed_from(state),
-                                          set->cache->now);
-        known->state = state;
-    }
-    return known->next;
-}
-
-/* Under both locks: when a chunk that is there is needed next. */
-static uint64_t next_of(const struct data_cache_set *set, uint64_t chunk)
-{
-    struct data_cache *const cache = set->cache;
-    uint64_t next = DATA_CACHE_NEVER;
-
-    for (int i = 0; i < cache->set_count; i++)
-        if (cache->sets[i].table == set->table) {
-            const uint64_t begin = own_next_of(&cache->sets[i], chunk).begin;
-
-            next = begin < next ? begin : next;
-        }
-    return next;
-}
-
-/* Under both locks: the same of one that is not there and not needed before `from`. */
-static uint64_t next_from(const struct data_cache_set *set, uint64_t chunk, uint32_t from)
-{
-    const struct data_cache *const cache = set->cache;
-    uint64_t next = DATA_CACHE_NEVER;
-
-    for (int i = 0; i < cache->set_count; i++)
-        if (cache->sets[i].table == set->table) {
-            const uint64_t begin =
-                data_cache_next_use(&cache->sets[i].host, chunk, from, cache->now).begin;
-
-            next = begin < next ? begin : next;
-        }
-    return next;
-}
-
-/* ---- making room ---- */
-
-struct victim {
-    struct data_cache_set *set;
-    uint64_t chunk;
-};
-
-static bool is_among(const struct victim *victims, int count, struct data_cache_set *set,
-                     uint64_t chunk)
-{
-    for (int i = 0; i < count; i++)
-        if (victims[i].set == set && victims[i].chunk == chunk)
-            return true;
-    return false;
-}
-
-/* Under both locks: what is needed last, if that is not before `from`. */
-static bool farthest(struct data_cache *cache, uint64_t from, const struct victim *busy,
-                     int busy_count, struct victim *victim)
-{
-    bool found = false;
-
-    for (int s = 0; s < cache->set_count; s++) {
-        struct data_cache_set *const set = &cache->sets[s];
-
-        if (is_twin(set))
-            continue;
-        for (uint64_t chunk = 0; set->table->states != NULL && chunk < set->table->chunks;
-             chunk++) {
-            uint64_t begin;
-
-            if (set->table->states[chunk] == 0)
-                continue;
-            begin = next_of(set, chunk);
-            if (begin < from || is_among(busy, busy_count, set, chunk))
-                continue;
-            *victim = (struct victim){set, chunk};
-            found = true;
-            if (begin == DATA_CACHE_NEVER)
-                return true;
-            from = begin + 1;
-        }
-    }
-    return found;
-}
-
-/* Under both locks: remove what is not needed before `from` until a file has room. */
-static bool make_room(struct data_cache *cache, uint64_t file_bytes, uint64_t from)
-{
-    struct victim busy[BUSY_MAX];
-    int busy_count = 0;
-
-    if (file_bytes > data_cache_store_bytes_max(cache->store))
-        return false;
-    while (!data_cache_store_fits(cache->store, file_bytes)) {
-        struct victim victim;
-
-        if (data_cache_store_evict_idle(cache->store))
-            continue;
-        if (busy_count == BUSY_MAX || !farthest(cache, from, busy, busy_count, &victim))
-            return false;
-        if (data_cache_store_evict(cache->store, victim.set->table, victim.chunk,
-                                   bytes_of(victim.set, victim.chunk)))
-            cache->stats.evicted++;
-        else
-            busy[busy_count++] = victim;
-    }
-    return true;
 }
 
 /* Under both locks: a file for a chunk that was read in `epoch`, if it is worth it. */
@@ -250,13 +44,15 @@ static void create(struct data_cache_set *set, struct data_cache_chunk *chunk, u
 {
     struct data_cache *const cache = set->cache;
     const uint64_t bytes = data_cache_chunk_bytes(chunk);
-    const uint32_t state = is_wanted(set, chunk->number, epoch) ? data_cache_state_after(epoch) - 1
-                                                                : data_cache_state_after(epoch);
-    const uint64_t next = next_from(set, chunk->number, data_cache_state_needed_from(state));
+    const uint32_t state = data_cache_set_is_wanted(set, chunk->number, epoch)
+                               ? data_cache_state_after(epoch) - 1
+                               : data_cache_state_after(epoch);
+    const uint64_t next =
+        data_cache_set_next_from(set, chunk->number, data_cache_state_needed_from(state));
 
     /* What is not needed again in this run takes nothing from what is there. */
     if (next == DATA_CACHE_NEVER ? !data_cache_store_fits(cache->store, bytes)
-                                 : !make_room(cache, bytes, next + 1))
+                                 : !data_cache_room_make(cache, bytes, next + 1))
         return;
     if (data_cache_store_create(cache->store, set->table, chunk, state) < 0 && errno != EEXIST)
         turn_off(cache, "write to"); /* somebody else's file of that name stays */
@@ -281,36 +77,6 @@ static int admit(struct data_cache_set *set, struct data_cache_chunk *chunk, uin
 
 /* ---- sets ---- */
 
-static void put_text(struct digest_sha256 *digest, const char *text)
-{
-    digest_sha256_put(digest, text, strlen(text) + 1);
-}
-
-static void make_key(const struct data_index *index, uint64_t chunk_samples,
-                     unsigned char key[DIGEST_SHA256_BYTES])
-{
-    struct digest_sha256 *const digest = digest_sha256_new();
-    const uint64_t counts[] = {index->sharded, index->count, chunk_samples, index->files};
-
-    put_text(digest, "convoy cache 1");
-    put_text(digest, index->root);
-    digest_sha256_put(digest, index->fingerprint, sizeof index->fingerprint);
-    digest_sha256_put(digest, counts, sizeof counts);
-    for (size_t i = 0; i < index->files; i++) {
-        put_text(digest, index->file_names[i]);
-        put_text(digest, index->file_etags != NULL ? index->file_etags[i] : "");
-    }
-    for (size_t i = 0; i < index->count; i++) {
-        const struct data_sample *const sample = &index->samples[i];
-        const uint64_t words[] = {sample->offset, (uint64_t)sample->bytes << 32 | sample->crc32c,
-                                  sample->file};
-
-        digest_sha256_put(digest, words, sizeof words);
-    }
-    digest_sha256_end(digest, key);
-    digest_sha256_free(digest);
-}
-
 struct data_cache *data_cache_new(const char *dir, uint64_t bytes,
                                   const volatile sig_atomic_t *cancel, struct err *err)
 {
@@ -331,7 +97,7 @@ void data_cache_free(struct data_cache *cache)
     if (cache == NULL)
         return;
     for (int i = 0; i < cache->set_count; i++) {
-        if (!is_twin(&cache->sets[i]))
+        if (!data_cache_set_is_twin(&cache->sets[i]))
             data_cache_table_close(&cache->sets[i].own);
         free(cache->sets[i].known);
     }
@@ -347,7 +113,7 @@ int data_cache_add(struct data_cache *cache, const struct data_index *index,
 {
     struct data_cache_set *const set = &cache->sets[cache->set_count];
 
-    assert(cache->set_count < SETS_MAX && host->samples == index->count);
+    assert(cache->set_count < DATA_CACHE_SETS_MAX && host->samples == index->count);
     *set = (struct data_cache_set){
         .cache = cache, .index = index, .host = *host, .mine = *mine, .epoch = 0};
     if (host->order != NULL) {
@@ -356,11 +122,11 @@ int data_cache_add(struct data_cache *cache, const struct data_index *index,
     }
     set->table = &set->own;
     set->own.chunks = data_cache_chunks(host);
-    make_key(index, host->chunk_samples, set->own.key);
+    data_cache_set_key(index, host->chunk_samples, set->own.key);
     for (int i = cache->set_count - 1; i >= 0; i--)
         if (memcmp(cache->sets[i].own.key, set->own.key, sizeof set->own.key) == 0)
             set->table = cache->sets[i].table;
-    if (!is_twin(set) && data_cache_store_add(cache->store, set->table, err) < 0)
+    if (!data_cache_set_is_twin(set) && data_cache_store_add(cache->store, set->table, err) < 0)
         return -1;
     set->known = calloc(set->own.chunks + 1, sizeof *set->known);
     if (set->known == NULL)
@@ -369,7 +135,7 @@ int data_cache_add(struct data_cache *cache, const struct data_index *index,
     pthread_mutex_lock(&cache->mutex);
     if (data_cache_store_lock(cache->store)) { /* --cache-bytes may have been more the last time */
         if (data_cache_store_used(cache->store) > data_cache_store_bytes_max(cache->store))
-            make_room(cache, 0, 0);
+            data_cache_room_make(cache, 0, 0);
         data_cache_store_unlock(cache->store);
     }
     pthread_mutex_unlock(&cache->mutex);
@@ -446,15 +212,17 @@ static enum finding find(const struct data_cache_set *set, struct data_cache_chu
 static void drop(struct data_cache_set *set, uint64_t number)
 {
     struct data_cache *const cache = set->cache;
-    struct data_cache_chunk chunk = chunk_of(set, number);
+    struct data_cache_chunk chunk = data_cache_set_chunk(set, number);
 
     pthread_mutex_lock(&cache->mutex);
     if (data_cache_store_lock(cache->store)) {
-        const enum finding found = state_of(set, number) != 0 ? find(set, &chunk, false) : FOUND;
+        const enum finding found =
+            data_cache_set_state(set, number) != 0 ? find(set, &chunk, false) : FOUND;
 
         close_chunk(&chunk);
         if ((found == GONE || found == DAMAGED) &&
-            data_cache_store_evict(cache->store, set->table, number, bytes_of(set, number)))
+            data_cache_store_evict(cache->store, set->table, number,
+                                   data_cache_set_bytes(set, number)))
             cache->stats.damaged += found == DAMAGED;
         data_cache_store_unlock(cache->store);
     }
@@ -467,11 +235,11 @@ static void void_picture(struct data_cache_set *set, uint64_t number, uint32_t a
                          unsigned char *scratch)
 {
     struct data_cache *const cache = set->cache;
-    struct data_cache_chunk chunk = chunk_of(set, number);
+    struct data_cache_chunk chunk = data_cache_set_chunk(set, number);
 
     pthread_mutex_lock(&cache->mutex);
     if (data_cache_store_lock(cache->store)) {
-        if (state_of(set, number) != 0 && find(set, &chunk, true) == FOUND &&
+        if (data_cache_set_state(set, number) != 0 && find(set, &chunk, true) == FOUND &&
             data_cache_chunk_has(&chunk, at) && data_cache_chunk_read(&chunk, at, scratch) < 0 &&
             errno == 0) {
             if (data_cache_chunk_void(&chunk, at) == 0)
@@ -490,7 +258,7 @@ static bool open_chunk(struct data_cache_set *set, struct data_cache_chunk *chun
 {
     enum finding found;
 
-    if (state_of(set, chunk->number) == 0)
+    if (data_cache_set_state(set, chunk->number) == 0)
         return false;
     found = find(set, chunk, writing);
     if (found == UNREAD && errno != EWOULDBLOCK)
@@ -529,7 +297,7 @@ void data_cache_look(struct data_cache_set *set, const uint64_t *samples, uint32
         if (sorted[i][0] / size != number) {
             number = sorted[i][0] / size;
             close_chunk(&chunk);
-            chunk = chunk_of(set, number);
+            chunk = data_cache_set_chunk(set, number);
             open = open_chunk(set, &chunk, false);
         }
         there[sorted[i][1]] = open && data_cache_chunk_has(&chunk, (uint32_t)(sorted[i][0] % size));
@@ -554,14 +322,15 @@ static uint32_t run_of(const struct data_cache_set *set, const uint64_t *samples
 static void note_read(struct data_cache_set *set, uint64_t chunk, uint32_t n, uint32_t epoch)
 {
     struct data_cache *const cache = set->cache;
-    struct known *const known = &set->known[chunk];
+    struct data_cache_known *const known = &set->known[chunk];
 
     if (known->epoch != epoch)
         known->read = 0;
     known->epoch = epoch;
     known->read += n;
-    if (!is_done(set, chunk, epoch) || is_wanted(set, chunk, epoch) || state_of(set, chunk) == 0 ||
-        state_of(set, chunk) >= data_cache_state_after(epoch))
+    if (!data_cache_set_is_done(set, chunk, epoch) || data_cache_set_is_wanted(set, chunk, epoch) ||
+        data_cache_set_state(set, chunk) == 0 ||
+        data_cache_set_state(set, chunk) >= data_cache_state_after(epoch))
         return;
     if (!data_cache_store_lock(cache->store))
         return;
@@ -600,7 +369,7 @@ static bool get_run(struct data_cache_set *set, const uint64_t *samples, uint32_
                     unsigned char *const *out)
 {
     const uint64_t size = set->host.chunk_samples;
-    struct data_cache_chunk chunk = chunk_of(set, samples[0] / size);
+    struct data_cache_chunk chunk = data_cache_set_chunk(set, samples[0] / size);
     bool good = open_chunk(set, &chunk, false), damaged = false;
     uint32_t i = 0;
 
@@ -625,7 +394,7 @@ bool data_cache_get(struct data_cache_set *set, uint32_t epoch, const uint64_t *
                     uint32_t count, unsigned char *const *out)
 {
     for (uint32_t i = 0; i < count && !is_off(set); i++)
-        if (state_of(set, samples[i] / set->host.chunk_samples) == 0)
+        if (data_cache_set_state(set, samples[i] / set->host.chunk_samples) == 0)
             return false;
     for (uint32_t i = 0, n; i < count; i += n) {
         if (is_off(set))
@@ -645,7 +414,7 @@ static void put_run(struct data_cache_set *set, uint32_t epoch, const uint64_t *
 {
     struct data_cache *const cache = set->cache;
     const uint64_t size = set->host.chunk_samples;
-    struct data_cache_chunk chunk = chunk_of(set, samples[0] / size);
+    struct data_cache_chunk chunk = data_cache_set_chunk(set, samples[0] / size);
     uint64_t kept = 0;
     int rc = 0;
 
