@@ -100,7 +100,20 @@ static void records(const char *target)
     put(target, "wrapped", &file2);
 }
 
-/* --- a shard's index, an audit file --- */
+/* --- weights, a shard's index, an audit file --- */
+
+/* A header, behind its length and padded to whole eights, and the data. */
+static void weights(void)
+{
+    static const char header[] = "{\"__metadata__\":{\"a\":\"b\"},\"w\":{\"dtype\":\"F32\","
+                                 "\"shape\":[2],\"data_offsets\":[0,8]}}";
+    const unsigned char length[8] = {(sizeof header + 6) / 8 * 8};
+    struct buf bytes = {0};
+
+    buf_append(&bytes, length, sizeof length);
+    buf_printf(&bytes, "%-*s12345678", (int)length[0], header);
+    put("weights", "safetensors", &bytes);
+}
 
 static void indices(void)
 {
@@ -193,6 +206,7 @@ int main(int argc, char **argv)
     stranger_member(&tar, "a.jpg", "\xff\xd8\xff", 3);
     end_mark(&tar);
     put("pipe", "tar", &tar);
+    weights();
     indices();
     audits();
     pictures();
