@@ -26,9 +26,13 @@ void fuzz_must(bool holds);
 /** Two runs of bytes that have to be the same. */
 void fuzz_must_equal(const void *a, size_t a_bytes, const void *b, size_t b_bytes);
 
-/** A result of 0 or more leaves err alone; -1 comes with a code that blames the input, and one line
- * of text that is not empty. */
-void fuzz_must_say(int rc, const struct err *err);
+/** A set of codes (base/err.h), by |. */
+#define FUZZ_CODE(code) (1U << (code))
+#define FUZZ_INPUT      FUZZ_CODE(ERR_INPUT)
+
+/** A result of 0 or more leaves err alone; -1 comes with one of these codes, and one line of text
+ * that is not empty. */
+void fuzz_must_say(int rc, const struct err *err, unsigned codes);
 
 /** A file in memory that holds the input and nothing else, at its begin: its fd, the same at every
  * call. fuzz_file_path names it. */

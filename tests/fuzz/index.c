@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct err err = {0};
     const int rc = data_shard_decode(&shard, data, bytes, "x.idx", &err);
 
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     if (rc == 0)
         check(&shard, data, bytes);
     data_shard_release(&shard);

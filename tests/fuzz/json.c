@@ -37,11 +37,11 @@ static void ask(const json_t *tree)
     int64_t number;
 
     if (json_read_string(tree, "a", &text, "it", &err) < 0)
-        fuzz_must_say(-1, &err);
+        fuzz_must_say(-1, &err, FUZZ_INPUT);
     if (json_read_integer(tree, "a", -5, 5, &number, "it", &err) == 0)
         fuzz_must(number >= -5 && number <= 5);
     if (json_read_array(tree, "a", "it", &err) == NULL)
-        fuzz_must_say(-1, &err);
+        fuzz_must_say(-1, &err, FUZZ_INPUT);
 }
 
 static void read_again(const json_t *tree)
@@ -75,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct err err = {0};
     json_t *const tree = json_read_text((const char *)data, bytes, "it", &err);
 
-    fuzz_must_say(tree != NULL ? 0 : -1, &err);
+    fuzz_must_say(tree != NULL ? 0 : -1, &err, FUZZ_INPUT);
     if (tree != NULL) {
         ask(tree);
         read_again(tree);

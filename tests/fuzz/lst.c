@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     fuzz_file(data, bytes);
     index.root = strdup(folder);
     rc = data_list_read(&index, fuzz_file_path(), NULL, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     if (rc == 0)
         check(&index);
     data_index_release(&index);

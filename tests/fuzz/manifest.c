@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     log_init("", true);
     fuzz_file(data, bytes);
     rc = data_manifest_open(&manifest, fuzz_file_path(), NULL, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     if (rc == 0)
         check(&manifest);
     data_manifest_release(&manifest);

@@ -115,7 +115,7 @@ static int decode(const uint8_t *data, size_t bytes, const struct data_part *par
         fuzz_must(shape.orientation >= 1 && shape.orientation <= 8);
         rc = data_decoder_part(decoder, part, image, &err);
     }
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     data_decoder_free(decoder);
     return rc;
 }

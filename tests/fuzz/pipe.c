@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     options.fifo = fuzz_file_path();
     options.folder = folder;
     rc = data_spool(&options, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     snprintf(top, sizeof top, "%s/" SHARD_TOP_NAME, folder);
     fuzz_must(file_exists(top) == (rc == 0));
     if (rc == 0) {

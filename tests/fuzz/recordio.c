@@ -75,9 +75,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         struct err err = {0}, look_err = {0}, stream_err = {0};
 
         rc = data_record_next(&memory, &next_at, &record, &err);
-        fuzz_must_say(rc, &err);
         fuzz_must(data_record_look(&memory, &look_at, &looked, &look_err) == rc);
         fuzz_must(data_record_next(&stream, &stream_at, &streamed, &stream_err) == rc);
+        fuzz_must_say(rc, &err, FUZZ_INPUT);
+        fuzz_must_say(rc, &look_err, FUZZ_INPUT);
+        fuzz_must_say(rc, &stream_err, FUZZ_INPUT);
         if (rc != 1)
             break;
         fuzz_must(look_at == next_at && stream_at == next_at && next_at <= bytes);

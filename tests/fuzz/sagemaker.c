@@ -130,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
             fuzz_write(base, files[i].name, files[i].text, strlen(files[i].text));
     __wrap_setenv("SAGEMAKER_BASE_DIR", base, 1);
     rc = launch_sagemaker_read(&sagemaker, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT | FUZZ_CODE(ERR_USAGE)); /* a host's name */
     if (rc == 0)
         check(&sagemaker);
     launch_sagemaker_release(&sagemaker);

@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         folder = shards_folder();
     fuzz_write(folder, SHARD_TOP_NAME, data, bytes);
     rc = data_index_open(&index, folder, NULL, 0, NULL, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     if (rc == 0)
         check(&index);
     data_index_release(&index);

@@ -29,7 +29,7 @@ static void walk_members(const uint8_t *data, size_t bytes, bool joined)
         fuzz_must(at >= member.offset + member.bytes && at % BLOCK == 0);
         fuzz_must(memchr(member.name, '\0', sizeof member.name) != NULL);
     }
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     data_bytes_close(&memory);
 }
 
@@ -48,7 +48,7 @@ static int walk_samples(struct data_bytes *bytes, bool joined, struct buf *out)
                    picture.bytes);
         buf_append(out, picture.data, picture.bytes);
     }
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     buf_release(&picture);
     return rc;
 }

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     struct err err = {0};
     const int rc = weights_open_bytes(&weights, data, bytes, "f.pth", &err);
 
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, FUZZ_INPUT);
     fuzz_must(rc == 0 || strstr(err.msg, "f.pth") != NULL);
     for (size_t i = 0; rc == 0 && i < weights.count; i++) {
         const struct safetensors_entry *const tensor = &weights.tensors[i];

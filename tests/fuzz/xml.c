@@ -20,6 +20,7 @@
 #include "script.h"
 
 #define PREFIX "train/"
+#define ANSWER (FUZZ_INPUT | FUZZ_CODE(ERR_NET)) /* what a server may be at fault for */
 
 static int take_again(void *context, const char *path, const char *text, struct err *err)
 {
@@ -52,7 +53,7 @@ static void read_document(const uint8_t *data, size_t bytes)
 {
     struct err err = {0};
 
-    fuzz_must_say(s3_xml_read(data, bytes, take, NULL, &err), &err);
+    fuzz_must_say(s3_xml_read(data, bytes, take, NULL, &err), &err, FUZZ_CODE(ERR_NET));
 }
 
 static int visit(void *context, const struct s3_listed *listed, struct err *err)
@@ -80,7 +81,7 @@ static void read_listing(const uint8_t *data, size_t bytes, const char *status)
         buf_printf(&answers, "\n%%%%\n");
     }
     script_begin(answers.data, answers.bytes);
-    fuzz_must_say(s3_list(client, "imgs", PREFIX, false, visit, NULL, &err), &err);
+    fuzz_must_say(s3_list(client, "imgs", PREFIX, false, visit, NULL, &err), &err, ANSWER);
     s3_client_close(client);
     buf_release(&answers);
 }
@@ -106,7 +107,7 @@ static void read_fault(const uint8_t *data, size_t bytes)
         s3_fault_read(&fault, &answer);
         s3_fault_head(&fault, head);
         fuzz_must(s3_fault_line(&fault, &place, &err) == -1);
-        fuzz_must_say(-1, &err);
+        fuzz_must_say(-1, &err, ANSWER);
         fuzz_must(strpbrk(fault.region, " /.\r\n") == NULL);
         fuzz_must(strpbrk(fault.origin, "@ \\\r\n\"<>%?#") == NULL);
     }
@@ -126,7 +127,7 @@ static void read_keys(const uint8_t *data, size_t bytes)
     answer_make(&answer, "200 OK", data, bytes);
     script_begin(answer.data, answer.bytes);
     rc = s3_sts_fetch(&sts, &question, &keys, &err);
-    fuzz_must_say(rc, &err);
+    fuzz_must_say(rc, &err, ANSWER);
     fuzz_must((rc == 0) == (keys.access_key != NULL));
     if (rc == 0)
         fuzz_must(s3_keys_is_clean(keys.access_key) && s3_keys_is_clean(keys.secret_key) &&
