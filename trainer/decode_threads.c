@@ -19,10 +19,12 @@ int train_decode_threads_read(const char *text, int *threads, struct err *err)
     return 0;
 }
 
-int train_decode_threads_auto(int cores, int threads)
+int train_decode_threads(int asked, int cores, int threads)
 {
     const int left = cores - threads;
 
+    if (asked > 0)
+        return asked;
     if (left < 1)
         return (threads + 1) / 2;
     return left < threads ? left : threads;

@@ -17,8 +17,9 @@ struct err;
 /** The option's text: auto, which is 0, or a number. ERR_USAGE. */
 int train_decode_threads_read(const char *text, int *threads, struct err *err);
 
-/** What auto comes to for a rank that may use `cores` and computes with `threads`: the cores that
- * are left, at most `threads`; where none is left half of `threads`, rounded up. */
-int train_decode_threads_auto(int cores, int threads);
+/** How many a rank has that may use `cores` and computes with `threads`: those that were `asked`
+ * for; of auto the cores that are left, at most `threads`; where none is left half of `threads`,
+ * rounded up. */
+int train_decode_threads(int asked, int cores, int threads);
 
 #endif

@@ -60,13 +60,10 @@ static size_t logits_of(const struct train_memory_job *job)
 
 static size_t trace_of(const struct train_memory_job *job)
 {
-    const int decode = job->options->decode_threads;
-
     if (job->options->trace == NULL)
         return 0;
-    return train_trace_bytes(
-        decode > 0 ? decode
-                   : train_decode_threads_auto(train_threads(job->ranks_of_host), job->threads));
+    return train_trace_bytes(train_decode_threads(job->options->decode_threads,
+                                                  train_threads(job->ranks_of_host), job->threads));
 }
 
 static uint32_t lanes_of(const struct train_memory_job *job)

@@ -130,8 +130,7 @@ static int predict_all(struct predictor *p, struct err *err)
         .transform = p->dir.evaluation,
         .sample_end = p->index.count,
         .micro_batch = p->batch,
-        .threads = o->decode_threads > 0 ? o->decode_threads
-                                         : train_decode_threads_auto(train_threads(1), p->threads),
+        .threads = train_decode_threads(o->decode_threads, train_threads(1), p->threads),
         .depth = DEPTH,
         .fetch_bytes = o->prefetch_bytes,
         .fetch_threads = o->fetch_threads,

@@ -37,9 +37,8 @@ static void choose_threads(struct train_run *run)
 
     if (o->threads == 0)
         o->threads = train_threads(run->comm->local_size);
-    if (o->decode_threads == 0)
-        o->decode_threads =
-            train_decode_threads_auto(train_threads(run->comm->local_size), o->threads);
+    o->decode_threads =
+        train_decode_threads(o->decode_threads, train_threads(run->comm->local_size), o->threads);
     nn_threads_init(o->threads);
 }
 

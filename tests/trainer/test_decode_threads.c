@@ -23,7 +23,14 @@ static void auto_takes_the_cores_that_are_left(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-        assert_int_equal(train_decode_threads_auto(cases[i][0], cases[i][1]), cases[i][2]);
+        assert_int_equal(train_decode_threads(0, cases[i][0], cases[i][1]), cases[i][2]);
+}
+
+static void a_number_that_was_asked_for_is_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(train_decode_threads(1, 16, 14), 1);
+    assert_int_equal(train_decode_threads(3, 2, 2), 3);
 }
 
 static void words_and_numbers_are_read(void **state)
@@ -59,6 +66,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(auto_takes_the_cores_that_are_left),
+        cmocka_unit_test(a_number_that_was_asked_for_is_taken),
         cmocka_unit_test(words_and_numbers_are_read),
         cmocka_unit_test(others_are_refused),
     };
