@@ -227,6 +227,8 @@ static int fill_eval(struct train_infer_options *o, struct err *err)
         return -1;
     if (option_text(&o->set, "cache-bytes") != NULL)
         o->cache_bytes = (uint64_t)option_integer(&o->set, "cache-bytes");
+    if (o->cache == NULL && option_text(&o->set, "cache-bytes") != NULL)
+        return err_set(err, ERR_USAGE, "--cache-bytes: there is no cache without --cache DIR");
     o->partial = option_flag(&o->set, "partial");
     o->stop_at_bad = strcmp(option_text(&o->set, "bad-images"), "stop") == 0;
     o->check_options = option_flag(&o->set, "check-options");

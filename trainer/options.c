@@ -509,6 +509,14 @@ static int check_exchange(const struct train_options *o, struct err *err)
                    called(o, "--no-exchange"));
 }
 
+static int check_cache(const struct train_options *o, struct err *err)
+{
+    if (o->cache != NULL || option_text(&o->set, "cache-bytes") == NULL)
+        return 0;
+    return err_set(err, ERR_USAGE, "%s: there is no cache without --cache DIR",
+                   called(o, "--cache-bytes"));
+}
+
 static int check_bench_comm(const struct train_options *o, struct err *err)
 {
     struct train_vector_sizes sizes;
@@ -531,8 +539,8 @@ int train_options_read(struct train_options *o, int argc, char *const *argv, str
         train_channels_assign(&o->set, err) < 0)
         return -1;
     if (check_unknown(o, err) < 0 || check_paths(o, err) < 0 || train_options_fill(o, err) < 0 ||
-        check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 || check_resize(o, err) < 0 ||
-        check_data_given(o, err) < 0)
+        check_exchange(o, err) < 0 || check_bench_comm(o, err) < 0 || check_cache(o, err) < 0 ||
+        check_resize(o, err) < 0 || check_data_given(o, err) < 0)
         return -1;
     if (o->val_split > 0 && o->val != NULL)
         return err_set(err, ERR_USAGE, "--val-split and --val exclude each other");

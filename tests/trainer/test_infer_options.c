@@ -116,6 +116,7 @@ static void mistakes_are_refused_by_name(void **state)
         {TRAIN_EVAL, {"--test=t", "--top-k=3"}, "--top-k"},
         {TRAIN_EVAL, {"--test=t", "--report=s3://b/r"}, "--report"},
         {TRAIN_EVAL, {"--test=t", "--batch=0"}, "--batch"},
+        {TRAIN_EVAL, {"--test=t", "--cache-bytes=5"}, "--cache-bytes: there is no cache"},
     };
 
     (void)state;

@@ -56,6 +56,9 @@ class Inputs(Job):
             with self.subTest(option):
                 self.at_once([option], option.split("=")[0])
 
+    def test_room_for_no_cache(self):
+        self.at_once(["--cache-bytes=1000000"], "--cache-bytes", "--cache DIR")
+
     def test_missing_value(self):
         self.at_once(["--epochs"], "--epochs")
 
