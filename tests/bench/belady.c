@@ -1,12 +1,14 @@
 /*
- * tests/bench/belady.c -- the least that any cache of a size has to read of a training's pictures.
+ * tests/bench/belady.c -- what a cache of a size reads of a training's pictures by Belady's rule.
  *
  *     belady ROOT BATCH LANES SEED EPOCHS BYTES...
  *
- * Belady's rule (1966) played on the chunks of the order, in the sequence in which the lanes first
+ * The rule (1966) is played on the chunks of the order, in the sequence in which the lanes first
  * use them, with all uses to come known and bytes of pictures alone counted: nothing for records,
- * folders or disk blocks. What is read may pass by without being kept. A line of JSON for each
- * size: bytes read in each epoch. It shares the order with the cache, and none of the cache's code.
+ * folders or disk blocks. What is read may pass by without being kept. Were all chunks of one
+ * length no cache could read less; of lengths that differ, as these do a little, it is no proven
+ * bound. A line of JSON for each size: bytes read in each epoch. It shares the order with the
+ * cache, and none of the cache's code.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -88,46 +90,67 @@ static void list_uses(struct game *game)
     free(next);
 }
 
-/* The chunk that is there and needed last, if later than `use`; chunks: none. next (chunks): 0: not
- * there. */
-static uint64_t last_of(const struct game *game, const size_t *next, size_t use)
+/* What is there: the next use of each chunk (chunks), 0: not there. */
+struct shelf {
+    size_t *next;
+    uint64_t held, room;
+};
+
+/* The chunk that is needed last of those there, if later than `use` and sooner than `before`;
+ * chunks: none. */
+static uint64_t last_of(const struct game *game, const struct shelf *shelf, size_t use,
+                        size_t before)
 {
     uint64_t found = game->chunks;
 
     for (uint64_t c = 0; c < game->chunks; c++)
-        if (next[c] > use) {
+        if (shelf->next[c] > use && shelf->next[c] < before) {
             found = c;
-            use = next[c];
+            use = shelf->next[c];
         }
     return found;
 }
 
+/* Whether there is room for `bytes` that are needed at `use`, once what is needed later is gone:
+ * the last first, as many as it takes, and none where all of them are not enough. */
+static bool make_room(const struct game *game, struct shelf *shelf, size_t use, uint64_t bytes)
+{
+    uint64_t free = shelf->room - shelf->held;
+    size_t before = game->count;
+
+    while (free < bytes) {
+        const uint64_t last = last_of(game, shelf, use, before);
+
+        if (last == game->chunks)
+            return false;
+        before = shelf->next[last];
+        free += game->bytes[last];
+    }
+    for (uint64_t c = 0; c < game->chunks; c++)
+        if (shelf->next[c] >= before)
+            shelf->next[c] = 0;
+    shelf->held = shelf->room - free;
+    return true;
+}
+
 static void play(const struct game *game, uint64_t room)
 {
-    size_t *const next = must(calloc(game->chunks, sizeof *next));
+    struct shelf shelf = {.next = must(calloc(game->chunks, sizeof *shelf.next)), .room = room};
     uint64_t *const read = must(calloc(game->epochs, sizeof *read));
-    uint64_t held = 0;
 
     for (size_t u = 0; u < game->count; u++) {
         const struct use *const use = &game->uses[u];
         const uint64_t bytes = game->bytes[use->chunk];
 
-        if (next[use->chunk] > 0) {
-            next[use->chunk] = use->next;
-            continue;
+        if (shelf.next[use->chunk] > 0) {
+            shelf.next[use->chunk] = 0;
+            shelf.held -= bytes;
+        } else {
+            read[use->step / (data_order_steps(&game->order) + 1)] += bytes;
         }
-        read[use->step / (data_order_steps(&game->order) + 1)] += bytes;
-        while (use->next < game->count && bytes <= room && held + bytes > room) {
-            const uint64_t last = last_of(game, next, use->next);
-
-            if (last == game->chunks)
-                break;
-            next[last] = 0;
-            held -= game->bytes[last];
-        }
-        if (use->next < game->count && held + bytes <= room) {
-            next[use->chunk] = use->next;
-            held += bytes;
+        if (use->next < game->count && make_room(game, &shelf, use->next, bytes)) {
+            shelf.next[use->chunk] = use->next;
+            shelf.held += bytes;
         }
     }
     printf("{\"cache_bytes\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"read\": [", room,
@@ -135,7 +158,7 @@ static void play(const struct game *game, uint64_t room)
     for (uint32_t e = 0; e < game->epochs; e++)
         printf("%s%" PRIu64, e == 0 ? "" : ", ", read[e]);
     printf("]}\n");
-    free(next);
+    free(shelf.next);
     free(read);
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What a training from shards in S3 reads with --cache-bytes at some shares of its pictures' bytes, beside the least that
-any cache of the size has to (belady.c). Needs Ceph (tests/lab/s3.py).
+"""What a training from shards in S3 reads with --cache-bytes at some shares of its pictures' bytes, beside what
+Belady's rule would (belady.c). Needs Ceph (tests/lab/s3.py).
 
     cache_s3.py --pictures DIR [--epochs 6] [--shares 0,25,50,75,100,200]
 
@@ -68,13 +68,13 @@ def main():
         sizes = [whole * share // 100 for share in shares]
         out = subprocess.run([BELADY, shards, str(BATCH), "1", str(SEED), str(options.epochs), *map(str, sizes)],
                              check=True, capture_output=True, text=True).stdout
-        least = [sum(json.loads(line)["read"][1:]) for line in out.splitlines()]
+        by_rule = [sum(json.loads(line)["read"][1:]) for line in out.splitlines()]
         later, shas, first = options.epochs - 1, set(), None
         print(f"{whole / 1e6:.1f} MB of pictures, {options.epochs} epochs; means of all but the first\n")
-        print("| `--cache-bytes` | from S3, MB an epoch | of the pictures | Belady's bound | requests an epoch | "
+        print("| `--cache-bytes` | from S3, MB an epoch | of the pictures | Belady's rule | requests an epoch | "
               "waiting for pictures |")
         print("| --- | --- | --- | --- | --- | --- |")
-        for share, size, bound in zip(shares, sizes, least):
+        for share, size, bound in zip(shares, sizes, by_rule):
             found = run(folder, env, server, options, size)
             shas.add(found["sha256"])
             missed = found["cache"]["miss_bytes"] - whole if found["cache"] else whole * later
