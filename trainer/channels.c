@@ -1,9 +1,9 @@
 #include "trainer/channels.h"
 
 #include <ctype.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -58,6 +58,24 @@ int train_channels_assign(struct option_set *set, struct err *err)
              (int)strcspn(only, "="), only);
     return option_set_assign(set, "train", only + strcspn(only, "=") + 1, OPTION_ENVIRONMENT,
                              origin, err);
+}
+
+bool train_channels_has(const char *name, size_t bytes)
+{
+    const char *entry = NULL;
+
+    for (size_t at = 0; (entry = next_channel(&at)) != NULL;)
+        if (strcspn(entry, "=") == bytes && strncasecmp(entry, name, bytes) == 0)
+            return true;
+    return false;
+}
+
+bool train_channels_is_origin(const char *origin, const char *name, size_t bytes)
+{
+    const char *const channel = origin + strlen(PREFIX);
+
+    return strncmp(origin, PREFIX, strlen(PREFIX)) == 0 && strcspn(channel, " ") == bytes &&
+           strncasecmp(channel, name, bytes) == 0;
 }
 
 void train_channels_names(struct buf *out)

@@ -8,6 +8,9 @@
 #ifndef TRAIN_CHANNELS_H
 #define TRAIN_CHANNELS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "base/option.h"
 
 struct buf;
@@ -16,6 +19,12 @@ struct err;
 /** Where no option names training pictures and there is just one channel that could hold them, take
  * it for --train. Channels of other meaning (validation, test, model, code, ...) do not count. */
 int train_channels_assign(struct option_set *set, struct err *err);
+
+/** Whether there is a channel of this name, `bytes` long, in any case. */
+bool train_channels_has(const char *name, size_t bytes);
+
+/** Whether an option whose value is from `origin` (option_origin()) has it from that channel. */
+bool train_channels_is_origin(const char *origin, const char *name, size_t bytes);
 
 /** Append the names of all channels, ", " between; nothing where there are none. */
 void train_channels_names(struct buf *out);

@@ -358,8 +358,7 @@ static int fill_transforms(struct train_options *o, struct err *err)
     return 0;
 }
 
-/* Names as a list has them. What is neither validation nor test is the one channel there is, and
- * trains. */
+/* Names as a list has them, in any case. */
 static const struct {
     const char *name;
     unsigned which;
@@ -369,41 +368,73 @@ static const struct {
 #define HOST_DATA_NAMES (sizeof host_data_names / sizeof host_data_names[0])
 #define HOST_DATA_KINDS 3 /* the first of them, as they are written */
 
-/* *channel: the first name that is none of these; else as it was. */
-static unsigned host_data_of(const char *text, const char **channel)
+/* 0: none of them. */
+static unsigned host_data_name(const char *name, size_t bytes)
 {
-    unsigned all = 0;
-    size_t bytes;
-
-    for (const char *at = text; at != NULL && *at != '\0'; at += bytes + (at[bytes] != '\0')) {
-        size_t i = 0;
-
-        bytes = strcspn(at, ",");
-        while (i < HOST_DATA_NAMES && (strlen(host_data_names[i].name) != bytes ||
-                                       strncmp(host_data_names[i].name, at, bytes) != 0))
-            i++;
-        if (i == HOST_DATA_NAMES && *channel == NULL)
-            *channel = at;
-        all |= i == HOST_DATA_NAMES ? TRAIN_HOST_TRAIN : host_data_names[i].which;
-    }
-    return all;
+    for (size_t i = 0; i < HOST_DATA_NAMES; i++)
+        if (strlen(host_data_names[i].name) == bytes &&
+            strncasecmp(host_data_names[i].name, name, bytes) == 0)
+            return host_data_names[i].which;
+    return 0;
 }
 
-/* Channels are the environment's names, and may have come to a checkpoint from there. */
+/* The launcher names channels: one of another name trains if the training pictures are from it, and
+ * else holds what is not read as pictures. A checkpoint from before names were written as ours has
+ * that of the channel that trained (saved). */
+static int read_host_data_name(const struct train_options *o, const char *name, bool saved,
+                               unsigned *which, struct err *err)
+{
+    const size_t bytes = strcspn(name, ",");
+    const char *const word = called(o, "--host-data");
+    const char *const from = called(o, o->train != NULL ? "--train" : "--data");
+    const bool channels = strncmp(word, "CONVOY_", strlen("CONVOY_")) == 0;
+
+    *which = host_data_name(name, bytes);
+    if (*which != 0)
+        return 0;
+    if (saved || (channels && train_channels_is_origin(from, name, bytes)))
+        *which = TRAIN_HOST_TRAIN;
+    else if (!channels || !train_channels_has(name, bytes))
+        return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test%s", word, (int)bytes,
+                       name, channels ? ", and there is no channel of this name" : "");
+    return 0;
+}
+
+/* *named: the first of the names that counts. */
+static int read_host_data(const struct train_options *o, const char *text, bool saved,
+                          unsigned *which, const char **named, struct err *err)
+{
+    unsigned one = 0;
+
+    *which = 0;
+    *named = NULL;
+    for (const char *at = text; at != NULL && *at != '\0';) {
+        if (read_host_data_name(o, at, saved, &one, err) < 0)
+            return -1;
+        if (one != 0 && *named == NULL)
+            *named = at;
+        *which |= one;
+        at += strcspn(at, ",");
+        at += *at == ',';
+    }
+    return 0;
+}
+
 static int fill_host_data(struct train_options *o, struct err *err)
 {
-    const enum option_source source = option_source(&o->set, "host-data");
-    const char *channel = NULL;
+    const bool saved = option_source(&o->set, "host-data") == OPTION_CHECKPOINT;
+    const char *named = NULL;
 
-    o->host_data = host_data_of(option_text(&o->set, "host-data"), &channel);
-    if (channel != NULL && source != OPTION_ENVIRONMENT && source != OPTION_CHECKPOINT)
-        return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test",
-                       called(o, "--host-data"), (int)strcspn(channel, ","), channel);
-    if (o->host_data != 0 && (o->host_data & TRAIN_HOST_TRAIN) == 0)
-        return err_set(err, ERR_USAGE,
-                       "%s: the training pictures are to be every host's own too, where others are",
-                       called(o, "--host-data"));
-    return 0;
+    if (read_host_data(o, option_text(&o->set, "host-data"), saved, &o->host_data, &named, err) < 0)
+        return -1;
+    if (o->host_data == 0 || (o->host_data & TRAIN_HOST_TRAIN) != 0)
+        return 0;
+    return err_set(
+        err, ERR_USAGE,
+        "%s: each host has a share of its own of '%.*s' (on SageMaker S3DistributionType "
+        "ShardedByS3Key), but all of the training pictures: make it FullyReplicated, or "
+        "shard the training channel too",
+        called(o, "--host-data"), (int)strcspn(named, ","), named);
 }
 
 static void put_host_data(unsigned which, struct buf *out)
@@ -586,12 +617,13 @@ static bool same_value(const char *a, const char *b)
 
 bool train_options_means(const struct train_options *o, size_t i, const char *text)
 {
-    const char *channel = NULL;
+    const char *named = NULL;
     struct buf now = {0};
+    unsigned which = 0;
     bool same = false;
 
     if (strcmp(train_option_table[i].name, "host-data") == 0)
-        return host_data_of(text, &channel) == o->host_data;
+        return read_host_data(o, text, true, &which, &named, NULL) == 0 && which == o->host_data;
     train_options_resolved(o, i, &now);
     same = same_value(buf_text(&now), text);
     buf_release(&now);

@@ -37,7 +37,7 @@ class HostData(Job):
             with open(os.path.join(config, "inputdataconfig.json"), "w") as file:
                 json.dump({name: {"TrainingInputMode": "File", "S3DistributionType": how} for name, how in channels.items()}, file)
             for channel in channels:
-                source = os.path.join(self.data, "val" if channel == "validation" else "train")
+                source = os.path.join(self.data, "val" if channel.lower() == "validation" else "train")
                 for top, _, names in os.walk(source):
                     for name in names:
                         key = os.path.relpath(os.path.join(top, name), source)
@@ -100,6 +100,30 @@ class HostData(Job):
         held = sum(len(names) for _, _, names in os.walk(os.path.join(self.data, "val")))
         self.assertEqual([event["images"] for event in self.events_of(job, "eval")], [held] * 2)
 
+    def test_channels_are_called_as_somebody_wrote_them(self):
+        job = self.job(2, lambda host, channel, key: self.nth(key) % 2 == host, {"Training": "ShardedByS3Key", "Validation": "ShardedByS3Key"})
+        self.assertEqual(self.run_job(job), 0, self.log)
+        held = sum(len(names) for _, _, names in os.walk(os.path.join(self.data, "val")))
+        self.assertEqual([event["images"] for event in self.events_of(job, "eval")], [held] * 2)
+
+    def test_the_only_channel_trains_whatever_its_name_and_a_channel_of_other_things_does_not(self):
+        job = self.job(2, lambda host, channel, key: self.nth(key) % 2 == host, {"dogs-1": "ShardedByS3Key"})
+        self.assertEqual(self.run_job(job), 0, self.log)
+        self.assertIn("16 of 32 pictures are on host 'algo-2'", self.log)
+        job = self.job(2, lambda host, channel, key: channel == "training" or self.nth(key) % 2 == host,
+                       {"training": "FullyReplicated", "code": "ShardedByS3Key"})
+        self.assertEqual(self.run_job(job), 0, self.log)
+        self.assertIn("training: 32 pictures", self.log)
+
+    def test_a_share_of_validation_alone_is_refused_by_the_channels_name(self):
+        job = self.job(2, lambda host, channel, key: channel == "training" or self.nth(key) % 2 == host,
+                       {"training": "FullyReplicated", "validation": "ShardedByS3Key"})
+        self.assertEqual(self.run_job(job), 2, self.log)
+        for said in ("'validation' (on SageMaker S3DistributionType ShardedByS3Key)",
+                     "make it FullyReplicated, or shard the training channel too"):
+            self.assertIn(said, self.log)
+            self.assertIn(said, job["algo-1"].failure())
+
     def test_what_cannot_be_is_one_line(self):
         for share, more, said in ((lambda host, _, key: True, {}, "hosts 'algo-1' and 'algo-2' both have '"),
                                   (lambda host, channel, key: False, {}, "there is no picture in '"),
@@ -155,6 +179,9 @@ class HostData(Job):
         for words, said in (("frob", "'frob' is not train, val or test"), ("val", "training pictures")):
             self.assertEqual(self.convoy(1, *self.options(host_data=words)), 2)
             self.assert_one_error("--host-data", said)
+        self.env["CONVOY_HOST_DATA"] = "trian"
+        self.assertEqual(self.convoy(1, *self.options()), 2)
+        self.assert_one_error("CONVOY_HOST_DATA", "'trian' is not train, val or test, and there is no channel of this name")
 
     def test_a_stopped_job_goes_on_to_the_same_bits(self):
         def share(host, _, key):
