@@ -48,9 +48,10 @@ static const struct {
               "recorded"},
     {"s3", "ls|cp|cat|rm ...\n"
            "    look at, copy and delete what is in S3"},
-    {"bench", "model|layers|input|scaling|comm|s3 ...\n"
-              "    measure how fast a network trains here, its layers one by one, how pictures are "
-              "read, and how the rate grows\n    with hosts or ranks"},
+    {"bench",
+     "model|layers|input|scaling|comm|s3 ...\n"
+     "    measure how fast a network trains here, its layers one by one, how pictures and S3 "
+     "are\n    read, and how the rate grows with hosts or ranks"},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
