@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "trainer/data/open.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/split.h"

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/uri.h"
 #include "trainer/data/cache.h"
+#include "trainer/data/open.h"
 #include "trainer/data/root.h"
 #include "trainer/data/webdataset.h"
 #include "trainer/infer_options.h"

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "comm/comm.h"
 #include "trainer/data/join.h"
+#include "trainer/data/open.h"
 #include "trainer/data/webdataset.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"

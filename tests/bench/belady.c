@@ -18,6 +18,7 @@
 
 #include "base/err.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/order.h"
 
 struct use {

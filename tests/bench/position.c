@@ -27,6 +27,7 @@
 #include "base/file.h"
 #include "s3io/client.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/order.h"
 #include "trainer/data/pages.h"
 #include "trainer/data/shard.h"

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/read.h"
 #include "tree.h"

@@ -28,6 +28,7 @@
 #include "trainer/data/fetch.h"
 #include "trainer/data/files.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/stream.h"
 

@@ -18,6 +18,7 @@
 #include "trainer/data/cache.h"
 #include "trainer/data/fetch.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/order.h"
 
 #define COUNT       24

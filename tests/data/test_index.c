@@ -1,6 +1,7 @@
 /* tests/data/test_index.c -- the index of a folder per class and of shards, and every way in which
  * they can be bad. */
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -19,6 +19,7 @@
 #include "tests/data/stranger.h"
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 
 static struct store *store;

@@ -20,6 +20,7 @@
 
 #include "base/digest.h"
 #include "base/philox.h"
+#include "trainer/data/open.h"
 #include "trainer/data/order.h"
 
 enum { CLASSES = 1000, BATCH = 256, MICRO = 32, SHUFFLES = 12 };

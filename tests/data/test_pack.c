@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/shard.h"
 #include "tree.h"
 

@@ -1,5 +1,6 @@
 /* tests/data/test_packing.c -- the note of a pack: two that begin at once, and who has it then. */
 #include "trainer/data/packing.h"
+#include "trainer/data/shard.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -102,7 +103,7 @@ static void note_that_is_left_is_taken_over_once(void **state)
     assert_true(third.resumes);
     data_packing_release(&third.note);
     data_target_release(&third.target, false);
-    assert_true(file_exists(tree_path(DATA_PACKING_NAME)));
+    assert_true(file_exists(tree_path(SHARD_PACKING_NAME)));
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, tree_make, tree_remove)

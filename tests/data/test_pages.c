@@ -18,6 +18,7 @@
 #include "tests/data/narrow.h"
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/shard.h"
 

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 
 #define PATIENCE_S 10

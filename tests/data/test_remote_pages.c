@@ -23,6 +23,7 @@
 #include "tests/data/tree.h"
 #include "trainer/data/fetch.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/order.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/pages.h"

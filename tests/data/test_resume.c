@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "same.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "tree.h"
 

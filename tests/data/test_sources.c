@@ -22,6 +22,7 @@
 #include "same.h"
 #include "stranger.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/webdataset.h"
 #include "tree.h"

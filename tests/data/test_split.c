@@ -15,6 +15,7 @@
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
 #include "trainer/data/join.h"
+#include "trainer/data/open.h"
 
 static struct data_index opened(const char *name)
 {

@@ -28,6 +28,7 @@
 #include "stranger.h"
 #include "trainer/data/index.h"
 #include "trainer/data/lock.h"
+#include "trainer/data/open.h"
 #include "trainer/data/shard.h"
 #include "trainer/data/spool.h"
 #include "tree.h"

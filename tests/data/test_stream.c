@@ -22,6 +22,7 @@
 #include "tests/data/pictures.h"
 #include "trainer/data/decode.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/stream.h"
 

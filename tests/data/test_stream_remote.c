@@ -24,6 +24,7 @@
 #include "tests/data/store.h"
 #include "tests/data/tree.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/pages.h"
 

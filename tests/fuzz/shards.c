@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "fuzz.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/pack.h"
 #include "trainer/data/shard.h"
 

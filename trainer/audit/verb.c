@@ -16,6 +16,7 @@
 #include "trainer/audit/judge.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/split.h"
 
 static const struct option_spec table[] = {

@@ -14,6 +14,7 @@
 #include "trainer/bench/bench.h"
 #include "trainer/bench/common.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 #include "trainer/data/stream.h"

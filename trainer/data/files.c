@@ -17,6 +17,7 @@
 #include "trainer/data/entry.h"
 #include "trainer/data/folder.h"
 #include "trainer/data/index.h"
+#include "trainer/data/open.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 

@@ -1,13 +1,9 @@
 /*
  * trainer/data/index.h -- which pictures there are: one entry a sample, in index order.
  *
- * Sources: a folder per class (ROOT/CLASS/x.jpg, .jpeg or .png, any case), a folder of tar
- * shards written by `convoy pack` (README.md of this folder describes the files), or of tars that
- * others wrote (webdataset.h); each may lie in a bucket, ROOT is s3://BUCKET/PREFIX then (place.h),
- * and is the same index. So is what a manifest names (manifest.h). Index order: for a folder per
- * class, samples sorted by the SHA-256 of their key "CLASS/x.jpg"; shards are written in that order
- * and keep it. Hence a folder and the shards packed from it are the same index, up to where the
- * bytes lie.
+ * It is opened by open.h. Index order: for a folder per class, samples sorted by the SHA-256 of
+ * their key "CLASS/x.jpg"; shards are written in that order and keep it. Hence a folder and the
+ * shards packed from it are the same index, up to where the bytes lie.
  */
 #ifndef DATA_INDEX_H
 #define DATA_INDEX_H
@@ -66,40 +62,24 @@ struct data_index {
     size_t part_count;
 };
 
-/**
- * Read the index of a folder. class_names (classes of them) binds labels to an earlier index's
- * classes (validation against training): a folder that is not among them is ERR_INPUT; NULL takes
- * the classes as found.
- *
- * Blocks (it lists folders and asks for sizes; pictures themselves are not opened). cancel may be
- * NULL; when it becomes non-zero: ERR_STOPPED. ERR_INPUT names the folder or file: missing, empty,
- * one class only, no pictures (but empty ones), a shard whose length or index does not match, what
- * data_webdataset_read says; in S3 also what s3_list and s3_object_load say.
- */
-int data_index_open(struct data_index *index, const char *root, char *const *class_names,
-                    int classes, const volatile sig_atomic_t *cancel, struct err *err);
+/** Accepts NULL and all-zero. */
 void data_index_release(struct data_index *index);
-
-/** The same without looking at the number of classes. */
-int data_index_open_any(struct data_index *index, const char *root,
-                        const volatile sig_atomic_t *cancel, struct err *err);
 
 /** For who has changed samples, classes or parts: sum the bytes and take the fingerprint. */
 void data_index_seal(struct data_index *index);
+
+/** Put the samples into index order: by the SHA-256 of their keys. A directory lists its files in
+ * any order, and by name all of a class would stand together. ERR_MEMORY. */
+int data_index_sort(struct data_index *index, struct err *err);
+/** Bind it to an earlier index's classes; NULL: to its own, of which there must be two. ERR_INPUT
+ * names a class that is not among them. */
+int data_index_bind(struct data_index *index, char *const *class_names, int classes,
+                    struct err *err);
 
 /** For sources of their own: what data_index_open does to an index that has its classes and
  * samples. sort: put them into index order by their keys; else they keep theirs. */
 int data_index_complete(struct data_index *index, bool sort, char *const *class_names, int classes,
                         struct err *err);
-
-/** As data_index_open, but of our own shards with more than whole_max pictures only the top index
- * is read: in a second for any number of them. Its samples are read on demand and forgotten again
- * (pages.h), so who uses one holds it; and nobody can look at all of them, to split the index or to
- * count classes. The fingerprint is what the top index says; each shard is checked when it is read.
- */
-int data_index_open_paged(struct data_index *index, const char *root, uint64_t whole_max,
-                          char *const *class_names, int classes,
-                          const volatile sig_atomic_t *cancel, struct err *err);
 
 /** A sample may be looked at from hold to drop; of an index whose samples are all there that is
  * always so. hold may block while a shard's index is read, until cancel (may be NULL) becomes

@@ -13,6 +13,7 @@
 #include "trainer/data/manifest.h"
 #include "trainer/data/names.h"
 #include "trainer/data/numbers.h"
+#include "trainer/data/open.h"
 #include "trainer/data/place.h"
 #include "trainer/data/root.h"
 

@@ -1,4 +1,5 @@
 #include "trainer/data/packing.h"
+#include "trainer/data/shard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +58,7 @@ static int is_there(const char *path, bool *there, struct err *err)
 
 int data_packing_find(const char *folder, bool *there, struct err *err)
 {
-    char *path = uri_join(folder, DATA_PACKING_NAME);
+    char *path = uri_join(folder, SHARD_PACKING_NAME);
     const int rc = is_there(path, there, err);
 
     free(path);
@@ -250,7 +251,7 @@ static int check_remote(const struct data_packing *packing, struct err *err)
 
 static bool is_draft(const char *name)
 {
-    static const char *const begins[] = {".shard-", ".index.json.", "." DATA_PACKING_NAME "."};
+    static const char *const begins[] = {".shard-", ".index.json.", "." SHARD_PACKING_NAME "."};
 
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
         if (strncmp(name, begins[i], strlen(begins[i])) == 0)
@@ -264,7 +265,7 @@ int data_packing_begin(struct data_packing *packing, struct data_target *target,
 {
     struct note note = {.folder = folder, .source = source, .shard_bytes = shard_bytes};
 
-    *packing = (struct data_packing){.path = uri_join(folder, DATA_PACKING_NAME), .fd = -1};
+    *packing = (struct data_packing){.path = uri_join(folder, SHARD_PACKING_NAME), .fd = -1};
     digest_hex(identity, note.hex);
     if (data_place_is_remote(folder))
         return begin_remote(packing, target, &note, resumes, err);

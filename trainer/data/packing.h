@@ -20,8 +20,6 @@
 struct data_target;
 struct err;
 
-#define DATA_PACKING_NAME "packing.json"
-
 /** A note of this process. */
 struct data_packing {
     char *path; /* NULL: there is none */

@@ -16,6 +16,7 @@ struct data_sample;
 struct err;
 
 #define SHARD_TOP_NAME      "index.json"
+#define SHARD_PACKING_NAME  "packing.json" /* while they are written (packing.h) */
 #define SHARD_FORMAT        "convoy-shards"
 #define SHARD_VERSION       1
 #define SHARD_KEY_BYTES_MAX 1024 /* of a key, without its NUL */

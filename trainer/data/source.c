@@ -16,6 +16,7 @@
 #include "trainer/data/builder.h"
 #include "trainer/data/list_file.h"
 #include "trainer/data/numbers.h"
+#include "trainer/data/open.h"
 #include "trainer/data/read.h"
 #include "trainer/data/recordio.h"
 #include "trainer/data/root.h"

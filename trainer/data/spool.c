@@ -351,7 +351,7 @@ static int read_stream(struct spool *spool, struct err *err)
 
 static bool is_ours(const char *name)
 {
-    return strcmp(name, SHARD_TOP_NAME) == 0 || strcmp(name, DATA_PACKING_NAME) == 0 ||
+    return strcmp(name, SHARD_TOP_NAME) == 0 || strcmp(name, SHARD_PACKING_NAME) == 0 ||
            data_shard_is_name(name, ".tar") || data_shard_is_name(name, ".idx");
 }
 

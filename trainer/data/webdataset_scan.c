@@ -32,7 +32,6 @@
 #include "trainer/data/index.h"
 #include "trainer/data/manifest.h"
 #include "trainer/data/numbers.h"
-#include "trainer/data/packing.h"
 #include "trainer/data/place.h"
 #include "trainer/data/shard.h"
 #include "trainer/data/webdataset.h"
@@ -80,7 +79,7 @@ static void meet(struct scan *scan, const char *name, bool folder)
 {
     if (data_entry_is_hidden(name) || folder)
         return;
-    scan->half_packed = scan->half_packed || strcmp(name, DATA_PACKING_NAME) == 0;
+    scan->half_packed = scan->half_packed || strcmp(name, SHARD_PACKING_NAME) == 0;
     scan->unfinished = scan->unfinished || data_shard_is_name(name, ".idx");
     if (!data_entry_is_tar(name))
         return;
