@@ -136,7 +136,7 @@ static void request_says_how_long_it_asks_again(void **state)
 
     (void)state;
     BEGIN(steps);
-    bed_client->backoff_max_s = 0.01;
+    bed_client->backoff_max_s = 0.1;
     bed_client->config.attempts = 0;
     bed_client->patience_s = 1.5;
     assert_int_equal(read_hello(), S3_YES);
