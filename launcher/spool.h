@@ -1,7 +1,7 @@
 /*
  * launcher/spool.h -- channels in Pipe mode: before there are ranks, each host puts its streams
  * into shards on its own disk, all channels at once, each by a process `convoy-train spool FIFO
- * FOLDER` (trainer/data/spool.h). Then they are folders like any other.
+ * FOLDER` (trainer/data/pack/spool.h). Then they are folders like any other.
  */
 #ifndef LAUNCH_SPOOL_H
 #define LAUNCH_SPOOL_H

@@ -7,7 +7,7 @@
 #include "base/entropy.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/feature_cache.h"
 #include "trainer/run.h"
 

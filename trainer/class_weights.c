@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "comm/comm.h"
-#include "trainer/data/index.h"
-#include "trainer/data/order.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
 
 #define FILE_BYTES_MAX (4u << 20)
 /* Beyond these a step's rate would be another one's. */

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "trainer/data/index.h"
+#include "trainer/data/index/index.h"
 
 struct err;
 struct train_options;
@@ -23,8 +23,8 @@ int train_dataset_open(struct train_dataset *dataset, const struct train_options
                        struct err *err);
 void train_dataset_release(struct train_dataset *dataset);
 
-/** --val-split: set a share of the training pictures aside for validation (trainer/data/split.h).
- * Where that fails the dataset has no training pictures either. */
+/** --val-split: set a share of the training pictures aside for validation
+ * (trainer/data/index/split.h). Where that fails the dataset has no training pictures either. */
 int train_dataset_split(struct train_dataset *dataset, double share, struct err *err);
 
 /** Of training pictures: names that can be written, and as many as the job says there are. */

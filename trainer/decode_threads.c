@@ -5,7 +5,7 @@
 #include <strings.h>
 
 #include "base/err.h"
-#include "trainer/data/numbers.h"
+#include "trainer/data/index/numbers.h"
 
 int train_decode_threads_read(const char *text, int *threads, struct err *err)
 {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/stop.h"
 #include "trainer/tally.h"
 

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/features.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"

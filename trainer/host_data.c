@@ -7,9 +7,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "comm/comm.h"
-#include "trainer/data/join.h"
-#include "trainer/data/open.h"
-#include "trainer/data/webdataset.h"
+#include "trainer/data/set/join.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/set/webdataset.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 

@@ -4,8 +4,8 @@
 
 #include "base/err.h"
 #include "comm/exchange.h"
-#include "trainer/data/manifest.h"
-#include "trainer/data/place.h"
+#include "trainer/data/index/place.h"
+#include "trainer/data/set/manifest.h"
 #include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"

@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "trainer/checkpoint/place.h"
-#include "trainer/data/index.h"
-#include "trainer/data/transform_text.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/picture/transform_text.h"
 #include "trainer/options.h"
 #include "trainer/tensors.h"
 

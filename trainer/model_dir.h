@@ -11,7 +11,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/picture/transform.h"
 #include "trainer/nn/tuning.h"
 #include "trainer/weights/weights.h"
 

@@ -6,7 +6,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/run.h"
 
 /* quote: stands on both sides of a name that has none. */

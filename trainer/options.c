@@ -10,7 +10,7 @@
 #include "base/uri.h"
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
-#include "trainer/data/transform_text.h"
+#include "trainer/data/picture/transform_text.h"
 #include "trainer/decode_threads.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
@@ -504,7 +504,8 @@ static int check_unknown(const struct train_options *o, struct err *err)
                    (int)strcspn(name, "="), name);
 }
 
-/* The shorter side of a picture before evaluation crops it, as trainer/data/transform.h says. */
+/* The shorter side of a picture before evaluation crops it, as trainer/data/picture/transform.h
+ * says. */
 static int check_resize(const struct train_options *o, struct err *err)
 {
     const bool center = o->evaluation.kind == DATA_TRANSFORM_CENTER;

@@ -14,7 +14,7 @@
 
 #include "base/option.h"
 #include "comm/wire.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/picture/transform.h"
 #include "trainer/early_stopping.h"
 #include "trainer/hyperparameters.h"
 #include "trainer/nn/tuning.h"

@@ -6,8 +6,8 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/place.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/place.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
 

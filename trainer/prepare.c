@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"

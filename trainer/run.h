@@ -18,7 +18,7 @@
 #include "trainer/best.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/class_weights.h"
-#include "trainer/data/order.h"
+#include "trainer/data/index/order.h"
 #include "trainer/dataset.h"
 #include "trainer/nn/model.h"
 #include "trainer/noted.h"

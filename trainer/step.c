@@ -9,7 +9,7 @@
 #include "base/trace.h"
 #include "comm/exchange.h"
 #include "trainer/checkpoint/lease.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/feature_cache.h"
 #include "trainer/optim/sgd.h"
 #include "trainer/stop.h"

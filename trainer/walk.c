@@ -3,9 +3,9 @@
 #include "base/err.h"
 #include "base/trace.h"
 #include "comm/comm.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/stream/stream.h"
 #include "trainer/stop.h"
 
 #define WAITS                                                                                      \

@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "trainer/checkpoint/place.h"
-#include "trainer/data/place.h"
+#include "trainer/data/index/place.h"
 #include "trainer/host_memory.h"
 #include "trainer/weights/choice.h"
 #include "trainer/weights/packed.h"

@@ -17,9 +17,9 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/order.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/set/open.h"
 
 struct use {
     uint64_t step, chunk;

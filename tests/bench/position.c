@@ -26,11 +26,11 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "s3io/client.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/order.h"
-#include "trainer/data/pages.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/index/pages.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/set/open.h"
 
 enum { CLASSES = 1000, LINKS_MAX = 50000 }; /* ext4 has at most 65,000 of a file */
 

@@ -18,9 +18,9 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
-#include "trainer/data/order.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
 
 char kept_root[64];
 static struct data_sample samples[KEPT_COUNT];

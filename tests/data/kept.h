@@ -10,8 +10,8 @@
 
 #include <sys/types.h>
 
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
 
 #define KEPT_COUNT     600
 #define KEPT_CHUNK     16

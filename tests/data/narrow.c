@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "trainer/data/index.h"
-#include "trainer/data/pages.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/pages.h"
+#include "trainer/data/index/shard.h"
 
 static uint64_t length_of(const char *folder, const char *name)
 {

@@ -13,10 +13,10 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/read.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/read.h"
 #include "tree.h"
 
 void same_pack(const char *source, const char *target, int threads)

@@ -1,6 +1,6 @@
 /* tests/data/test_ahead.c -- samples of a source read ahead: in order, and never more memory than
  * the bound says. */
-#include "trainer/data/ahead.h"
+#include "trainer/data/pack/ahead.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "trainer/data/source.h"
+#include "trainer/data/pack/source.h"
 #include "tree.h"
 
 #define LARGE_BYTES ((size_t)1 << 20)

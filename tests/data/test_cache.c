@@ -21,8 +21,8 @@
 #include "base/err.h"
 #include "base/philox.h"
 #include "kept.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
 
 #define FLIPS 400
 #define KILLS 60

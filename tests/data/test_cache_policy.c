@@ -15,9 +15,9 @@
 
 #include "base/err.h"
 #include "base/philox.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
-#include "trainer/data/order.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
 
 #define DRAWS   200
 #define SAMPLES 48 /* at most */

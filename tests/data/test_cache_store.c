@@ -25,8 +25,8 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "kept.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/index.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
 
 /* ---- the lock ---- */
 

@@ -1,6 +1,6 @@
 /* tests/data/test_cache_survey.c -- counting a cache's files: each of them once, with a beat, and
  * never longer than may be. */
-#include "trainer/data/cache_survey.h"
+#include "trainer/data/cache/survey.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

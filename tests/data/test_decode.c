@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "base/philox.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/decode.h"
+#include "trainer/data/picture/decode.h"
 
 /* How what was stored looks. */
 struct look {

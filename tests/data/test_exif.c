@@ -12,9 +12,9 @@
 #include "base/buf.h"
 #include "base/philox.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/exif.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/picture/exif.h"
+#include "trainer/data/picture/transform.h"
 
 /* What is put into the tag's segment. */
 struct tag {

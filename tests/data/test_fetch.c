@@ -24,13 +24,13 @@
 #include "s3io/client.h"
 #include "tests/data/pictures.h"
 #include "tests/data/store.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/fetch.h"
-#include "trainer/data/files.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/set/files.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/fetch.h"
+#include "trainer/data/stream/stream.h"
 
 #define SIZE    8
 #define FLOATS  (SIZE * SIZE * 3)

@@ -15,11 +15,11 @@
 #include "s3io/client.h"
 #include "tests/data/store.h"
 #include "tests/data/tree.h"
-#include "trainer/data/cache.h"
-#include "trainer/data/fetch.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/order.h"
+#include "trainer/data/cache/cache.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/fetch.h"
 
 #define COUNT       24
 #define LANES       2

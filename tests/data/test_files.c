@@ -16,11 +16,11 @@
 #include "base/err.h"
 #include "tests/data/pictures.h"
 #include "tests/data/tree.h"
-#include "trainer/data/files.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/files.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/stream.h"
 
 #define SIZE 8
 

@@ -15,7 +15,7 @@
 
 #include "base/buf.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/huffman.h"
+#include "trainer/data/picture/huffman.h"
 
 enum way { LEFT, FAILED, READ };
 

@@ -1,7 +1,7 @@
 /* tests/data/test_index.c -- the index of a folder per class and of shards, and every way in which
  * they can be bad. */
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/set/open.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/pack.h"
+#include "trainer/data/pack/pack.h"
 #include "tree.h"
 
 static struct data_index opened(const char *name)

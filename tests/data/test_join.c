@@ -1,5 +1,5 @@
 /* tests/data/test_join.c -- one index out of several hosts' own. */
-#include "trainer/data/join.h"
+#include "trainer/data/set/join.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,7 @@
 #include "tests/data/same.h"
 #include "tests/data/stranger.h"
 #include "tests/data/tree.h"
-#include "trainer/data/spool.h"
+#include "trainer/data/pack/spool.h"
 
 #define HOSTS 3
 

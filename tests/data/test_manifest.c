@@ -1,6 +1,6 @@
 /* tests/data/test_manifest.c -- a manifest is the dataset that its objects would be as a folder;
  * what is wrong with one is said with its name and entry. */
-#include "trainer/data/manifest.h"
+#include "trainer/data/set/manifest.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,9 +18,9 @@
 #include "tests/data/store.h"
 #include "tests/data/stranger.h"
 #include "tests/data/tree.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 
 static struct store *store;
 

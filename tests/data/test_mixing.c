@@ -20,8 +20,8 @@
 
 #include "base/digest.h"
 #include "base/philox.h"
-#include "trainer/data/open.h"
-#include "trainer/data/order.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/set/open.h"
 
 enum { CLASSES = 1000, BATCH = 256, MICRO = 32, SHUFFLES = 12 };
 

@@ -1,5 +1,5 @@
 /* tests/data/test_order.c -- the sample order: complete, mixed, and the same for ever. */
-#include "trainer/data/order.h"
+#include "trainer/data/index/order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* tests/data/test_order_parts.c -- where hosts have samples of their own: each once an epoch, by
  * the lanes that can read them, whoever has how many. */
-#include "trainer/data/order.h"
+#include "trainer/data/index/order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* tests/data/test_pack.c -- a folder per class to shards: the same samples, the same bytes, and
  * nothing left of a failure. */
-#include "trainer/data/pack.h"
-#include "trainer/data/split.h"
+#include "trainer/data/index/split.h"
+#include "trainer/data/pack/pack.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -20,9 +20,9 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/set/open.h"
 #include "tree.h"
 
 static int pack_with(const char *source, const char *target, bool stop_at_bad, struct err *err)

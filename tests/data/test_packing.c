@@ -1,6 +1,6 @@
 /* tests/data/test_packing.c -- the note of a pack: two that begin at once, and who has it then. */
-#include "trainer/data/packing.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/pack/packing.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -15,7 +15,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/target.h"
+#include "trainer/data/pack/target.h"
 #include "tree.h"
 
 #define ROUNDS 50

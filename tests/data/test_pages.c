@@ -1,6 +1,6 @@
 /* tests/data/test_pages.c -- an index that is read on demand: the same samples, in bounded memory.
  */
-#include "trainer/data/pages.h"
+#include "trainer/data/index/pages.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -17,10 +17,10 @@
 #include "base/file.h"
 #include "tests/data/narrow.h"
 #include "tests/data/tree.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 
 /* 60 pictures. */
 static void make_shards_of(uint64_t bytes)

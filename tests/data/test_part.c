@@ -16,7 +16,7 @@
 #include "base/err.h"
 #include "base/philox.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/decode.h"
+#include "trainer/data/picture/decode.h"
 
 #define PARTS   60  /* of each picture and scale */
 #define DAMAGED 300 /* of each kind */

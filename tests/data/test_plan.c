@@ -10,11 +10,11 @@
 #include <cmocka.h>
 
 #include "base/philox.h"
-#include "trainer/data/group.h"
-#include "trainer/data/index.h"
-#include "trainer/data/order.h"
-#include "trainer/data/plan.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/stream/group.h"
+#include "trainer/data/stream/plan.h"
 
 #define SAMPLES 300
 #define BIG     ((uint64_t)1 << 40)

@@ -1,6 +1,6 @@
 /* tests/data/test_read.c -- samples by several threads at once: a file that takes long to open is
  * waited for by who wants it alone. */
-#include "trainer/data/read.h"
+#include "trainer/data/stream/read.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -19,9 +19,9 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "tests/data/tree.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 
 #define PATIENCE_S 10
 

@@ -15,12 +15,12 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "stranger.h"
-#include "trainer/data/bytes.h"
-#include "trainer/data/index.h"
-#include "trainer/data/list_file.h"
-#include "trainer/data/recordio.h"
-#include "trainer/data/shard.h"
-#include "trainer/data/webdataset.h"
+#include "trainer/data/foreign/bytes.h"
+#include "trainer/data/foreign/recordio.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/set/list_file.h"
+#include "trainer/data/set/webdataset.h"
 #include "tree.h"
 
 #define ROUNDS 4000

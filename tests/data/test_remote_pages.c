@@ -21,13 +21,13 @@
 #include "tests/data/narrow.h"
 #include "tests/data/store.h"
 #include "tests/data/tree.h"
-#include "trainer/data/fetch.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/order.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/pages.h"
-#include "trainer/data/source.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/order.h"
+#include "trainer/data/index/pages.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/pack/source.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/fetch.h"
 
 #define COUNT 60
 

@@ -20,9 +20,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "same.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 #include "tree.h"
 
 #define KILLED_AT "shards/shard-000003.idx"

@@ -1,5 +1,5 @@
 /* tests/data/test_root.c -- telling a folder of splits from one of classes and one of shards. */
-#include "trainer/data/root.h"
+#include "trainer/data/set/root.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

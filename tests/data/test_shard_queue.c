@@ -1,5 +1,5 @@
 /* tests/data/test_shard_queue.c -- shards come in their order from as many threads as there are. */
-#include "trainer/data/shard_queue.h"
+#include "trainer/data/set/shard_queue.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
 /* tests/data/test_source.c -- what is packed changes between its listing and its reading: that is
  * an error with its name, and never a shard of something else. */
-#include "trainer/data/source.h"
+#include "trainer/data/pack/source.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -21,10 +21,10 @@
 #include "base/log.h"
 #include "same.h"
 #include "stranger.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/webdataset.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/set/webdataset.h"
 #include "tree.h"
 
 #define PICTURES 60

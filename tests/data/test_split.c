@@ -1,5 +1,5 @@
 /* tests/data/test_split.c -- an index in two, whole and of several hosts' parts. */
-#include "trainer/data/split.h"
+#include "trainer/data/index/split.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,9 +13,9 @@
 
 #include "base/err.h"
 #include "tests/data/tree.h"
-#include "trainer/data/index.h"
-#include "trainer/data/join.h"
-#include "trainer/data/open.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/set/join.h"
+#include "trainer/data/set/open.h"
 
 static struct data_index opened(const char *name)
 {

@@ -26,11 +26,11 @@
 #include "base/log.h"
 #include "same.h"
 #include "stranger.h"
-#include "trainer/data/index.h"
-#include "trainer/data/lock.h"
-#include "trainer/data/open.h"
-#include "trainer/data/shard.h"
-#include "trainer/data/spool.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/pack/lock.h"
+#include "trainer/data/pack/spool.h"
+#include "trainer/data/set/open.h"
 #include "tree.h"
 
 #define PICTURES 60

@@ -20,11 +20,11 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/stream/stream.h"
 
 #define SIZE    16
 #define FLOATS  (SIZE * SIZE * 3)

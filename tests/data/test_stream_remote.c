@@ -1,7 +1,7 @@
 /* tests/data/test_stream_remote.c -- a stream over shards of a bucket whose indexes are read on
  * demand: to name a picture its index may have to be read again, which no one but the picture's
  * thread waits for. */
-#include "trainer/data/stream.h"
+#include "trainer/data/stream/stream.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -23,10 +23,10 @@
 #include "tests/data/pictures.h"
 #include "tests/data/store.h"
 #include "tests/data/tree.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/pages.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/pages.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 
 #define SIZE       16
 #define PATIENCE_S 15 /* a silent server is given up after 20 s */

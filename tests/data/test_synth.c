@@ -19,10 +19,10 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/philox.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/draw.h"
-#include "trainer/data/photo.h"
-#include "trainer/data/synth.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/synth/draw.h"
+#include "trainer/data/synth/photo.h"
+#include "trainer/data/synth/synth.h"
 
 static char root[64];
 

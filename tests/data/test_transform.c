@@ -13,9 +13,9 @@
 #include "base/buf.h"
 #include "base/philox.h"
 #include "tests/data/pictures.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/resize.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/picture/resize.h"
+#include "trainer/data/picture/transform.h"
 
 /* A normalisation that leaves grey levels as they are. */
 #define LEVELS .mean = {0, 0, 0}, .std = {1 / 255.0f, 1 / 255.0f, 1 / 255.0f}

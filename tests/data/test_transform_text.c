@@ -10,7 +10,7 @@
 
 #include "base/err.h"
 #include "base/json.h"
-#include "trainer/data/transform_text.h"
+#include "trainer/data/picture/transform_text.h"
 
 static void normalize_takes_names_and_values(void **state)
 {

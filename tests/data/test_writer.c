@@ -1,5 +1,5 @@
 /* tests/data/test_writer.c -- a shard that is not on the disk as it was written is none. */
-#include "trainer/data/writer.h"
+#include "trainer/data/pack/writer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,8 +11,8 @@
 
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/index.h"
-#include "trainer/data/target.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/pack/target.h"
 #include "tree.h"
 
 #define PICTURE_BYTES ((size_t)300 * 1000) /* more than libarchive holds back */

@@ -6,7 +6,7 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "fuzz.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/shard.h"
 
 #define CRC_BYTES 4
 

@@ -8,8 +8,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "fuzz.h"
-#include "trainer/data/index.h"
-#include "trainer/data/list_file.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/set/list_file.h"
 
 static const char *pictures_folder(void)
 {

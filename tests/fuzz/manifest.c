@@ -5,9 +5,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "fuzz.h"
-#include "trainer/data/manifest.h"
-#include "trainer/data/numbers.h"
-#include "trainer/data/place.h"
+#include "trainer/data/index/numbers.h"
+#include "trainer/data/index/place.h"
+#include "trainer/data/set/manifest.h"
 
 static void check(const struct data_manifest *manifest)
 {

@@ -12,11 +12,11 @@
 #include "base/digest.h"
 #include "base/err.h"
 #include "fuzz.h"
-#include "trainer/data/codec.h"
-#include "trainer/data/decode.h"
-#include "trainer/data/exif.h"
-#include "trainer/data/image.h"
-#include "trainer/data/transform.h"
+#include "trainer/data/picture/codec.h"
+#include "trainer/data/picture/decode.h"
+#include "trainer/data/picture/exif.h"
+#include "trainer/data/picture/image.h"
+#include "trainer/data/picture/transform.h"
 
 #define SIZE       8       /* of a network's input */
 #define PIXELS_MAX 0x10000 /* of what is decoded: larger ones say no more and take long */

@@ -7,10 +7,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "fuzz.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/shard.h"
-#include "trainer/data/spool.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/pack/spool.h"
+#include "trainer/data/set/open.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {

@@ -7,9 +7,9 @@
 #include "base/err.h"
 #include "fuzz.h"
 #include "tests/data/stranger.h"
-#include "trainer/data/bytes.h"
-#include "trainer/data/numbers.h"
-#include "trainer/data/recordio.h"
+#include "trainer/data/foreign/bytes.h"
+#include "trainer/data/foreign/recordio.h"
+#include "trainer/data/index/numbers.h"
 
 static void check_again(const struct buf *record)
 {

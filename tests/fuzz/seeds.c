@@ -11,7 +11,7 @@
 #include "tests/data/pictures.h"
 #include "tests/data/stranger.h"
 #include "trainer/audit/record.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/shard.h"
 
 static const char *root;
 

@@ -7,10 +7,10 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "fuzz.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/pack.h"
-#include "trainer/data/shard.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/shard.h"
+#include "trainer/data/pack/pack.h"
+#include "trainer/data/set/open.h"
 
 /* Six pictures of two classes in three shards; the same bytes at every run. */
 static const char *shards_folder(void)

@@ -6,10 +6,10 @@
 #include "base/err.h"
 #include "fuzz.h"
 #include "tests/data/stranger.h"
-#include "trainer/data/bytes.h"
-#include "trainer/data/member.h"
-#include "trainer/data/numbers.h"
-#include "trainer/data/webdataset.h"
+#include "trainer/data/foreign/bytes.h"
+#include "trainer/data/foreign/member.h"
+#include "trainer/data/index/numbers.h"
+#include "trainer/data/set/webdataset.h"
 
 #define BLOCK    512
 #define MAGIC_AT 257

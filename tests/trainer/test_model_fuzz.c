@@ -17,7 +17,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "tests/weights/mangle.h"
-#include "trainer/data/tar.h"
+#include "trainer/data/pack/tar.h"
 #include "trainer/model_dir.h"
 
 #define CONFIG                                                                                     \

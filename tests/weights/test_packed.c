@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
-#include "trainer/data/tar.h"
+#include "trainer/data/pack/tar.h"
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 #define WEIGHTS      "the weights, whatever they are"

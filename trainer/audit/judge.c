@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "trainer/data/index.h"
+#include "trainer/data/index/index.h"
 
 /* What is gone through: launch by launch, step by step. */
 struct judge {

@@ -31,7 +31,7 @@
 #include <stdint.h>
 
 #include "base/digest.h"
-#include "trainer/data/order.h"
+#include "trainer/data/index/order.h"
 
 struct buf;
 

@@ -15,9 +15,9 @@
 #include "base/text.h"
 #include "trainer/audit/judge.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/split.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/split.h"
+#include "trainer/data/set/open.h"
 
 static const struct option_spec table[] = {
     {.name = "train",

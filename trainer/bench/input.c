@@ -13,11 +13,11 @@
 #include "base/err.h"
 #include "trainer/bench/bench.h"
 #include "trainer/bench/common.h"
-#include "trainer/data/index.h"
-#include "trainer/data/open.h"
-#include "trainer/data/place.h"
-#include "trainer/data/root.h"
-#include "trainer/data/stream.h"
+#include "trainer/data/index/index.h"
+#include "trainer/data/index/place.h"
+#include "trainer/data/set/open.h"
+#include "trainer/data/set/root.h"
+#include "trainer/data/stream/stream.h"
 
 #define DEPTH 2 /* batches ahead: nobody uses them */
 #define SEED  1
