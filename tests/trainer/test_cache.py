@@ -64,6 +64,12 @@ class Cache(Job):
     def counts(self):
         return self.events("end")[0]["cache"]
 
+    def assert_kept(self):
+        """All of them; of two that read one at once (a rank, or the next epoch read ahead) both may write it."""
+        counts = self.counts()
+        self.assertGreaterEqual(counts["kept"], COUNT)
+        self.assertLessEqual(counts["kept"], counts["misses"])
+
     def du(self, folder=None):
         """Bytes of the folder, its own and those of folders below it included."""
         out = subprocess.run(["du", "-s", "-B1", folder or self.cache], capture_output=True, text=True)
@@ -80,7 +86,8 @@ class Cache(Job):
         want = self.trained(epochs=3)
         self.assertEqual(self.trained(epochs=3, cache=self.cache, cache_bytes=10 << 20), want)
         counts = self.counts()
-        self.assertEqual((counts["misses"] + counts["hits"], counts["kept"]), (3 * COUNT, COUNT))
+        self.assertEqual(counts["misses"] + counts["hits"], 3 * COUNT)
+        self.assert_kept()
         self.assertLess(len(self.gets), 2 * once)
         self.assertLess(counts["misses"], 3 * COUNT // 2)  # some: the second epoch is read ahead while the first one is written
         self.assertEqual(self.events("epoch")[0]["cache"]["evicted"], 0)
@@ -93,7 +100,7 @@ class Cache(Job):
         """What one of them read another finds; lanes change hands from epoch to epoch."""
         want = self.trained(epochs=3)
         self.assertEqual(self.trained(2, epochs=3, cache=self.cache, cache_bytes=10 << 20), want)
-        self.assertEqual(self.counts()["kept"], COUNT)
+        self.assert_kept()
         for ranks in (1, 2):
             self.assertEqual(self.trained(ranks, epochs=3, cache=self.cache, cache_bytes=10 << 20), want)
             self.assertEqual(self.gets, [])
@@ -273,7 +280,7 @@ class Cache(Job):
         self.assertEqual(self.wait(process), 0, self.err)
         self.assertEqual(self.sha256(), want)
         self.assertNotIn("without it", self.err)
-        self.assertEqual(self.counts()["kept"], COUNT)
+        self.assert_kept()
 
     def test_without_a_folder_that_can_be_used(self):
         want = self.trained(epochs=2)
