@@ -2,6 +2,8 @@
 #include "comm/comm.h"
 
 #include <assert.h>
+#include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 
 #define GATHER_BYTES_MAX 4096
 #define HEADER_BYTES     4096 /* room for what Open MPI puts before a message; it needs less */
+#define COMPONENTS_MAX   256  /* of Open MPI that are loaded; about 60 are */
 #define ABORT_S          10   /* for which an end that was asked for is waited for */
 #define BROADCAST_BYTES_CHUNK                                                                      \
     ((size_t)16 << 20) /* MPI counts in int; the library pipelines within a chunk */
@@ -215,6 +218,32 @@ const char *comm_host_name(const struct comm *comm, int rank)
     return mpi->names[rank];
 }
 
+struct components {
+    const char *paths[COMPONENTS_MAX];
+    int count;
+};
+
+static int note_component(struct dl_phdr_info *object, size_t bytes, void *context)
+{
+    struct components *const found = context;
+
+    (void)bytes;
+    if (strstr(object->dlpi_name, "/mca_") != NULL && found->count < COMPONENTS_MAX)
+        found->paths[found->count++] = object->dlpi_name;
+    return 0;
+}
+
+/* MPI_Finalize unloads Open MPI's components while its progress thread may still be within one
+ * (4.1.4: on a busy machine one of some hundred short runs ends by SIGSEGV): let none go. */
+static void keep_components(void)
+{
+    struct components found = {.count = 0};
+
+    dl_iterate_phdr(note_component, &found);
+    for (int i = 0; i < found.count; i++) /* never closed: that is what keeps it */
+        dlopen(found.paths[i], RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+}
+
 void comm_close(struct comm *comm)
 {
     struct comm_mpi *mpi = comm->mpi;
@@ -223,6 +252,7 @@ void comm_close(struct comm *comm)
         return;
     if (mpi->ranks != MPI_COMM_NULL)
         MPI_Comm_free(&mpi->ranks);
+    keep_components();
     MPI_Finalize();
     free(mpi->requests);
     free(mpi->done);

@@ -1,5 +1,6 @@
 /* tests/comm/test_comm.c -- CTest runs it with 1, 2, 3, 4 and 7 ranks. Asserts come last in a case:
  * one rank's assert must not leave the others waiting. */
+#include <link.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -204,6 +205,22 @@ static void check_keeps_the_librarys_reason(void **state)
     assert_non_null(strstr(err.msg, "cannot reach rank 9: MPI_ERR_RANK"));
 }
 
+static int count_component(struct dl_phdr_info *object, size_t bytes, void *context)
+{
+    (void)bytes;
+    *(int *)context += strstr(object->dlpi_name, "/mca_") != NULL;
+    return 0;
+}
+
+/* Components of Open MPI that are loaded. */
+static int components(void)
+{
+    int count = 0;
+
+    dl_iterate_phdr(count_component, &count);
+    return count;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -219,7 +236,7 @@ int main(void)
         cmocka_unit_test(check_keeps_the_librarys_reason),
     };
     struct err err = {0};
-    int failed;
+    int failed, loaded;
 
     setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "1",
            1); /* every rank believes to have a host of its own */
@@ -228,6 +245,11 @@ int main(void)
         return 1;
     }
     failed = cmocka_run_group_tests(tests, NULL, NULL);
+    loaded = components();
     comm_close(&comm);
+    if (loaded == 0 || components() < loaded) { /* its progress thread may still be in one */
+        fprintf(stderr, "comm_close: of %d components %d are left\n", loaded, components());
+        return 1;
+    }
     return failed;
 }
