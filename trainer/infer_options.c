@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 #include "base/uri.h"
-#include "trainer/decode_threads.h"
+#include "trainer/threads.h"
 
 /* One table: what is predict's alone, what both have, what is eval's alone. Each verb has a run of
  * it. */

@@ -32,6 +32,7 @@
 #include "trainer/predict.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
+#include "trainer/threads.h"
 
 #define S3_PATIENCE_SHARE 0.75 /* of the time after which other ranks give one up */
 

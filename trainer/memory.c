@@ -6,12 +6,12 @@
 #include "comm/exchange.h"
 #include "trainer/data/index/place.h"
 #include "trainer/data/set/manifest.h"
-#include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/nn/model.h"
 #include "trainer/options.h"
 #include "trainer/run.h"
+#include "trainer/threads.h"
 #include "trainer/trace.h"
 
 /* Code, libraries, MPI and the decoders' buffers. A rank that trains was seen to have 20 to 30 MiB

@@ -11,7 +11,7 @@
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/picture/transform_text.h"
-#include "trainer/decode_threads.h"
+#include "trainer/threads.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
 #include "trainer/vector_sizes.h"

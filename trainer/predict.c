@@ -10,7 +10,6 @@
 #include "trainer/data/index/index.h"
 #include "trainer/data/set/files.h"
 #include "trainer/data/stream/stream.h"
-#include "trainer/decode_threads.h"
 #include "trainer/guess.h"
 #include "trainer/infer_options.h"
 #include "trainer/model_dir.h"
@@ -19,6 +18,7 @@
 #include "trainer/output.h"
 #include "trainer/run.h"
 #include "trainer/stop.h"
+#include "trainer/threads.h"
 
 #define TOP_DEFAULT 5
 #define DEPTH       TRAIN_BATCHES_AHEAD_EVALUATION

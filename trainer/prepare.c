@@ -1,7 +1,6 @@
 #include "trainer/picture_cache.h"
 #include "trainer/run.h"
 
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +10,6 @@
 #include "trainer/checkpoint/lease.h"
 #include "trainer/checkpoint/place.h"
 #include "trainer/data/stream/stream.h"
-#include "trainer/decode_threads.h"
 #include "trainer/feature_cache.h"
 #include "trainer/host_memory.h"
 #include "trainer/mark.h"
@@ -20,16 +18,7 @@
 #include "trainer/nn/kernel/threads.h"
 #include "trainer/pretrained.h"
 #include "trainer/stop.h"
-
-int train_threads(int ranks_of_host)
-{
-    cpu_set_t set;
-    int cores = 1;
-
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        cores = CPU_COUNT(&set);
-    return cores / ranks_of_host > 1 ? cores / ranks_of_host : 1;
-}
+#include "trainer/threads.h"
 
 static void choose_threads(struct train_run *run)
 {

@@ -166,10 +166,6 @@ int train_share_dataset(struct train_run *run, int rc, struct err *err);
  * read the indices, make model and buffers, fill them, say what was taken from where. */
 int train_prepare(struct train_run *run, struct err *err);
 
-/** prepare.c: computing threads of a rank where none were asked for: its share of the processors
- * that this process may use. */
-int train_threads(int ranks_of_host);
-
 /** prepare.c: what comes before an evaluation alone: the launcher is told that signals are handled,
  * the arithmetic is agreed on, threads are chosen. Nothing is read. */
 int train_prepare_evaluation(struct train_run *run, struct err *err);

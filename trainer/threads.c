@@ -1,11 +1,22 @@
-#include "trainer/decode_threads.h"
+#include "trainer/threads.h"
 
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/err.h"
 #include "trainer/data/index/numbers.h"
+
+int train_threads(int ranks_of_host)
+{
+    cpu_set_t set;
+    int cores = 1;
+
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        cores = CPU_COUNT(&set);
+    return cores / ranks_of_host > 1 ? cores / ranks_of_host : 1;
+}
 
 int train_decode_threads_read(const char *text, int *threads, struct err *err)
 {

@@ -1,5 +1,5 @@
-/* tests/trainer/test_decode_threads.c -- what --decode-threads takes, and what auto comes to. */
-#include "trainer/decode_threads.h"
+/* tests/trainer/test_threads.c -- what --decode-threads takes, and what auto comes to. */
+#include "trainer/threads.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
