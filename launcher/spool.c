@@ -75,7 +75,7 @@ static void take_end(struct spools *spools, size_t index, int status)
 
     spools->children[index] = 0;
     spools->running--;
-    if (code == 0 || spools->outcome->code != 0)
+    if (code == 0 || spools->asked_s != 0) /* asked to end, or the second that fails */
         return;
     launch_outcome_set(spools->outcome, code,
                        "channel '%s' is not read: the process that read '%s' %s",

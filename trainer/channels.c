@@ -60,22 +60,14 @@ int train_channels_assign(struct option_set *set, struct err *err)
                              origin, err);
 }
 
-bool train_channels_has(const char *name, size_t bytes)
+const char *train_channels_value(const char *name, size_t bytes)
 {
     const char *entry = NULL;
 
     for (size_t at = 0; (entry = next_channel(&at)) != NULL;)
         if (strcspn(entry, "=") == bytes && strncasecmp(entry, name, bytes) == 0)
-            return true;
-    return false;
-}
-
-bool train_channels_is_origin(const char *origin, const char *name, size_t bytes)
-{
-    const char *const channel = origin + strlen(PREFIX);
-
-    return strncmp(origin, PREFIX, strlen(PREFIX)) == 0 && strcspn(channel, " ") == bytes &&
-           strncasecmp(channel, name, bytes) == 0;
+            return entry + bytes + 1;
+    return NULL;
 }
 
 void train_channels_names(struct buf *out)

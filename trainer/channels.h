@@ -20,11 +20,9 @@ struct err;
  * it for --train. Channels of other meaning (validation, test, model, code, ...) do not count. */
 int train_channels_assign(struct option_set *set, struct err *err);
 
-/** Whether there is a channel of this name, `bytes` long, in any case. */
-bool train_channels_has(const char *name, size_t bytes);
-
-/** Whether an option whose value is from `origin` (option_origin()) has it from that channel. */
-bool train_channels_is_origin(const char *origin, const char *name, size_t bytes);
+/** What the channel of this name holds, `bytes` long, in any case: never empty. NULL: there is
+ * none. The environment's. */
+const char *train_channels_value(const char *name, size_t bytes);
 
 /** Append the names of all channels, ", " between; nothing where there are none. */
 void train_channels_names(struct buf *out);

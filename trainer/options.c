@@ -11,9 +11,9 @@
 #include "trainer/channels.h"
 #include "trainer/class_weights.h"
 #include "trainer/data/picture/transform_text.h"
-#include "trainer/threads.h"
 #include "trainer/nn/model.h"
 #include "trainer/option_table.h"
+#include "trainer/threads.h"
 #include "trainer/vector_sizes.h"
 
 void train_options_init(struct train_options *options)
@@ -378,23 +378,45 @@ static unsigned host_data_name(const char *name, size_t bytes)
     return 0;
 }
 
-/* The launcher names channels: one of another name trains if the training pictures are from it, and
- * else holds what is not read as pictures. A checkpoint from before names were written as ours has
- * that of the channel that trained (saved). */
+/* Paths that differ by slashes at their end are one. */
+static bool same_place(const char *a, const char *b)
+{
+    size_t bytes = strlen(a), others = b != NULL ? strlen(b) : 0;
+
+    while (bytes > 1 && a[bytes - 1] == '/')
+        bytes--;
+    while (others > 1 && b[others - 1] == '/')
+        others--;
+    return bytes == others && strncmp(a, b, bytes) == 0;
+}
+
+/* The pictures that a channel holds, by what the options read; 0: none. */
+static unsigned read_from(const struct train_options *o, const char *place)
+{
+    return (same_place(place, o->train) || same_place(place, o->data) ? TRAIN_HOST_TRAIN : 0) |
+           (same_place(place, o->val) ? TRAIN_HOST_VAL : 0) |
+           (same_place(place, o->test) ? TRAIN_HOST_TEST : 0);
+}
+
+/* The launcher names channels: one of another name is what the options read from it, or not read as
+ * pictures. A checkpoint from before names were written as ours has that of the channel that
+ * trained (saved). */
 static int read_host_data_name(const struct train_options *o, const char *name, bool saved,
                                unsigned *which, struct err *err)
 {
     const size_t bytes = strcspn(name, ",");
     const char *const word = called(o, "--host-data");
-    const char *const from = called(o, o->train != NULL ? "--train" : "--data");
     const bool channels = strncmp(word, "CONVOY_", strlen("CONVOY_")) == 0;
+    const char *const place = channels ? train_channels_value(name, bytes) : NULL;
 
     *which = host_data_name(name, bytes);
     if (*which != 0)
         return 0;
-    if (saved || (channels && train_channels_is_origin(from, name, bytes)))
+    if (saved)
         *which = TRAIN_HOST_TRAIN;
-    else if (!channels || !train_channels_has(name, bytes))
+    else if (place != NULL)
+        *which = read_from(o, place);
+    else
         return err_set(err, ERR_USAGE, "%s: '%.*s' is not train, val or test%s", word, (int)bytes,
                        name, channels ? ", and there is no channel of this name" : "");
     return 0;

@@ -136,7 +136,8 @@ static void second_interrupt_ends_them_now(void **state)
 
     (void)state;
     run("trap '' TERM\n[ $2 = /in/a_0 ] && exec sleep 1000\n"
-        "kill -INT $PPID\nsleep 0.3\nkill -INT $PPID\nexec sleep 1000",
+        "asked=\ntrap asked=yes TERM\nkill -INT $PPID\n" /* asked to end: the first was taken */
+        "while [ -z \"$asked\" ]; do sleep 0.05; done\nkill -INT $PPID\nexec sleep 1000",
         &outcome);
     assert_int_equal(outcome.code, 128 + SIGINT);
     assert_int_equal(pending(), SIGINT);

@@ -115,6 +115,13 @@ class HostData(Job):
         self.assertEqual(self.run_job(job), 0, self.log)
         self.assertIn("training: 32 pictures", self.log)
 
+    def test_a_channel_whose_folder_is_named_trains(self):
+        job = self.job(2, lambda host, channel, key: self.nth(key) % 2 == host, {"dogs-1": "ShardedByS3Key"})
+        for host in job.hosts.values():
+            self.hyperparameters(host, train=os.path.join(host.base, "input", "data", "dogs-1") + "/")
+        self.assertEqual(self.run_job(job), 0, self.log)
+        self.assertIn("16 of 32 pictures are on host 'algo-2'", self.log)
+
     def test_a_share_of_validation_alone_is_refused_by_the_channels_name(self):
         job = self.job(2, lambda host, channel, key: channel == "training" or self.nth(key) % 2 == host,
                        {"training": "FullyReplicated", "validation": "ShardedByS3Key"})

@@ -3,9 +3,9 @@
  * later runs on the same data.
  *
  * Before a range is read from S3 the cache is asked, after it the cache is told. What is kept is a
- * chunk of the order (order.h: G consecutive samples, about 4 MB), a file each (cache_chunk.h), in
- * a folder of bounded size that the processes of a host share (cache_store.h); which chunks stay is
- * Belady's rule (cache_policy.h). A chunk is the order's unit: all of it is read in one window, by
+ * chunk of the order (order.h: G consecutive samples, about 4 MB), a file each (chunk.h), in
+ * a folder of bounded size that the processes of a host share (store.h); which chunks stay is
+ * Belady's rule (policy.h). A chunk is the order's unit: all of it is read in one window, by
  * one lane, or two where their border lies in it. Of a chunk that came in parts, or that two ranks
  * share, the file holds what was read so far.
  *
@@ -17,7 +17,7 @@
  * tables are mapped: who cuts them short, or a disk that cannot read them, ends a process with
  * SIGBUS.) A picture that is not what was written is read from S3 again and written anew, whoever
  * else has its chunk open; a chunk whose header is not goes when nobody has. A thread
- * waits for the locks of cache_store.h only, which have a time limit, and holds nothing else
+ * waits for the locks of store.h only, which have a time limit, and holds nothing else
  * meanwhile that another needs for giving one back: no thread that fetches can lock up here.
  *
  * In memory: 32 bytes for each chunk, and 4 that the processes share.
@@ -37,7 +37,7 @@ struct data_cache_set;
 struct data_index;
 struct err;
 
-/** Open DIR (cache_store.h); set `cancel` (may be NULL; as long as the cache) ends that. NULL:
+/** Open DIR (store.h); set `cancel` (may be NULL; as long as the cache) ends that. NULL:
  * ERR_IO, ERR_STOPPED. */
 struct data_cache *data_cache_new(const char *dir, uint64_t bytes,
                                   const volatile sig_atomic_t *cancel, struct err *err);

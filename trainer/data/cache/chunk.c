@@ -15,7 +15,7 @@ struct header {
     uint64_t number;
     uint32_t count, crc;
 };
-_Static_assert(sizeof(struct header) == 56, "as cache_chunk.h has it");
+_Static_assert(sizeof(struct header) == 56, "as chunk.h has it");
 
 static struct header header_of(const struct data_cache_chunk *chunk)
 {

@@ -1,5 +1,5 @@
 /*
- * trainer/data/cache/room.h -- which chunks of a cache give way to a new one (cache_policy.h).
+ * trainer/data/cache/room.h -- which chunks of a cache give way to a new one (policy.h).
  */
 #ifndef DATA_CACHE_ROOM_H
 #define DATA_CACHE_ROOM_H

@@ -1,6 +1,6 @@
 /*
  * trainer/data/cache/set.h -- the pictures of an index in a cache: what a process knows of its
- * chunks without their files, when they are needed next first of all. For the files cache*.c only.
+ * chunks without their files, when they are needed next first of all. For this room only.
  */
 #ifndef DATA_CACHE_SET_H
 #define DATA_CACHE_SET_H
@@ -53,7 +53,7 @@ struct data_cache {
 void data_cache_set_key(const struct data_index *index, uint64_t chunk_samples,
                         unsigned char key[DIGEST_SHA256_BYTES]);
 
-/** As a chunk's state is now (cache_table.h); it may be another the next moment. */
+/** As a chunk's state is now (table.h); it may be another the next moment. */
 uint32_t data_cache_set_state(const struct data_cache_set *set, uint64_t chunk);
 /** A chunk that is not open; and the length of its file. */
 struct data_cache_chunk data_cache_set_chunk(const struct data_cache_set *set, uint64_t number);
@@ -69,7 +69,7 @@ bool data_cache_set_is_done(const struct data_cache_set *set, uint64_t chunk, ui
 bool data_cache_set_is_wanted(const struct data_cache_set *set, uint64_t chunk, uint32_t epoch);
 
 /** With the cache's mutex and the store's lock: when a chunk that is there is needed next, a tick
- * (cache_policy.h). */
+ * (policy.h). */
 uint64_t data_cache_set_next(const struct data_cache_set *set, uint64_t chunk);
 /** The same of one that is not there and not needed before the epoch `from`. */
 uint64_t data_cache_set_next_from(const struct data_cache_set *set, uint64_t chunk, uint32_t from);

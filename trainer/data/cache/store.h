@@ -9,7 +9,7 @@
  *     DIR/pictures/warned             flocked by the process that warned that it does without
  *     DIR/pictures/KEY/table          a dataset: a word for each chunk, mapped; flocked, shared, by
  *                                     those who use it
- *     DIR/pictures/KEY/0000002a.chunk cache_chunk.h; flocked, shared, while it is read or written
+ *     DIR/pictures/KEY/0000002a.chunk chunk.h; flocked, shared, while it is read or written
  *
  * KEY is the dataset's, in hex. Bytes are counted before a file is made and after it is gone, each
  * file in whole blocks of the file system and one more (extents, its name), so what `du` says of
@@ -21,7 +21,7 @@
  *
  * Kills. Flocks end with the process. Who dies while it holds `lock` leaves it marked; the next
  * then counts all files anew, as does who finds no other user. What a writer left half is not valid
- * (cache_chunk.h).
+ * (chunk.h).
  *
  * What is not ours: nothing but files called NUMBER.chunk that begin as ours do (or are empty, or
  * zeros) and the table of a KEY is ever removed, and a folder only when it is empty.
@@ -73,7 +73,7 @@ uint64_t data_cache_store_used(const struct data_cache_store *store);
 bool data_cache_store_fits(const struct data_cache_store *store, uint64_t file_bytes);
 /** Remove a chunk of a dataset that nobody uses; false where there is none. */
 bool data_cache_store_evict_idle(struct data_cache_store *store);
-/** Make a chunk's file, begun (cache_chunk.h) and counted, and set its state then. 0, and chunk->fd
+/** Make a chunk's file, begun (chunk.h) and counted, and set its state then. 0, and chunk->fd
  * has a shared flock; -1 with errno: there is no such file, nothing is counted. */
 int data_cache_store_create(struct data_cache_store *store, struct data_cache_table *table,
                             struct data_cache_chunk *chunk, uint32_t state);

@@ -2,7 +2,7 @@
  * trainer/data/cache/survey.h -- counting the files of a cache anew, and making its tables as the
  * files are: where nobody used the folder, or who did died in the middle of a change.
  *
- * All of it with the store's lock; cache_store.h says what counts.
+ * All of it with the store's lock; store.h says what counts.
  */
 #ifndef DATA_CACHE_SURVEY_H
 #define DATA_CACHE_SURVEY_H

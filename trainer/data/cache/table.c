@@ -18,7 +18,7 @@ struct header {
     unsigned char key[DIGEST_SHA256_BYTES];
     uint64_t chunks, zeros, crc;
 };
-_Static_assert(sizeof(struct header) == 64, "as cache_table.h has it");
+_Static_assert(sizeof(struct header) == 64, "as table.h has it");
 
 static struct header header_of(const struct data_cache_table *table)
 {

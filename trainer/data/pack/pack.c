@@ -31,8 +31,9 @@ struct pack {
     int classes;
     struct data_packing notes[DATA_SPLITS]; /* of each split, to be removed at the end */
     size_t note_count;
-    size_t finished; /* shards that are whole */
-    bool resumes;    /* an earlier pack's are there */
+    size_t finished;  /* shards that are whole */
+    bool resumes;     /* an earlier pack's are there */
+    bool is_anothers; /* the target, by now */
     bool source_is_wrong;
 };
 
@@ -310,11 +311,14 @@ static int write_split(struct split *split, struct err *err)
  * where nobody can tell. */
 static void check_lost(struct pack *pack)
 {
-    struct err err = {0};
+    for (size_t i = 0; i < pack->note_count; i++) {
+        struct err err = {0};
 
-    for (size_t i = 0; i < pack->note_count; i++)
-        if (data_packing_check(&pack->notes[i], &err) < 0)
-            pack->target.lost = true;
+        if (data_packing_check(&pack->notes[i], &err) == 0)
+            continue;
+        pack->target.lost = true;
+        pack->is_anothers = pack->is_anothers || err.code == ERR_INPUT;
+    }
 }
 
 /* Before anything is written. */
@@ -426,11 +430,22 @@ static void end_notes(struct pack *pack)
         data_packing_end(&pack->notes[i], &pack->target);
 }
 
-/* Whether what there is stays after a failure: where the data was wrong, the shards would not be
- * what the mended data gives. */
+/* Whether what there is stays after a failure, for the same command to go on with: where the data
+ * was wrong, the shards would not be what the mended data gives. */
 static bool may_stay(const struct pack *pack)
 {
-    return !pack->target.lost && !pack->source_is_wrong && (pack->resumes || pack->finished > 0);
+    return !pack->is_anothers && !pack->source_is_wrong && (pack->resumes || pack->finished > 0);
+}
+
+static void tell_left(const struct pack *pack, bool stays)
+{
+    const char *const target = pack->options->target;
+
+    if (stays)
+        log_info("what is finished stays in '%s': the same command goes on behind it", target);
+    else if (pack->target.lost && !pack->is_anothers && pack->target.count > 0)
+        log_warn("what was written below '%s' is still there: whose it is cannot be asked now",
+                 target);
 }
 
 int data_pack(const struct data_pack_options *options, struct err *err)
@@ -454,9 +469,8 @@ int data_pack(const struct data_pack_options *options, struct err *err)
         end_notes(&pack);
     else
         stays = may_stay(&pack);
-    if (stays)
-        log_info("what is finished stays in '%s': the same command goes on behind it",
-                 options->target);
+    if (rc < 0)
+        tell_left(&pack, stays);
 out:
     data_target_release(&pack.target, rc < 0 && !stays);
     for (size_t i = 0; i < pack.note_count; i++)

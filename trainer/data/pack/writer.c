@@ -210,6 +210,26 @@ static bool is_same(struct data_writer *writer, const struct buf *encoded, struc
     return same;
 }
 
+/* After a shard that did not pass: whether that is the shard's, or it just cannot be read now. What
+ * S3 refuses is ERR_INPUT like what is damaged, so a bucket is asked once more. */
+static int check_readable(const char *path, struct err *why)
+{
+    struct s3_client *client;
+    struct data_place place = {0};
+    int rc;
+
+    if (why->code != ERR_INPUT)
+        return -1;
+    if (!data_place_is_remote(path))
+        return 0;
+    client = s3_client_shared(why);
+    if (client == NULL || data_place_object(&place, path, why) < 0)
+        return -1;
+    rc = s3_object_head(client, place.bucket, place.key, NULL, why);
+    data_place_release(&place);
+    return rc < 0 ? -1 : 0;
+}
+
 /* A pack that was taken over may have ended its last upload after this one looked. What is not the
  * same is not ours to remove. */
 static int take_up(struct data_writer *writer, const struct buf *encoded, struct err *err)
@@ -220,8 +240,8 @@ static int take_up(struct data_writer *writer, const struct buf *encoded, struct
         data_writer_own(writer, json_array_size(writer->shards));
         return 0;
     }
-    if (why.code == ERR_STOPPED)
-        err_set(err, ERR_STOPPED, "%s", why.msg);
+    if (why.code != ERR_NONE && check_readable(writer->tar_path, &why) < 0)
+        err_set(err, why.code, "%s", why.msg);
     else
         err_set(err, ERR_INPUT,
                 "'%s' is there already, and not whole or not what is written here%s%s: who else "
@@ -346,26 +366,6 @@ static bool has_samples(const struct data_shard *shard, const struct data_index 
         at += tar_bytes_of(sample);
     }
     return true;
-}
-
-/* After a shard that did not pass: whether that is the shard's, or it just cannot be read now. What
- * S3 refuses is ERR_INPUT like what is damaged, so a bucket is asked once more. */
-static int check_readable(const char *path, struct err *why)
-{
-    struct s3_client *client;
-    struct data_place place = {0};
-    int rc;
-
-    if (why->code != ERR_INPUT)
-        return -1;
-    if (!data_place_is_remote(path))
-        return 0;
-    client = s3_client_shared(why);
-    if (client == NULL || data_place_object(&place, path, why) < 0)
-        return -1;
-    rc = s3_object_head(client, place.bucket, place.key, NULL, why);
-    data_place_release(&place);
-    return rc < 0 ? -1 : 0;
 }
 
 int data_writer_look(struct data_writer *writer, const struct data_index *index, size_t number,

@@ -1,6 +1,7 @@
 #include "trainer/data/set/shards.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,8 +96,8 @@ static int read_entry(const json_t *shard, uint64_t first, struct entry *entry, 
         return -1;
     entry->top =
         (struct data_shard_top){first, (uint64_t)count, (uint64_t)bytes, (uint64_t)tar_bytes};
-    if (strchr(entry->name, '/') != NULL || !data_entry_is_tar(entry->name) ||
-        strcmp(strrchr(entry->name, '.'), ".tar") != 0)
+    if (strchr(entry->name, '/') != NULL || strlen(entry->name) > NAME_MAX ||
+        !data_entry_is_tar(entry->name) || strcmp(strrchr(entry->name, '.'), ".tar") != 0)
         return err_set(err, ERR_INPUT, "%s: '%s' is no name of a shard", path, entry->name);
     return 0;
 }
