@@ -60,16 +60,25 @@ static uint32_t multiply(uint32_t a, uint32_t b)
     return product;
 }
 
-/* x^(8 bytes): what so many bytes behind do to a CRC's register. */
-static uint32_t shift_of(uint64_t bytes)
+static uint32_t power_of(uint64_t exponent)
 {
-    uint32_t power = 1u << 31, square = 1u << 23; /* x^0, x^8 */
+    uint32_t power = 1u << 31, square = 1u << 30; /* x^0, x^1 */
 
-    for (; bytes > 0; bytes >>= 1) {
-        if ((bytes & 1) != 0)
+    for (; exponent > 0; exponent >>= 1) {
+        if ((exponent & 1) != 0)
             power = multiply(power, square);
         square = multiply(square, square);
     }
+    return power;
+}
+
+/* What so many bytes behind do to a CRC's register. */
+static uint32_t shift_of(uint64_t bytes)
+{
+    uint32_t power = power_of(bytes);
+
+    for (int i = 0; i < 3; i++) /* a byte is x^8 */
+        power = multiply(power, power);
     return power;
 }
 
@@ -79,6 +88,8 @@ uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes)
 }
 
 #if defined(__x86_64__)
+
+#include <immintrin.h>
 
 /* The instruction takes 3 cycles and one can begin in each: three runs of the data side by side,
  * and then put together (Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32
@@ -138,6 +149,65 @@ __attribute__((target("sse4.2"))) uint32_t crc32c_cpu(uint32_t crc, const void *
     return ~crc;
 }
 
+/* Four registers of 64 bytes are multiplied by x^2048 and added to the 256 bytes behind, until none
+ * are left: a polynomial with the remainder of all (Gopal et al., "Fast CRC Computation for Generic
+ * Polynomials Using PCLMULQDQ Instruction", Intel 2009). The low half of 128 bits has the higher
+ * powers; a product of reflected factors is off by x^33. */
+#define FOLD_BYTES 256
+#define FOLD_BITS  (8 * FOLD_BYTES)
+#define FOLD_MIN   (4 * FOLD_BYTES) /* from where on it is worth it */
+
+static uint64_t fold_low, fold_high;
+static pthread_once_t folds_once = PTHREAD_ONCE_INIT;
+
+static void folds_make(void)
+{
+    fold_low = power_of(FOLD_BITS + 64 - 33);
+    fold_high = power_of(FOLD_BITS - 33);
+}
+
+bool crc32c_fold_has(void)
+{
+    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("vpclmulqdq");
+}
+
+/* To the register of the CRC, of whole blocks. */
+__attribute__((target("avx512f,vpclmulqdq"))) static void
+fold(uint32_t crc, const unsigned char *data, size_t blocks, unsigned char rest[FOLD_BYTES])
+{
+    const __m512i by = _mm512_set_epi64((int64_t)fold_high, (int64_t)fold_low, (int64_t)fold_high,
+                                        (int64_t)fold_low, (int64_t)fold_high, (int64_t)fold_low,
+                                        (int64_t)fold_high, (int64_t)fold_low);
+    __m512i sums[4];
+
+    for (int i = 0; i < 4; i++)
+        sums[i] = _mm512_loadu_si512(data + 64 * i);
+    sums[0] = _mm512_xor_si512(sums[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc)));
+    for (size_t block = 1; block < blocks; block++)
+        for (int i = 0; i < 4; i++)
+            sums[i] = _mm512_ternarylogic_epi64(
+                _mm512_clmulepi64_epi128(sums[i], by, 0x00),
+                _mm512_clmulepi64_epi128(sums[i], by, 0x11),
+                _mm512_loadu_si512(data + block * FOLD_BYTES + 64 * (size_t)i), 0x96);
+    for (int i = 0; i < 4; i++)
+        _mm512_storeu_si512(rest + 64 * i, sums[i]);
+}
+
+uint32_t crc32c_fold(uint32_t crc, const void *data, size_t bytes)
+{
+    const size_t blocks = bytes / FOLD_BYTES;
+    unsigned char rest[FOLD_BYTES];
+
+    if (bytes < FOLD_MIN)
+        return crc32c_cpu(crc, data, bytes);
+    pthread_once(&folds_once, folds_make);
+    fold(~crc, data, blocks, rest);
+    crc = crc32c_cpu(~0u, rest, sizeof rest); /* ~0: the register begins at 0 */
+    return crc32c_cpu(crc, (const unsigned char *)data + blocks * FOLD_BYTES,
+                      bytes - blocks * FOLD_BYTES);
+}
+
 #elif defined(__aarch64__)
 
 #define HWCAP_CRC32_BIT (1ul << 7) /* HWCAP_CRC32 of Linux's asm/hwcap.h */
@@ -174,6 +244,21 @@ bool crc32c_cpu_has(void)
 uint32_t crc32c_cpu(uint32_t crc, const void *data, size_t bytes)
 {
     assert(!"crc32c_cpu on a CPU without the instruction");
+    return crc32c_table(crc, data, bytes);
+}
+
+#endif
+
+#if !defined(__x86_64__)
+
+bool crc32c_fold_has(void)
+{
+    return false;
+}
+
+uint32_t crc32c_fold(uint32_t crc, const void *data, size_t bytes)
+{
+    assert(!"crc32c_fold on a CPU without the instruction");
     return crc32c_table(crc, data, bytes);
 }
 

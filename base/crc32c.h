@@ -14,6 +14,10 @@
 bool crc32c_cpu_has(void);
 uint32_t crc32c_cpu(uint32_t crc, const void *data, size_t bytes);
 
+/** Whether it multiplies polynomials in 512 bits too (VPCLMULQDQ): faster from a kilobyte on. */
+bool crc32c_fold_has(void);
+uint32_t crc32c_fold(uint32_t crc, const void *data, size_t bytes);
+
 /** As digest_crc32c_join. */
 uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes);
 

@@ -90,6 +90,8 @@ bool digest_from_hex(const char *hex, unsigned char sha[DIGEST_SHA256_BYTES])
 uint32_t digest_crc32c(uint32_t crc, const void *data, size_t bytes)
 {
     assert(bytes == 0 || data != NULL);
+    if (crc32c_fold_has())
+        return crc32c_fold(crc, data, bytes);
     return crc32c_cpu_has() ? crc32c_cpu(crc, data, bytes) : crc32c_table(crc, data, bytes);
 }
 

@@ -1,6 +1,7 @@
 /* tests/base/test_digest.c -- published vectors, and both ways of counting a CRC against each
  * other. */
 #include "base/digest.h"
+#include "base/philox.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -104,6 +105,32 @@ static void digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere(void **st
         }
 }
 
+/* Of any length and place, behind any bytes, in the CPU's ways of long data. */
+static void crc32c_of_long_data_is_the_same_in_every_way(void **state)
+{
+    const size_t room = 70000;
+    unsigned char *const bytes = malloc(room);
+    struct philox random;
+
+    (void)state;
+    assert_non_null(bytes);
+    philox_init(&random, 5, 0, 0, 0);
+    for (size_t i = 0; i < room; i++)
+        bytes[i] = (unsigned char)philox_below(&random, 256);
+    for (int i = 0; i < 3000; i++) {
+        const size_t begin = philox_below(&random, 300);
+        const size_t n = philox_below(&random, i % 2 == 0 ? 3000 : (uint32_t)(room - begin));
+        const uint32_t before = philox_below(&random, UINT32_MAX);
+        const uint32_t want = crc32c_table(before, bytes + begin, n);
+
+        if (crc32c_cpu_has())
+            assert_int_equal(crc32c_cpu(before, bytes + begin, n), want);
+        if (crc32c_fold_has())
+            assert_int_equal(crc32c_fold(before, bytes + begin, n), want);
+    }
+    free(bytes);
+}
+
 /* RFC 4231, test cases 2 and 6: a short key, and one longer than SHA-256's block. */
 static void digest_hmac_sha256_gives_the_vectors_of_rfc_4231(void **state)
 {
@@ -177,6 +204,7 @@ int main(void)
         cmocka_unit_test(digest_hmac_sha256_gives_the_vectors_of_rfc_4231),
         cmocka_unit_test(digest_crc32c_gives_the_vectors_of_rfc_3720),
         cmocka_unit_test(digest_crc32c_is_the_same_by_table_by_cpu_and_cut_anywhere),
+        cmocka_unit_test(crc32c_of_long_data_is_the_same_in_every_way),
         cmocka_unit_test(digest_crc32c_of_long_runs_is_the_tables_and_joins_from_parts),
     };
 
