@@ -4,7 +4,9 @@
 #include <pthread.h>
 #include <string.h>
 
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
 
@@ -60,6 +62,7 @@ static uint32_t multiply(uint32_t a, uint32_t b)
     return product;
 }
 
+/* x^exponent. */
 static uint32_t power_of(uint64_t exponent)
 {
     uint32_t power = 1u << 31, square = 1u << 30; /* x^0, x^1 */
@@ -88,8 +91,6 @@ uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t second_bytes)
 }
 
 #if defined(__x86_64__)
-
-#include <immintrin.h>
 
 /* The instruction takes 3 cycles and one can begin in each: three runs of the data side by side,
  * and then put together (Gopal et al., "Fast CRC Computation for iSCSI Polynomial Using CRC32

@@ -17,7 +17,7 @@
 
 #define GATHER_BYTES_MAX 4096
 #define HEADER_BYTES     4096 /* room for what Open MPI puts before a message; it needs less */
-#define COMPONENTS_MAX   256  /* of Open MPI that are loaded; about 60 are */
+#define COMPONENTS_MAX   256  /* of Open MPI that are loaded; some 30 are */
 #define ABORT_S          10   /* for which an end that was asked for is waited for */
 #define BROADCAST_BYTES_CHUNK                                                                      \
     ((size_t)16 << 20) /* MPI counts in int; the library pipelines within a chunk */

@@ -19,16 +19,6 @@
 #include "trainer/data/pack/pack.h"
 #include "tree.h"
 
-static struct data_index opened(const char *name)
-{
-    struct data_index index = {0};
-    struct err err = {0};
-
-    if (data_index_open(&index, tree_path(name), NULL, 0, NULL, &err) < 0)
-        fail_msg("%s", err.msg);
-    return index;
-}
-
 /* Opening must fail as bad input, and the line must say this. */
 static void assert_refused(const char *name, const char *says)
 {
@@ -74,7 +64,7 @@ static void index_lists_a_folder_per_class_sorted_by_digest_of_keys(void **state
 
     (void)state;
     make_pets();
-    index = opened("pets");
+    index = tree_index("pets");
     assert_int_equal(index.count, 31);
     assert_int_equal(index.classes, 2);
     assert_string_equal(index.class_names[0], "cats");
@@ -102,7 +92,7 @@ static void index_sorts_classes_bytewise(void **state)
     (void)state;
     for (size_t i = 0; i < 9; i++)
         tree_class("classes", sorted[i * 4 % 9], 1);
-    index = opened("classes");
+    index = tree_index("classes");
     assert_int_equal(index.classes, 9);
     for (size_t i = 0; i < 9; i++)
         assert_string_equal(index.class_names[i], sorted[i]);
@@ -127,7 +117,7 @@ static void index_ignores_what_is_hidden_and_counts_what_is_no_picture(void **st
     tree_picture("pets/cats/folder.jpg/a.jpg", 0);
     tree_picture("pets/cats/UPPER.JPEG", 0);
     tree_picture("pets/dogs/drawn.png", 0);
-    index = opened("pets");
+    index = tree_index("pets");
     assert_int_equal(index.count, 33);
     assert_int_equal(index.ignored.count, 4);
     assert_string_equal(index.ignored.first, "cats/folder.jpg");
@@ -145,7 +135,7 @@ static void index_leaves_empty_pictures_out_and_counts_them(void **state)
     tree_write("pets/cats/none.png", "", 0);
     tree_write("pets/cats/nothing.png", "", 0);
     tree_write("pets/cats/Thumbs.db", "", 0);
-    index = opened("pets");
+    index = tree_index("pets");
     assert_int_equal(index.count, 31);
     assert_int_equal(index.empty.count, 3);
     assert_string_equal(index.empty.first, "cats/none.png");
@@ -172,7 +162,7 @@ static void index_follows_symbolic_links(void **state)
     tree_picture("elsewhere/odd.jpg", 9);
     assert_int_equal(symlink(tree_path("elsewhere/birds"), tree_path("pets/birds")), 0);
     assert_int_equal(symlink(tree_path("elsewhere/odd.jpg"), tree_path("pets/cats/odd.jpg")), 0);
-    index = opened("pets");
+    index = tree_index("pets");
     assert_int_equal(index.count, 36);
     assert_int_equal(index.classes, 3);
     data_index_release(&index);
@@ -186,17 +176,17 @@ static void index_fingerprint_depends_on_keys_labels_and_sizes(void **state)
 
     (void)state;
     make_pets();
-    before = opened("pets");
-    after = opened("pets");
+    before = tree_index("pets");
+    after = tree_index("pets");
     assert_memory_equal(before.fingerprint, after.fingerprint, DIGEST_SHA256_BYTES);
     data_index_release(&after);
     tree_picture("pets/dogs/3.jpg", 500);
-    after = opened("pets");
+    after = tree_index("pets");
     assert_int_equal(before.count, after.count);
     assert_memory_not_equal(before.fingerprint, after.fingerprint, DIGEST_SHA256_BYTES);
     data_index_release(&after);
     assert_int_equal(rename(tree_path("pets/dogs"), tree_path("pets/hounds")), 0);
-    after = opened("pets");
+    after = tree_index("pets");
     assert_memory_not_equal(before.fingerprint, after.fingerprint, DIGEST_SHA256_BYTES);
     data_index_release(&after);
     data_index_release(&before);
@@ -210,7 +200,7 @@ static void index_binds_labels_to_the_classes_of_another(void **state)
     (void)state;
     make_pets();
     tree_class("val", "dogs", 3);
-    train = opened("pets");
+    train = tree_index("pets");
     assert_int_equal(
         data_index_open(&val, tree_path("val"), train.class_names, train.classes, NULL, &err), 0);
     assert_int_equal(val.classes, 2);
@@ -274,7 +264,7 @@ static void index_travels_encoded_and_refuses_any_shorter_text(void **state)
     (void)state;
     make_shards();
     for (size_t n = 0; n < 2; n++) {
-        struct data_index index = opened(names[n]), decoded = {0};
+        struct data_index index = tree_index(names[n]), decoded = {0};
         struct buf buf = {0};
         struct err err = {0};
 

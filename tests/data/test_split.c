@@ -17,16 +17,6 @@
 #include "trainer/data/set/join.h"
 #include "trainer/data/set/open.h"
 
-static struct data_index opened(const char *name)
-{
-    struct data_index index = {0};
-    struct err err = {0};
-
-    if (data_index_open(&index, tree_path(name), NULL, 0, NULL, &err) < 0)
-        fail_msg("%s", err.msg);
-    return index;
-}
-
 static void make_pets(void)
 {
     tree_class("pets", "cats", 20);
@@ -43,7 +33,8 @@ static void split_takes_of_each_class_by_its_share(void **state)
     (void)state;
     make_pets();
     for (size_t c = 0; c < 4; c++) {
-        struct data_index whole = opened("pets"), again = opened("pets"), train = {0}, held = {0};
+        struct data_index whole = tree_index("pets"), again = tree_index("pets"), train = {0},
+                          held = {0};
         size_t counts[2] = {0}, t = 0, h = 0;
         struct err err = {0};
 
@@ -78,7 +69,7 @@ static void split_refuses_a_class_of_one_picture(void **state)
     (void)state;
     make_pets();
     tree_class("pets", "fish", 1);
-    whole = opened("pets");
+    whole = tree_index("pets");
     assert_int_equal(data_index_split(&whole, 0.1, &train, &held, &err), -1);
     assert_int_equal(err.code, ERR_INPUT);
     assert_non_null(strstr(err.msg, "'fish'"));

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/file.h"
+#include "trainer/data/set/open.h"
 
 char tree_root[64];
 static size_t visited;
@@ -98,6 +99,16 @@ static int count_one(const char *path, const struct stat *stat, int type, struct
     (void)path, (void)stat, (void)type;
     visited += ftw->level > 0;
     return 0;
+}
+
+struct data_index tree_index(const char *name)
+{
+    struct data_index index = {0};
+    struct err err = {0};
+
+    if (data_index_open(&index, tree_path(name), NULL, 0, NULL, &err) < 0)
+        fail_msg("%s", err.msg);
+    return index;
 }
 
 size_t tree_count(const char *name)

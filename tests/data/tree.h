@@ -8,6 +8,8 @@
 
 #include <stddef.h>
 
+#include "trainer/data/index/index.h"
+
 /* cmocka's set-up and tear-down: tree_root is a new empty folder for each case. */
 int tree_make(void **state);
 int tree_remove(void **state);
@@ -25,6 +27,9 @@ void tree_picture(const char *name, size_t padding);
 
 /** `count` pictures FOLDER/CLASS/N.jpg of sizes that differ. */
 void tree_class(const char *folder, const char *class, int count);
+
+/** The index of a folder of the tree; fails the test where it has none. The caller releases it. */
+struct data_index tree_index(const char *name);
 
 /** Change a file's length. */
 void tree_truncate(const char *name, long bytes);
